@@ -1,0 +1,154 @@
+"""What a plugin says about its models: plain data, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Layout = Literal["NCTHW", "NTCHW", "NCHW"]
+Channels = Literal["RGB", "BGR", "L"]
+Sampling = Literal["uniform", "consecutive"]
+Resize = Literal["exact", "short_side"]
+Kind = Literal["classes", "value", "clip"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """How a clip becomes the batch that a model expects.
+
+    A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
+    scaled linearly from 0..255 to `range`, and normalised as (x - mean) / std.
+    """
+
+    #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
+    layout: Layout = "NCTHW"
+    #: Channels and their order; "L" is grey (ITU-R 601 luma).
+    channels: Channels = "RGB"
+    #: Frames in a batch (1 for an image model).
+    frames: int
+    #: Rows and columns of a batch.
+    size: tuple[int, int]
+    #: "uniform": frames evenly spread over the clip; "consecutive": as they follow, from the start.
+    sampling: Sampling = "uniform"
+    #: With "consecutive": every `stride`-th frame.
+    stride: int = 1
+    #: "exact": to `size`, aspect not kept; "short_side": the shorter side to `short_side`, then a centre crop to `size`.
+    resize: Resize = "short_side"
+    #: Length of the shorter side before the crop; None is the larger side of `size`.
+    short_side: int | None = None
+    #: Values that 0 and 255 become before normalisation.
+    range: tuple[float, float] = (0.0, 1.0)
+    #: One mean for each channel, in units of `range`.
+    mean: tuple[float, ...] = (0.0,)
+    #: One standard deviation for each channel, in units of `range`.
+    std: tuple[float, ...] = (1.0,)
+
+    @property
+    def channel_count(self) -> int:
+        """Channels of a batch: 1 for "L", else 3."""
+        return 1 if self.channels == "L" else 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """One output of a model (a head)."""
+
+    #: Key of the head in the model's output; "output" for a model that returns one tensor.
+    name: str = "output"
+    #: "classes": logits N x K; "value": N x 1, a number; "clip": N x C x T x H x W.
+    kind: Kind = "classes"
+    #: One label for each class, in the order of the logits.
+    labels: tuple[str, ...] = ()
+    #: Unit of a value ("pixels per frame").
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measured figure."""
+
+    dataset: str
+    split: str
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsEntry:
+    """One weights file of an architecture, and everything a reader must know before trusting it."""
+
+    tag: str
+    #: "package:path/in/package.safetensors" (bundled), or a path on disk.
+    source: str
+    #: Size of the file.
+    bytes: int
+    #: Full SHA-256 of the file, 64 hexadecimal digits.
+    sha256: str
+    #: SPDX identifier.
+    licence: str = "Apache-2.0"
+    #: Name of the recipe that made the file.
+    recipe: str | None = None
+    metrics: tuple[Metric, ...] = ()
+    #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
+    golden: str | None = None
+    #: What differs from the architecture's entry; None where nothing does.
+    arguments: Mapping[str, Any] | None = None
+    input: InputSpec | None = None
+    outputs: tuple[OutputSpec, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Named clips that a plugin ships: `sample:NAME` is the first, `sample:NAME/3` the one at index 3."""
+
+    name: str
+    #: "package:path.safetensors" with one uint8 tensor `clips`, K x T x H x W x C.
+    resource: str
+    #: What each clip shows, K texts.
+    labels: tuple[str, ...]
+    licence: str
+    #: Where the clips come from.
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One architecture: how to build it, what goes in, what comes out, and its weights.
+
+    The first weights entry is the default one. `zoo.info("architecture.tag")` gives the entry resolved
+    for one weights file: its overrides applied, and `weights` holding that file alone.
+    """
+
+    name: str
+    #: "package.module:function", called with `arguments` as keywords.
+    builder: str
+    summary: str
+    #: Trainable and frozen parameters together, as built.
+    parameters: int
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: tuple[WeightsEntry, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    #: "package:path.md" of the model card; None for first-party cards, found by the architecture's name.
+    card: str | None = None
+    #: Citation with its identifier.
+    paper: str = ""
+    #: SPDX identifier of the code.
+    licence: str = "Apache-2.0"
+
+    def resolve(self, weights: WeightsEntry | None) -> ModelEntry:
+        """The entry as it stands for one weights file, or for none."""
+        if weights is None:
+            return dataclasses.replace(self, weights=())
+        return dataclasses.replace(
+            self,
+            weights=(weights,),
+            arguments={**self.arguments, **(weights.arguments or {})},
+            input=weights.input or self.input,
+            outputs=weights.outputs or self.outputs,
+        )

@@ -1,0 +1,99 @@
+"""Every error that zoo and explain raise on purpose.
+
+A message says what was wrong, where, what was expected and what to do next.
+Commands print it without a traceback and exit with `exit_code`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ZooError(Exception):
+    """Something could not be done; base of all errors below."""
+
+    #: Exit status of a command that ends with this error: 1 failed, 2 wrong usage.
+    exit_code = 1
+
+
+class UsageError(ZooError):
+    """The call itself is wrong: a bad argument, or a combination that cannot be."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing answers to; near names are offered.
+
+    Args:
+        kind: What was named, in one word or two ("model", "layer").
+        name: The name as it was given.
+        known: Every name that would have been right.
+        hint: What to run or read to see them all.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = list(known)
+        self.near = nearest(name, known)
+        parts = [f"unknown {kind} {name!r}"]
+        if self.near:
+            parts.append("did you mean " + " or ".join(repr(near) for near in self.near) + "?")
+        elif known and len(known) <= 12:
+            parts.append("known: " + ", ".join(known))
+        elif not known:
+            parts.append(f"there is no {kind} to choose from")
+        if hint:
+            parts.append(hint)
+        super().__init__("; ".join(parts))
+
+
+class DeviceError(UsageError):
+    """A device was asked for that this machine does not have."""
+
+
+class PluginError(ZooError):
+    """A plugin, or something that a plugin names, does not work."""
+
+
+class ClipError(ZooError):
+    """A clip cannot be read, or does not fit the model's input."""
+
+
+class WeightsError(ZooError):
+    """A weights file is missing, damaged, not what its entry says, or of another architecture."""
+
+
+class DataError(ZooError):
+    """Training data is missing or damaged."""
+
+
+class TrainingError(ZooError):
+    """Training cannot start, or cannot go on from this checkpoint."""
+
+
+class OutputError(ZooError):
+    """Results cannot be written where they were asked for."""
+
+
+class MemoryLimitError(ZooError):
+    """Not even one sample fits into memory."""
+
+
+class ModelError(ZooError):
+    """A model cannot be used this way: no such layer kind, an unexpected output, a method that does not apply."""
+
+
+def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Up to `limit` names of `known` that `name` may have meant, closest first; case does not count."""
+    import difflib
+
+    by_fold: dict[str, str] = {}
+    for candidate in known:
+        by_fold.setdefault(candidate.casefold(), candidate)
+    folded = name.casefold()
+    close = difflib.get_close_matches(folded, by_fold, n=limit, cutoff=0.6)
+    close += [fold for fold in by_fold if folded and fold.startswith(folded) and fold not in close]
+    return [by_fold[fold] for fold in close[:limit]]
