@@ -1,0 +1,55 @@
+"""See what video models learned: attributions, maximised units, receptive fields, and a report of them all.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.attribution import Attribution, attribute
+    from explain.attribution.methods import Method
+    from explain.fields import ReceptiveField, receptive_fields
+    from explain.maximization import Maximization, maximize
+    from explain.reporting import Report, report
+    from explain.reporting.sections import Section
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "Attribution": "explain.attribution",
+    "Maximization": "explain.maximization",
+    "Method": "explain.attribution.methods",
+    "ReceptiveField": "explain.fields",
+    "Report": "explain.reporting",
+    "Section": "explain.reporting.sections",
+    "attribute": "explain.attribution",
+    "maximize": "explain.maximization",
+    "receptive_fields": "explain.fields",
+    "report": "explain.reporting",
+}
+
+__all__ = [
+    "Attribution",
+    "Maximization",
+    "Method",
+    "ReceptiveField",
+    "Report",
+    "Section",
+    "attribute",
+    "maximize",
+    "receptive_fields",
+    "report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,40 @@
+"""Every hook that a plugin may implement, one function each. Mark implementations with `zoo.hookimpl`."""
+
+# ruff: noqa: ARG001, D103 - a specification has a signature and a docstring, and no body
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from explain import Method, Section
+    from explain.reporting.context import Context
+    from zoo.entries import ModelEntry
+    from zoo.training.recipes import Recipe
+
+#: Project name of the markers.
+PROJECT = "zoo"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def zoo_models() -> list[ModelEntry]:  # type: ignore[empty-body]  # specifications have no body
+    """Give the architectures of this plugin, with their weights and samples, as data."""
+
+
+@hookspec
+def zoo_recipes() -> list[Recipe]:  # type: ignore[empty-body]
+    """Give the recipes that trained this plugin's weights files."""
+
+
+@hookspec
+def explain_methods() -> list[Method]:  # type: ignore[empty-body]
+    """Give further attribution methods, for any model."""
+
+
+@hookspec
+def explain_sections(context: Context) -> list[Section]:  # type: ignore[empty-body]
+    """Give further sections of a report on the model and clip of `context`."""

@@ -1,0 +1,69 @@
+"""Options that several commands of `zoo` and `explain` share, so that they read alike everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo.errors import DeviceError
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
+)
+seed = click.option("--seed", default=0, show_default=True, help="Seed of everything drawn at random.")
+weights = click.option(
+    "--weights", default="default", show_default=True, metavar="TAG|FILE|none", help="Weights to load."
+)
+
+
+class Examples(click.Command):
+    """A command whose help ends with an example: give it as `epilog`, one command a line."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example lines as they stand; click would refill them into a paragraph."""
+        if self.epilog:
+            with formatter.section("Example"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def resolve_device(name: str) -> str:
+    """The torch device that `--device` names; "auto" is the first GPU where there is one.
+
+    Raises:
+        DeviceError: for a device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        asked = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
+    if asked.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise DeviceError(f"device {name!r} was asked for, and no CUDA device is here; use --device cpu or auto")
+        if asked.index is not None and asked.index >= count:
+            raise DeviceError(f"device {name!r} was asked for, and this machine has cuda:0 to cuda:{count - 1}")
+    elif asked.type != "cpu":
+        raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    return name
+
+
+def resolve_weights(weights: str) -> str | None:
+    """What `zoo.load` takes for `--weights`: None for "none"."""
+    return None if weights == "none" else str(Path(weights).expanduser()) if weights.startswith("~") else weights
+
+
+def group(help_text: str) -> Any:
+    """A command group whose commands take examples."""
+
+    class Group(click.Group):
+        command_class = Examples
+
+    return click.group(cls=Group, help=help_text, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

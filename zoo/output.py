@@ -1,0 +1,68 @@
+"""The one place that prints: results on stdout as text or JSON, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def emit(data: Any, text: str, *, as_json: bool) -> None:
+    """Print one result: `data` as JSON and nothing else, or `text`."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def note(message: str) -> None:
+    """Print a hint or a warning on stderr, where it cannot spoil a result."""
+    click.echo(message, err=True)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under a header, columns aligned: numbers to the right, text to the left."""
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in (rows := list(rows))]
+    widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
+    numeric = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))]
+
+    def line(texts: Sequence[str]) -> str:
+        padded = (
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(texts, widths, numeric, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def run(commands: click.Group) -> NoReturn:
+    """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1 or 2."""
+    try:
+        commands.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        stop("interrupted; nothing half-done was kept", 1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except ZooError as error:
+        stop(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe left early: nothing to report
+        sys.exit(0)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        stop(f"{error.strerror or error}{where}", 1)
+    sys.exit(0)
+
+
+def stop(message: str, exit_code: int) -> NoReturn:
+    """Print `message` as an error and end the process."""
+    note(f"error: {message}")
+    sys.exit(exit_code)
