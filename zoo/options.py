@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-
-from zoo.errors import DeviceError
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
 device = click.option(
@@ -30,34 +27,9 @@ class Examples(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
 
 
-def resolve_device(name: str) -> str:
-    """The torch device that `--device` names; "auto" is the first GPU where there is one.
-
-    Raises:
-        DeviceError: for a device that this machine does not have.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        asked = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
-    if asked.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise DeviceError(f"device {name!r} was asked for, and no CUDA device is here; use --device cpu or auto")
-        if asked.index is not None and asked.index >= count:
-            raise DeviceError(f"device {name!r} was asked for, and this machine has cuda:0 to cuda:{count - 1}")
-    elif asked.type != "cpu":
-        raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
-    return name
-
-
 def resolve_weights(weights: str) -> str | None:
     """What `zoo.load` takes for `--weights`: None for "none"."""
-    return None if weights == "none" else str(Path(weights).expanduser()) if weights.startswith("~") else weights
+    return None if weights == "none" else weights
 
 
 def group(help_text: str) -> Any:

@@ -26,7 +26,8 @@ def note(message: str) -> None:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows under a header, columns aligned: numbers to the right, text to the left."""
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in (rows := list(rows))]
+    rows = list(rows)
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
     numeric = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))]
 

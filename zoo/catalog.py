@@ -1,0 +1,133 @@
+"""The names of all models: listing, wildcards, tags, and what a name stands for."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from zoo import plugins
+from zoo.entries import ModelEntry, WeightsEntry
+from zoo.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """An entry and the plugin that gave it."""
+
+    entry: ModelEntry
+    plugin: plugins.Plugin
+
+
+@functools.cache
+def listings() -> tuple[Listing, ...]:
+    """Every valid entry of every working plugin, in natural order of names."""
+    found: list[Listing] = []
+    for plugin, entry in plugins.collect("zoo_models", ModelEntry):
+        try:
+            validate(entry)
+        except ValueError as error:
+            plugin.fail(f"model {entry.name!r}", error)
+        else:
+            found.append(Listing(entry, plugin))
+    return tuple(sorted(found, key=lambda listing: natural(listing.entry.name)))
+
+
+def validate(entry: ModelEntry) -> None:
+    """Raise ValueError where an entry contradicts its contract."""
+    if not _NAME.fullmatch(entry.name):
+        raise ValueError("a model's name is snake_case: letters a-z, digits and _")
+    if not entry.outputs:
+        raise ValueError("an entry names at least one output")
+    tags = [weights.tag for weights in entry.weights]
+    if len(set(tags)) != len(tags):
+        raise ValueError(f"tags are not unique: {tags}")
+    for weights in entry.weights:
+        if not _NAME.fullmatch(weights.tag):
+            raise ValueError(f"tag {weights.tag!r} is not snake_case")
+        if not _SHA256.fullmatch(weights.sha256):
+            raise ValueError(f"sha256 of {weights.tag!r} is not 64 lower-case hexadecimal digits")
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key that puts resnet9 before resnet18."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False, plugin: str | None = None) -> list[str]:
+    """Names of models in natural order.
+
+    Args:
+        pattern: Wildcards as in file names ("conv*"), matched against the name.
+        pretrained: Give `architecture.tag` for every weights file instead of architectures.
+        plugin: Only models of this plugin or distribution.
+    """
+    names: list[str] = []
+    for listing in listings():
+        if plugin is not None and plugin not in (listing.plugin.name, listing.plugin.distribution):
+            continue
+        name = listing.entry.name
+        names += [f"{name}.{weights.tag}" for weights in listing.entry.weights] if pretrained else [name]
+    return list(dict.fromkeys(name for name in names if fnmatchcase(name, pattern)))
+
+
+def info(name: str) -> ModelEntry:
+    """The entry that `architecture`, `architecture.tag` or `distribution:architecture` names, resolved.
+
+    With a tag, the entry's arguments, input and outputs are those of that weights file and `weights` holds
+    it alone; without one they are those of the default weights, and `weights` holds all.
+
+    Raises:
+        UnknownNameError: for an unknown name or tag; near names are offered.
+        UsageError: where two plugins give the name.
+    """
+    listing, weights, tagged = find(name)
+    resolved = listing.entry.resolve(weights)
+    if tagged:
+        return resolved
+    import dataclasses
+
+    return dataclasses.replace(resolved, weights=listing.entry.weights)
+
+
+def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
+    """The listing and weights that a name stands for, and whether the name held a tag."""
+    distribution, colon, rest = name.rpartition(":")
+    architecture, dot, tag = rest.partition(".")
+    candidates = [listing for listing in listings() if listing.entry.name == architecture]
+    if colon:
+        candidates = [listing for listing in candidates if distribution in (listing.plugin.distribution,)]
+    if not candidates:
+        known = [*list_models(), *list_models(pretrained=True)]
+        if colon:
+            known = [f"{listing.plugin.distribution}:{listing.entry.name}" for listing in listings()]
+        hint = "`zoo list` shows all models" if known else "no plugin with models is installed; see `zoo plugins`"
+        raise UnknownNameError("model", name, known, hint)
+    if len(candidates) > 1:
+        choices = " or ".join(f"{listing.plugin.distribution}:{architecture}" for listing in candidates)
+        raise UsageError(f"two plugins give a model {architecture!r}; say {choices}")
+    listing = candidates[0]
+    if not dot:
+        return listing, listing.entry.weights[0] if listing.entry.weights else None, False
+    return listing, weights_of(listing.entry, tag), True
+
+
+def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
+    """The weights entry with this tag.
+
+    Raises:
+        UnknownNameError: where there is none.
+    """
+    for weights in entry.weights:
+        if weights.tag == tag:
+            return weights
+    tags: Iterable[str] = [weights.tag for weights in entry.weights]
+    raise UnknownNameError("weights tag", tag, tags, f"`zoo info {entry.name}` lists the weights of {entry.name}")

@@ -1,0 +1,272 @@
+"""The command `zoo`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from zoo.entries import ModelEntry, WeightsEntry
+
+
+@options.group("A zoo of video models: list them, load them, ask them about a clip.")
+@click.version_option(package_name="motion-zoo", prog_name="zoo")
+@click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
+def commands(disable_plugin: tuple[str, ...]) -> None:
+    """Take the options that stand before a command."""
+    if disable_plugin:
+        from zoo.plugins import DISABLE
+
+        os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
+
+
+@commands.command("list", epilog="zoo list 'conv*'")
+@click.argument("pattern", default="*")
+@click.option("--pretrained", is_flag=True, help="Only models with trained weights.")
+@click.option("--plugin", help="Only models of this plugin or distribution.")
+@options.as_json
+def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) -> None:
+    """List models; PATTERN may hold wildcards."""
+    from zoo import catalog
+
+    names = set(catalog.list_models(pattern, plugin=plugin))
+    rows = []
+    for listing in catalog.listings():
+        entry = listing.entry
+        tags = [weights.tag for weights in entry.weights]
+        if entry.name in names and (tags or not pretrained):
+            rows.append(
+                {
+                    "name": entry.name,
+                    "tags": tags,
+                    "default_tag": tags[0] if tags else None,
+                    "plugin": listing.plugin.name,
+                    "distribution": listing.plugin.distribution,
+                    "summary": entry.summary,
+                    "parameters": entry.parameters,
+                }
+            )
+    text = output.table(
+        ["name", "weights", "parameters", "summary"],
+        [[row["name"], ", ".join(row["tags"]) or "-", row["parameters"], row["summary"]] for row in rows],
+    )
+    if not rows:
+        everything = catalog.list_models()
+        text = (
+            f"no model matches {pattern!r}; `zoo list` shows all {len(everything)}"
+            if everything
+            else "no models: no plugin is installed (`pip install motion-zoo-spatiotemporal-mnist` brings the first)"
+        )
+    output.emit(rows, text, as_json=as_json)
+
+
+@commands.command(epilog="zoo info conv3d.blinking_mnist")
+@click.argument("name")
+@options.as_json
+def info(name: str, *, as_json: bool) -> None:
+    """Show everything the catalogue knows of one model."""
+    from zoo import catalog
+
+    entry = catalog.info(name)
+    data = _describe(entry)
+    lines = [
+        f"{entry.name}: {entry.summary}",
+        f"parameters  {entry.parameters:,}",
+        f"licence     {entry.licence}",
+        f"paper       {entry.paper or '-'}",
+        f"input       {entry.input.layout}, {entry.input.channels}, {entry.input.frames} frames of "
+        f"{entry.input.size[1]} x {entry.input.size[0]} pixels, {entry.input.sampling} sampling",
+    ]
+    for head in entry.outputs:
+        what = f"{len(head.labels)} classes: {_shortened(head.labels)}" if head.kind == "classes" else head.unit
+        lines.append(f"output      {head.name}, {head.kind} {what}".rstrip())
+    for weights in entry.weights:
+        lines += ["", f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}"]
+        lines += [f"sha256      {weights.sha256}"]
+        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}" for m in weights.metrics]
+    if not entry.weights:
+        lines += ["", "weights     none trained; `--weights none` gives random ones"]
+    for sample in entry.samples:
+        lines += ["", f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}"]
+        lines += [f"            sample:{sample.name}/{index}  {label}" for index, label in enumerate(sample.labels)]
+    output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+@commands.command(epilog="zoo predict conv3d sample:blinking_mnist/3")
+@click.argument("model")
+@click.argument("clip")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="Classes to show for each head.")
+@click.option("--start", default=0.0, help="Seconds into the video at which to begin.")
+@click.option("--end", type=float, help="Seconds into the video at which to stop.")
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def predict(  # noqa: PLR0913 - one argument an option
+    model: str, clip: str, top: int, start: float, end: float | None, weights: str, device: str, seed: int, *, as_json: bool
+) -> None:
+    """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
+    from zoo import catalog, clips, loading, prediction
+
+    decoded = clips.decode(clip, start=start, end=end, spec=catalog.info(model).input)
+    loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    predicted = prediction.predict(loaded, clips.preprocess(decoded, loaded), top=top)[0]
+    report: Any = loaded.zoo_load_report
+    data = {
+        "model": report.name,
+        "clip": decoded.source,
+        "label": decoded.label,
+        "conversion": clips.describe(decoded, clips.spec_of(loaded)),
+        "warnings": list(decoded.warnings),
+        "prediction": predicted,
+    }
+    lines = [f"{report.name} on {decoded.source}" + (f" ({decoded.label})" if decoded.label else "")]
+    for name, head in predicted.items():
+        if head["kind"] == "classes":
+            best = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in head["top"])
+            lines.append(f"{name:<8}{best}")
+        elif head["kind"] == "value":
+            lines.append(f"{name:<8}{head['value']:.3f} {head['unit']}")
+    for warning in decoded.warnings:
+        output.note(f"warning: {warning}")
+    output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+@commands.command(epilog="zoo load conv3d --device cpu")
+@click.argument("model")
+@click.option("--dtype", help="Floating-point type, such as bfloat16; as built by default.")
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def load(model: str, dtype: str | None, weights: str, device: str, seed: int, *, as_json: bool) -> None:
+    """Load MODEL and print the load report: what was taken, changed and initialised."""
+    from zoo import loading
+
+    loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
+    report: Any = loaded.zoo_load_report
+    data = dataclasses.asdict(report)
+    output.emit(data, "\n".join(f"{name:<13}{'-' if value in (None, '') else value}" for name, value in data.items()), as_json=as_json)
+
+
+@commands.command(epilog="zoo verify conv3d.blinking_mnist")
+@click.argument("pattern", default="*")
+@options.as_json
+@click.pass_context
+def verify(context: click.Context, pattern: str, *, as_json: bool) -> None:
+    """Hash weights again and recompute their golden outputs: one model, or all that match PATTERN."""
+    from zoo import verification
+
+    wild = any(character in pattern for character in "*?[")
+    done = verification.verify_all(pattern) if wild else [verification.verify(pattern)]
+    rows = [
+        [result.model, check.name, "ok" if check.passed else "FAILED", check.detail]
+        for result in done
+        for check in result.checks
+    ]
+    data = [{**dataclasses.asdict(result), "passed": result.passed} for result in done]
+    output.emit(data, output.table(["weights", "check", "result", "detail"], rows), as_json=as_json)
+    context.exit(0 if all(result.passed for result in done) else 1)
+
+
+@commands.command(epilog="zoo plugins --json")
+@options.as_json
+def plugins(*, as_json: bool) -> None:
+    """List plugins, their state, and the hooks they implement."""
+    from zoo import catalog
+    from zoo.plugins import registry
+
+    models = catalog.listings()  # a broken entry shows only when its hook is called
+    rows = [
+        {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": plugin.status,
+            "reason": plugin.reason,
+            "hooks": plugin.hooks,
+            "models": [listing.entry.name for listing in models if listing.plugin is plugin],
+        }
+        for plugin in registry().plugins
+    ]
+    text = output.table(
+        ["plugin", "distribution", "version", "status", "models", "reason"],
+        [
+            [row["name"], row["distribution"], row["version"], row["status"], len(row["models"]), row["reason"]]
+            for row in rows
+        ],
+    )
+    output.emit(rows, text if rows else "no plugins are installed", as_json=as_json)
+
+
+@commands.command(epilog="zoo train conv3d.blinking_mnist --out runs/conv3d")
+@click.argument("recipe")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the checkpoint, log and weights. [default: runs/RECIPE]")
+@click.option("--from-weights", type=click.Path(path_type=Path), help="Start from this safetensors file.")
+@click.option("--until", help="Stop after the stage of this name.")
+@options.device
+def train(recipe: str, out: Path | None, from_weights: Path | None, until: str | None, device: str) -> None:
+    """Train the weights file that RECIPE (architecture.tag) describes; goes on where it was stopped."""
+    from zoo import devices
+    from zoo.training import catalog as recipes
+    from zoo.training import loop
+
+    chosen = recipes.find(recipe)
+    written = loop.train(
+        chosen, out or Path("runs") / recipe, device=devices.resolve(device), from_weights=from_weights, until=until
+    )
+    output.emit(None, f"wrote {written}" if written else f"stopped after {until}", as_json=False)
+
+
+@commands.command(epilog="ZOO_DATA=~/data zoo data mnist")
+@click.argument("dataset", type=click.Choice(["mnist"]))
+def data(dataset: str) -> None:
+    """Download a training data set into $ZOO_DATA, or the user's data folder, and check it."""
+    del dataset  # there is one so far
+    from zoo.datasets import digits
+
+    output.emit(None, f"{digits.download()} holds MNIST, checked", as_json=False)
+
+
+def _describe(entry: ModelEntry) -> dict[str, Any]:
+    """An entry as JSON; weights say `license`, the term of the Hub."""
+    data = dataclasses.asdict(entry)
+    data["license"] = data.pop("licence")
+    data["weights"] = [_describe_weights(weights) for weights in entry.weights]
+    data["samples"] = [
+        {
+            "name": f"sample:{sample.name}",
+            "labels": list(sample.labels),
+            "license": sample.licence,
+            "source": sample.source,
+        }
+        for sample in entry.samples
+    ]
+    return data
+
+
+def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
+    return {
+        "tag": weights.tag,
+        "source": weights.source,
+        "bytes": weights.bytes,
+        "sha256": weights.sha256,
+        "license": weights.licence,
+        "recipe": weights.recipe,
+        "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
+    }
+
+
+def _shortened(labels: tuple[str, ...], most: int = 10) -> str:
+    return ", ".join(labels[:most]) + (", ..." if len(labels) > most else "")
+
+
+def main() -> None:
+    """Run the command line."""
+    output.run(commands)

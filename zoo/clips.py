@@ -1,0 +1,411 @@
+"""Read clips (video files, image folders, images, tensors, bundled samples) and turn them into batches.
+
+The way of a clip: `decode` -> uint8 frames T x H x W x 3 -> `convert` -> uint8 frames as the model sees them
+-> `normalize` -> a batch. `preprocess` goes all the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo import catalog, devices
+from zoo.entries import InputSpec, ModelEntry
+from zoo.errors import ClipError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import av.container
+    import av.video.stream
+
+#: A decoded clip may hold this many bytes; longer ones are sampled, or cut with `start` and `end`.
+MAX_BYTES = 2 * 1024**3
+#: File names that are read as single images.
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Frames and where they come from."""
+
+    #: uint8, T x H x W x 3, RGB.
+    frames: Tensor
+    #: The path or sample name as it was given.
+    source: str
+    #: Index of each frame in the source, T of them.
+    indices: tuple[int, ...]
+    #: Frames in the source (between `start` and `end`).
+    total: int
+    #: Frames per second of the source, where it has a rate.
+    fps: float | None = None
+    #: What the clip shows, where it is known.
+    label: str | None = None
+    #: What a reader should know, such as a video shorter than it declares.
+    warnings: tuple[str, ...] = ()
+
+
+def read_clip(path: str | Path, *, frames: int | None = None, start: float = 0.0, end: float | None = None) -> Tensor:
+    """Frames of a clip: uint8, T x H x W x 3, RGB.
+
+    Args:
+        path: A video that PyAV decodes, a folder of images, one image, a safetensors file with one
+            uint8 tensor T x H x W x C, or a sample ("sample:NAME", "sample:NAME/3").
+        frames: Take this many, evenly spread; None takes all.
+        start: Seconds at which to begin.
+        end: Seconds at which to stop; None goes to the end.
+
+    Raises:
+        UnknownNameError: where there is no such file or sample.
+        ClipError: where it cannot be decoded or holds no frame.
+    """
+    return decode(path, frames=frames, start=start, end=end).frames
+
+
+def preprocess(
+    clip: Tensor | Clip | str | Path, entry_or_model: ModelEntry | nn.Module, *, device: str | None = None
+) -> Tensor:
+    """The batch of one sample that a model expects.
+
+    Args:
+        clip: uint8 frames T x H x W x C (C is 1 or 3), or what `read_clip` takes.
+        entry_or_model: An entry, or a model that `zoo.load` gave.
+        device: Where the batch goes; None is the model's device, or the CPU for an entry.
+
+    Returns:
+        float32, 1 x C x T x H x W (or as the layout of the input says).
+    """
+    spec = spec_of(entry_or_model)
+    if device is None and isinstance(entry_or_model, nn.Module):
+        first = next(entry_or_model.parameters(), None)
+        device = str(first.device) if first is not None else "cpu"
+    if isinstance(clip, str | Path):
+        clip = decode(clip, spec=spec)
+    frames = clip.frames if isinstance(clip, Clip) else clip
+    return normalize(convert(frames, spec), spec).to(devices.resolve(device or "cpu"))
+
+
+def spec_of(entry_or_model: ModelEntry | nn.Module) -> InputSpec:
+    """The input of an entry or of a loaded model.
+
+    Raises:
+        UsageError: for a module that did not come from the zoo.
+    """
+    entry = getattr(entry_or_model, "zoo_entry", entry_or_model)
+    if not isinstance(entry, ModelEntry):
+        raise UsageError("this module did not come from zoo.load: give an entry, or make the batch yourself")
+    return entry.input
+
+
+def decode(
+    source: str | Path,
+    *,
+    frames: int | None = None,
+    start: float = 0.0,
+    end: float | None = None,
+    spec: InputSpec | None = None,
+) -> Clip:
+    """Read a clip with what is known about it; `spec` keeps only the frames that this input will use.
+
+    Raises:
+        UnknownNameError: where there is no such file or sample.
+        ClipError: where it cannot be decoded, holds no frame, or is too large.
+        UsageError: for times or a number of frames that cannot be.
+    """
+    if frames is not None and frames < 1:
+        raise UsageError(f"frames must be at least 1, got {frames}")
+    if start < 0 or (end is not None and end <= start):
+        raise UsageError(f"expected 0 <= start < end in seconds, got start {start} and end {end}")
+
+    def pick(total: int) -> list[int]:
+        if frames is not None:
+            return spread(total, frames) if frames < total else list(range(total))
+        if spec is None:
+            return list(range(total))
+        return sorted(set(sampled(total, spec)))
+
+    text = str(source)
+    if text.startswith("sample:"):
+        return _sample(text, pick)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path, pick)
+    if not path.is_file():
+        nearby = [str(path.parent / other.name) for other in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise UnknownNameError("clip", text, nearby, "expected a video, an image, a folder of images, or sample:NAME")
+    if path.suffix == ".safetensors":
+        return _stacked(text, _tensor(path), pick)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _stacked(text, _image(path)[None], pick)
+    return _video(path, pick, start, end)
+
+
+def samples() -> dict[str, tuple[Any, int]]:
+    """Every bundled clip by its full name: the sample and the index in it; the bare name is the first."""
+    named: dict[str, tuple[Any, int]] = {}
+    for listing in catalog.listings():
+        for sample in listing.entry.samples:
+            named.setdefault(f"sample:{sample.name}", (sample, 0))
+            for index in range(len(sample.labels)):
+                named.setdefault(f"sample:{sample.name}/{index}", (sample, index))
+    return named
+
+
+def sampled(total: int, spec: InputSpec) -> list[int]:
+    """Indices of the frames that an input takes from `total`; the last one is repeated where they run out."""
+    if spec.sampling == "consecutive":
+        return [min(index * spec.stride, total - 1) for index in range(spec.frames)]
+    return spread(total, spec.frames)
+
+
+def spread(total: int, count: int) -> list[int]:
+    """`count` indices from the first to the last of `total`, evenly spread; frames repeat where count > total."""
+    if count == 1:
+        return [(total - 1) // 2]
+    return [round(index * (total - 1) / (count - 1)) for index in range(count)]
+
+
+def convert(frames: Tensor, spec: InputSpec) -> Tensor:
+    """The frames that a model sees, before normalisation.
+
+    Args:
+        frames: uint8, T x H x W x C, C is 1 or 3 (RGB).
+        spec: Says how frames are sampled, turned into channels, resized and cropped.
+
+    Returns:
+        uint8, frames x H x W x channels, as `spec` says.
+
+    Raises:
+        ClipError: for another shape or type.
+    """
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3) or 0 in frames.shape:
+        shape = " x ".join(map(str, frames.shape))
+        raise ClipError(f"expected uint8 frames T x H x W x C with C = 1 or 3, got {frames.dtype} {shape}")
+    frames = _channels(frames[sampled(len(frames), spec)], spec)
+    height, width = frames.shape[1:3]
+    scaled = _scaled_size(height, width, spec)
+    if scaled != (height, width):
+        moved = frames.permute(0, 3, 1, 2).float()
+        resized = F.interpolate(moved, size=scaled, mode="bilinear", align_corners=False, antialias=True)
+        frames = resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+    top, left = ((scaled[axis] - spec.size[axis]) // 2 for axis in (0, 1))
+    return frames[:, top : top + spec.size[0], left : left + spec.size[1]].contiguous()
+
+
+def normalize(frames: Tensor, spec: InputSpec) -> Tensor:
+    """Frames as `convert` gives them, scaled and normalised: float32 in the layout of `spec`, one sample."""
+    low, high = spec.range
+    scaled = frames.float() / 255 * (high - low) + low
+    batch = (scaled - torch.tensor(spec.mean)) / torch.tensor(spec.std)
+    if spec.layout == "NCHW":
+        return batch.permute(0, 3, 1, 2).contiguous()
+    order = (3, 0, 1, 2) if spec.layout == "NCTHW" else (0, 3, 1, 2)
+    return batch.permute(order).unsqueeze(0).contiguous()
+
+
+def describe(clip: Clip, spec: InputSpec) -> list[str]:
+    """One sentence for each step from the clip to the batch; steps that change nothing are left out."""
+    height, width = clip.frames.shape[1:3]
+    rate = f" at {clip.fps:.4g} frames per second" if clip.fps else ""
+    said = [f"Read {clip.total} frames of {width} x {height} pixels{rate}."]
+    if spec.sampling == "consecutive":
+        taken = f"Took {spec.frames} frames from the start, every {spec.stride}." if spec.stride > 1 else (
+            f"Took the first {spec.frames} frames."
+        )
+    else:
+        taken = f"Took {spec.frames} frames, evenly spread from the first to the last."
+    if clip.total != spec.frames:
+        said.append(taken)
+    if clip.total < spec.frames:
+        said.append(f"The clip has fewer than {spec.frames} frames, so some are shown more than once.")
+    if spec.channels == "L" and bool((clip.frames != clip.frames[..., :1]).any()):
+        said.append("Turned colour into grey (ITU-R 601 luma).")
+    if spec.channels == "BGR":
+        said.append("Swapped the channels from RGB to BGR.")
+    scaled = _scaled_size(height, width, spec)
+    if scaled != (height, width):
+        said.append(f"Resized to {scaled[1]} x {scaled[0]} pixels (bilinear, antialiased).")
+    if scaled != spec.size:
+        said.append(f"Cut the central {spec.size[1]} x {spec.size[0]} pixels.")
+    said.append(f"Scaled 0..255 to {spec.range[0]:g}..{spec.range[1]:g}.")
+    if any(spec.mean) or any(value != 1 for value in spec.std):
+        means, deviations = (", ".join(f"{value:g}" for value in values) for values in (spec.mean, spec.std))
+        said.append(f"Subtracted the mean ({means}) and divided by the standard deviation ({deviations}).")
+    return said
+
+
+def _channels(frames: Tensor, spec: InputSpec) -> Tensor:
+    if spec.channels == "L":
+        if frames.shape[-1] == 1:
+            return frames
+        return (frames.float() @ torch.tensor(_LUMA)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
+    frames = frames.expand(-1, -1, -1, 3)
+    return frames.flip(-1) if spec.channels == "BGR" else frames
+
+
+def _scaled_size(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
+    """Rows and columns after resizing and before the crop; at least the crop's size."""
+    if spec.resize == "exact":
+        return spec.size
+    factor = (spec.short_side or max(spec.size)) / min(height, width)
+    return max(round(height * factor), spec.size[0]), max(round(width * factor), spec.size[1])
+
+
+def _sample(name: str, pick: Callable[[int], list[int]]) -> Clip:
+    from safetensors import safe_open
+
+    from zoo import weights
+
+    known = samples()
+    if name not in known:
+        raise UnknownNameError("sample", name, known, "`zoo info MODEL` lists the samples of a model's plugin")
+    sample, index = known[name]
+    with safe_open(weights.locate(sample.resource), framework="pt") as file:
+        frames = file.get_slice("clips")[index : index + 1][0]
+    return _stacked(name, frames, pick, label=sample.labels[index])
+
+
+def _tensor(path: Path) -> Tensor:
+    from zoo import weights
+
+    header = weights.read_header(path)
+    clips = [name for name, (dtype, shape) in header.tensors.items() if dtype == "U8" and len(shape) == 4]
+    if len(clips) != 1:
+        found = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in header.tensors.items())
+        raise ClipError(f"{path} holds no single uint8 tensor T x H x W x C; it holds: {found or 'nothing'}")
+    return weights.map_tensors(path)[clips[0]]
+
+
+def _image(path: Path) -> Tensor:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            return torch.from_numpy(np.asarray(upright).copy())
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ClipError(f"{path} cannot be read as an image: {error}") from error
+
+
+def _folder(path: Path, pick: Callable[[int], list[int]]) -> Clip:
+    files = sorted(
+        (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
+        key=lambda file: catalog.natural(file.name),
+    )
+    if not files:
+        raise ClipError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    indices = pick(len(files))
+    images = [_image(files[index]) for index in indices]
+    odd = next((file for file, image in zip(indices, images, strict=True) if image.shape != images[0].shape), None)
+    if odd is not None:
+        raise ClipError(f"{files[odd]} has another size than {files[indices[0]]}; the images of a clip share one size")
+    return Clip(frames=torch.stack(images), source=str(path), indices=tuple(indices), total=len(files))
+
+
+def _stacked(source: str, frames: Tensor, pick: Callable[[int], list[int]], label: str | None = None) -> Clip:
+    if frames.shape[-1] not in (1, 3) or 0 in frames.shape:
+        raise ClipError(f"{source}: expected T x H x W x C with C = 1 or 3, got {' x '.join(map(str, frames.shape))}")
+    indices = pick(len(frames))
+    rgb = frames[indices].expand(-1, -1, -1, 3).contiguous()
+    return Clip(frames=rgb, source=source, indices=tuple(indices), total=len(frames), label=label)
+
+
+def _video(path: Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
+    """Decode a video twice at most: frames are chosen by the number it declares, again if fewer decode."""
+    import av
+
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise ClipError(f"{path} has no video stream")
+            rate = container.streams.video[0].average_rate
+            declared = _count(container, start, end)
+        wanted = declared
+        while True:
+            indices = pick(wanted) if wanted else []
+            kept, decoded = _decode(path, set(indices), start, end)
+            if decoded == 0:
+                raise ClipError(_no_frames(path, declared, start, end))
+            if decoded == wanted:
+                break
+            wanted = decoded
+    except av.error.FFmpegError as error:
+        raise ClipError(f"{path} does not decode as a video: {error.strerror or error}") from error
+    cut = f"The video declares {declared} frames and {decoded} decode; the others were not used."
+    return Clip(
+        frames=torch.from_numpy(np.stack([kept[index] for index in indices])),
+        source=str(path),
+        indices=tuple(indices),
+        total=decoded,
+        fps=float(rate) if rate else None,
+        warnings=(cut,) if decoded < declared else (),
+    )
+
+
+def _no_frames(path: Path, declared: int, start: float, end: float | None) -> str:
+    if start or end is not None:
+        return f"{path} has no frame between {start:g} s and {'its end' if end is None else f'{end:g} s'}"
+    return f"{path} declares {declared} frames and none of them decodes" if declared else f"{path} has no frames"
+
+
+def _count(container: av.container.InputContainer, start: float, end: float | None) -> int:
+    """Frames that a video declares between two times, from its packets or its header, without decoding."""
+    stream = container.streams.video[0]
+    times = [packet.pts for packet in container.demux(stream) if packet.size]
+    if start or end is not None:
+        seconds = [_seconds(time, stream) for time in times]
+        return sum(start <= second < (end if end is not None else float("inf")) for second in seconds)
+    return max(len(times), stream.frames)
+
+
+def _seconds(time: int | None, stream: av.video.stream.VideoStream) -> float:
+    if time is None or stream.time_base is None:
+        return 0.0
+    return float((time - (stream.start_time or 0)) * stream.time_base)
+
+
+def _decode(path: Path, wanted: set[int], start: float, end: float | None) -> tuple[dict[int, np.ndarray[Any, Any]], int]:
+    """Frames at the wanted indices, counted from `start`, and how many frames decoded in all."""
+    import av
+
+    kept: dict[int, np.ndarray[Any, Any]] = {}
+    decoded = size = 0
+    with av.open(str(path), metadata_errors="ignore") as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in _frames(container):
+            second = _seconds(frame.pts, stream)
+            if second < start:
+                continue
+            if end is not None and second >= end:
+                break
+            if decoded in wanted:
+                image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                if kept and image.shape != next(iter(kept.values())).shape:
+                    raise ClipError(f"{path} changes its size at frame {decoded}; cut the part before it with `end`")
+                size += image.nbytes
+                if size > MAX_BYTES:
+                    raise ClipError(
+                        f"{path} takes more than {MAX_BYTES // 1024**2:,} MiB decoded; take fewer `frames`, "
+                        "or a part of it with `start` and `end`"
+                    )
+                kept[decoded] = image
+            decoded += 1
+    return kept, decoded
+
+
+def _frames(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
+    """Frames in order of time until the end or the first packet that does not decode."""
+    import av
+
+    try:
+        yield from container.decode(video=0)
+    except av.error.InvalidDataError:
+        return

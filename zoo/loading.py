@@ -1,0 +1,232 @@
+"""From a name to a module: parameters built on meta, weights mapped and assigned, everything checked."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from zoo import catalog, devices, plugins
+from zoo import weights as weights_files
+from zoo.entries import ModelEntry, WeightsEntry
+from zoo.errors import MemoryLimitError, ModelError, PluginError, UsageError, WeightsError, ZooError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What `load` did; nothing is silent."""
+
+    name: str
+    #: Tag of the weights; None for random initialisation.
+    tag: str | None
+    #: File the weights came from, its size and SHA-256.
+    file: str | None
+    bytes: int
+    sha256: str | None
+    #: Tensors taken from the file, tensors whose dtype was changed on the way, tensors initialised at random.
+    taken: int
+    converted: int
+    initialised: int
+    parameters: int
+    device: str
+    dtype: str
+    #: "meta": parameters never allocated before the file was mapped; "ordinary": the builder could not run so.
+    build: str
+    #: Why the build was ordinary; empty otherwise.
+    build_reason: str = ""
+
+
+def load(
+    name: str,
+    *,
+    weights: str | None = "default",
+    device: str = "cpu",
+    dtype: torch.dtype | str | None = None,
+    seed: int = 0,
+    mmap: bool = True,
+) -> nn.Module:
+    """A model of the catalogue, ready to use: on its device, in eval mode.
+
+    Args:
+        name: `architecture` or `architecture.tag`.
+        weights: "default" (the tag in the name, else the entry's first), a tag, the path of a safetensors
+            file, or None for random initialisation drawn from `seed`.
+        device: "cpu", "cuda", "cuda:N", or "auto".
+        dtype: Floating-point type of parameters and buffers; None keeps the architecture's own.
+        seed: Seed of random initialisation; the global random state is left as it was.
+        mmap: Map the file instead of reading it at once; say False on network disks.
+
+    Returns:
+        The module, with `.zoo_entry` (the resolved entry), `.zoo_weights` (the weights entry or None) and
+        `.zoo_load_report`.
+
+    Raises:
+        UnknownNameError: for an unknown model, tag or file.
+        WeightsError: where the file is damaged, not what its entry says, or of another architecture.
+        PluginError: where the plugin's builder fails.
+        DeviceError, MemoryLimitError: where the device is missing or full.
+    """
+    device = devices.resolve(device)
+    target = _dtype(dtype)
+    entry, chosen = resolve(name, weights)
+    resolved = entry.resolve(chosen)
+    try:
+        if chosen is None:
+            model, report = _initialised(resolved, seed), {"build": "ordinary", "taken": 0, "converted": 0}
+        else:
+            model, report = _from_file(resolved, chosen, mmap=mmap)
+        model = model.to(device=device, dtype=target)
+    except torch.OutOfMemoryError as error:
+        raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
+    _check_whole(model, name)
+    tensors = model.state_dict()
+    dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+    model.zoo_entry = resolved  # type: ignore[assignment]  # plain attributes on a module
+    model.zoo_weights = chosen  # type: ignore[assignment]
+    model.zoo_load_report = LoadReport(  # type: ignore[assignment]
+        name=entry.name if chosen is None else f"{entry.name}.{chosen.tag}",
+        tag=chosen.tag if chosen else None,
+        file=str(weights_files.locate(chosen.source)) if chosen else None,
+        bytes=chosen.bytes if chosen else 0,
+        sha256=chosen.sha256 if chosen else None,
+        initialised=len(tensors) - int(report["taken"]),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        device=device,
+        dtype=", ".join(sorted(dtypes)),
+        **report,
+    )
+    return model.eval()
+
+
+def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | None]:
+    """The architecture's entry and the weights that `load(name, weights=weights)` would take."""
+    listing, named, tagged = catalog.find(name)
+    entry = listing.entry
+    if weights is None:
+        return entry, None
+    if weights == "default":
+        if named is None:
+            raise UsageError(f"{entry.name} has no trained weights; give a safetensors file, or none for random ones")
+        return entry, named
+    if tagged and named is not None and weights != named.tag:
+        raise UsageError(f"{name!r} names the weights {named.tag!r} already; leave out one of the two")
+    if any(weights == known.tag for known in entry.weights):
+        return entry, catalog.weights_of(entry, weights)
+    if weights.endswith(".safetensors") or "/" in weights:
+        return entry, weights_files.describe_file(weights)
+    return entry, catalog.weights_of(entry, weights)
+
+
+def build(entry: ModelEntry) -> nn.Module:
+    """Call an entry's builder.
+
+    Raises:
+        PluginError: where it fails or returns no module.
+    """
+    builder = plugins.resolve(entry.builder)
+    try:
+        model = builder(**entry.arguments)
+    except (torch.OutOfMemoryError, ZooError):
+        raise
+    except Exception as error:
+        raise PluginError(f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise PluginError(f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module")
+    return model
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules built inside hold their parameters on meta (no memory, no initialisation) and real buffers."""
+    owner = threading.get_ident()
+
+    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        del module, name
+        if parameter is None or threading.get_ident() != owner:  # the hook is global, other threads build as usual
+            return None
+        return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+    handle = register_module_parameter_registration_hook(to_meta)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _initialised(entry: ModelEntry, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(entry)
+
+
+def _from_file(entry: ModelEntry, weights: WeightsEntry, *, mmap: bool) -> tuple[nn.Module, dict[str, Any]]:
+    path = weights_files.locate(weights.source)
+    weights_files.check(path, weights)
+    header = weights_files.read_header(path)
+    model, reason = _meta_build(entry)
+    expected = model.state_dict()
+    _check_architecture(entry.name, path, expected, header)
+    tensors = weights_files.map_tensors(path, mmap=mmap)
+    converted = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype != expected[name].dtype:
+            tensors[name] = tensor.to(expected[name].dtype)
+            converted += 1
+    model.load_state_dict(tensors, strict=True, assign=True)
+    report = {"build": "ordinary" if reason else "meta", "build_reason": reason}
+    return model, {**report, "taken": len(tensors), "converted": converted}
+
+
+def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
+    """The model with parameters on meta, or built as usual with the reason why."""
+    try:
+        with torch.random.fork_rng(devices=[]), parameters_on_meta():
+            return build(entry), ""
+    except PluginError as error:
+        return _initialised(entry, seed=0), f"no build on meta: {error.__cause__ or error}"
+
+
+def _check_architecture(name: str, path: Path, expected: dict[str, torch.Tensor], header: weights_files.Header) -> None:
+    """Raise WeightsError where a file's tensors are not those of the architecture."""
+    missing = [key for key in expected if key not in header.tensors]
+    unexpected = [key for key in header.tensors if key not in expected]
+    reshaped = [
+        f"{key} {list(header.tensors[key][1])}, expected {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in header.tensors and header.tensors[key][1] != tuple(tensor.shape)
+    ]
+    problems = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape"))
+        if keys
+    ]
+    if problems:
+        raise WeightsError(
+            f"{path} holds weights of another architecture than {name}: {'; '.join(problems)} "
+            f"of {len(expected)} tensors; nothing was loaded"
+        )
+
+
+def _check_whole(model: nn.Module, name: str) -> None:
+    """Raise ModelError where a parameter or buffer was left on meta."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    left = [key for key, tensor in tensors if tensor.is_meta]
+    if left:
+        raise ModelError(f"{name}: {len(left)} tensors have no values after loading ({', '.join(left[:3])})")
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype, None) or dtype
+    if dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        return dtype
+    raise UsageError(f"dtype {dtype!r} is not a floating-point type; expected float32, bfloat16, float16 or float64")

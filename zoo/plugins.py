@@ -1,0 +1,173 @@
+"""Discovery of plugins through the entry-point group `zoo.plugins`, each one isolated from the others.
+
+Entry points are loaded one by one, keyed by (distribution, name): a plugin that fails to import, to register
+or inside a hook is reported once and changes no other plugin's result.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import warnings
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, distributions
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from zoo import hookspecs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Entry-point group that plugins register in.
+GROUP = "zoo.plugins"
+#: Environment variable with the names of plugins to leave out, separated by commas.
+DISABLE = "ZOO_DISABLE_PLUGINS"
+
+
+class PluginWarning(UserWarning):
+    """A plugin does not work and was left out."""
+
+
+@dataclass
+class Plugin:
+    """One entry point of the group, working or not."""
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+    #: "ready", "failed" or "disabled".
+    status: str = "ready"
+    #: Why it failed; one line.
+    reason: str = ""
+    #: Names of the hooks it implements.
+    hooks: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """Distribution and entry-point name, unique among installed plugins."""
+        return f"{self.distribution}:{self.name}"
+
+    def fail(self, during: str, error: BaseException) -> None:
+        """Note and report a failure; only the first of a plugin is reported."""
+        reported = self.status == "failed"
+        self.status = "failed"
+        if not reported:
+            self.reason = f"{during}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            warnings.warn(
+                f"plugin {self.name!r} of {self.distribution} {self.version} failed at {self.reason}; "
+                f"it is left out (silence it with {DISABLE}={self.name})",
+                PluginWarning,
+                stacklevel=3,
+            )
+
+
+class Registry:
+    """Every plugin found, and the calls to their hooks."""
+
+    def __init__(self, entry_points: list[tuple[str, str, EntryPoint]], disabled: set[str]) -> None:
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        seen: set[str] = set()
+        for distribution, version, entry_point in entry_points:
+            plugin = Plugin(entry_point.name, distribution, version, entry_point)
+            if plugin.key in seen:
+                continue
+            seen.add(plugin.key)
+            self.plugins.append(plugin)
+            if disabled & {plugin.name, plugin.distribution, plugin.key}:
+                plugin.status = "disabled"
+            else:
+                self._register(plugin)
+
+    def _register(self, plugin: Plugin) -> None:
+        during = f"import of {plugin.entry_point.value}"
+        try:
+            module = plugin.entry_point.load()
+            during = "registration"
+            self._manager.register(module, name=plugin.key)
+            self._manager.check_pending()
+        except (Exception, SystemExit) as error:
+            plugin.fail(during, error)
+            if self._manager.has_plugin(plugin.key):
+                self._manager.unregister(name=plugin.key)
+            return
+        callers = self._manager.get_hookcallers(module) or []
+        plugin.hooks = sorted(caller.name for caller in callers)
+
+    def collect(self, hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, Any]]:
+        """Call one hook plugin by plugin; each item of each returned list, beside the plugin that gave it.
+
+        A plugin whose hook raises, or returns anything but a list of `expected`, fails alone.
+        """
+        items: list[tuple[Plugin, Any]] = []
+        for plugin in self.plugins:
+            if plugin.status == "disabled" or hook not in plugin.hooks:
+                continue
+            others = [module for name, module in self._manager.list_name_plugin() if name != plugin.key]
+            try:
+                returned = self._manager.subset_hook_caller(hook, others)(**arguments)
+                given = [item for result in returned for item in result]
+                for item in given:
+                    if not isinstance(item, expected):
+                        raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
+            except (Exception, SystemExit) as error:
+                plugin.fail(f"hook {hook}", error)
+            else:
+                items += [(plugin, item) for item in given]
+        return items
+
+
+def installed() -> list[tuple[str, str, EntryPoint]]:
+    """Distribution, version and entry point of everything installed in the group, in a stable order."""
+    found = [
+        (distribution.metadata["Name"] or "unknown", distribution.version, entry_point)
+        for distribution in distributions()
+        for entry_point in _group_of(distribution)
+    ]
+    return sorted(found, key=lambda item: (item[0], item[2].name))
+
+
+def _group_of(distribution: Any) -> list[EntryPoint]:
+    text = distribution.read_text("entry_points.txt") or ""
+    if GROUP not in text:  # parsing every distribution's entry points would cost more than all the rest
+        return []
+    return [entry_point for entry_point in distribution.entry_points if entry_point.group == GROUP]
+
+
+@functools.cache
+def registry() -> Registry:
+    """The plugins of this process, discovered once."""
+    disabled = {name for name in re.split(r"[,\s]+", os.environ.get(DISABLE, "")) if name}
+    return Registry(installed(), disabled)
+
+
+def collect(hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, Any]]:
+    """`Registry.collect` on the plugins of this process."""
+    return registry().collect(hook, expected, **arguments)
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """The function that "package.module:function" names.
+
+    Raises:
+        PluginError: where there is no such module or function.
+    """
+    import importlib
+
+    from zoo.errors import PluginError
+
+    module, colon, function = reference.partition(":")
+    try:
+        if not colon:
+            raise ValueError("expected 'package.module:function'")
+        resolved = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PluginError(f"{reference!r} names no function: {error}") from error
+    if not callable(resolved):
+        raise PluginError(f"{reference!r} is not callable")
+    return resolved  # type: ignore[no-any-return]  # getattr of a module is Any

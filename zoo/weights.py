@@ -1,0 +1,190 @@
+"""Weights files: find them, verify them once, read their header, map their tensors. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.entries import InputSpec, OutputSpec, WeightsEntry
+from zoo.errors import PluginError, UnknownNameError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Key of the safetensors metadata that holds what differs from the architecture's entry, as JSON.
+METADATA_KEY = "zoo"
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+def locate(source: str) -> Path:
+    """The file that "package:path/in/package" or a path names.
+
+    Raises:
+        WeightsError: where a bundled file is missing from its package.
+        UnknownNameError: where there is no such file on disk.
+    """
+    package, colon, inside = source.partition(":")
+    if colon and package.isidentifier() and len(package) > 1:  # one letter is a Windows drive
+        return _bundled(package, inside)
+    path = Path(source).expanduser()
+    if not path.is_file():
+        siblings = [str(path.parent / other.name) for other in path.parent.glob("*.safetensors")]
+        raise UnknownNameError("weights file", source, siblings, "expected a tag, a .safetensors file, or none")
+    return path
+
+
+def _bundled(package: str, inside: str) -> Path:
+    from importlib.resources import files
+
+    try:
+        path = Path(str(files(package))) / inside
+    except ModuleNotFoundError as error:
+        raise PluginError(f"{package}:{inside} names a package that is not installed") from error
+    if not path.is_file():
+        raise WeightsError(f"{package}:{inside} is missing from the installed package (looked at {path}); reinstall it")
+    return path
+
+
+def sha256_of(path: Path, *, remembered: bool = True) -> str:
+    """SHA-256 of a file, hashed once and then remembered by its path, size, modification time and inode.
+
+    Args:
+        path: The file.
+        remembered: Say False to hash it again in any case.
+    """
+    path = path.resolve()
+    status = path.stat()
+    identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+    memory = _remembered()
+    known = memory.get(str(path))
+    if remembered and isinstance(known, list) and known[:-1] == identity:
+        return str(known[-1])
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    _remember({**memory, str(path): [*identity, digest]})
+    return digest
+
+
+def _memory_file() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("motion-zoo") / "sha256.json"
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        memory = json.loads(_memory_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def _remember(memory: dict[str, Any]) -> None:
+    """Write the memory atomically; a cache that cannot be written costs only time, so that is no error."""
+    target = _memory_file()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as file:
+            json.dump({path: known for path, known in memory.items() if os.path.exists(path)}, file)
+        os.replace(file.name, target)
+    except OSError:
+        return
+
+
+def check(path: Path, weights: WeightsEntry) -> None:
+    """Raise WeightsError unless the file is the one that its entry describes."""
+    size = path.stat().st_size
+    if size != weights.bytes:
+        raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
+    digest = sha256_of(path)
+    if digest != weights.sha256:
+        raise WeightsError(
+            f"{path} has sha256 {digest}, its entry says {weights.sha256}; the file was changed: reinstall or fetch it again"
+        )
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of itself."""
+
+    #: Name to dtype (as safetensors writes it) and shape.
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Names, dtypes and shapes in a file, without reading a tensor.
+
+    Raises:
+        WeightsError: where the file is no whole safetensors file; a renamed pickle is named as such.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.startswith(_PICKLE_STARTS):
+            raise WeightsError(
+                f"{path} is a pickle under another name, and pickles are never opened here; "
+                "convert it with safetensors.torch.save_file where you trust its source"
+            )
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            return Header(tensors, dict(file.metadata() or {}))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, mapped (pages are read when touched) or read at once."""
+    import safetensors.torch
+
+    if mmap:
+        return safetensors.torch.load_file(path)
+    return safetensors.torch.load(path.read_bytes())
+
+
+def describe_file(source: str) -> WeightsEntry:
+    """The entry of a weights file given by its path: tag from its name, overrides from its header.
+
+    Raises:
+        UnknownNameError, WeightsError: where the file is missing or unreadable.
+    """
+    path = locate(source)
+    overrides = _overrides(path, read_header(path).metadata.get(METADATA_KEY, "{}"))
+    return WeightsEntry(
+        tag=path.name.removesuffix(".safetensors"),
+        source=str(path),
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        licence="unknown",
+        **overrides,
+    )
+
+
+def _overrides(path: Path, text: str) -> dict[str, Any]:
+    try:
+        said = json.loads(text)
+        overrides: dict[str, Any] = {}
+        if "arguments" in said:
+            overrides["arguments"] = dict(said["arguments"])
+        if "input" in said:
+            overrides["input"] = InputSpec(
+                **{name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()}
+            )
+        if "outputs" in said:
+            overrides["outputs"] = tuple(
+                OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]
+            )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
+    return overrides
