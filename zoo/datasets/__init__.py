@@ -1,0 +1,1 @@
+"""Data that several plugins train on. Importing this package imports nothing else."""
