@@ -12,16 +12,18 @@ import os
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
 from zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: md5 of each compressed file, as published with MNIST and used by torchvision and others.
 MD5: Final[dict[str, str]] = {
@@ -106,14 +108,15 @@ def download(
     folder: Path | None = None,
     *,
     mirrors: tuple[str, ...] = MIRRORS,
-    report: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
     """Fetch what is missing or damaged into `folder` (by default `data_folder()/mnist`) and return the folder.
 
     Each file is written beside its place, checked by md5 and renamed, so a killed download leaves no half file. One
-    line for each file goes to `report`. Raises `DataError` where no mirror gives the published file or the folder cannot
-    be written.
+    line for each file goes to `report`. Raises `DataError` where no mirror gives the published file or the folder
+    cannot be written.
     """
+    report = report or (lambda _line: None)
     folder = (folder or data_folder() / "mnist").absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +137,7 @@ def _fetch(name: str, digest: str, mirrors: tuple[str, ...]) -> bytes:
     reasons = []
     for mirror in mirrors:
         try:
-            with urllib.request.urlopen(mirror + name, timeout=30) as response:
+            with urllib.request.urlopen(mirror + name, timeout=30) as response:  # noqa: S310 - the mirrors are ours
                 content: bytes = response.read()
         except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
             reasons.append(f"{mirror}: {getattr(error, 'reason', error)}")
@@ -150,8 +153,8 @@ def _replace(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -10,13 +10,16 @@ same bytes on every device; `render` only copies pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from zoo.datasets import digits as mnist
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FRAMES = 48
 FRAME_SIZE = 64
@@ -97,9 +100,9 @@ def draw(
 ) -> Parameters:
     """Draw `count` clips of `frames` frames over the digits whose classes `labels` (M, int64) gives.
 
-    Speed and period are uniform over `pairs`, the order over `ORDERS`, the starting corner over the positions inside the
-    frame, the direction over the circle. `late_start` begins each clip at a random frame of its first four visible
-    periods instead of frame 0 (short training excerpts). `distinct` uses no digit image twice (needs count <= M).
+    Speed and period are uniform over `pairs`, the order over `ORDERS`, the starting corner over the positions inside
+    the frame, the direction over the circle. `late_start` begins each clip at a random frame of its first four periods
+    instead of frame 0 (short training excerpts). `distinct` uses no digit image twice (needs count <= M).
     """
     choice = torch.randint(len(pairs), (count,), generator=generator)
     speed, period = torch.tensor(pairs, dtype=torch.int64)[choice].unbind(1)

@@ -14,9 +14,6 @@ from typing import cast
 
 from torch import Tensor, nn
 
-#: Clips are frames of 64 x 64; the body halves that four times, down to the 4 x 4 that the spatial pool averages.
-FRAME_SIZE = 64
-
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
@@ -38,7 +35,7 @@ class Design:
 
 
 def _rows(narrow: int, wide: int, features: int) -> tuple[BlockRow, ...]:
-    """The eight rows that every table shares, for blocks of `narrow` and `wide` channels giving `features`, 2*`features`."""
+    """The eight rows that every table shares; blocks of `narrow` channels give `features`, of `wide` in proportion."""
     deep = wide * features // narrow
     return (
         BlockRow("res1_1", 1, narrow, features, 2),
@@ -91,7 +88,8 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.relu(self.main(x) + self.shortcut(x)))
+        """The block's output, as the class says."""
+        return cast("Tensor", self.relu(self.main(x) + self.shortcut(x)))
 
 
 class BlinkingNetwork(nn.Module):
@@ -124,7 +122,7 @@ class BlinkingNetwork(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """Standardised features of each frame: N x C x T x 64 x 64 to N x T x F."""
         pooled = self.pool(self.body(x)).flatten(2)
-        return cast(Tensor, self.standardize(pooled).transpose(1, 2))
+        return cast("Tensor", self.standardize(pooled).transpose(1, 2))
 
     def read(self, hidden: Tensor) -> dict[str, Tensor]:
         """The three heads on LSTM outputs: any shape ending in F to the same shape ending in 10, 6 and 1."""
@@ -132,6 +130,7 @@ class BlinkingNetwork(nn.Module):
         return {"digit": self.digit(shared), "order": self.order(shared), "speed": self.speed(shared)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The three heads at the last time step, as the class says."""
         states, _ = self.lstm(self.features(x))
         return self.read(states[:, -1])
 
@@ -144,11 +143,3 @@ def conv2d(*, in_channels: int = 1, digits: int = 10, orders: int = 6) -> Blinki
 def conv3d(*, in_channels: int = 1, digits: int = 10, orders: int = 6) -> BlinkingNetwork:
     """Conv3D of table 2: 3x3x3 convolutions in every block. 472,721 parameters."""
     return BlinkingNetwork(DESIGNS["conv3d"], in_channels=in_channels, digits=digits, orders=orders)
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-__all__ = ["DESIGNS", "FRAME_SIZE", "BlinkingNetwork", "BlockRow", "Design", "ResidualBlock", "conv2d", "conv3d"]

@@ -1,0 +1,215 @@
+"""How the networks learn from blinking digits: the parts that the recipes name.
+
+Read at the last frame alone, the three tasks hardly begin to be learned. So every time step is supervised, as
+far as what was visible until then can tell, and linear heads that are dropped afterwards ask the features of each frame
+what is in it, and the LSTM where the digit is and how it moves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo_spatiotemporal_mnist import blinking, networks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.training.recipes import Stage
+
+Batch = dict[str, Tensor]
+
+#: Weight of each task at a time step, by how many frames have been visible until then (0, 1, 2, 3, 4 and more).
+SEEN_WEIGHTS: dict[str, tuple[float, ...]] = {
+    "digit": (0.0, 0.25, 0.5, 0.75, 1.0),
+    "order": (0.0, 0.0, 0.25, 1.0, 1.0),
+    "speed": (0.0, 0.0, 0.5, 0.75, 1.0),
+    "track": (0.0, 0.5, 1.0, 1.0, 1.0),
+}
+
+#: Farthest position of a digit's corner, in pixels; positions are learned in units of it.
+REACH = blinking.FRAME_SIZE - blinking.DIGIT_SIZE
+
+
+class AuxiliaryHeads(nn.Module):
+    """A network together with the heads that only training needs.
+
+    `frame` reads the features of a frame: hidden or which quadrant (5), digit (10), order (6), corner (2), speed (1).
+    `track` reads the LSTM: corner (2) and velocity (2) of the digit at that frame, visible or not.
+    """
+
+    def __init__(self, network: networks.BlinkingNetwork) -> None:
+        super().__init__()
+        self.network = network
+        features = network.hidden.in_features
+        self.frame = nn.Linear(features, 5 + 10 + 6 + 2 + 1)
+        self.track = nn.Linear(features, 4)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T x F, convolutions in bfloat16."""
+        x = clips.to(memory_format=torch.channels_last_3d).float().div_(255)
+        with torch.autocast(clips.device.type, torch.bfloat16):
+            return self.network.features(x).float()
+
+
+def build(*, network: str) -> AuxiliaryHeads:
+    """The network of that name with its auxiliary heads, ready to train from nothing.
+
+    The LSTM's forget gates start open (bias 1), the speed at the middle of its range.
+    """
+    built = cast("networks.BlinkingNetwork", getattr(networks, network)())
+    for part in built.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = True
+    with torch.no_grad():
+        for name, bias in built.lstm.named_parameters():
+            if name.startswith("bias_ih"):
+                size = built.lstm.hidden_size
+                bias[size : 2 * size] += 1
+        built.speed.bias.fill_(3.5)
+    return AuxiliaryHeads(built).to(memory_format=torch.channels_last_3d)
+
+
+def export(module: AuxiliaryHeads) -> nn.Module:
+    """The network without its auxiliary heads."""
+    return module.network
+
+
+def clips(
+    module: AuxiliaryHeads,  # noqa: ARG001 - every data function is given it
+    stage: Stage,
+    seed: int,
+    device: torch.device,
+) -> Callable[[int], Batch]:
+    """Batches of newly drawn clips of the training digits.
+
+    Stage arguments: `frames`; `periods` (longest V); `late_start`; `whole` (share of clips that show whole digits).
+    """
+    found = blinking.read_digits("train")
+    images = found.images.to(device)
+    longest = stage.arguments.get("periods", 12)
+    pairs = [pair for pair in blinking.PAIRS if pair[1] <= longest]
+    whole = round(stage.arguments.get("whole", 0.0) * stage.batch_size)
+
+    def batch_at(step: int) -> Batch:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        parameters = blinking.draw(
+            stage.batch_size,
+            found.labels,
+            generator=generator,
+            frames=stage.arguments.get("frames", blinking.FRAMES),
+            pairs=pairs,
+            late_start=stage.arguments.get("late_start", False),
+        )
+        painted = blinking.render(images, parameters[whole:])
+        if whole:
+            painted = torch.cat((blinking.render(images, parameters[:whole], masked=False), painted))
+        batch = {name: value.to(device) for name, value in truth(parameters).items()}
+        batch["masked"] = torch.arange(stage.batch_size, device=device) >= whole
+        return {"clips": painted, **batch}
+
+    return batch_at
+
+
+def truth(parameters: blinking.Parameters) -> Batch:
+    """What the losses compare with, N first: labels, and per frame quadrant, corner (0..1) and velocity (pixels)."""
+    position = parameters.position.float()
+    step = position.diff(dim=1)
+    velocity = torch.cat((step[:, :1], step), dim=1)
+    return {
+        **parameters.labels(),
+        "quadrant": parameters.quadrant,
+        "corner": position / REACH,
+        "velocity": velocity,
+        "seen": parameters.visible.cumsum(1).clamp(max=4),
+        "period": parameters.period,
+    }
+
+
+def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the features of single frames (N x T x F) say about them."""
+    quadrant, digit, order, corner, speed = module.frame(features).split((5, 10, 6, 2, 1), dim=-1)
+    visible = batch["quadrant"] >= 0
+    masked = visible & batch["masked"][:, None]
+    state = batch["quadrant"] + 1
+    shown = features.shape[1]
+    quadrant_loss = F.cross_entropy(quadrant[batch["masked"]].flatten(0, 1), state[batch["masked"]].flatten())
+    digits = batch["digit"][:, None].expand(-1, shown)
+    digit_loss = F.cross_entropy(digit[visible], digits[visible])
+    corner_loss = (corner[visible] - batch["corner"][visible]).abs().mean()
+    # Three neighbouring quadrants tell the order and the speed: within the network's reach up to every fourth frame.
+    near = masked & (batch["period"] <= 4)[:, None]
+    orders = batch["order"][:, None].expand(-1, shown)
+    order_loss = _mean(F.cross_entropy(order[near], orders[near], reduction="none"))
+    moving = visible & (batch["period"] <= 8)[:, None]
+    speeds = batch["speed"][:, None].expand(-1, shown, -1)
+    speed_loss = _mean((speed[moving] + 3.5 - speeds[moving]).abs())
+    loss = quadrant_loss + digit_loss + 4 * corner_loss + 0.5 * order_loss + 0.5 * speed_loss
+    with torch.no_grad():
+        terms = {
+            "frame_quadrant": (quadrant[masked].argmax(-1) == state[masked]).float().mean(),
+            "frame_digit": (digit[visible].argmax(-1) == digits[visible]).float().mean(),
+            "frame_corner": corner_loss * REACH,
+            "frame_order": _mean((order[near].argmax(-1) == orders[near]).float()),
+            "frame_speed": speed_loss,
+        }
+    return loss, terms
+
+
+def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """What the LSTM says at every time step, weighted by what can be known there, and at the last one."""
+    states, _ = module.network.lstm(features)
+    outputs = module.network.read(states)
+    corner, velocity = module.track(states).split(2, dim=-1)
+    frames = features.shape[1]
+    weights = {name: features.new_tensor(table)[batch["seen"]] for name, table in SEEN_WEIGHTS.items()}
+    weights["order"] = weights["order"] * batch["masked"][:, None]
+    losses = {
+        "digit": _classes(outputs["digit"], batch["digit"]),
+        "order": _classes(outputs["order"], batch["order"]),
+        "speed": F.smooth_l1_loss(
+            outputs["speed"].squeeze(-1), batch["speed"].expand(-1, frames), beta=0.25, reduction="none"
+        ),
+        "track": 4 * (corner - batch["corner"]).abs().mean(-1) + (velocity - batch["velocity"]).abs().mean(-1) / 2,
+    }
+    loss = features.new_zeros(())
+    for name, value in losses.items():
+        weight = weights[name]
+        everywhere = (value * weight).sum() / weight.sum().clamp(min=1)
+        last = (value[:, -1] * weight[:, -1]).sum() / weight[:, -1].sum().clamp(min=1)
+        loss = loss + (everywhere if name == "track" else 0.5 * everywhere + 0.5 * last)
+    with torch.no_grad():
+        ordered = weights["order"][:, -1] == 1
+        hits = (outputs["order"][:, -1].argmax(-1) == batch["order"]).float()
+        terms = {
+            "digit": (outputs["digit"][:, -1].argmax(-1) == batch["digit"]).float().mean(),
+            "order": _mean(hits[ordered]),
+            "speed": (outputs["speed"][:, -1] - batch["speed"]).abs().mean(),
+            "track": losses["track"].mean(),
+        }
+    return loss, terms
+
+
+def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
+    """Both losses together; the stage argument `frame_weight` (1 unless told) weighs the one on single frames."""
+    features = batch["features"].float() if "features" in batch else module.features(batch["clips"])
+    of_state, terms = state_loss(module, features, batch)
+    weight = stage.arguments.get("frame_weight", 1.0)
+    if not weight:
+        return of_state, terms
+    of_frames, more = frame_loss(module, features, batch)
+    return of_state + weight * of_frames, {**terms, **more}
+
+
+def _classes(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy at every time step: N x T x K and N to N x T."""
+    frames = logits.shape[1]
+    return F.cross_entropy(logits.transpose(1, 2), label[:, None].expand(-1, frames), reduction="none")
+
+
+def _mean(values: Tensor) -> Tensor:
+    """The mean, 0 where there is nothing."""
+    return values.sum() / max(1, values.numel())

@@ -1,0 +1,259 @@
+"""The loop that trains a recipe: resumable, on CPU or GPU, in bfloat16 where that is safe.
+
+Output folder: `checkpoint.safetensors` (everything needed to go on, nothing pickled), `log.json` and, at the end, the
+weights file with its golden tensors and its metrics (`finalizing.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import DeviceError, OutputError, TrainingError
+from zoo.training.finalizing import finalize, resolve
+
+if TYPE_CHECKING:
+    from zoo.training.recipes import Recipe, Stage
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.json"
+
+
+def train(
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    device: str | torch.device = "cpu",
+    from_weights: Path | str | None = None,
+    checkpoint_every: float = 120.0,
+    log_every: int = 100,
+    until: str | None = None,
+    progress: bool = True,
+) -> Path | None:
+    """Train `recipe` into the folder `out` and return the weights file written there.
+
+    A folder that holds a checkpoint of this recipe is resumed; the stages that are already done must be the recipe's
+    own. `from_weights` starts the exported network from a weights file instead of from the seed. `until` stops after
+    the stage of that name and returns None. The checkpoint is replaced every `checkpoint_every` seconds and after
+    each stage.
+
+    Raises `TrainingError` where the checkpoint belongs to another recipe, `OutputError` where `out` cannot be written,
+    `DeviceError` where there is no such device.
+    """
+    out = Path(out)
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"no CUDA device here: cannot train on {device}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        module: nn.Module = resolve(recipe.build)(**recipe.arguments)
+    if from_weights is not None:
+        from safetensors.torch import load_file
+
+        resolve(recipe.export)(module).load_state_dict(load_file(from_weights))
+    module.to(place)
+    run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
+    run.resume()
+    while run.stage_index < len(recipe.stages):
+        stage = recipe.stages[run.stage_index]
+        run.train_stage(stage)
+        if stage.name == until:
+            return None
+    return finalize(recipe, module, out, log=run.log, device=place)
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """The learning rate of a step of the stage, counted from 0."""
+    if step < stage.warmup:
+        return stage.learning_rate * (step + 1) / stage.warmup
+    done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
+    return stage.learning_rate * (stage.final_rate + (1 - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class _Run:
+    """The state of one run: where it is, the optimiser and averages of the current stage, and the log."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        module: nn.Module,
+        out: Path,
+        device: torch.device,
+        checkpoint_every: float,
+        log_every: int,
+        progress: bool,  # noqa: FBT001 (private, passed once)
+    ) -> None:
+        self.recipe = recipe
+        self.module = module
+        self.out = out
+        self.device = device
+        self.checkpoint_every = checkpoint_every
+        self.log_every = log_every
+        self.progress = progress
+        self.stage_index = 0
+        self.step = 0
+        self.seconds = 0.0
+        self.log: list[dict[str, Any]] = []
+        self.average: dict[str, Tensor] = {}
+        self.moments: dict[str, Tensor] = {}
+
+    def train_stage(self, stage: Stage) -> None:
+        """Train the rest of the current stage, then step on to the next one."""
+        batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
+        loss_of = resolve(stage.loss)
+        _set_modes(self.module, stage)
+        learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+        optimizer = torch.optim.AdamW(learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
+        self._restore_moments(optimizer, learning)
+        if stage.averaging and not self.average:
+            self.average = {name: value.detach().clone() for name, value in learning.items()}
+        sums: dict[str, Tensor] = {}
+        counted = 0
+        started = saved = time.monotonic()
+        before = self.seconds
+        bar = _bar(stage, self.step, shown=self.progress)
+        while self.step < stage.steps:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(stage, self.step)
+            loss, terms = loss_of(self.module, batch_at(self.step), stage)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
+            optimizer.step()
+            if stage.averaging:
+                decay = min(stage.averaging, (self.step + 1) / (self.step + 10))
+                with torch.no_grad():
+                    for name, value in learning.items():
+                        self.average[name].lerp_(value, 1 - decay)
+            self.step += 1
+            counted += 1
+            for name, value in {"loss": loss, **terms}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
+            self.seconds = before + time.monotonic() - started
+            bar.update(1)
+            if self.step % self.log_every == 0 or self.step == stage.steps:
+                means = {name: round(float(value) / counted, 4) for name, value in sums.items()}
+                if not math.isfinite(means["loss"]):
+                    raise TrainingError(f"{self.recipe.name}: the loss is no number any more in stage {stage.name!r}")
+                self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
+                bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
+                sums, counted = {}, 0
+            if time.monotonic() - saved > self.checkpoint_every:
+                self.save(optimizer, learning)
+                saved = time.monotonic()
+        bar.close()
+        if stage.averaging:
+            with torch.no_grad():
+                for name, value in learning.items():
+                    value.copy_(self.average[name])
+        self.module.requires_grad_(True)  # noqa: FBT003 (torch's own signature)
+        self.average, self.moments = {}, {}
+        self.stage_index += 1
+        self.step = 0
+        self.save(None, {})
+
+    def save(self, optimizer: torch.optim.Optimizer | None, learning: dict[str, nn.Parameter]) -> None:
+        """Replace the checkpoint and the log; a killed run leaves the ones before."""
+        from safetensors.torch import save_file
+
+        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        if optimizer is not None:
+            for name, value in learning.items():
+                for key, moment in optimizer.state[value].items():
+                    tensors[f"moment.{key}.{name}"] = moment
+        state = {
+            "recipe": self.recipe.name,
+            "seed": self.recipe.seed,
+            "stages": [asdict(stage) for stage in self.recipe.stages[: self.stage_index + (self.step > 0)]],
+            "stage_index": self.stage_index,
+            "step": self.step,
+            "seconds": self.seconds,
+            "log": self.log,
+        }
+        temporary = self.out / f".{CHECKPOINT}.{os.getpid()}"
+        try:
+            contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+            save_file(contiguous, temporary, metadata={"training": json.dumps(state)})
+            temporary.replace(self.out / CHECKPOINT)
+            temporary.write_text(json.dumps(self.log, indent=1) + "\n")
+            temporary.replace(self.out / LOG)
+        except OSError as error:
+            raise OutputError(f"cannot write the checkpoint to {self.out}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, where it has one."""
+        from safetensors import SafetensorError, safe_open
+
+        path = self.out / CHECKPOINT
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt", device=str(self.device)) as file:
+                state = json.loads(file.metadata()["training"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{path} is no checkpoint; delete it to start anew") from error
+        done = json.loads(json.dumps([asdict(stage) for stage in self.recipe.stages[: len(state["stages"])]]))
+        if (state["recipe"], state["seed"], state["stages"]) != (self.recipe.name, self.recipe.seed, done):
+            raise TrainingError(f"{path} belongs to another recipe; choose another folder, or delete it to start anew")
+        self.module.load_state_dict(_part(tensors, "module."))
+        self.average = _part(tensors, "average.")
+        self.moments = _part(tensors, "moment.")
+        self.stage_index, self.step = state["stage_index"], state["step"]
+        self.seconds, self.log = state["seconds"], state["log"]
+
+    def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
+        for name, value in learning.items():
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                moment = self.moments.get(f"{key}.{name}")
+                if moment is not None:
+                    optimizer.state[value][key] = moment.cpu() if key == "step" else moment
+        self.moments = {}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _set_modes(module: nn.Module, stage: Stage) -> None:
+    """Training flags and gradients as the stage wants them."""
+    module.train()
+    module.requires_grad_(True)  # noqa: FBT003 (torch's own signature)
+    for name in stage.frozen:
+        part = module.get_submodule(name)
+        part.eval()
+        part.requires_grad_(False)  # noqa: FBT003 (torch's own signature)
+    if stage.fixed_statistics:
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (the public base of all BatchNorms)
+                part.eval()
+
+
+def _bar(stage: Stage, step: int, *, shown: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(
+        total=stage.steps,
+        initial=step,
+        desc=stage.name,
+        unit="step",
+        file=sys.stderr,
+        disable=not shown,
+        mininterval=5.0,
+    )

@@ -1,0 +1,80 @@
+"""How a weights file was trained, as plain data: no torch here.
+
+Every callable is a `"package.module:function"` string, resolved when training starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One part of a training run, with a fresh AdamW optimiser.
+
+    The learning rate rises linearly over `warmup` steps and falls along a cosine to `final_rate` times its height.
+    """
+
+    name: str
+    steps: int
+    #: Clips of a step.
+    batch_size: int
+    learning_rate: float
+    #: `data(module, stage, seed, device) -> batch_at`, called once as the stage begins; `batch_at(step)` gives the
+    #: batch of a step and depends on nothing but its argument, so that a resumed run sees the same batches.
+    data: str
+    #: `loss(module, batch, stage) -> (loss, terms)`: a scalar tensor, and scalar tensors to report by name.
+    loss: str
+    warmup: int = 0
+    final_rate: float = 0.0
+    weight_decay: float = 0.0
+    #: Longest gradient allowed (L2 norm over all parameters).
+    clip_norm: float = 1.0
+    #: Submodules that do not learn here and run in eval mode.
+    frozen: tuple[str, ...] = ()
+    #: BatchNorm uses its running statistics instead of the batch's, and leaves them.
+    fixed_statistics: bool = False
+    #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
+    averaging: float = 0.0
+    #: Further settings for `data` and `loss`.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A whole training run, from a seed to a weights file."""
+
+    #: "architecture.tag", the weights that the recipe makes.
+    name: str
+    #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included.
+    build: str
+    #: `export(module) -> nn.Module`: the network that is kept.
+    export: str
+    #: `evaluate(network, device) -> {"metrics": [{dataset, split, name, value}], "breakdown": {...}}`.
+    evaluate: str
+    #: `example() -> Tensor`: one batch for the golden tensors.
+    example: str
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: What differs from the architecture's entry (arguments, input, outputs), written into the file's header.
+    header: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def clips(self) -> int:
+        """Clips seen in all stages together, repetitions counted."""
+        return sum(stage.steps * stage.batch_size for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as JSON-ready values."""
+        return asdict(self)
