@@ -15,6 +15,8 @@ from zoo.errors import UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from zoo.training.recipes import Recipe
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -104,7 +106,7 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     architecture, dot, tag = rest.partition(".")
     candidates = [listing for listing in listings() if listing.entry.name == architecture]
     if colon:
-        candidates = [listing for listing in candidates if distribution in (listing.plugin.distribution,)]
+        candidates = [listing for listing in candidates if listing.plugin.distribution == distribution]
     if not candidates:
         known = [*list_models(), *list_models(pretrained=True)]
         if colon:
@@ -131,3 +133,18 @@ def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
             return weights
     tags: Iterable[str] = [weights.tag for weights in entry.weights]
     raise UnknownNameError("weights tag", tag, tags, f"`zoo info {entry.name}` lists the weights of {entry.name}")
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of this name (`architecture.tag`).
+
+    Raises:
+        UnknownNameError: where no plugin gives it.
+    """
+    from zoo.training.recipes import Recipe
+
+    given = {item.name: item for _, item in plugins.collect("zoo_recipes", Recipe)}
+    if name not in given:
+        raise UnknownNameError("recipe", name, given, "a plugin's hook zoo_recipes gives its recipes")
+    found: Recipe = given[name]
+    return found

@@ -36,7 +36,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
     from zoo import catalog
 
     names = set(catalog.list_models(pattern, plugin=plugin))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for listing in catalog.listings():
         entry = listing.entry
         tags = [weights.tag for weights in entry.weights]
@@ -87,13 +87,19 @@ def info(name: str, *, as_json: bool) -> None:
         what = f"{len(head.labels)} classes: {_shortened(head.labels)}" if head.kind == "classes" else head.unit
         lines.append(f"output      {head.name}, {head.kind} {what}".rstrip())
     for weights in entry.weights:
-        lines += ["", f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}"]
+        lines += [
+            "",
+            f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}",
+        ]
         lines += [f"sha256      {weights.sha256}"]
         lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}" for m in weights.metrics]
     if not entry.weights:
         lines += ["", "weights     none trained; `--weights none` gives random ones"]
     for sample in entry.samples:
-        lines += ["", f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}"]
+        lines += [
+            "",
+            f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}",
+        ]
         lines += [f"            sample:{sample.name}/{index}  {label}" for index, label in enumerate(sample.labels)]
     output.emit(data, "\n".join(lines), as_json=as_json)
 
@@ -108,8 +114,17 @@ def info(name: str, *, as_json: bool) -> None:
 @options.device
 @options.seed
 @options.as_json
-def predict(  # noqa: PLR0913 - one argument an option
-    model: str, clip: str, top: int, start: float, end: float | None, weights: str, device: str, seed: int, *, as_json: bool
+def predict(
+    model: str,
+    clip: str,
+    top: int,
+    start: float,
+    end: float | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
     from zoo import catalog, clips, loading, prediction
@@ -152,7 +167,11 @@ def load(model: str, dtype: str | None, weights: str, device: str, seed: int, *,
     loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
     report: Any = loaded.zoo_load_report
     data = dataclasses.asdict(report)
-    output.emit(data, "\n".join(f"{name:<13}{'-' if value in (None, '') else value}" for name, value in data.items()), as_json=as_json)
+    output.emit(
+        data,
+        "\n".join(f"{name:<13}{'-' if value in (None, '') else value}" for name, value in data.items()),
+        as_json=as_json,
+    )
 
 
 @commands.command(epilog="zoo verify conv3d.blinking_mnist")
@@ -207,17 +226,18 @@ def plugins(*, as_json: bool) -> None:
 
 @commands.command(epilog="zoo train conv3d.blinking_mnist --out runs/conv3d")
 @click.argument("recipe")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the checkpoint, log and weights. [default: runs/RECIPE]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the checkpoint, log and weights. [default: runs/RECIPE]"
+)
 @click.option("--from-weights", type=click.Path(path_type=Path), help="Start from this safetensors file.")
 @click.option("--until", help="Stop after the stage of this name.")
 @options.device
 def train(recipe: str, out: Path | None, from_weights: Path | None, until: str | None, device: str) -> None:
     """Train the weights file that RECIPE (architecture.tag) describes; goes on where it was stopped."""
-    from zoo import devices
-    from zoo.training import catalog as recipes
+    from zoo import catalog, devices
     from zoo.training import loop
 
-    chosen = recipes.find(recipe)
+    chosen = catalog.recipe(recipe)
     written = loop.train(
         chosen, out or Path("runs") / recipe, device=devices.resolve(device), from_weights=from_weights, until=until
     )

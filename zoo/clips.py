@@ -138,8 +138,12 @@ def decode(
     if path.is_dir():
         return _folder(path, pick)
     if not path.is_file():
-        nearby = [str(path.parent / other.name) for other in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise UnknownNameError("clip", text, nearby, "expected a video, an image, a folder of images, or sample:NAME")
+        raise UnknownNameError(
+            f"clip in {path.parent}",
+            path.name,
+            [other.name for other in path.parent.glob("*")],
+            "expected a video, an image, a folder of images, or sample:NAME",
+        )
     if path.suffix == ".safetensors":
         return _stacked(text, _tensor(path), pick)
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -216,8 +220,10 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
     rate = f" at {clip.fps:.4g} frames per second" if clip.fps else ""
     said = [f"Read {clip.total} frames of {width} x {height} pixels{rate}."]
     if spec.sampling == "consecutive":
-        taken = f"Took {spec.frames} frames from the start, every {spec.stride}." if spec.stride > 1 else (
-            f"Took the first {spec.frames} frames."
+        taken = (
+            f"Took {spec.frames} frames from the start, every {spec.stride}."
+            if spec.stride > 1
+            else (f"Took the first {spec.frames} frames.")
         )
     else:
         taken = f"Took {spec.frames} frames, evenly spread from the first to the last."
@@ -338,7 +344,7 @@ def _video(path: Path, pick: Callable[[int], list[int]], start: float, end: floa
             wanted = decoded
     except av.error.FFmpegError as error:
         raise ClipError(f"{path} does not decode as a video: {error.strerror or error}") from error
-    cut = f"The video declares {declared} frames and {decoded} decode; the others were not used."
+    cut = f"The video declares {declared} frames, and only {decoded} of them decode; those were used."
     return Clip(
         frames=torch.from_numpy(np.stack([kept[index] for index in indices])),
         source=str(path),
@@ -371,7 +377,9 @@ def _seconds(time: int | None, stream: av.video.stream.VideoStream) -> float:
     return float((time - (stream.start_time or 0)) * stream.time_base)
 
 
-def _decode(path: Path, wanted: set[int], start: float, end: float | None) -> tuple[dict[int, np.ndarray[Any, Any]], int]:
+def _decode(
+    path: Path, wanted: set[int], start: float, end: float | None
+) -> tuple[dict[int, np.ndarray[Any, Any]], int]:
     """Frames at the wanted indices, counted from `start`, and how many frames decoded in all."""
     import av
 

@@ -36,7 +36,7 @@ class InputSpec:
     sampling: Sampling = "uniform"
     #: With "consecutive": every `stride`-th frame.
     stride: int = 1
-    #: "exact": to `size`, aspect not kept; "short_side": the shorter side to `short_side`, then a centre crop to `size`.
+    #: "exact": to `size`, aspect not kept; "short_side": the shorter side to `short_side`, then a central crop.
     resize: Resize = "short_side"
     #: Length of the shorter side before the crop; None is the larger side of `size`.
     short_side: int | None = None

@@ -43,8 +43,6 @@ class UnknownNameError(UsageError):
             parts.append("did you mean " + " or ".join(repr(near) for near in self.near) + "?")
         elif known and len(known) <= 12:
             parts.append("known: " + ", ".join(known))
-        elif not known:
-            parts.append(f"there is no {kind} to choose from")
         if hint:
             parts.append(hint)
         super().__init__("; ".join(parts))

@@ -1,6 +1,5 @@
 """Every hook that a plugin may implement, one function each. Mark implementations with `zoo.hookimpl`."""
 
-# ruff: noqa: ARG001, D103 - a specification has a signature and a docstring, and no body
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -13,12 +13,13 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from zoo import catalog, devices, plugins
 from zoo import weights as weights_files
-from zoo.entries import ModelEntry, WeightsEntry
 from zoo.errors import MemoryLimitError, ModelError, PluginError, UsageError, WeightsError, ZooError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from zoo.entries import ModelEntry, WeightsEntry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,16 @@ class LoadReport:
     #: "meta": parameters never allocated before the file was mapped; "ordinary": the builder could not run so.
     build: str
     #: Why the build was ordinary; empty otherwise.
+    build_reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What came from a file; nothing, by default."""
+
+    count: int = 0
+    converted: int = 0
+    build: str = "ordinary"
     build_reason: str = ""
 
 
@@ -80,10 +91,9 @@ def load(
     entry, chosen = resolve(name, weights)
     resolved = entry.resolve(chosen)
     try:
-        if chosen is None:
-            model, report = _initialised(resolved, seed), {"build": "ordinary", "taken": 0, "converted": 0}
-        else:
-            model, report = _from_file(resolved, chosen, mmap=mmap)
+        model, taken = (
+            (_initialised(resolved, seed), _Taken()) if chosen is None else _from_file(resolved, chosen, mmap)
+        )
         model = model.to(device=device, dtype=target)
     except torch.OutOfMemoryError as error:
         raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
@@ -98,11 +108,14 @@ def load(
         file=str(weights_files.locate(chosen.source)) if chosen else None,
         bytes=chosen.bytes if chosen else 0,
         sha256=chosen.sha256 if chosen else None,
-        initialised=len(tensors) - int(report["taken"]),
+        taken=taken.count,
+        converted=taken.converted,
+        initialised=len(tensors) - taken.count,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=", ".join(sorted(dtypes)),
-        **report,
+        build=taken.build,
+        build_reason=taken.build_reason,
     )
     return model.eval()
 
@@ -138,9 +151,13 @@ def build(entry: ModelEntry) -> nn.Module:
     except (torch.OutOfMemoryError, ZooError):
         raise
     except Exception as error:
-        raise PluginError(f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(model, nn.Module):
-        raise PluginError(f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module")
+        raise PluginError(
+            f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module"
+        )
     return model
 
 
@@ -155,7 +172,7 @@ def parameters_on_meta() -> Iterator[None]:
             return None
         return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
-    handle = register_module_parameter_registration_hook(to_meta)
+    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # may return a parameter
     try:
         yield
     finally:
@@ -168,7 +185,7 @@ def _initialised(entry: ModelEntry, seed: int) -> nn.Module:
         return build(entry)
 
 
-def _from_file(entry: ModelEntry, weights: WeightsEntry, *, mmap: bool) -> tuple[nn.Module, dict[str, Any]]:
+def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
     path = weights_files.locate(weights.source)
     weights_files.check(path, weights)
     header = weights_files.read_header(path)
@@ -182,8 +199,7 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, *, mmap: bool) -> tuple
             tensors[name] = tensor.to(expected[name].dtype)
             converted += 1
     model.load_state_dict(tensors, strict=True, assign=True)
-    report = {"build": "ordinary" if reason else "meta", "build_reason": reason}
-    return model, {**report, "taken": len(tensors), "converted": converted}
+    return model, _Taken(len(tensors), converted, "ordinary" if reason else "meta", reason)
 
 
 def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there.")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
+)
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
 )
@@ -21,6 +26,7 @@ class Examples(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example lines as they stand; click would refill them into a paragraph."""
+        del ctx
         if self.epilog:
             with formatter.section("Example"):
                 for line in self.epilog.splitlines():
@@ -32,10 +38,13 @@ def resolve_weights(weights: str) -> str | None:
     return None if weights == "none" else weights
 
 
-def group(help_text: str) -> Any:
-    """A command group whose commands take examples."""
+class ExamplesGroup(click.Group):
+    """A group whose commands end their help with an example."""
 
-    class Group(click.Group):
-        command_class = Examples
+    command_class = Examples
 
-    return click.group(cls=Group, help=help_text, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+def group(help_text: str) -> Callable[[Callable[..., None]], click.Group]:
+    """Decorator of the function that takes the options of a whole command line."""
+    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    return click.group(cls=ExamplesGroup, help=help_text, context_settings=settings)

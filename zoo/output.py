@@ -29,7 +29,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     rows = list(rows)
     cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
-    numeric = [bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))]
+    numeric = [
+        bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))
+    ]
 
     def line(texts: Sequence[str]) -> str:
         padded = (

@@ -91,7 +91,7 @@ class Registry:
             during = "registration"
             self._manager.register(module, name=plugin.key)
             self._manager.check_pending()
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
             plugin.fail(during, error)
             if self._manager.has_plugin(plugin.key):
                 self._manager.unregister(name=plugin.key)
@@ -115,7 +115,7 @@ class Registry:
                 for item in given:
                     if not isinstance(item, expected):
                         raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's hook may raise anything
                 plugin.fail(f"hook {hook}", error)
             else:
                 items += [(plugin, item) for item in given]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +32,9 @@ def locate(source: str) -> Path:
         return _bundled(package, inside)
     path = Path(source).expanduser()
     if not path.is_file():
-        siblings = [str(path.parent / other.name) for other in path.parent.glob("*.safetensors")]
-        raise UnknownNameError("weights file", source, siblings, "expected a tag, a .safetensors file, or none")
+        siblings = [other.name for other in path.parent.glob("*.safetensors")]
+        hint = "expected a tag, a .safetensors file, or none"
+        raise UnknownNameError(f"weights file in {path.parent}", path.name, siblings, hint)
     return path
 
 
@@ -93,8 +93,8 @@ def _remember(memory: dict[str, Any]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as file:
-            json.dump({path: known for path, known in memory.items() if os.path.exists(path)}, file)
-        os.replace(file.name, target)
+            json.dump({path: known for path, known in memory.items() if Path(path).exists()}, file)
+        Path(file.name).replace(target)
     except OSError:
         return
 
@@ -107,7 +107,8 @@ def check(path: Path, weights: WeightsEntry) -> None:
     digest = sha256_of(path)
     if digest != weights.sha256:
         raise WeightsError(
-            f"{path} has sha256 {digest}, its entry says {weights.sha256}; the file was changed: reinstall or fetch it again"
+            f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
+            "the file was changed: reinstall or fetch it again"
         )
 
 
@@ -178,9 +179,10 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
         if "arguments" in said:
             overrides["arguments"] = dict(said["arguments"])
         if "input" in said:
-            overrides["input"] = InputSpec(
-                **{name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()}
-            )
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
+            }
+            overrides["input"] = InputSpec(**fields)
         if "outputs" in said:
             overrides["outputs"] = tuple(
                 OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]

@@ -1,0 +1,30 @@
+# `make report` and `make test` set everything up on a machine with Python 3.11 or later, once, and then work offline.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+
+.DEFAULT_GOAL := report
+.PHONY: report test lint types clean
+
+report: .venv/installed  ## a report on the bundled model and a bundled clip, in report/report.html
+	$(BIN)/explain report conv3d sample:blinking_mnist --out report
+
+test: .venv/installed  ## all tests
+	$(BIN)/pytest
+
+lint: .venv/installed  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed  ## types
+	$(BIN)/mypy
+
+clean:  ## forget the set-up and the report
+	rm -rf .venv report
+
+.venv/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]' $(PLUGINS:%=--editable %)
+	touch $@
