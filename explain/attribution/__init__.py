@@ -1,0 +1,37 @@
+"""Which pixels of which frames an output rests on: attribution methods, through Captum where Captum has them.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.attribution.jobs import Job, Raw
+    from explain.attribution.methods import Method
+    from explain.attribution.results import Attribution
+    from explain.attribution.runner import attribute
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "Attribution": "explain.attribution.results",
+    "Job": "explain.attribution.jobs",
+    "Method": "explain.attribution.methods",
+    "Raw": "explain.attribution.jobs",
+    "attribute": "explain.attribution.runner",
+}
+
+__all__ = ["Attribution", "Job", "Method", "Raw", "attribute"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain.attribution' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,101 @@
+"""Grad-CAM for clips, in the two forms in use: gradients averaged over time and space, or over space at each time step.
+
+On a video network the two differ much (on r3d_18's layer2 their maps correlate 0.11), so each has its name. Written here
+rather than taken from Captum, which keeps only the last call of a layer that runs once a frame, and which takes frames folded
+into the batch for samples; on a layer that runs once, with time as an axis, the numbers are Captum's.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.attribution.jobs import Job, Raw
+from explain.layers import Capture, as_maps, is_folded
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+#: A default layer keeps at least this share of the clip's frames, but two of them, and this many rows and columns.
+SHARE_OF_TIME = 0.25
+FEWEST_PIXELS = 4
+
+
+def grad_cam(job: Job) -> Raw:
+    """Sum over units of their maps, weighted by the gradient averaged over T', H', W' (arXiv 1610.02391, equation 1).
+
+    The raw map keeps its sign; equation 2's ReLU is applied with the resizing to the map.
+    """
+    return _cam(job, (2, 3, 4))
+
+
+def grad_cam_per_frame(job: Job) -> Raw:
+    """As `grad_cam`, the gradient averaged over H', W' at each of the layer's time steps."""
+    return _cam(job, (3, 4))
+
+
+def _cam(job: Job, averaged: tuple[int, ...]) -> Raw:
+    job.expect(1)
+    parts = _one_cam(job, job.batch, job.samples, averaged)
+    if parts is None:  # frames are folded into the batch: only a batch of one tells whose they are
+        cams = [_one_cam(job, job.batch[k : k + 1], job.samples[k : k + 1], averaged) for k in range(len(job.batch))]
+        parts = torch.cat([cam for cam in cams if cam is not None])
+    return Raw(values=parts)
+
+
+def _one_cam(job: Job, batch: Tensor, samples: Tensor, averaged: tuple[int, ...]) -> Tensor | None:
+    layer = job.layer or ""
+    with Capture(job.model, layer, leaf=True) as capture:
+        total = job.score(batch, samples).sum()
+        calls = list(capture.calls)
+    if not calls:
+        raise ModelError(f"layer {layer!r} did not run in the forward pass; choose one that does")
+    if len(batch) > 1 and is_folded(calls, len(batch)):
+        return None
+    gradients = torch.autograd.grad(total, calls, allow_unused=True) if total.requires_grad else [None] * len(calls)
+    if all(gradient is None for gradient in gradients):
+        raise ModelError(f"{job.score.target} does not depend on layer {layer!r}; choose an earlier layer")
+    slopes = [
+        torch.zeros_like(call) if gradient is None else gradient
+        for call, gradient in zip(calls, gradients, strict=True)
+    ]
+    maps = as_maps([call.detach() for call in calls], capture.module, len(batch), layer)
+    weights = as_maps(slopes, capture.module, len(batch), layer).mean(dim=averaged, keepdim=True)
+    return (weights * maps).sum(dim=1, keepdim=True)
+
+
+def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
+    """The layer that Grad-CAM looks at unless told otherwise, and why: (name, reason).
+
+    The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and space:
+    at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video network often
+    keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
+
+    Raises:
+        ModelError: The model has no convolution.
+    """
+    from explain.fields import receptive_fields
+    from explain.layouts import layout_of, to_ncthw
+
+    frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
+    convolutions = [row for row in receptive_fields(model, tuple(batch.shape)) if row.kind == "convolution"]
+    if not convolutions:
+        raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
+    fewest = min(frames, max(2, math.ceil(frames * SHARE_OF_TIME)))
+    pixels = min(FEWEST_PIXELS, rows), min(FEWEST_PIXELS, columns)
+    resolving = [
+        row
+        for row in convolutions
+        if row.output[0] >= fewest and row.output[1] >= pixels[0] and row.output[2] >= pixels[1]
+    ]
+    if resolving:
+        chosen = max(enumerate(resolving), key=lambda pair: (math.prod(pair[1].field), pair[0]))[1]
+        why = f"the deepest convolution that still has {fewest} or more time steps and {pixels[0]} x {pixels[1]} or more positions"
+    else:
+        chosen = max(enumerate(convolutions), key=lambda pair: (math.prod(pair[1].output), pair[0]))[1]
+        why = f"the convolution with the most positions; none has {fewest} time steps and {pixels[0]} x {pixels[1]} positions"
+    time, height, width = chosen.output
+    return chosen.layer, f"{why}: {time} time steps of {frames}, {height} x {width} positions"

@@ -1,0 +1,38 @@
+"""What `attribute` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from explain.targets import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Attribution:
+    """One method's answer for one batch. Tensors are detached, on the batch's device."""
+
+    #: Name of the method.
+    method: str
+    #: What was explained; `str(target)` reads "digit = 7".
+    target: Target
+    #: As the method computes it: shaped like the batch, or N x 1 x T' x H' x W' at the layer's size (Grad-CAM, with sign).
+    raw: Tensor
+    #: N x T x H x W at the input's size; signs and units as `explain.attribution.maps` says.
+    map: Tensor
+    #: N x T: the map's absolute values summed over rows and columns.
+    time: Tensor
+    #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where the
+    #: method makes no such promise.
+    delta: Tensor | None = None
+    #: The layer looked at; None for methods that look at none.
+    layer: str | None = None
+    #: Why this layer, where the caller did not choose it.
+    note: str = ""
+    #: The options that took part, as used ("steps": 32).
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,209 @@
+"""Run attribution methods: resolve the target, fit the work to memory, reduce to maps, leave the model as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+
+from explain.attribution.baselines import make_baseline
+from explain.attribution.jobs import Job, Raw
+from explain.attribution.maps import over_time, to_map
+from explain.attribution.methods import Method, find_method
+from explain.attribution.occlusion import check_blocks
+from explain.attribution.results import Attribution
+from explain.budget import MeasuredBytes, Progress, fitting, within_memory
+from explain.layers import find_layer
+from explain.layouts import input_of, layout_of, to_ncthw
+from explain.preservation import prepared
+from explain.targets import Score, Target, TargetLike, join, resolve
+from zoo.errors import ModelError, UsageError
+from zoo.plugins import resolve as resolve_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+#: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and theirs.
+BACKWARD = 2.0
+
+
+@overload
+def attribute(
+    model: nn.Module, batch: Tensor, *, method: str | Method, target: TargetLike | Target = None, **options: Any
+) -> Attribution: ...
+@overload
+def attribute(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    method: Sequence[str | Method],
+    target: TargetLike | Target = None,
+    **options: Any,
+) -> list[Attribution]: ...
+def attribute(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    method: str | Method | Sequence[str | Method],
+    target: TargetLike | Target = None,
+    layer: str | None = None,
+    baseline: Tensor | float | str | None = None,
+    steps: int = 32,
+    integration: str = "gausslegendre",
+    window: tuple[int, int, int] | None = None,
+    stride: tuple[int, int, int] | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Attribution | list[Attribution]:
+    """Show which pixels of which frames an output rests on.
+
+    The model is explained in eval mode and left as it was found, also on failure (`explain.preservation`).
+
+    Args:
+        model: Any module that takes `batch`; one from `zoo.load` also knows its layout, outputs and labels.
+        batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point, as
+            `zoo.preprocess` gives it, on the model's device.
+        method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
+        target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample. A
+            `Target` of an earlier result is taken as it is.
+        layer: For Grad-CAM; None chooses one (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
+        baseline: For integrated_gradients and occlusion; a name, a number, a tensor, or None for zeros (`baselines`).
+        steps: Points of integration.
+        integration: "gausslegendre", "riemann_left", "riemann_right", "riemann_middle" or "riemann_trapezoid".
+        window: Extent (T, H, W) of the occluding block; None gives at most 300 blocks (`occlusion.default_blocks`).
+        stride: Stride (T, H, W) of the block; None is half the window.
+        batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
+        seed: For methods that draw; the same seed gives the same bytes.
+        progress: Called as progress(done, total), in evaluations, through each method.
+
+    Raises:
+        UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
+        UsageError: A batch, target, window or number of steps that cannot be.
+        ModelError: The method cannot look at this model, layer or output.
+        MemoryLimitError: Not even one sample fits into memory.
+    """
+    single = isinstance(method, str | Method)
+    methods = [_as_method(name) for name in ([method] if single else method)]  # type: ignore[list-item,union-attr]
+    _check(batch, batch_size)
+    layout = layout_of(model, batch)
+    batch = batch.detach()
+    clips = to_ncthw(batch, layout)
+    extent = clips.shape[2], clips.shape[3], clips.shape[4]
+    blocks = check_blocks(extent, window, stride)
+    if layer is not None:
+        find_layer(model, layer)
+    with prepared(model, seed=seed):
+        batch = batch.clone() if batch.is_inference() else batch
+        reference = make_baseline(baseline, batch, layout, input_of(model))
+        fixed, sample_bytes = _fix(model, batch, target)
+        note = ""
+        if layer is None and any(entry.needs_layer for entry in methods):
+            from explain.attribution.grad_cam import default_layer
+
+            layer, note = default_layer(model, batch)
+
+        def run(entry: Method) -> Attribution:
+            looked_at = layer if entry.needs_layer else None
+            job = Job(
+                model=model,
+                score=Score(model, fixed, progress),
+                batch=batch,
+                samples=torch.arange(len(batch), device=batch.device),
+                layout=layout,
+                baseline=reference,
+                size=batch_size or fitting(BACKWARD * sample_bytes, batch.device),
+                layer=looked_at,
+                steps=steps,
+                integration=integration,
+                window=blocks[0],
+                stride=blocks[1],
+                seed=seed,
+            )
+            raw = _run(entry, job)
+            heat = to_map(raw.values, entry.reduction, layout, extent)
+            used = {
+                "baseline": baseline,
+                "steps": steps,
+                "integration": integration,
+                "window": blocks[0],
+                "stride": blocks[1],
+            }
+            return Attribution(
+                method=entry.name,
+                target=fixed,
+                raw=raw.values,
+                map=heat,
+                time=over_time(heat),
+                delta=raw.delta,
+                layer=looked_at,
+                note=note if looked_at else "",
+                settings={name: _plain(used[name]) for name in entry.options if name in used},
+            )
+
+        results = [run(entry) for entry in methods]
+    return results[0] if single else results
+
+
+def _as_method(method: str | Method) -> Method:
+    return method if isinstance(method, Method) else find_method(method)
+
+
+def _check(batch: Tensor, batch_size: int | None) -> None:
+    if not batch.is_floating_point():
+        raise UsageError(f"a batch must be floating point, as zoo.preprocess gives it, not {batch.dtype}")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"a batch size is at least 1, not {batch_size}")
+
+
+def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[Target, float]:
+    """The target for every sample, and the bytes that one sample's forward pass makes."""
+    if isinstance(target, Target):
+        if len(target) != len(batch):
+            raise UsageError(f"the target is resolved for {len(target)} samples, the batch has {len(batch)}")
+        with MeasuredBytes() as measured:
+            within_memory(lambda _: resolve(model, batch[:1], lambda output: batch.new_zeros(1)), 1)
+        return target, measured.total
+    measured = MeasuredBytes()
+
+    def fix(size: int) -> Target:
+        measured.total = 0
+        with measured:
+            return join([resolve(model, part, target) for part in batch.split(size)])
+
+    fixed = within_memory(fix, len(batch))
+    return fixed, measured.total / len(batch)
+
+
+def _run(method: Method, job: Job) -> Raw:
+    """A method on all samples, as many at a time as memory holds."""
+    function = resolve_reference(method.run)
+
+    def run(size: int) -> Raw:
+        job.score.done = 0
+        several = zip(*(part.split(size) for part in (job.batch, job.samples, job.baseline)), strict=True)
+        results = [function(_part(job, *parts, size=size)) for parts in several]
+        deltas = [result.delta for result in results if result.delta is not None]
+        return Raw(
+            values=torch.cat([result.values.detach() for result in results]),
+            delta=torch.cat(deltas).detach() if deltas else None,
+        )
+
+    try:
+        return within_memory(run, job.size, f"one sample of {tuple(job.batch.shape[1:])} for {method.name}")
+    except RuntimeError as error:
+        if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
+            raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so") from error
+        raise
+
+
+def _part(job: Job, batch: Tensor, samples: Tensor, baseline: Tensor, *, size: int) -> Job:
+    return dataclasses.replace(job, batch=batch, samples=samples, baseline=baseline, size=size)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as it can be written down: a tensor by its shape."""
+    return f"tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value

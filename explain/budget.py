@@ -1,0 +1,120 @@
+"""How many samples run at once: as many as memory holds, fewer when it turns out to hold less."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from zoo.errors import MemoryLimitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Called as progress(done, total) while something long runs; counts never go beyond total.
+Progress = Callable[[int, int], None]
+
+#: Share of the free memory that a batch may take; the rest is for what the estimate misses.
+SHARE = 0.5
+#: Most samples in a batch: larger ones gain nothing where one sample fills two cores, or a GPU in the tested range.
+LARGEST = {"cpu": 8, "cuda": 64}
+
+Result = TypeVar("Result")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device: measured for CUDA (torch's own cache counts as free), else asked of the system."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(_system_memory(), _cgroup_memory())
+
+
+def _system_memory() -> int:
+    """Available bytes by /proc/meminfo; where there is none, a quarter of the physical memory."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, OSError, ValueError):
+        return 2**31
+
+
+def _cgroup_memory() -> int:
+    """Bytes left under the control group's limit (containers); very many where there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text("ascii")) - int((group / "memory.current").read_text("ascii"))
+    except (OSError, ValueError):
+        return 2**62
+
+
+class MeasuredBytes(TorchDispatchMode):
+    """Counts the bytes of every tensor made within: what a forward pass would keep if it recorded gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            for value in result if isinstance(result, tuple | list) else (result,):
+                if isinstance(value, torch.Tensor):
+                    self.total += value.numel() * value.element_size()
+        return result
+
+
+def fitting(sample_bytes: float, device: torch.device) -> int:
+    """Samples that fit at once, at least 1: `SHARE` of the free memory over one sample's need, at most `LARGEST`."""
+    most = LARGEST.get(device.type, LARGEST["cpu"])
+    return max(1, min(most, int(SHARE * free_memory(device) / max(sample_bytes, 1.0))))
+
+
+def within_memory(run: Callable[[int], Result], size: int, what: str = "one sample") -> Result:
+    """`run(size)`, with half as many samples at once each time memory runs out.
+
+    Raises:
+        MemoryLimitError: Not even one sample at once fits; says what was tried.
+    """
+    size = max(1, size)
+    while True:
+        result, failure = _attempt(run, size)
+        if failure is None:
+            return result  # type: ignore[return-value]  # set where there is no failure
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        if size == 1:
+            raise MemoryLimitError(
+                f"memory does not hold {what}: {failure}. Use a smaller clip (fewer frames or a smaller size), "
+                "free memory, or another device"
+            )
+        size //= 2
+
+
+def _attempt(run: Callable[[int], Result], size: int) -> tuple[Result | None, str | None]:
+    """One try; its own function, so that everything the failed try held is let go before the next."""
+    try:
+        return run(size), None
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        return None, str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU (whose allocator raises a bare RuntimeError)."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

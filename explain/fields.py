@@ -1,0 +1,409 @@
+"""How far a layer can see: theoretical receptive fields, read off the operations that a model really runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from explain.layouts import layout_of, to_ncthw
+from explain.preservation import prepared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch.utils.hooks import RemovableHandle
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceptiveField:
+    """What one position of a layer's output depends on, and how far its neighbour's view lies away; all (T, H, W)."""
+
+    #: Name of the layer, as `explain.layers.layer_names` lists it.
+    layer: str
+    #: "convolution", "transposed convolution", "max pooling", "average pooling" or "recurrence".
+    kind: str
+    #: Extent of the layer's own window; 1 along an axis that it does not look along.
+    kernel: Triple
+    #: Frames, rows and columns of the input; may exceed the input, whose border is then padding.
+    field: Triple
+    #: Frames, rows and columns of the input from one position to the next; a fraction behind upsampling.
+    stride: tuple[float, float, float]
+    #: Positions in the layer's output.
+    output: Triple
+    #: Axes along which the layer sees the whole input, however long (global pooling, recurrence).
+    whole: tuple[bool, bool, bool]
+
+
+def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[ReceptiveField]:
+    """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
+
+    The model runs once on tensors without data; every operation hands on the field of what it reads. Through a window of k
+    positions, dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride (Araujo,
+    Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019, equations 1 to 3). Where paths
+    meet (sums, concatenations, gates), the largest field of any of them counts. A layer that runs several times is listed
+    once, with its largest field. Convolutions over rows and columns only, frames folded into the batch or not, leave the
+    field in time as it is.
+
+    Args:
+        model: Any module; left as it was found.
+        input_shape: Shape of a batch, as the model takes it.
+
+    Raises:
+        UsageError: The shape is neither that of a batch of clips nor of images.
+    """
+    device, dtype = _placement(model)
+    with prepared(model), torch.no_grad():
+        try:
+            fake = FakeTensorMode(allow_non_fake_inputs=True)
+            with fake:
+                batch = torch.empty(input_shape, device=device, dtype=dtype)
+            return _trace(model, batch, fake)
+        except RuntimeError:  # control flow that depends on data, or an operation without a shape rule: run for real
+            return _trace(model, torch.zeros(input_shape, device=device, dtype=dtype), contextlib.nullcontext())
+
+
+def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    for tensor in model.parameters():
+        if tensor.is_floating_point():
+            return tensor.device, tensor.dtype
+    return torch.device("cpu"), torch.get_default_dtype()
+
+
+def _trace(model: nn.Module, batch: Tensor, mode: contextlib.AbstractContextManager[Any]) -> list[ReceptiveField]:
+    clips = to_ncthw(batch, layout_of(model, batch))
+    extent = clips.shape[2], clips.shape[3], clips.shape[4]
+    tracker = _Tracker(extent)
+    tracker.tag(batch, _View.of_input(extent, clips.shape[1]))
+    with mode, _current_module(model, tracker), tracker:
+        model(batch)
+    return list(tracker.rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the positions held in a tensor see of the input; triples are (T, H, W)."""
+
+    field: Triple
+    #: Input positions from one position to the next.
+    jump: tuple[Fraction, Fraction, Fraction]
+    whole: tuple[bool, bool, bool]
+    #: Positions along each axis, and channels, when the tensor last had such axes.
+    extent: Triple
+    channels: int
+
+    @classmethod
+    def of_input(cls, extent: Triple, channels: int) -> _View:
+        one = Fraction(1)
+        return cls((1, 1, 1), (one, one, one), (False, False, False), extent, channels)
+
+    def through(self, axis: int, reach: int, scale: Fraction, positions: int) -> _View:
+        """Through a window that reaches over `reach` further positions (dilation in), `scale` positions from one to the next."""
+        field = self.field[axis] + math.ceil(reach * self.jump[axis])
+        return dataclasses.replace(
+            self,
+            field=_with(self.field, axis, field),
+            jump=_with(self.jump, axis, self.jump[axis] * scale),
+            extent=_with(self.extent, axis, positions),
+        )
+
+    def over_all(self, axes: Iterable[int], size: Triple, *, reduced: bool) -> _View:
+        """Seeing all of some axes of the input; `reduced`: one position is left there."""
+        view = self
+        for axis in axes:
+            view = dataclasses.replace(
+                view,
+                field=_with(view.field, axis, max(view.field[axis], size[axis])),
+                whole=_with(view.whole, axis, True),  # noqa: FBT003 - the value to set
+            )
+            if reduced:
+                view = dataclasses.replace(
+                    view,
+                    jump=_with(view.jump, axis, Fraction(size[axis])),
+                    extent=_with(view.extent, axis, 1),
+                )
+        return view
+
+
+def _with(triple: tuple[Any, ...], axis: int, value: Any) -> Any:
+    return (*triple[:axis], value, *triple[axis + 1 :])
+
+
+def _merge(views: list[_View]) -> _View:
+    """Where paths meet: the largest field; positions as on the path that has the most of them."""
+    finest = max(views, key=lambda view: math.prod(view.extent))
+    fields = [max(view.field[axis] for view in views) for axis in range(3)]
+    whole = [any(view.whole[axis] for view in views) for axis in range(3)]
+    return dataclasses.replace(finest, field=(fields[0], fields[1], fields[2]), whole=(whole[0], whole[1], whole[2]))
+
+
+class _Tracker(TorchDispatchMode):
+    """Follows views through every operation.
+
+    A view belongs to a storage, not to a tensor, so that reshaped, permuted and sliced tensors share it and writing into
+    a slice is seen in the whole. Operations over three spatial axes act on (T, H, W), over two on (H, W), over one on T.
+    """
+
+    def __init__(self, size: Triple) -> None:
+        super().__init__()
+        self.size = size
+        #: One row for each layer and kind, in the order of their first run.
+        self.rows: dict[tuple[str, str], ReceptiveField] = {}
+        #: Names of the modules running now, outermost first.
+        self.running: list[str] = []
+        self._views: dict[int, _View] = {}
+        self._alive: list[Any] = []  # a storage that is gone could lend its address to another
+
+    def tag(self, tensor: Tensor, view: _View) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._views:  # noqa: SLF001 - the one identity that views of a tensor share
+            self._alive.append(storage)
+        self._views[storage._cdata] = view  # noqa: SLF001 - as above
+
+    def view_of(self, tensor: Tensor) -> _View | None:
+        return self._views.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
+
+    def record(self, kind: str, kernel: Triple, view: _View) -> None:
+        layer = self.running[-1] if self.running else ""
+        before = self.rows.get((layer, kind))
+        if before is not None and math.prod(before.field) >= math.prod(view.field):
+            return
+        jump = tuple(int(step) if step.denominator == 1 else float(step) for step in view.jump)
+        self.rows[layer, kind] = ReceptiveField(
+            layer=layer,
+            kind=kind,
+            kernel=kernel,
+            field=view.field,
+            stride=(jump[0], jump[1], jump[2]),
+            output=view.extent,
+            whole=view.whole,
+        )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        inputs = [tensor for tensor in _tensors([*args, *(kwargs or {}).values()]) if self.view_of(tensor) is not None]
+        outputs = _tensors([result])
+        if not inputs or not outputs or func.is_view:
+            return result
+        view = self._after(func, args, inputs, outputs[0])
+        for output in outputs:
+            self.tag(output, view)
+        return result
+
+    def _after(self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> _View:
+        """What an operation's output sees."""
+        views = [view for tensor in inputs if (view := self.view_of(tensor)) is not None]
+        name = func.overloadpacket.__name__
+        if name == "convolution":
+            return self._convolved(args, views[0], output)
+        pooling = _POOLINGS.get(name)
+        if pooling is not None:
+            return self._pooled(pooling, name, args, views[0], output)
+        if name.startswith("upsample_"):
+            return _resized(name, views[0], output)
+        view = _merge(views)
+        if name in _REDUCTIONS:
+            return self._reduced(args, inputs[0], view, output)
+        if name in _PRODUCTS:
+            return self._multiplied(name, inputs, view)
+        return _relabelled(view, output)
+
+    def _convolved(self, args: tuple[Any, ...], view: _View, output: Tensor) -> _View:
+        batch, weight, _, stride, _, dilation, transposed, _, groups = args[:9]
+        axes = _axes(weight.ndim - 2)
+        entering = weight.shape[0] if transposed else weight.shape[1] * groups
+        if len(axes) == 2 and entering == view.channels * view.extent[0] != view.channels:
+            view = view.over_all([0], self.size, reduced=True)  # frames stacked as channels
+        kernel = [1, 1, 1]
+        for place, axis in enumerate(axes):
+            size, step, spread = weight.shape[2 + place], stride[place], dilation[place]
+            kernel[axis] = size
+            if transposed:
+                reach, scale = math.ceil(((size - 1) * spread + 1) / step) - 1, Fraction(1, step)
+            else:
+                reach, scale = (size - 1) * spread, Fraction(step)
+            view = view.through(axis, reach, scale, output.shape[output.ndim - len(axes) + place])
+        channels = output.shape[1] if batch.ndim == weight.ndim else output.shape[0]
+        view = dataclasses.replace(view, channels=channels)
+        self.record("transposed convolution" if transposed else "convolution", (kernel[0], kernel[1], kernel[2]), view)
+        return view
+
+    def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: _View, output: Tensor) -> _View:
+        kind, dims = pooling
+        axes = _axes(dims)
+        kernel = [1, 1, 1]
+        if "adaptive" in name:
+            for place, axis in enumerate(axes):
+                left, had = output.shape[output.ndim - dims + place], view.extent[axis]
+                if left == 1 and had > 1:
+                    kernel[axis] = had
+                    view = view.over_all([axis], self.size, reduced=True)
+                elif left != had:
+                    kernel[axis] = max(math.ceil((k + 1) * had / left) - k * had // left for k in range(left))
+                    view = view.through(axis, kernel[axis] - 1, Fraction(had, left), left)
+        else:
+            sizes = _several(args[1], dims)
+            strides = _several(args[2] if len(args) > 2 and args[2] else args[1], dims)
+            dilations = _several(args[4] if kind == "max pooling" and len(args) > 4 else 1, dims)
+            for place, axis in enumerate(axes):
+                kernel[axis] = sizes[place]
+                reach, left = (sizes[place] - 1) * dilations[place], output.shape[output.ndim - dims + place]
+                view = view.through(axis, reach, Fraction(strides[place]), left)
+        self.record(kind, (kernel[0], kernel[1], kernel[2]), view)
+        return view
+
+    def _reduced(self, args: tuple[Any, ...], tensor: Tensor, view: _View, output: Tensor) -> _View:
+        """Mean, sum, maximum over axes: those over time, rows or columns are seen whole from then on."""
+        dims = args[1] if len(args) > 1 and args[1] is not None else range(tensor.ndim)
+        dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensor.ndim))
+        axes = {axis for dim in dims for axis in _axes_of(dim % max(tensor.ndim, 1), tensor.shape, view)}
+        return _relabelled(view.over_all(sorted(axes), self.size, reduced=True), output)
+
+    def _multiplied(self, name: str, inputs: list[Tensor], view: _View) -> _View:
+        """Matrix products: with a weight over the channels alone they mix no positions, else (attention, flattened) all."""
+        mixed = len(inputs) > 1 or inputs[0].shape[-1] != view.channels
+        positions = [axis for axis in range(3) if view.extent[axis] > 1]
+        if not mixed or not positions:
+            return view
+        reduced = len(inputs) == 1 and name in {"mm", "addmm"}
+        return view.over_all(positions, self.size, reduced=reduced)
+
+
+#: Operations that pool, with their kind and number of spatial axes.
+_POOLINGS = {
+    "max_pool2d_with_indices": ("max pooling", 2),
+    "max_pool3d_with_indices": ("max pooling", 3),
+    "avg_pool2d": ("average pooling", 2),
+    "avg_pool3d": ("average pooling", 3),
+    "_adaptive_avg_pool2d": ("average pooling", 2),
+    "_adaptive_avg_pool3d": ("average pooling", 3),
+    "adaptive_max_pool2d": ("max pooling", 2),
+    "adaptive_max_pool3d": ("max pooling", 3),
+}
+_REDUCTIONS = {
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "max",
+    "min",
+    "var",
+    "std",
+    "var_mean",
+    "logsumexp",
+    "norm",
+    "linalg_vector_norm",
+}
+_PRODUCTS = {
+    "mm",
+    "addmm",
+    "bmm",
+    "baddbmm",
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+}
+
+
+def _axes(dims: int) -> tuple[int, ...]:
+    """The axes of (T, H, W) that an operation over so many spatial axes acts on."""
+    return {1: (0,), 2: (1, 2), 3: (0, 1, 2)}[dims]
+
+
+def _several(value: Any, count: int) -> list[int]:
+    values = list(value) if isinstance(value, tuple | list) else [value]
+    return values * count if len(values) == 1 else values
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """Every tensor among values, lists of them looked through."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _tensors(value)
+    return found
+
+
+def _resized(name: str, view: _View, output: Tensor) -> _View:
+    """Interpolation: positions move together; all but nearest look at one neighbour (bicubic at three)."""
+    dims = output.ndim - 2
+    for place, axis in enumerate(_axes(dims)):
+        after, before = output.shape[2 + place], view.extent[axis]
+        reach = 0 if "nearest" in name or after == before else 3 if "bicubic" in name else 1
+        view = view.through(axis, reach, Fraction(before, after), after)
+    return view
+
+
+def _axes_of(dim: int, shape: tuple[int, ...], view: _View) -> tuple[int, ...]:
+    """Which of (T, H, W) a tensor's axis holds, told by order and size; none for samples and channels."""
+    time, height, width = view.extent
+    if len(shape) >= 4 and tuple(shape[-2:]) == (height, width):
+        if dim >= len(shape) - 2:
+            return (1,) if dim == len(shape) - 2 else (2,)
+        if len(shape) == 5 and dim in {1, 2}:
+            at = 2 if shape[2] == time else 1
+            return (0,) if dim == at else ()
+        return ()
+    if dim == 0:
+        return ()
+    if len(shape) == 3 and shape[dim] == time * height * width and shape[dim] != view.channels:
+        return (0, 1, 2)
+    if len(shape) == 3 and shape[dim] == height * width and shape[dim] != view.channels:
+        return (1, 2)
+    return (0,) if len(shape) == 3 and shape[dim] == time and time > 1 else ()
+
+
+def _relabelled(view: _View, output: Tensor) -> _View:
+    """The view with the channels that an elementwise operation or a concatenation leaves."""
+    shape = output.shape
+    if len(shape) < 4 or tuple(shape[-2:]) != view.extent[1:]:
+        return view
+    channels = shape[1] if len(shape) == 4 or shape[2] == view.extent[0] else shape[2]
+    return dataclasses.replace(view, channels=channels)
+
+
+@contextlib.contextmanager
+def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
+    """Tell the tracker which module runs; what a recurrent module gives out sees all of time."""
+    handles: list[RemovableHandle] = []
+
+    def entering(name: str) -> Any:
+        return lambda _module, _inputs: tracker.running.append(name)
+
+    def leaving(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(module, nn.RNNBase):
+            views = [view for tensor in _tensors(inputs) if (view := tracker.view_of(tensor)) is not None]
+            if views:
+                merged = _merge(views)
+                seen = dataclasses.replace(
+                    merged.over_all([0], tracker.size, reduced=False), channels=_tensors([output])[0].shape[-1]
+                )
+                for tensor in _tensors([output]):
+                    tracker.tag(tensor, seen)
+                tracker.record("recurrence", (merged.extent[0], 1, 1), seen)
+        tracker.running.pop()
+
+    try:
+        for name, module in model.named_modules():
+            if name:
+                handles.append(module.register_forward_pre_hook(entering(name)))
+                handles.append(module.register_forward_hook(leaving))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,185 @@
+"""Leave a model, and the process around it, exactly as they were found; also when explaining fails."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Attributes of a module that hold its hooks: dictionaries, restored in place because handles point into them.
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Restore, on leaving, all that explaining could disturb.
+
+    That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`, the
+    training flag, hooks and `inplace` of every module; of the process: cuDNN's flags and the random state of torch
+    (CPU and every CUDA device), numpy and Python. Values of parameters are not copied: nothing here writes to them.
+    """
+    restorers = [_keep_tensors(model), _keep_modules(model), _keep_cudnn(), _keep_random_state()]
+    try:
+        yield
+    finally:
+        for restore in restorers:
+            restore()
+
+
+@contextlib.contextmanager
+def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
+    """Make a model ready to be explained, and leave it as it was (`preserved`).
+
+    Within: eval mode; parameters frozen, so that backward passes stop where they can; no in-place activations, which
+    break module backward hooks (pytorch #61519); deterministic cuDNN kernels; recurrent modules kept off cuDNN while
+    gradients are recorded; autograd on, also where the caller had switched it off.
+
+    Args:
+        model: The model.
+        seed: Seeds torch, numpy and Python within, so that whatever draws from global state repeats; None leaves them.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(preserved(model))
+        model.eval()
+        for parameter in model.parameters():
+            parameter.requires_grad_(requires_grad=False)
+            parameter.grad = None
+        for module in model.modules():
+            if isinstance(getattr(module, "inplace", None), bool):
+                module.inplace = False
+            if isinstance(module, nn.RNNBase):
+                stack.enter_context(_differentiable(module))
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+        if seed is not None:
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - captum draws from numpy's global state
+            random.seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _differentiable(module: nn.RNNBase) -> Iterator[None]:
+    """Keep this one module off cuDNN while gradients are recorded.
+
+    cuDNN's recurrent kernels refuse the backward pass in eval mode (pytorch #15788). Convolutions keep cuDNN: the flag
+    is switched within this module's forward only, and the backward pass of what ran there does not need it.
+    """
+    forward = module.forward
+
+    @functools.wraps(forward)
+    def without_cudnn(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        cudnn = torch.backends.cudnn
+        with cudnn.flags(
+            enabled=False, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=cudnn.allow_tf32
+        ):
+            return forward(*args, **kwargs)
+
+    own = "forward" in vars(module)
+    module.forward = without_cudnn  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if own:
+            module.forward = forward  # type: ignore[method-assign]
+        else:
+            del module.forward
+
+
+def _keep_tensors(model: nn.Module) -> Callable[[], None]:
+    """Remember parameters (identity, requires_grad, .grad) and buffers (identity and values)."""
+    holders = [(module, dict(module._parameters), dict(module._buffers)) for module in model.modules()]  # noqa: SLF001 - setattr would register anew
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+
+    def restore() -> None:
+        for module, own_parameters, own_buffers in holders:
+            _refill(module._parameters, own_parameters)  # noqa: SLF001 - as above
+            _refill(module._buffers, own_buffers)  # noqa: SLF001 - as above
+        for parameter, requires_grad, grad in parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = grad
+        with torch.no_grad():
+            for buffer, values in buffers:
+                if not torch.equal(buffer, values):
+                    buffer.copy_(values)
+
+    return restore
+
+
+def _keep_modules(model: nn.Module) -> Callable[[], None]:
+    """Remember every module's training flag, `inplace` and hooks."""
+    states = [
+        (
+            module,
+            module.training,
+            getattr(module, "inplace", None),
+            [(hooks, dict(hooks)) for name in _HOOKS if (hooks := getattr(module, name, None)) is not None],
+        )
+        for module in model.modules()
+    ]
+
+    def restore() -> None:
+        for module, training, inplace, hooks in states:
+            module.training = training
+            if isinstance(inplace, bool):
+                module.inplace = inplace
+            for current, before in hooks:
+                _refill(current, before)
+
+    return restore
+
+
+def _refill(current: dict[str, Any], before: dict[str, Any]) -> None:
+    """Give a dictionary its former content, keeping the object and, where nothing changed, its order."""
+    if list(current.items()) != list(before.items()):
+        current.clear()
+        current.update(before)
+
+
+def _keep_cudnn() -> Callable[[], None]:
+    """Remember cuDNN's process-wide flags."""
+    cudnn = torch.backends.cudnn
+    flags = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+    def restore() -> None:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = flags
+
+    return restore
+
+
+def _keep_random_state() -> Callable[[], None]:
+    """Remember the global random states of torch, numpy and Python."""
+    cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    legacy = np.random.get_state()  # noqa: NPY002 - the global state is what must be kept
+    python = random.getstate()
+
+    def restore() -> None:
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        np.random.set_state(legacy)  # noqa: NPY002 - as above
+        random.setstate(python)
+
+    return restore

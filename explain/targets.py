@@ -1,0 +1,326 @@
+"""What is explained: one number for each sample, chosen among a model's outputs and units and then held fixed.
+
+========================  ==================================================================
+target                    number explained
+========================  ==================================================================
+None                      first output: its predicted class (logit), or its value
+3, "cat"                  that class, by index or label, of a model with one output
+"digit"                   that output: its predicted class, or its value
+"digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
+"layer1.0.conv/12"        mean over time and space of that layer's unit (channel) 12
+callable                  callable(model output) -> N numbers, one for each sample
+========================  ==================================================================
+
+A predicted class is read off the unchanged batch once, sample by sample, so that what is explained does not move while
+inputs are perturbed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from explain.layers import Capture, layer_names
+from explain.layouts import entry_of
+from zoo.errors import ModelError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from zoo.entries import OutputSpec
+
+#: How a target may be asked for.
+TargetLike = int | str | Callable[[Any], Tensor] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Target:
+    """A target fixed for the samples of one batch."""
+
+    #: One text for each sample ("digit = 7", "speed", "layer1/12").
+    descriptions: tuple[str, ...]
+    #: The number explained for each sample of the unchanged batch: N, on the batch's device.
+    value: Tensor
+    #: Name of the output; None for units and callables.
+    head: str | None = None
+    #: Class explained for each sample, N; None for values, units and callables.
+    classes: Tensor | None = None
+    #: Name of the layer and index of the unit in it; None for outputs and callables.
+    unit: tuple[str, int] | None = None
+    #: Calls of the unit's layer in one forward pass.
+    calls: int = 1
+    #: The callable, where one was given.
+    function: Callable[[Any], Tensor] | None = None
+
+    @property
+    def description(self) -> str:
+        """What is explained, once for the batch: the text of all samples, or each one's where they differ."""
+        return ", ".join(dict.fromkeys(self.descriptions))
+
+    def __str__(self) -> str:
+        return self.description
+
+    def __len__(self) -> int:
+        return len(self.descriptions)
+
+
+def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Target:
+    """Fix a target for every sample of a batch, with one forward pass.
+
+    Args:
+        model: Any module, its parameters frozen or not; `zoo_entry.outputs` names its outputs and labels where there is one.
+        batch: N samples as the model takes them.
+        target: As the table of this module says.
+
+    Raises:
+        UnknownNameError: No such output, label, class index, layer or unit.
+        UsageError: The target is ambiguous, or the callable gives no number for each sample.
+        ModelError: The model's output cannot be explained without a callable.
+    """
+    samples = batch.shape[0]
+    with torch.no_grad():
+        unit = _unit_of(model, target)
+        if unit is not None:
+            return _resolve_unit(model, batch, *unit)
+        output = model(batch.clone())
+        if callable(target):
+            value = _one_each(target(output), samples)
+            name = getattr(target, "__name__", type(target).__name__)
+            return Target(descriptions=(name,) * samples, value=value, function=target)
+        head, spec_labels, choice = _choose(_heads(model, output), target)
+        scores = _named_outputs(model, output)[head]
+        if choice is _VALUE:
+            return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
+        classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
+        labels = tuple(_label(spec_labels, int(index)) for index in classes)
+        return Target(
+            descriptions=tuple(f"{head} = {label}" for label in labels),
+            value=scores.gather(1, classes[:, None])[:, 0],
+            head=head,
+            classes=classes,
+        )
+
+
+def join(targets: Sequence[Target]) -> Target:
+    """One target for several batches on end, each resolved from the same request."""
+    first = targets[0]
+    if len(targets) == 1:
+        return first
+    classes = [target.classes for target in targets if target.classes is not None]
+    return dataclasses.replace(
+        first,
+        descriptions=tuple(text for target in targets for text in target.descriptions),
+        value=torch.cat([target.value for target in targets]),
+        classes=torch.cat(classes) if classes else None,
+    )
+
+
+class Score:
+    """The number explained as a function of the input: what attribution methods differentiate and perturb.
+
+    Called as `score(batch, samples)`: `batch` holds M samples as the model takes them, `samples` (M, integers) says which
+    sample of the target's batch each of them stands for; gives M numbers. `done` counts the samples run so far.
+
+    Args:
+        model: The model.
+        target: The target, resolved.
+        progress: Called as `progress(done, total)` after every pass.
+        total: Samples that will be run in all.
+    """
+
+    def __init__(
+        self, model: nn.Module, target: Target, progress: Callable[[int, int], None] | None = None, total: int = 0
+    ) -> None:
+        self.model = model
+        self.target = target
+        self.progress = progress
+        self.total = total
+        self.done = 0
+
+    def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
+        score = self._score(batch, samples)
+        self.done += len(samples)
+        if self.progress is not None:
+            self.progress(min(self.done, self.total), self.total)
+        return score
+
+    def _score(self, batch: Tensor, samples: Tensor) -> Tensor:
+        target = self.target
+        if target.unit is not None:
+            name, unit = target.unit
+            with Capture(self.model, name, stop_after=target.calls) as capture:
+                capture.run(batch.clone())
+            return capture.maps(len(batch))[:, unit].mean(dim=(1, 2, 3))
+        output = self.model(batch.clone())  # a copy: a model may begin with an in-place operation
+        if target.function is not None:
+            return _one_each(target.function(output), len(batch))
+        scores = _named_outputs(self.model, output)[target.head or ""]
+        if target.classes is None:
+            return scores.reshape(len(batch))
+        return scores.gather(1, target.classes[samples][:, None])[:, 0]
+
+
+#: Stands for "the value itself" where a class index could stand.
+_VALUE = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """One output: name, kind, labels, number of columns."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    columns: int
+
+
+def _named_outputs(model: nn.Module, output: Any) -> dict[str, Tensor]:
+    """Every output under its name: a dictionary's keys, the entry's names, else "output" or the places of a tuple."""
+    specs = _specs(model)
+    if isinstance(output, Mapping):
+        named = {str(name): value for name, value in output.items()}
+    elif isinstance(output, tuple | list):
+        names = [spec.name for spec in specs] if len(specs) == len(output) else [str(k) for k in range(len(output))]
+        named = dict(zip(names, output, strict=True))
+    else:
+        named = {specs[0].name if len(specs) == 1 else "output": output}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ModelError(
+            f"the model gives {type(output).__name__}, in which no tensor can be named; give a callable target"
+        )
+    return tensors
+
+
+def _specs(model: nn.Module) -> Sequence[OutputSpec]:
+    entry = entry_of(model)
+    return () if entry is None else entry.outputs
+
+
+def _heads(model: nn.Module, output: Any) -> list[_Head]:
+    """The outputs as they came, with kind and labels from the entry; without one, N or N x 1 is a value, N x K classes."""
+    specs = {spec.name: spec for spec in _specs(model)}
+    named = _named_outputs(model, output)
+    heads = []
+    for name in [*(name for name in specs if name in named), *(name for name in named if name not in specs)]:
+        shape = named[name].shape
+        columns = int(shape[1]) if len(shape) == 2 else 1
+        if len(shape) > 2 or not shape:
+            kind = "clip"
+        elif name in specs:
+            kind = specs[name].kind
+        else:
+            kind = "value" if columns == 1 else "classes"
+        if kind == "value" and columns != 1:
+            raise ModelError(f"output {name!r} is said to be a value but has {columns} columns; give a callable target")
+        heads.append(_Head(name, kind, specs[name].labels if name in specs else (), columns))
+    return heads
+
+
+def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]:
+    """Output, its labels, and the class index, None (the predicted class) or `_VALUE`."""
+    by_name = {head.name: head for head in heads}
+    if target is None:
+        return _whole(heads[0])
+    if isinstance(target, bool) or not isinstance(target, int | str):
+        raise UsageError(f"a target is a class, a label, an output's name or a callable, not {target!r}")
+    if isinstance(target, str):
+        if target in by_name:
+            return _whole(by_name[target])
+        name, colon, wanted = target.partition(":")
+        if colon and name in by_name:
+            return _class_of(by_name[name], wanted)
+    classed = [head for head in heads if head.kind == "classes"]
+    if len(heads) == 1 and classed:
+        return _class_of(heads[0], target)
+    known = [*by_name, *(f"{head.name}:{label}" for head in classed for label in head.labels)]
+    if len(heads) > 1 and (isinstance(target, int) or any(target in head.labels for head in classed)):
+        having = [head.name for head in classed if isinstance(target, int) or target in head.labels]
+        example = f"{(having or list(by_name))[0]}:{target}"
+        raise UsageError(
+            f"target {target!r} does not say which output is meant; the model gives {', '.join(by_name)}: write {example!r}"
+        )
+    raise UnknownNameError("target", str(target), known, _hint(heads))
+
+
+def _whole(head: _Head) -> tuple[str, tuple[str, ...], Any]:
+    """An output by its name alone."""
+    if head.kind == "clip":
+        raise ModelError(f"output {head.name!r} is a clip, not one number for each sample; give a callable target")
+    return head.name, head.labels, _VALUE if head.kind == "value" else None
+
+
+def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], int]:
+    """One class of an output, by label or by index."""
+    if head.kind != "classes":
+        raise UsageError(f"output {head.name!r} has no classes; its target is {head.name!r} alone")
+    if isinstance(wanted, str) and wanted in head.labels:
+        return head.name, head.labels, head.labels.index(wanted)
+    digits = wanted.removeprefix("#") if isinstance(wanted, str) else str(wanted)
+    if digits.isascii() and digits.isdecimal() and int(digits) < head.columns:
+        return head.name, head.labels, int(digits)
+    known = list(head.labels) or [str(index) for index in range(head.columns)]
+    raise UnknownNameError(f"class of {head.name}", str(wanted), known, f"indices are 0 to {head.columns - 1}")
+
+
+def _hint(heads: list[_Head]) -> str:
+    return "the model gives " + ", ".join(f"{head.name} ({head.kind})" for head in heads)
+
+
+def _label(labels: tuple[str, ...], index: int) -> str:
+    return labels[index] if index < len(labels) else str(index)
+
+
+def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
+    """Layer and unit where the target names a unit: a slash behind which a number stands, or before which a layer does."""
+    if not isinstance(target, str) or "/" not in target:
+        return None
+    layer, _, unit = target.rpartition("/")
+    known = layer_names(model)
+    if layer in known:
+        return layer, unit
+    outputs = {spec.name for spec in _specs(model)}
+    labels = {label for spec in _specs(model) for label in spec.labels}
+    if not unit.isdecimal() or target in labels or target.partition(":")[0] in outputs:
+        return None  # a label may hold a slash
+    raise UnknownNameError("layer", layer, known)
+
+
+def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str) -> Target:
+    with Capture(model, layer) as capture:
+        capture.run(batch.clone())
+    maps = capture.maps(len(batch))
+    index = unit_index(layer, unit, maps.shape[1])
+    return Target(
+        descriptions=(f"{layer}/{index}",) * len(batch),
+        value=maps[:, index].mean(dim=(1, 2, 3)),
+        unit=(layer, index),
+        calls=len(capture.calls),
+    )
+
+
+def unit_index(layer: str, unit: str | int, count: int) -> int:
+    """The index of a unit among a layer's `count`.
+
+    Raises:
+        UnknownNameError: No such unit.
+    """
+    text = str(unit)
+    if not (text.isascii() and text.isdecimal()) or int(text) >= count:
+        raise UnknownNameError(f"unit of {layer}", text, map(str, range(count)), f"units are 0 to {count - 1}")
+    return int(text)
+
+
+def _one_each(value: Any, samples: int) -> Tensor:
+    """A callable's result as N numbers."""
+    if not isinstance(value, Tensor) or value.numel() != samples or value.shape[:1] != (samples,):
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(f"a callable target must give one number for each of the {samples} samples, not {got}")
+    return value.reshape(samples)
