@@ -56,6 +56,10 @@ class PluginError(ZooError):
     """A plugin, or something that a plugin names, does not work."""
 
 
+class PluginWarning(UserWarning):
+    """A plugin does not work and was left out; everything else goes on."""
+
+
 class ClipError(ZooError):
     """A clip cannot be read, or does not fit the model's input."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from zoo.errors import ZooError
+from zoo.errors import PluginWarning, ZooError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,6 +46,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def run(commands: click.Group) -> NoReturn:
     """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1 or 2."""
+    warnings.simplefilter("ignore")  # a library's warnings are for its callers; a broken plugin concerns the user
+    warnings.simplefilter("always", PluginWarning)
+    warnings.showwarning = lambda message, *_: note(f"warning: {message}")
     try:
         commands.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from zoo import hookspecs
+from zoo.errors import PluginError, PluginWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
 GROUP = "zoo.plugins"
 #: Environment variable with the names of plugins to leave out, separated by commas.
 DISABLE = "ZOO_DISABLE_PLUGINS"
-
-
-class PluginWarning(UserWarning):
-    """A plugin does not work and was left out."""
 
 
 @dataclass
@@ -158,8 +155,6 @@ def resolve(reference: str) -> Callable[..., Any]:
         PluginError: where there is no such module or function.
     """
     import importlib
-
-    from zoo.errors import PluginError
 
     module, colon, function = reference.partition(":")
     try:

@@ -50,17 +50,18 @@ def verify(name: str) -> Verification:
     assert weights is not None  # noqa: S101 - "default" gives weights or raises
     resolved = entry.resolve(weights)
     full_name = f"{entry.name}.{weights.tag}"
+    checks: list[Check] = []
     try:
         path = weights_files.locate(weights.source)
         digest = weights_files.sha256_of(path, remembered=False)
-        checks = [_equal("sha256", digest, weights.sha256), _equal("bytes", path.stat().st_size, weights.bytes)]
+        checks += [_equal("sha256", digest, weights.sha256), _equal("bytes", path.stat().st_size, weights.bytes)]
         model = loading.load(full_name)
         count = sum(parameter.numel() for parameter in model.parameters())
         checks.append(_equal("parameters", count, resolved.parameters))
         if weights.golden is not None:
             checks += _golden(model, weights.golden)
     except ZooError as error:
-        checks = [Check(name="load", passed=False, detail=str(error))]
+        checks.append(Check(name="load", passed=False, detail=str(error)))
     return Verification(model=full_name, checks=tuple(checks))
 
 

@@ -174,7 +174,7 @@ def describe_file(source: str) -> WeightsEntry:
 
 def _overrides(path: Path, text: str) -> dict[str, Any]:
     try:
-        said = json.loads(text)
+        said = dict(json.loads(text) or {})
         overrides: dict[str, Any] = {}
         if "arguments" in said:
             overrides["arguments"] = dict(said["arguments"])

@@ -1,0 +1,26 @@
+"""What all tests share: a cache of their own, and the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+#: Real clips, photos and MNIST for tests; absent on most machines.
+TEST_DATA = Path(os.environ.get("ZOO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    if not TEST_DATA.is_dir():
+        pytest.skip(f"no real data at {TEST_DATA}; say where it is with ZOO_TEST_DATA")
+    return TEST_DATA
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Checksums remembered by tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,0 +1,91 @@
+"""A plugin written into a folder, as a third party would install it, and its models."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import EntryPoint
+from textwrap import dedent
+
+import pytest
+
+from zoo import catalog, plugins
+
+
+class Installed:
+    """A folder that holds plugins; each call of `add` puts one in."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.entry_points = []
+
+    def add(self, name, code, distribution=None, module=None):
+        """A plugin with `code`, registered as `name` by `distribution`; metadata as pip would write it."""
+        module = module or name
+        (self.folder / f"{module}.py").write_text(dedent(code))
+        sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        distribution = distribution or f"dist-{name}"
+        entry_point = EntryPoint(name, module, plugins.GROUP)
+        self.entry_points.append((distribution, "1.0", entry_point))
+        metadata = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        metadata.mkdir(exist_ok=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = [f"{e.name} = {e.value}" for d, _, e in self.entry_points if d == distribution]
+        (metadata / "entry_points.txt").write_text(f"[{plugins.GROUP}]\n" + "\n".join(lines) + "\n")
+
+    def registry(self, disabled=frozenset()):
+        return plugins.Registry(self.entry_points, set(disabled))
+
+    def use(self, monkeypatch):
+        """Make these plugins the only ones of this process."""
+        registry = self.registry()
+        monkeypatch.setattr(plugins, "registry", lambda: registry)
+        catalog.listings.cache_clear()
+        return registry
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module rewritten within a second must not come stale
+    before = set(sys.modules)
+    yield Installed(folder)
+    catalog.listings.cache_clear()
+    for module in set(sys.modules) - before:
+        if not module.startswith(("zoo.", "torch", "av", "PIL")):
+            del sys.modules[module]
+
+
+TINY = """
+    from zoo import InputSpec, ModelEntry, OutputSpec, WeightsEntry, hookimpl
+    import pathlib
+
+    INPUT = InputSpec(frames=4, size=(8, 8), channels="L")
+
+    def build(classes=3, meta=True):
+        import torch
+        from torch import nn
+        model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.BatchNorm3d(2), nn.ReLU(),
+                              nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, classes))
+        if not meta:
+            model[0].weight.sum().item()
+        return model
+
+    def entry(name="tiny", **fields):
+        given = dict(name=name, builder=f"{__name__}:build", summary="a tiny one", parameters=69, input=INPUT,
+                     outputs=(OutputSpec(name="shape", labels=("round", "square", "flat")),))
+        return ModelEntry(**{**given, **fields})
+
+    @hookimpl
+    def zoo_models():
+        return [entry()]
+"""
+
+
+@pytest.fixture
+def tiny():
+    """Code of a plugin with one small model, `tiny`."""
+    return TINY

@@ -1,0 +1,93 @@
+"""Names, wildcards, tags and what they stand for."""
+
+from __future__ import annotations
+
+import pytest
+
+import zoo
+from zoo import catalog
+from zoo.errors import PluginWarning, UnknownNameError, UsageError
+
+HASH = "0" * 64
+
+
+@pytest.fixture
+def several(installed, tiny, monkeypatch):
+    installed.add(
+        "family",
+        tiny
+        + f"""
+    def weights(tag, **fields):
+        return WeightsEntry(tag=tag, source="nowhere.safetensors", bytes=1, sha256="{HASH}", **fields)
+
+    @hookimpl
+    def zoo_models():
+        other = INPUT.__class__(frames=9, size=(8, 8))
+        return [entry("net18", weights=(weights("first"), weights("second", input=other, arguments={{"classes": 5}}))),
+                entry("net9"), entry("3t_net")]
+    """,
+    )
+    return installed.use(monkeypatch)
+
+
+def test_lists_are_in_natural_order_and_take_wildcards(several):
+    assert zoo.list_models() == ["3t_net", "net9", "net18"]
+    assert zoo.list_models("net*") == ["net9", "net18"]
+    assert zoo.list_models(pretrained=True) == ["net18.first", "net18.second"]
+    assert zoo.list_models("*second", pretrained=True) == ["net18.second"]
+    assert zoo.list_models(plugin="family") == zoo.list_models(plugin="dist-family") == zoo.list_models()
+    assert zoo.list_models(plugin="other") == []
+
+
+def test_a_bare_name_stands_for_the_default_weights_and_lists_all(several):
+    entry = zoo.info("net18")
+    assert [weights.tag for weights in entry.weights] == ["first", "second"]
+    assert entry.input.frames == 4
+
+
+def test_a_tag_applies_what_differs_for_that_file(several):
+    entry = zoo.info("net18.second")
+    assert [weights.tag for weights in entry.weights] == ["second"]
+    assert entry.input.frames == 9
+    assert entry.arguments == {"classes": 5}
+    assert zoo.info("dist-family:net18.second") == entry
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("net_18", ["net18", "net9"]), ("NET18", ["net18"]), ("net18.secund", ["second"])]
+)
+def test_an_unknown_name_offers_near_ones(several, name, near):
+    with pytest.raises(UnknownNameError) as caught:
+        zoo.info(name)
+    assert [found for found in caught.value.near if found in near]
+    assert len(caught.value.near) <= 3
+    assert caught.value.exit_code == 2
+
+
+def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypatch):
+    installed.add("one", tiny)
+    installed.add("two", tiny)
+    installed.use(monkeypatch)
+    assert zoo.list_models() == ["tiny"]
+    with pytest.raises(UsageError, match="dist-one:tiny or dist-two:tiny"):
+        zoo.info("tiny")
+    assert catalog.find("dist-two:tiny")[0].plugin.name == "two"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("name='Not Snake'", "snake_case"),
+        ("outputs=()", "output"),
+        ("weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256='abc'),)", "sha256"),
+        (f"weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256='{HASH}'),) * 2", "unique"),
+        (f"weights=(WeightsEntry(tag='A b', source='s', bytes=1, sha256='{HASH}'),)", "snake_case"),
+    ],
+)
+def test_an_entry_against_the_contract_is_left_out_and_its_plugin_named(installed, tiny, monkeypatch, fields, reason):
+    installed.add("good", tiny)
+    installed.add("bad", tiny + f"\n    @hookimpl\n    def zoo_models():\n        return [entry(**dict({fields}))]\n")
+    registry = installed.use(monkeypatch)
+    with pytest.warns(PluginWarning, match=reason):
+        assert zoo.list_models() == ["tiny"]
+    assert [plugin.status for plugin in registry.plugins] == ["ready", "failed"]

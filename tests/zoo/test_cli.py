@@ -1,0 +1,178 @@
+"""The command line: results on stdout, messages on stderr, exit status 0, 1 or 2, never a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from zoo import cli, loading, output
+from zoo.errors import PluginWarning
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command of `zoo`; gives exit status, stdout and stderr."""
+
+    def call(*arguments, main=cli.main):
+        monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return stopped.value.code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def tiny_zoo(installed, tiny, monkeypatch):
+    installed.add("little", tiny)
+    return installed.use(monkeypatch)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    path = tmp_path / "clip.safetensors"
+    save_file({"clip": torch.randint(256, (4, 8, 8, 1), dtype=torch.uint8)}, path)
+    return path
+
+
+def test_list_json_has_exactly_the_agreed_keys(run, tiny_zoo):
+    status, out, _ = run("list", "--json")
+    assert status == 0
+    assert json.loads(out) == [
+        {
+            "name": "tiny",
+            "tags": [],
+            "default_tag": None,
+            "plugin": "little",
+            "distribution": "dist-little",
+            "summary": "a tiny one",
+            "parameters": 69,
+        }
+    ]
+
+
+def test_list_takes_wildcards_and_says_when_nothing_matches(run, tiny_zoo):
+    assert "tiny" in run("list", "t*")[1]
+    assert run("list", "--pretrained", "--json")[1].strip() == "[]"
+    status, out, _ = run("list", "x*")
+    assert status == 0
+    assert "no model matches 'x*'" in out
+
+
+def test_info_json_of_a_trained_model_has_the_agreed_keys(run):
+    status, out, _ = run("info", "conv3d", "--json")
+    assert status == 0
+    data = json.loads(out)
+    assert isinstance(data["parameters"], int)
+    assert {"input", "outputs", "weights", "paper", "samples"} <= set(data)
+    for weights in data["weights"]:
+        assert set(weights) == {"tag", "source", "bytes", "sha256", "license", "recipe", "metrics"}
+        for metric in weights["metrics"]:
+            assert set(metric) == {"dataset", "split", "name", "value"}
+
+
+def test_predict_prints_labels_and_json(run, tiny_zoo, clip):
+    status, out, _ = run("predict", "tiny", clip, "--weights", "none")
+    assert status == 0
+    assert "shape" in out
+    data = json.loads(run("predict", "tiny", clip, "--weights", "none", "--json", "--top", "1")[1])
+    (best,) = data["prediction"]["shape"]["top"]
+    batch = zoo.preprocess(clip, zoo.info("tiny"))
+    with torch.no_grad():
+        expected = zoo.load("tiny", weights=None)(batch).softmax(-1).max()
+    assert best["probability"] == pytest.approx(expected.item())
+
+
+def test_load_prints_the_load_report(run, tiny_zoo):
+    data = json.loads(run("load", "tiny", "--weights", "none", "--json")[1])
+    assert (data["name"], data["tag"], data["parameters"], data["initialised"]) == ("tiny", None, 69, 9)
+
+
+def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
+    installed.add("good", tiny)
+    installed.add("bad", "raise RuntimeError('on purpose')")
+    with pytest.warns(PluginWarning):
+        installed.use(monkeypatch)
+    rows = {row["name"]: row for row in json.loads(run("plugins", "--json")[1])}
+    assert rows["good"]["models"] == ["tiny"]
+    assert rows["bad"]["status"] == "failed"
+    assert "on purpose" in rows["bad"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("info", "tinny"), 2, "did you mean 'tiny'"),
+        (("load", "tiny"), 2, "no trained weights"),
+        (("load", "tiny.x"), 2, "unknown weights tag 'x'"),
+        (("load", "tiny", "--weights", "none", "--device", "cuda:77"), 2, "cuda"),
+        (("load", "tiny", "--weights", "none", "--dtype", "int8"), 2, "floating-point"),
+        (("predict", "tiny", "missing.mp4", "--weights", "none"), 2, "missing.mp4"),
+        (("predict", "tiny", "sample:none", "--weights", "none"), 2, "sample"),
+        (("verify", "tiny"), 2, "no trained weights"),
+        (("train", "tiny.x"), 2, "unknown recipe"),
+        (("lsit",), 2, "Did you mean"),
+        (("list", "--jsn"), 2, "Did you mean"),
+        (("predict", "tiny"), 2, "Missing argument"),
+    ],
+)
+def test_a_users_mistake_gets_one_message(run, tiny_zoo, arguments, status, said):
+    code, out, err = run(*arguments)
+    assert code == status
+    assert out == ""
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 1, "interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "/some/file"), 1, "No space left on device (/some/file)"),
+        (torch.OutOfMemoryError("no room"), 1, "no room"),
+    ],
+)
+def test_what_happens_outside_ends_in_a_message(run, tiny_zoo, monkeypatch, error, status, said):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(loading, "build", fail)
+    code, _, err = run("load", "tiny", "--weights", "none")
+    assert code == status
+    assert said in err
+
+
+def test_a_broken_plugin_is_told_once_and_every_command_goes_on(installed, tiny, tmp_path):
+    installed.add("good", tiny)
+    installed.add("bad", "raise RuntimeError('on purpose')")
+    command = [sys.executable, "-c", "from zoo.cli import main; main()", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(installed.folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "tiny" in done.stdout
+    assert done.stderr.count("on purpose") == 1
+    assert done.stderr.startswith("warning: plugin 'bad' of dist-bad 1.0 failed at import of bad")
+    environment["ZOO_DISABLE_PLUGINS"] = "bad"
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr == ""
+
+
+def test_every_command_has_help_with_an_example(run):
+    for name in cli.commands.commands:
+        status, out, _ = run(name, "--help")
+        assert status == 0
+        assert f"zoo {name}" in out.split("Example")[1]
+
+
+def test_tables_align_and_group_digits():
+    lines = output.table(["name", "count"], [["a", 1234567], ["long", 5]]).splitlines()
+    assert lines == ["name      count", "----  ---------", "a     1,234,567", "long          5"]

@@ -1,0 +1,239 @@
+"""Whatever a clip is stored as, the batch is what the entry states."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import zoo
+from zoo import clips
+from zoo.entries import InputSpec, ModelEntry, OutputSpec
+from zoo.errors import ClipError, UnknownNameError, UsageError
+
+
+def entry(**fields):
+    spec = InputSpec(**{"frames": 4, "size": (8, 8), **fields})
+    return ModelEntry(name="m", builder="m:b", summary="", parameters=0, input=spec, outputs=(OutputSpec(),))
+
+
+def grey_ramp(count, height=32, width=48):
+    """Frame i is evenly grey at level 5 * i: the index of one of the first 51 can be read off it."""
+    return np.stack([np.full((height, width, 3), 5 * index % 256, np.uint8) for index in range(count)])
+
+
+def index_of(frame):
+    return round(float(frame.float().mean()) / 5)
+
+
+@pytest.fixture
+def video(tmp_path):
+    def write(frames, name="clip.mp4", rate=10, codec="libx264", options=None):
+        path = tmp_path / name
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(codec, rate=Fraction(rate), options=options or {"crf": "1"})
+            stream.height, stream.width = frames.shape[1:3]
+            stream.pix_fmt = "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return write
+
+
+def test_a_video_is_read_whole_in_order(video):
+    frames = zoo.read_clip(video(grey_ramp(20)))
+    assert frames.shape == (20, 32, 48, 3)
+    assert frames.dtype == torch.uint8
+    assert [index_of(frame) for frame in frames] == list(range(20))
+
+
+def test_frames_are_spread_evenly_and_times_cut(video):
+    path = video(grey_ramp(20))
+    assert [index_of(frame) for frame in zoo.read_clip(path, frames=3)] == [0, 10, 19]
+    assert [index_of(frame) for frame in zoo.read_clip(path, start=0.5, end=1.0)] == [5, 6, 7, 8, 9]
+    assert len(zoo.read_clip(path, frames=50)) == 20
+
+
+def test_only_the_frames_that_an_input_uses_are_kept(video):
+    path = video(grey_ramp(20))
+    kept = clips.decode(path, spec=entry(frames=4).input)
+    assert kept.indices == (0, 6, 13, 19)
+    following = clips.decode(path, spec=entry(frames=4, sampling="consecutive", stride=3).input)
+    assert following.indices == (0, 3, 6, 9)
+    assert kept.total == following.total == 20
+    assert kept.fps == 10
+
+
+def test_a_video_shorter_than_it_declares_is_read_with_a_warning(video):
+    path = video(grey_ramp(60), name="clip.avi", codec="mpeg4", options={"g": "1"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    clip = clips.decode(path, spec=entry(frames=4).input)
+    assert 0 < clip.total < 60
+    assert clip.indices[-1] == clip.total - 1
+    assert clip.warnings == (f"The video declares 60 frames, and only {clip.total} of them decode; those were used.",)
+
+
+def test_a_folder_of_images_is_a_clip_in_natural_order(tmp_path):
+    for index in (10, 9, 1):
+        Image.new("RGB", (12, 10), (5 * index,) * 3).save(tmp_path / f"frame{index}.png")
+    frames = zoo.read_clip(tmp_path)
+    assert [index_of(frame) for frame in frames] == [1, 9, 10]
+    Image.new("RGB", (12, 11)).save(tmp_path / "frame11.png")
+    with pytest.raises(ClipError, match=r"frame11\.png has another size"):
+        zoo.read_clip(tmp_path)
+
+
+def test_one_image_fills_all_frames(tmp_path):
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(tmp_path / "one.png")
+    batch = zoo.preprocess(tmp_path / "one.png", entry())
+    assert batch.shape == (1, 3, 4, 8, 8)
+    assert torch.equal(batch[0, :, 0], batch[0, :, 3])
+
+
+def test_a_tensor_file_is_a_clip(tmp_path):
+    given = torch.randint(256, (6, 8, 8, 1), dtype=torch.uint8)
+    save_file({"clip": given}, tmp_path / "t.safetensors")
+    assert torch.equal(zoo.read_clip(tmp_path / "t.safetensors"), given.expand(-1, -1, -1, 3))
+    save_file({"clip": given.float()}, tmp_path / "f.safetensors")
+    with pytest.raises(ClipError, match=r"no single uint8 tensor.*clip F32"):
+        zoo.read_clip(tmp_path / "f.safetensors")
+
+
+@pytest.fixture
+def sampled(installed, tiny, monkeypatch, tmp_path):
+    stacked = torch.randint(256, (2, 4, 8, 8, 1), dtype=torch.uint8)
+    save_file({"clips": stacked}, tmp_path / "s.safetensors")
+    sample = f"Sample(name='dots', resource={str(tmp_path / 's.safetensors')!r}, labels=('a', 'b'), licence='CC0', source='x')"
+    code = tiny.replace("import InputSpec", "import Sample, InputSpec").replace(
+        "entry()", f"entry(samples=({sample},))"
+    )
+    installed.add("with_samples", code)
+    installed.use(monkeypatch)
+    return stacked
+
+
+def test_samples_are_read_by_name_and_index(sampled):
+    assert torch.equal(zoo.read_clip("sample:dots"), sampled[0].expand(-1, -1, -1, 3))
+    second = clips.decode("sample:dots/1")
+    assert torch.equal(second.frames[..., :1], sampled[1])
+    assert second.label == "b"
+    for wrong in ("sample:dosts", "sample:dots/2"):
+        with pytest.raises(UnknownNameError, match="did you mean 'sample:dots"):
+            zoo.read_clip(wrong)
+
+
+def test_grey_clips_come_back_bit_for_bit():
+    grey = torch.randint(256, (4, 8, 8, 1), dtype=torch.uint8)
+    for given in (grey, grey.expand(-1, -1, -1, 3)):
+        assert torch.equal(clips.convert(given, entry(channels="L").input), grey)
+
+
+def test_normalisation_is_as_the_entry_states():
+    given = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
+    batch = zoo.preprocess(given, entry(range=(-1, 1), mean=(0.1, 0.2, 0.3), std=(2, 3, 4)))
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([2.0, 3.0, 4.0])
+    expected = ((given.double() / 255 * 2 - 1) - mean) / std
+    assert torch.allclose(batch[0].double(), expected.permute(3, 0, 1, 2), atol=1e-6)
+
+
+def test_layouts_and_channel_order():
+    given = torch.randint(256, (4, 8, 8, 3), dtype=torch.uint8)
+    plain = zoo.preprocess(given, entry())
+    assert torch.equal(zoo.preprocess(given, entry(layout="NTCHW")), plain.transpose(1, 2))
+    assert torch.equal(zoo.preprocess(given, entry(channels="BGR")), plain.flip(1))
+    image = zoo.preprocess(given[:1], entry(layout="NCHW", frames=1))
+    assert torch.equal(image, plain[:, :, 0])
+
+
+def test_resizing_keeps_the_aspect_and_cuts_the_centre():
+    wide = torch.zeros(4, 16, 64, 3, dtype=torch.uint8)
+    wide[:, :, 24:40] = 200  # the central square
+    assert (clips.convert(wide, entry().input) > 150).all()
+    squeezed = clips.convert(wide, entry(resize="exact").input)
+    assert squeezed.shape == (4, 8, 8, 3)
+    assert (squeezed[:, :, 0] == 0).all()
+    assert clips.convert(wide, entry(size=(16, 24)).input).shape == (4, 16, 24, 3)
+
+
+def test_every_step_of_the_conversion_is_told(video):
+    spec = entry(channels="L", mean=(0.5,), std=(0.25,)).input
+    colour = np.random.default_rng(0).integers(0, 255, (20, 32, 48, 3)).astype(np.uint8)
+    told = " ".join(clips.describe(clips.decode(video(colour), spec=spec), spec))
+    for part in (
+        "20 frames of 48 x 32",
+        "10 frames per second",
+        "Took 4",
+        "grey",
+        "12 x 8",
+        "central 8 x 8",
+        "mean (0.5)",
+    ):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    "given",
+    [torch.zeros(4, 8, 8, 3), torch.zeros(4, 8, 8, dtype=torch.uint8), torch.zeros(0, 8, 8, 3, dtype=torch.uint8)],
+)
+def test_a_tensor_that_is_no_clip_is_refused(given):
+    with pytest.raises(ClipError, match="expected uint8 frames T x H x W x C"):
+        zoo.preprocess(given, entry())
+
+
+def test_what_cannot_be_read_says_so(tmp_path, video):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG but no more")
+    (tmp_path / "folder").mkdir()
+    for name, said in [
+        ("text.mp4", "does not decode"),
+        ("empty.mp4", "does not decode"),
+        ("bad.png", "image"),
+        ("folder", "no images"),
+    ]:
+        with pytest.raises(ClipError, match=said):
+            zoo.read_clip(tmp_path / name)
+    video(grey_ramp(3), name="right.mp4")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'right\.mp4'"):
+        zoo.read_clip(tmp_path / "rihgt.mp4")
+    with pytest.raises(ClipError, match="no frame between 9 s and its end"):
+        zoo.read_clip(tmp_path / "right.mp4", start=9)
+    for wrong in ({"frames": 0}, {"start": -1}, {"start": 2, "end": 1}):
+        with pytest.raises(UsageError):
+            zoo.read_clip(tmp_path / "right.mp4", **wrong)
+
+
+def test_a_sound_file_has_no_video(tmp_path):
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(ClipError, match="no video stream"):
+        zoo.read_clip(path)
+
+
+def test_a_clip_too_large_is_refused_with_a_remedy(video, monkeypatch):
+    monkeypatch.setattr(clips, "MAX_BYTES", 10 * 32 * 48 * 3)
+    path = video(grey_ramp(20))
+    with pytest.raises(ClipError, match="take fewer `frames`"):
+        zoo.read_clip(path)
+    assert len(zoo.read_clip(path, frames=10)) == 10
+
+
+def test_every_real_clip_decodes(test_data):
+    found = sorted(path for path in (test_data / "clips").iterdir() if path.suffix in (".avi", ".mp4"))
+    assert len(found) == 24
+    for path in found:
+        batch = zoo.preprocess(path, entry(frames=8, size=(32, 32)))
+        assert batch.shape == (1, 3, 8, 32, 32)
+        assert 0.0 <= batch.min() < batch.max() <= 1.0

@@ -1,0 +1,176 @@
+"""Loading is strict, checked, reported, and leaves the process as it was."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from zoo import loading
+from zoo import weights as weights_files
+from zoo.errors import DeviceError, PluginError, UnknownNameError, UsageError, WeightsError
+
+
+@pytest.fixture
+def trained(installed, tiny, monkeypatch, tmp_path):
+    """The plugin `tiny` with a weights file, and the tensors in it."""
+    installed.add("plain", tiny)
+    installed.use(monkeypatch)
+    torch.manual_seed(7)
+    tensors = {
+        name: torch.randn_like(value) if value.is_floating_point() else value
+        for name, value in zoo.load("tiny", weights=None).state_dict().items()
+    }
+    path = tmp_path / "tiny.safetensors"
+    save_file(tensors, path)
+    installed.add(
+        "full",
+        tiny.replace(
+            "return [entry()]",
+            f"return [entry('loaded', weights=(WeightsEntry(tag='a', source={str(path)!r}, "
+            f"bytes={path.stat().st_size}, sha256={weights_files.sha256_of(path)!r}),)), "
+            f"entry('stubborn', arguments={{'meta': False}})]",
+        ),
+    )
+    installed.use(monkeypatch)
+    return path, tensors
+
+
+def test_weights_are_assigned_exactly_and_reported(trained):
+    path, tensors = trained
+    model = zoo.load("loaded")
+    state = model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in tensors.items())
+    assert not model.training
+    report = model.zoo_load_report
+    assert (report.name, report.tag, report.file) == ("loaded.a", "a", str(path))
+    assert (report.build, report.taken, report.initialised, report.parameters) == ("meta", len(tensors), 0, 69)
+    assert model.zoo_entry.weights == (model.zoo_weights,)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_mapped_and_read_weights_are_equal_and_training_does_not_write_the_file(trained):
+    path, _ = trained
+    before = path.read_bytes()
+    mapped, read = zoo.load("loaded"), zoo.load("loaded", mmap=False)
+    assert all(torch.equal(a, b) for a, b in zip(mapped.parameters(), read.parameters(), strict=True))
+    with torch.no_grad():
+        for parameter in mapped.parameters():
+            parameter.add_(1)
+    assert path.read_bytes() == before
+
+
+def test_a_builder_that_cannot_run_on_meta_is_built_as_usual_and_the_reason_given(trained):
+    path, tensors = trained
+    model = zoo.load("stubborn", weights=str(path))
+    assert model.zoo_load_report.build == "ordinary"
+    assert "meta" in model.zoo_load_report.build_reason
+    assert torch.equal(model[0].weight, tensors["0.weight"])
+
+
+def test_random_initialisation_is_drawn_from_the_seed_and_leaves_the_global_state(trained):
+    state = torch.get_rng_state()
+    same = [zoo.load("tiny", weights=None, seed=3)[0].weight for _ in range(2)]
+    other = zoo.load("tiny", weights=None, seed=4)[0].weight
+    assert torch.equal(*same)
+    assert not torch.equal(same[0], other)
+    zoo.load("loaded")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_building_elsewhere_meanwhile_is_not_on_meta():
+    import threading
+
+    made = []
+    with loading.parameters_on_meta():
+        thread = threading.Thread(target=lambda: made.append(torch.nn.Linear(2, 2)))
+        thread.start()
+        thread.join()
+        assert torch.nn.Linear(2, 2).weight.is_meta
+        assert not torch.nn.BatchNorm1d(2).running_mean.is_meta
+    assert not made[0].weight.is_meta
+    assert not torch.nn.Linear(2, 2).weight.is_meta
+
+
+def test_a_type_is_taken_as_asked(trained):
+    assert zoo.load("loaded", dtype="bfloat16")[0].weight.dtype == torch.bfloat16
+    assert zoo.load("loaded", dtype=torch.float64).zoo_load_report.dtype == "float64"
+    for wrong in ("int32", "flaot32", torch.int8):
+        with pytest.raises(UsageError, match="floating-point"):
+            zoo.load("loaded", dtype=wrong)
+
+
+def test_a_file_in_another_type_is_converted_and_counted(trained, tmp_path):
+    _, tensors = trained
+    path = tmp_path / "half.safetensors"
+    save_file({n: t.to(torch.bfloat16) if t.is_floating_point() else t for n, t in tensors.items()}, path)
+    model = zoo.load("tiny", weights=str(path))
+    assert model[0].weight.dtype == torch.float32
+    assert model.zoo_load_report.converted == len(tensors) - 1  # all but the batch counter
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.pop("0.weight"), r"1 missing \(0.weight\)"),
+        (lambda t: t.update(extra=torch.ones(1)), r"1 unexpected \(extra\)"),
+        (lambda t: t.update({"5.bias": torch.ones(4)}), r"5.bias \[4\], expected \[3\]"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused(trained, tmp_path, change, said):
+    tensors = dict(trained[1])
+    change(tensors)
+    path = tmp_path / "other.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match=said):
+        zoo.load("tiny", weights=str(path))
+
+
+def test_a_file_carries_what_differs_from_its_architecture(trained, tmp_path):
+    tensors = {**trained[1], "5.weight": torch.ones(5, 2), "5.bias": torch.ones(5)}
+    path = tmp_path / "five.safetensors"
+    outputs = [{"name": "five", "labels": list("abcde")}]
+    save_file(tensors, path, metadata={"zoo": json.dumps({"arguments": {"classes": 5}, "outputs": outputs})})
+    model = zoo.load("tiny", weights=str(path))
+    assert model(torch.zeros(1, 1, 4, 8, 8)).shape == (1, 5)
+    assert model.zoo_entry.outputs[0].labels == tuple("abcde")
+
+
+def test_a_changed_file_is_not_loaded(trained):
+    path, _ = trained
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="sha256"):
+        zoo.load("loaded")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ({"name": "lodaed"}, UnknownNameError),
+        ({"name": "loaded.b"}, UnknownNameError),
+        ({"name": "loaded", "weights": "b"}, UnknownNameError),
+        ({"name": "loaded", "weights": "missing.safetensors"}, UnknownNameError),
+        ({"name": "loaded.a", "weights": "b"}, UsageError),
+        ({"name": "tiny"}, UsageError),
+        ({"name": "loaded", "device": "cuda:99"}, DeviceError),
+        ({"name": "loaded", "device": "gpu"}, DeviceError),
+    ],
+)
+def test_wrong_calls_raise_named_errors(trained, call, error):
+    with pytest.raises(error):
+        zoo.load(**call)
+
+
+@pytest.mark.parametrize("body", ["raise ValueError('no')", "return 5", "missing"])
+def test_a_broken_builder_is_named(installed, tiny, monkeypatch, body):
+    installed.add(
+        "broken", tiny.replace("def build(", f"def unused(): pass\n    def build(**kw):\n        {body}\n    def b(")
+    )
+    installed.use(monkeypatch)
+    with pytest.raises(PluginError, match="broken:build"):
+        zoo.load("tiny", weights=None)

@@ -1,0 +1,61 @@
+"""`zoo verify` passes what is right and names what is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from zoo import weights as weights_files
+
+
+@pytest.fixture
+def verified(installed, tiny, monkeypatch, tmp_path):
+    """Install `tiny` with weights, golden tensors and a declared number of parameters, then verify it."""
+
+    def make(parameters=69, golden_change=0.0, damage=False):
+        installed.add("bare", tiny)
+        installed.use(monkeypatch)
+        model = zoo.load("tiny", weights=None)
+        path, golden = tmp_path / "w.safetensors", tmp_path / "golden.safetensors"
+        save_file(model.state_dict(), path)
+        batch = torch.rand(1, 1, 4, 8, 8)
+        with torch.no_grad():
+            save_file({"input": batch, "shape": model(batch) + golden_change}, golden)
+        said = (
+            f"WeightsEntry(tag='a', source={str(path)!r}, bytes={path.stat().st_size}, "
+            f"sha256={weights_files.sha256_of(path)!r}, golden={str(golden)!r})"
+        )
+        installed.add("full", tiny.replace("entry()", f"entry('sure', parameters={parameters}, weights=({said},))"))
+        installed.use(monkeypatch)
+        if damage:
+            status = path.stat()
+            content = bytearray(path.read_bytes())
+            content[-1] ^= 1
+            path.write_bytes(content)
+            import os
+
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # remembered checksums cannot tell
+        return zoo.verify("sure")
+
+    return make
+
+
+def failed(verification):
+    return [check.name for check in verification.checks if not check.passed]
+
+
+def test_right_weights_pass_every_check(verified):
+    result = verified()
+    assert result.passed
+    assert [check.name for check in result.checks] == ["sha256", "bytes", "parameters", "golden shape"]
+
+
+def test_each_fault_fails_its_own_check(verified):
+    assert failed(verified(golden_change=0.01)) == ["golden shape"]
+    assert failed(verified(parameters=68)) == ["parameters"]
+
+
+def test_a_file_changed_behind_the_memory_of_checksums_is_found(verified):
+    assert "sha256" in failed(verified(damage=True))

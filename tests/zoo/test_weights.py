@@ -1,0 +1,100 @@
+"""Weights files are found, verified once, and never opened where they are not what they say."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from zoo import weights
+from zoo.entries import WeightsEntry
+from zoo.errors import PluginError, UnknownNameError, WeightsError
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "some.safetensors"
+    save_file({"a": torch.arange(6.0).reshape(2, 3)}, path, metadata={"zoo": json.dumps({"arguments": {"classes": 5}})})
+    return path
+
+
+def entry(path, **fields):
+    given = {"bytes": path.stat().st_size, "sha256": weights.sha256_of(path)}
+    return WeightsEntry(tag="some", source=str(path), **{**given, **fields})
+
+
+def test_bundled_and_local_files_are_located(file):
+    assert weights.locate(str(file)) == file
+    assert weights.locate("zoo:py.typed").name == "py.typed"
+    with pytest.raises(WeightsError, match="reinstall"):
+        weights.locate("zoo:no.safetensors")
+    with pytest.raises(PluginError, match="not installed"):
+        weights.locate("no_such_package:a.safetensors")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'some\.safetensors'"):
+        weights.locate(str(file.with_name("sone.safetensors")))
+
+
+def test_a_file_is_hashed_once_until_it_changes(file, monkeypatch):
+    first = weights.sha256_of(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.hashlib, "file_digest", None)  # hashing again would fail
+        assert weights.sha256_of(file) == first
+    file.write_bytes(file.read_bytes() + b" ")
+    assert weights.sha256_of(file) != first
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(file, monkeypatch, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where a folder is needed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    assert len(weights.sha256_of(file)) == 64
+
+
+def test_check_names_what_differs(file):
+    weights.check(file, entry(file))
+    with pytest.raises(WeightsError, match="bytes"):
+        weights.check(file, entry(file, bytes=3))
+    with pytest.raises(WeightsError, match="sha256"):
+        weights.check(file, entry(file, sha256="1" * 64))
+
+
+def test_the_header_is_read_without_tensors(file):
+    header = weights.read_header(file)
+    assert header.tensors == {"a": ("F32", (2, 3))}
+
+
+def test_mapped_and_read_tensors_are_equal(file):
+    mapped, read = weights.map_tensors(file), weights.map_tensors(file, mmap=False)
+    assert torch.equal(mapped["a"], read["a"])
+
+
+@pytest.mark.parametrize("content", ["pickle", "zip", "truncated", "empty", "text"])
+def test_a_damaged_or_foreign_file_is_refused_by_name(file, content):
+    whole = file.read_bytes()
+    if content == "zip":
+        torch.save({"a": torch.ones(1)}, file)
+    else:
+        file.write_bytes(
+            {"pickle": pickle.dumps({}), "truncated": whole[:-5], "empty": b"", "text": b"not weights"}[content]
+        )
+    with pytest.raises(WeightsError, match=r"some\.safetensors") as caught:
+        weights.read_header(file)
+    assert ("pickle" in str(caught.value)) == (content in ("pickle", "zip"))
+
+
+def test_a_file_given_by_path_says_what_differs_from_its_architecture(file):
+    described = weights.describe_file(str(file))
+    assert described.tag == "some"
+    assert described.arguments == {"classes": 5}
+    assert described.input is None
+
+
+@pytest.mark.parametrize("said", ["{", "[1]", '{"input": {"colour": 1}}', '{"outputs": 5}'])
+def test_a_header_with_nonsense_is_refused(tmp_path, said):
+    path = tmp_path / "odd.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={"zoo": said})
+    with pytest.raises(WeightsError, match="header"):
+        weights.describe_file(str(path))
