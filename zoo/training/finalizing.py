@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -10,23 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import OutputError, TrainingError
+from zoo.errors import OutputError
+from zoo.plugins import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from zoo.training.recipes import Recipe
-
-
-def resolve(path: str) -> Callable[..., Any]:
-    """The callable that a `"package.module:function"` string names."""
-    module, _, name = path.partition(":")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise TrainingError(f"the recipe names {path!r}, which cannot be imported: {error}") from error
-    return found
 
 
 def finalize(

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import DeviceError, OutputError, TrainingError
-from zoo.training.finalizing import finalize, resolve
+from zoo.plugins import resolve
+from zoo.training.finalizing import finalize
 
 if TYPE_CHECKING:
     from zoo.training.recipes import Recipe, Stage

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from zoo_spatiotemporal_mnist import blinking, networks
 
@@ -110,6 +111,36 @@ def clips(
         batch = {name: value.to(device) for name, value in truth(parameters).items()}
         batch["masked"] = torch.arange(stage.batch_size, device=device) >= whole
         return {"clips": painted, **batch}
+
+    return batch_at
+
+
+@torch.no_grad()
+def features(module: AuxiliaryHeads, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
+    """Batches of features that the body, as it stands when the stage begins, gives for clips drawn once.
+
+    Many times cheaper than `clips` where only the LSTM and the heads learn. Stage arguments: `drawn`, how many clips.
+    """
+    found = blinking.read_digits("train")
+    images = found.images.to(device)
+    total, chunk = stage.arguments["drawn"], 50
+    kept = []
+    training = module.network.training
+    module.network.eval()
+    generator = torch.Generator().manual_seed(seed)
+    parameters = blinking.draw(total, found.labels, generator=generator)
+    for start in tqdm(range(0, total, chunk), desc=f"{stage.name}: features", unit_scale=chunk, mininterval=5.0):
+        painted = blinking.render(images, parameters[start : start + chunk])
+        kept.append(module.features(painted).to(torch.float16))
+    module.network.train(training)
+    stored = torch.cat(kept)
+    known = {name: value.to(device) for name, value in truth(parameters).items()}
+    masked = torch.ones(stage.batch_size, dtype=torch.bool, device=device)
+
+    def batch_at(step: int) -> Batch:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        index = torch.randint(total, (stage.batch_size,), generator=generator).to(device)
+        return {"features": stored[index], "masked": masked, **{name: value[index] for name, value in known.items()}}
 
     return batch_at
 
