@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device: measured for CUDA (torch's own cache counts as free), else asked of the system."""
+    """Bytes that can be allocated: measured for CUDA (torch's own cache counts as free), else asked of the system."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -57,11 +57,11 @@ def _cgroup_memory() -> int:
         return 2**62
 
 
-class MeasuredBytes(TorchDispatchMode):
+class MeasuredBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Counts the bytes of every tensor made within: what a forward pass would keep if it recorded gradients."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.total = 0
 
     def __torch_dispatch__(
@@ -92,7 +92,7 @@ def within_memory(run: Callable[[int], Result], size: int, what: str = "one samp
         result, failure = _attempt(run, size)
         if failure is None:
             return result  # type: ignore[return-value]  # set where there is no failure
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # as above
             torch.cuda.empty_cache()
         if size == 1:
             raise MemoryLimitError(
@@ -113,7 +113,7 @@ def _attempt(run: Callable[[int], Result], size: int) -> tuple[Result | None, st
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU (whose allocator raises a bare RuntimeError)."""
+    """Whether an error says that memory ran out, on a GPU or on the CPU, whose allocator raises a bare RuntimeError."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)

@@ -48,12 +48,12 @@ class ReceptiveField:
 def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[ReceptiveField]:
     """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
 
-    The model runs once on tensors without data; every operation hands on the field of what it reads. Through a window of k
-    positions, dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride (Araujo,
-    Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019, equations 1 to 3). Where paths
-    meet (sums, concatenations, gates), the largest field of any of them counts. A layer that runs several times is listed
-    once, with its largest field. Convolutions over rows and columns only, frames folded into the batch or not, leave the
-    field in time as it is.
+    The model runs once on tensors without data; every operation hands on the field of what it reads. Through a window
+    of k positions, dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride
+    (Araujo, Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019, equations 1 to 3).
+    Where paths meet (sums, concatenations, gates), the largest field of any of them counts. A layer that runs several
+    times is listed once, with its largest field. Convolutions over rows and columns only, frames folded into the batch
+    or not, leave the field in time as it is.
 
     Args:
         model: Any module; left as it was found.
@@ -108,7 +108,7 @@ class _View:
         return cls((1, 1, 1), (one, one, one), (False, False, False), extent, channels)
 
     def through(self, axis: int, reach: int, scale: Fraction, positions: int) -> _View:
-        """Through a window that reaches over `reach` further positions (dilation in), `scale` positions from one to the next."""
+        """Through a window that reaches over `reach` further positions, moved by `scale` positions at a time."""
         field = self.field[axis] + math.ceil(reach * self.jump[axis])
         return dataclasses.replace(
             self,
@@ -147,15 +147,16 @@ def _merge(views: list[_View]) -> _View:
     return dataclasses.replace(finest, field=(fields[0], fields[1], fields[2]), whole=(whole[0], whole[1], whole[2]))
 
 
-class _Tracker(TorchDispatchMode):
+class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Follows views through every operation.
 
-    A view belongs to a storage, not to a tensor, so that reshaped, permuted and sliced tensors share it and writing into
-    a slice is seen in the whole. Operations over three spatial axes act on (T, H, W), over two on (H, W), over one on T.
+    A view belongs to a storage, not to a tensor, so that reshaped, permuted and sliced tensors share it and writing
+    into a slice is seen in the whole. Operations over three spatial axes act on (T, H, W), over two on (H, W), over one
+    on T.
     """
 
     def __init__(self, size: Triple) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.size = size
         #: One row for each layer and kind, in the order of their first run.
         self.rows: dict[tuple[str, str], ReceptiveField] = {}
@@ -272,7 +273,7 @@ class _Tracker(TorchDispatchMode):
         return _relabelled(view.over_all(sorted(axes), self.size, reduced=True), output)
 
     def _multiplied(self, name: str, inputs: list[Tensor], view: _View) -> _View:
-        """Matrix products: with a weight over the channels alone they mix no positions, else (attention, flattened) all."""
+        """Matrix products: over the channels alone they mix no positions, else (attention, flattened maps) all."""
         mixed = len(inputs) > 1 or inputs[0].shape[-1] != view.channels
         positions = [axis for axis in range(3) if view.extent[axis] > 1]
         if not mixed or not positions:

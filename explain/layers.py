@@ -26,7 +26,7 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         UnknownNameError: There is none; near names are offered.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     if not name or name not in modules:
         raise UnknownNameError("layer", name, layer_names(model))
     return modules[name]
@@ -97,7 +97,7 @@ class Capture:
         return _replace_first(output, kept.clone())
 
 
-class _Stop(BaseException):  # noqa: N818 - a signal, no error; not an Exception, so that no model swallows it
+class _Stop(BaseException):
     """Ends a forward pass once the layer asked for has run."""
 
 
@@ -135,8 +135,7 @@ def as_maps(calls: list[Tensor], module: nn.Module, samples: int, name: str = ""
     if first.ndim == 2 or first.ndim == 4:
         first = first.reshape(*first.shape[:2], 1, *(first.shape[2:] or (1, 1)))
         if first.shape[0] != samples and first.shape[0] % samples == 0:
-            folded = first.unflatten(0, (samples, -1)).squeeze(3)
-            return folded.transpose(1, 2)
+            return first.reshape(samples, -1, *first.shape[1:]).squeeze(3).transpose(1, 2)
     if first.ndim != 5 or first.shape[0] != samples:
         raise ModelError(f"{problem}: the samples are not among its axes")
     return first

@@ -30,8 +30,8 @@ _HOOKS = (
 def preserved(model: nn.Module) -> Iterator[None]:
     """Restore, on leaving, all that explaining could disturb.
 
-    That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`, the
-    training flag, hooks and `inplace` of every module; of the process: cuDNN's flags and the random state of torch
+    That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`,
+    the training flag, hooks and `inplace` of every module; of the process: cuDNN's flags and the random state of torch
     (CPU and every CUDA device), numpy and Python. Values of parameters are not copied: nothing here writes to them.
     """
     restorers = [_keep_tensors(model), _keep_modules(model), _keep_cudnn(), _keep_random_state()]
@@ -60,11 +60,11 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         stack.enter_context(preserved(model))
         model.eval()
         for parameter in model.parameters():
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)  # noqa: FBT003 - torch's stubs take no keyword
             parameter.grad = None
         for module in model.modules():
             if isinstance(getattr(module, "inplace", None), bool):
-                module.inplace = False
+                setattr(module, "inplace", False)  # noqa: B010 - torch's stubs know tensors and modules only
             if isinstance(module, nn.RNNBase):
                 stack.enter_context(_differentiable(module))
         torch.backends.cudnn.deterministic = True
@@ -96,19 +96,22 @@ def _differentiable(module: nn.RNNBase) -> Iterator[None]:
             return forward(*args, **kwargs)
 
     own = "forward" in vars(module)
-    module.forward = without_cudnn  # type: ignore[method-assign]
+    module.forward = without_cudnn
     try:
         yield
     finally:
         if own:
-            module.forward = forward  # type: ignore[method-assign]
+            module.forward = forward
         else:
             del module.forward
 
 
 def _keep_tensors(model: nn.Module) -> Callable[[], None]:
     """Remember parameters (identity, requires_grad, .grad) and buffers (identity and values)."""
-    holders = [(module, dict(module._parameters), dict(module._buffers)) for module in model.modules()]  # noqa: SLF001 - setattr would register anew
+    holders = [
+        (module, dict(module._parameters), dict(module._buffers))  # noqa: SLF001 - setattr would register anew
+        for module in model.modules()
+    ]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
 
@@ -143,7 +146,7 @@ def _keep_modules(model: nn.Module) -> Callable[[], None]:
         for module, training, inplace, hooks in states:
             module.training = training
             if isinstance(inplace, bool):
-                module.inplace = inplace
+                setattr(module, "inplace", inplace)  # noqa: B010 - as above
             for current, before in hooks:
                 _refill(current, before)
 
@@ -168,10 +171,14 @@ def _keep_cudnn() -> Callable[[], None]:
     return restore
 
 
+def _cuda_runs() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
 def _keep_random_state() -> Callable[[], None]:
     """Remember the global random states of torch, numpy and Python."""
     cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if _cuda_runs() else None
     legacy = np.random.get_state()  # noqa: NPY002 - the global state is what must be kept
     python = random.getstate()
 

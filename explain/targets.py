@@ -75,7 +75,8 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
     """Fix a target for every sample of a batch, with one forward pass.
 
     Args:
-        model: Any module, its parameters frozen or not; `zoo_entry.outputs` names its outputs and labels where there is one.
+        model: Any module, its parameters frozen or not; `zoo_entry.outputs` names its outputs and labels where there is
+            one.
         batch: N samples as the model takes them.
         target: As the table of this module says.
 
@@ -125,8 +126,8 @@ def join(targets: Sequence[Target]) -> Target:
 class Score:
     """The number explained as a function of the input: what attribution methods differentiate and perturb.
 
-    Called as `score(batch, samples)`: `batch` holds M samples as the model takes them, `samples` (M, integers) says which
-    sample of the target's batch each of them stands for; gives M numbers. `done` counts the samples run so far.
+    Called as `score(batch, samples)`: `batch` holds M samples as the model takes them, `samples` (M, integers) says
+    which sample of the target's batch each of them stands for; gives M numbers. `done` counts the samples run so far.
 
     Args:
         model: The model.
@@ -145,6 +146,7 @@ class Score:
         self.done = 0
 
     def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
+        """M numbers for M samples."""
         score = self._score(batch, samples)
         self.done += len(samples)
         if self.progress is not None:
@@ -205,7 +207,7 @@ def _specs(model: nn.Module) -> Sequence[OutputSpec]:
 
 
 def _heads(model: nn.Module, output: Any) -> list[_Head]:
-    """The outputs as they came, with kind and labels from the entry; without one, N or N x 1 is a value, N x K classes."""
+    """The outputs as they came, kind and labels from the entry; without one, N or N x 1 is a value, N x K classes."""
     specs = {spec.name: spec for spec in _specs(model)}
     named = _named_outputs(model, output)
     heads = []
@@ -245,7 +247,8 @@ def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]
         having = [head.name for head in classed if isinstance(target, int) or target in head.labels]
         example = f"{(having or list(by_name))[0]}:{target}"
         raise UsageError(
-            f"target {target!r} does not say which output is meant; the model gives {', '.join(by_name)}: write {example!r}"
+            f"target {target!r} does not say which output is meant; the model gives {', '.join(by_name)}: "
+            f"write {example!r}"
         )
     raise UnknownNameError("target", str(target), known, _hint(heads))
 
@@ -279,7 +282,7 @@ def _label(labels: tuple[str, ...], index: int) -> str:
 
 
 def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
-    """Layer and unit where the target names a unit: a slash behind which a number stands, or before which a layer does."""
+    """Layer and unit where the target names a unit: a layer before its last slash, or a number behind it."""
     if not isinstance(target, str) or "/" not in target:
         return None
     layer, _, unit = target.rpartition("/")

@@ -27,8 +27,8 @@ def make_baseline(
     """A baseline shaped like the batch.
 
     Args:
-        baseline: None or "zero": zeros in the model's own units (the mean colour, where inputs are normalised). A number:
-            that value everywhere. A tensor: broadcast to the batch. "black": black frames, by the model's input
+        baseline: None or "zero": zeros in the model's own units (the mean colour, where inputs are normalised). A
+            number: that value everywhere. A tensor: broadcast to the batch. "black": black frames, by the model's input
             specification. "blur": each frame under a box blur a quarter of its longer side wide, three times over.
             "mean_frame": every frame replaced by the mean over time, so that only motion is missing.
         batch: The samples, in `layout`.
@@ -76,5 +76,5 @@ def _blurred(batch: Tensor, layout: Layout) -> Tensor:
     for _ in range(3):  # three box blurs are near enough to a Gaussian
         padded = F.pad(frames, (reach, reach, reach, reach), mode="replicate")
         frames = F.avg_pool2d(padded, 2 * reach + 1, stride=1)
-    blurred = frames.unflatten(0, (clips.shape[0], clips.shape[2])).transpose(1, 2)
+    blurred = frames.reshape(clips.shape[0], clips.shape[2], *frames.shape[1:]).transpose(1, 2)
     return from_ncthw(blurred, layout).clone()

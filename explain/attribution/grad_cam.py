@@ -1,8 +1,8 @@
 """Grad-CAM for clips, in the two forms in use: gradients averaged over time and space, or over space at each time step.
 
-On a video network the two differ much (on r3d_18's layer2 their maps correlate 0.11), so each has its name. Written here
-rather than taken from Captum, which keeps only the last call of a layer that runs once a frame, and which takes frames folded
-into the batch for samples; on a layer that runs once, with time as an axis, the numbers are Captum's.
+On a video network the two differ much (on r3d_18's layer2 their maps correlate 0.11), so each has its name. Written
+here rather than taken from Captum, which keeps only the last call of a layer that runs once a frame, and which takes
+frames folded into the batch for samples; on a layer that runs once, with time as an axis, the numbers are Captum's.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def _one_cam(job: Job, batch: Tensor, samples: Tensor, averaged: tuple[int, ...]
 def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     """The layer that Grad-CAM looks at unless told otherwise, and why: (name, reason).
 
-    The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and space:
-    at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video network often
-    keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
+    The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and
+    space: at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video
+    network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
 
     Raises:
         ModelError: The model has no convolution.
@@ -93,9 +93,11 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     ]
     if resolving:
         chosen = max(enumerate(resolving), key=lambda pair: (math.prod(pair[1].field), pair[0]))[1]
-        why = f"the deepest convolution that still has {fewest} or more time steps and {pixels[0]} x {pixels[1]} or more positions"
+        why = (
+            f"the deepest convolution with {fewest} or more time steps and {pixels[0]} x {pixels[1]} or more positions"
+        )
     else:
         chosen = max(enumerate(convolutions), key=lambda pair: (math.prod(pair[1].output), pair[0]))[1]
-        why = f"the convolution with the most positions; none has {fewest} time steps and {pixels[0]} x {pixels[1]} positions"
+        why = f"the convolution with most positions, none having {fewest} time steps and {pixels[0]} x {pixels[1]}"
     time, height, width = chosen.output
     return chosen.layer, f"{why}: {time} time steps of {frames}, {height} x {width} positions"

@@ -10,7 +10,8 @@ from explain.attribution.jobs import Job, Raw
 def saliency(job: Job) -> Raw:
     """Gradient of the output with respect to the input, with its sign: `raw` of a linear model is its weight.
 
-    The map is the magnitude (arXiv 1312.6034, section 3.1; over colour channels summed, where the paper takes the largest).
+    The map is the magnitude (arXiv 1312.6034, section 3.1; over colour channels summed, where the paper takes the
+    largest).
     """
     job.expect(1)
     method = captum.attr.Saliency(job.score)
@@ -19,7 +20,7 @@ def saliency(job: Job) -> Raw:
 
 
 def input_x_gradient(job: Job) -> Raw:
-    """Input times gradient: the terms of the first-order expansion around the input, read at zero (arXiv 1605.01713)."""
+    """Input times gradient: the terms of the first-order expansion around zero (arXiv 1605.01713, section 3.3)."""
     job.expect(1)
     method = captum.attr.InputXGradient(job.score)
     return Raw(values=method.attribute(job.batch.clone().requires_grad_(), additional_forward_args=job.samples))

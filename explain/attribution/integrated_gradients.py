@@ -15,8 +15,9 @@ RULES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "ri
 def integrated_gradients(job: Job) -> Raw:
     """(x - b) times the mean gradient on the way from b to x (arXiv 1703.01365, equation 1).
 
-    Captum's trapezoid weights sum to (n - 1) / n; here they sum to 1, so that every rule is exact on a linear model. The
-    delta is the attributions' sum minus f(x) - f(b); f(x) is taken from the target, f(b) costs one more forward pass.
+    Captum's trapezoid weights sum to (n - 1) / n; here they sum to 1, so that every rule is exact on a linear model.
+    The delta is the attributions' sum minus f(x) - f(b); f(x) is taken from the target, f(b) costs one more forward
+    pass.
 
     Raises:
         UnknownNameError: No such rule.

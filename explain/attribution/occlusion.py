@@ -12,6 +12,8 @@ from explain.attribution.jobs import Job, Raw
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from zoo.entries import Layout
 
 #: Most blocks that the default window and stride give.
@@ -25,8 +27,8 @@ Extent = tuple[int, int, int]
 def occlusion(job: Job) -> Raw:
     """f(x) minus f(x with a block covered by the baseline), averaged over the blocks that cover a pixel.
 
-    The blocks span all channels. Positive: covering the pixel lowers the output. For a linear model it is the sum, over the
-    block, of weight times (input - baseline).
+    The blocks span all channels. Positive: covering the pixel lowers the output. For a linear model it is the sum, over
+    the block, of weight times (input - baseline).
     """
     job.expect(1 + window_count(_extent(job), job.window, job.stride))
     channels = job.batch.shape[2 if job.layout == "NTCHW" else 1]
@@ -43,7 +45,7 @@ def occlusion(job: Job) -> Raw:
 
 
 def default_blocks(extent: Extent) -> tuple[Extent, Extent]:
-    """Window and stride (T, H, W) for clips of that extent: at most `MOST_WINDOWS` blocks, at most `PLACES_IN_TIME` in time.
+    """Window and stride (T, H, W) for clips of that extent: at most `MOST_WINDOWS` blocks, `PLACES_IN_TIME` along time.
 
     A block is two strides long along each axis, so that every pixel but those at the border is covered by two blocks an
     axis; an axis as short as the places it may have gets blocks of one.
@@ -68,16 +70,24 @@ def check_blocks(extent: Extent, window: Extent | None, stride: Extent | None) -
     """
     if window is None and stride is None:
         return default_blocks(extent)
-    if window is None and stride is not None:
-        window = tuple(min(size, 2 * step) for size, step in zip(extent, stride, strict=True))  # type: ignore[assignment]
-    if stride is None and window is not None:
-        stride = tuple(max(1, size // 2) for size in window)  # type: ignore[assignment]
-    for axis, size, block, step in zip(("T", "H", "W"), extent, window or (), stride or (), strict=True):
+    if window is None:
+        window = _each(min, extent, _each(lambda step, _: 2 * step, stride or extent))
+    if stride is None:
+        stride = _each(lambda size, _: max(1, size // 2), window)
+    if len(window) != 3 or len(stride) != 3:
+        raise UsageError(f"occlusion's window {window} and stride {stride} must be (T, H, W)")
+    for axis, size, block, step in zip("THW", extent, window, stride, strict=True):
         if not 1 <= step <= block <= size:
             raise UsageError(
-                f"occlusion along {axis}: window {block} and stride {step} do not fit {size}; expected 1 <= stride <= window <= {size}"
+                f"occlusion along {axis}: window {block} and stride {step} do not fit {size}; "
+                f"expected 1 <= stride <= window <= {size}"
             )
-    return window, stride  # type: ignore[return-value]  # both are set by now
+    return window, stride
+
+
+def _each(rule: Callable[[int, int], int], extent: Extent, other: Extent = (0, 0, 0)) -> Extent:
+    first, second, third = (rule(mine, theirs) for mine, theirs in zip(extent, other, strict=True))
+    return first, second, third
 
 
 def window_count(extent: Extent, window: Extent, stride: Extent) -> int:

@@ -21,14 +21,15 @@ class Attribution:
     method: str
     #: What was explained; `str(target)` reads "digit = 7".
     target: Target
-    #: As the method computes it: shaped like the batch, or N x 1 x T' x H' x W' at the layer's size (Grad-CAM, with sign).
+    #: As the method computes it: shaped like the batch, or N x 1 x T' x H' x W' at the layer's size (Grad-CAM, with
+    #: sign).
     raw: Tensor
     #: N x T x H x W at the input's size; signs and units as `explain.attribution.maps` says.
     map: Tensor
     #: N x T: the map's absolute values summed over rows and columns.
     time: Tensor
-    #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where the
-    #: method makes no such promise.
+    #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where
+    #: the method makes no such promise.
     delta: Tensor | None = None
     #: The layer looked at; None for methods that look at none.
     layer: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import torch
 
@@ -19,20 +19,36 @@ from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.targets import Score, Target, TargetLike, join, resolve
 from zoo.errors import ModelError, UsageError
-from zoo.plugins import resolve as resolve_reference
+from zoo.plugins import resolve as find_function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-#: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and theirs.
+#: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and
+#: theirs.
 BACKWARD = 2.0
 
 
+class Options(TypedDict, total=False):
+    """The options of `attribute`, for callers that pass them on."""
+
+    target: TargetLike | Target
+    layer: str | None
+    baseline: Tensor | float | str | None
+    steps: int
+    integration: str
+    window: tuple[int, int, int] | None
+    stride: tuple[int, int, int] | None
+    batch_size: int | None
+    seed: int
+    progress: Progress | None
+
+
 @overload
-def attribute(
-    model: nn.Module, batch: Tensor, *, method: str | Method, target: TargetLike | Target = None, **options: Any
+def attribute(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+    model: nn.Module, batch: Tensor, *, method: str | Method, **options: Unpack[Options]
 ) -> Attribution: ...
 @overload
 def attribute(
@@ -40,8 +56,7 @@ def attribute(
     batch: Tensor,
     *,
     method: Sequence[str | Method],
-    target: TargetLike | Target = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> list[Attribution]: ...
 def attribute(
     model: nn.Module,
@@ -65,8 +80,8 @@ def attribute(
 
     Args:
         model: Any module that takes `batch`; one from `zoo.load` also knows its layout, outputs and labels.
-        batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point, as
-            `zoo.preprocess` gives it, on the model's device.
+        batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point,
+            as `zoo.preprocess` gives it, on the model's device.
         method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
         target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample. A
             `Target` of an earlier result is taken as it is.
@@ -86,8 +101,8 @@ def attribute(
         ModelError: The method cannot look at this model, layer or output.
         MemoryLimitError: Not even one sample fits into memory.
     """
-    single = isinstance(method, str | Method)
-    methods = [_as_method(name) for name in ([method] if single else method)]  # type: ignore[list-item,union-attr]
+    names = [method] if isinstance(method, str | Method) else method
+    methods = [_as_method(name) for name in names]
     _check(batch, batch_size)
     layout = layout_of(model, batch)
     batch = batch.detach()
@@ -145,11 +160,16 @@ def attribute(
             )
 
         results = [run(entry) for entry in methods]
-    return results[0] if single else results
+    return results[0] if isinstance(method, str | Method) else results
 
 
 def _as_method(method: str | Method) -> Method:
     return method if isinstance(method, Method) else find_method(method)
+
+
+def _nothing(_output: Any) -> Tensor:
+    """A target that asks for nothing: for passes that are only measured."""
+    return torch.zeros(1)
 
 
 def _check(batch: Tensor, batch_size: int | None) -> None:
@@ -165,14 +185,14 @@ def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[
         if len(target) != len(batch):
             raise UsageError(f"the target is resolved for {len(target)} samples, the batch has {len(batch)}")
         with MeasuredBytes() as measured:
-            within_memory(lambda _: resolve(model, batch[:1], lambda output: batch.new_zeros(1)), 1)
+            within_memory(lambda _: resolve(model, batch[:1], _nothing), 1)
         return target, measured.total
     measured = MeasuredBytes()
 
     def fix(size: int) -> Target:
         measured.total = 0
         with measured:
-            return join([resolve(model, part, target) for part in batch.split(size)])
+            return join([resolve(model, part, target) for part in torch.split(batch, size)])
 
     fixed = within_memory(fix, len(batch))
     return fixed, measured.total / len(batch)
@@ -180,11 +200,11 @@ def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[
 
 def _run(method: Method, job: Job) -> Raw:
     """A method on all samples, as many at a time as memory holds."""
-    function = resolve_reference(method.run)
+    function = find_function(method.run)
 
     def run(size: int) -> Raw:
         job.score.done = 0
-        several = zip(*(part.split(size) for part in (job.batch, job.samples, job.baseline)), strict=True)
+        several = zip(*(torch.split(part, size) for part in (job.batch, job.samples, job.baseline)), strict=True)
         results = [function(_part(job, *parts, size=size)) for parts in several]
         deltas = [result.delta for result in results if result.delta is not None]
         return Raw(

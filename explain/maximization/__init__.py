@@ -1,0 +1,31 @@
+"""What a unit wants to see: clips made to activate it as much as possible.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.maximization.optimisation import Maximization, maximize
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "Maximization": "explain.maximization.optimisation",
+    "maximize": "explain.maximization.optimisation",
+}
+
+__all__ = ["Maximization", "maximize"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain.maximization' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,99 @@
+"""Clips as functions of the numbers that are optimised: what is easy to reach decides what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from zoo.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+#: Channels, frames, rows, columns.
+Shape = tuple[int, int, int, int]
+
+#: Spread of the first values, before the sigmoid that makes display values of them: clips begin as almost even grey.
+SPREAD = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parametrization:
+    """Numbers to optimise, and the clips they stand for."""
+
+    #: U x ..., a leaf: sample u's numbers decide sample u's clip alone.
+    values: Tensor
+    #: values -> U x C x T x H x W, in the display range [0, 1].
+    render: Callable[[Tensor], Tensor]
+
+    def clips(self) -> Tensor:
+        """The clips as they are now, U x C x T x H x W in [0, 1]."""
+        return self.render(self.values)
+
+
+def pixel(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+    """One number for each pixel of each frame, through a sigmoid. Tends to high-frequency patterns.
+
+    Args:
+        shape: Channels, frames, rows, columns.
+        seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
+        like: Device and dtype.
+    """
+    return Parametrization(_draw(shape, seeds, like), torch.sigmoid)
+
+
+def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+    """The spectrum over time, rows and columns, scaled by 1 / frequency, through a sigmoid.
+
+    Natural films have such spectra; the same step then moves all scales, coarse and slow ones first, where `pixel`
+    moves the finest (Olah, Mordvintsev & Schubert, Feature Visualization, Distill 2017, "Preconditioning and
+    Parameterization", with a third axis for time). A frequency f is in cycles a frame and a pixel; below the lowest one
+    that the clip's longest axis holds, the scale no longer grows. The transform is periodic: the clips loop.
+
+    Args:
+        shape: Channels, frames, rows, columns.
+        seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
+        like: Device and dtype.
+    """
+    channels, *size = shape
+    axes = [torch.fft.fftfreq(length, device=like.device, dtype=like.dtype) for length in size[:2]]
+    axes.append(torch.fft.rfftfreq(size[2], device=like.device, dtype=like.dtype))
+    grid = torch.meshgrid(*axes, indexing="ij")
+    frequency = torch.stack([axis.square() for axis in grid]).sum(dim=0).sqrt()
+    scale = 1.0 / frequency.clamp(min=1.0 / max(size))
+    values = _draw((channels, *frequency.shape, 2), seeds, like)
+
+    def render(values: Tensor) -> Tensor:
+        spectrum = torch.view_as_complex(values.float() if values.dtype.itemsize < 4 else values)
+        signal = torch.fft.irfftn(spectrum * scale, s=size, dim=(-3, -2, -1), norm="ortho")
+        return torch.sigmoid(signal.to(values.dtype))
+
+    return Parametrization(values, render)
+
+
+#: Parametrisations by name.
+PARAMETRIZATIONS: dict[str, Callable[[Shape, Sequence[int], Tensor], Parametrization]] = {
+    "fourier3d": fourier3d,
+    "pixel": pixel,
+}
+
+
+def find_parametrization(name: str) -> Callable[[Shape, Sequence[int], Tensor], Parametrization]:
+    """The parametrisation of that name.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    if name not in PARAMETRIZATIONS:
+        raise UnknownNameError("parametrization", name, PARAMETRIZATIONS)
+    return PARAMETRIZATIONS[name]
+
+
+def _draw(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:
+    """One normal draw for each seed: a clip begins alike alone and among others."""
+    draws = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return (SPREAD * torch.stack(draws)).to(like).requires_grad_()
