@@ -1,0 +1,336 @@
+"""The command `explain`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from explain.attribution import Attribution
+
+_out = click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for the results; new, empty, or an earlier result."
+)
+_target = click.option(
+    "--target",
+    metavar="HEAD|HEAD:CLASS|LAYER/UNIT",
+    help="What to explain. [default: the first output's predicted class]",
+)
+_layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
+_steps = click.option(
+    "--steps", default=32, show_default=True, type=click.IntRange(min=1), help="Steps of integrated gradients."
+)
+
+
+@options.group(
+    "See what video models learned: attributions, maximised units, receptive fields, and reports of them all."
+)
+@click.version_option(package_name="motion-zoo", prog_name="explain")
+@click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
+def commands(disable_plugin: tuple[str, ...]) -> None:
+    """Take the options that stand before a command."""
+    if disable_plugin:
+        from zoo.plugins import DISABLE
+
+        os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
+
+
+@commands.command(epilog="explain report conv3d sample:blinking_mnist/3 --out report")
+@click.argument("model")
+@click.argument("clip")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write: a new one, an empty one, or an earlier report, which is replaced.",
+)
+@click.option(
+    "--method", "methods", multiple=True, help="Attribution method; may be given again. [default: six usual ones]"
+)
+@click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
+@_target
+@_layer
+@_steps
+@click.option(
+    "--unit-layer",
+    "unit_layers",
+    multiple=True,
+    help="Layer whose units are maximised; may be given again. [default: 3]",
+)
+@click.option(
+    "--units", default=2, show_default=True, type=click.IntRange(min=1), help="Units maximised in each layer."
+)
+@click.option(
+    "--unit-steps", default=64, show_default=True, type=click.IntRange(min=1), help="Steps of each maximisation."
+)
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def report(
+    model: str,
+    clip: str,
+    out: Path,
+    methods: tuple[str, ...],
+    sections: tuple[str, ...],
+    target: str | None,
+    layer: str | None,
+    steps: int,
+    unit_layers: tuple[str, ...],
+    units: int,
+    unit_steps: int,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME."""
+    import explain
+    from explain.progress import Line
+
+    with Line() as line:
+        written = explain.report(
+            model,
+            clip,
+            out,
+            methods=methods or None,
+            sections=sections or None,
+            target=target,
+            device=device,
+            weights=options.resolve_weights(weights),
+            layer=layer,
+            steps=steps,
+            unit_layers=unit_layers or 3,
+            units=units,
+            unit_steps=unit_steps,
+            seed=seed,
+            progress=line.show,
+        )
+    for problem in written.problems:
+        output.note(f"warning: {problem['plugin']}: {problem['reason']}")
+    for warning in written.warnings:
+        output.note(f"warning: {warning}")
+    data = {
+        "page": str(written.page),
+        "model": written.data["model"],
+        "clip": written.data["clip"],
+        "target": written.data["target"],
+        "seconds": written.data["run"]["total_seconds"],
+        "warnings": written.warnings,
+        "problems": written.problems,
+    }
+    output.emit(data, f"wrote {written.page}: {written.data['summary']}".strip(), as_json=as_json)
+
+
+@commands.command(epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps")
+@click.argument("model")
+@click.argument("clip")
+@click.option("--method", "methods", multiple=True, required=True, help="Attribution method; may be given again.")
+@_out
+@_target
+@_layer
+@_steps
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def attribute(
+    model: str,
+    clip: str,
+    methods: tuple[str, ...],
+    out: Path | None,
+    target: str | None,
+    layer: str | None,
+    steps: int,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors."""
+    from explain.attribution.methods import find_method
+    from explain.reporting import writing
+
+    for name in methods:
+        find_method(name)
+    if out is not None:
+        writing.check(out, "attribution")
+
+    import zoo
+    from explain.attribution import attribute
+    from explain.progress import Line
+    from zoo import clips
+
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    decoded = clips.decode(clip, spec=clips.spec_of(loaded))
+    batch = zoo.preprocess(decoded, loaded)
+    results: list[Attribution] = []
+    with Line() as line:
+        for name in methods:
+            progress = line.step(name)
+            chosen = layer if find_method(name).needs_layer else None
+            results.append(
+                attribute(
+                    loaded, batch, method=name, target=target, layer=chosen, steps=steps, seed=seed, progress=progress
+                )
+            )
+    data: list[dict[str, Any]] = [
+        {
+            "method": result.method,
+            "target": str(result.target),
+            "layer": result.layer,
+            "settings": dict(result.settings),
+            "delta": None if result.delta is None else float(result.delta[0]),
+            "time": result.time[0].tolist(),
+            "peak": int(result.time[0].argmax()),
+        }
+        for result in results
+    ]
+    for warning in decoded.warnings:
+        output.note(f"warning: {warning}")
+    if out is not None:
+        import safetensors.torch
+
+        tensors = {}
+        for result in results:
+            tensors[f"{result.method}/raw"] = result.raw.cpu().contiguous()
+            tensors[f"{result.method}/map"] = result.map.cpu().contiguous()
+        writing.write(
+            out,
+            "attribution",
+            {"model": model, "clip": decoded.source, "seed": seed, "methods": data},
+            {"tensors.safetensors": safetensors.torch.save(tensors)},
+        )
+        output.note(f"wrote {out / 'tensors.safetensors'}")
+    rows = [
+        [row["method"], row["target"], row["layer"] or "-", row["peak"], f"{row['time'][row['peak']]:.3g}"]
+        for row in data
+    ]
+    output.emit(data, output.table(["method", "target", "layer", "strongest frame", "there"], rows), as_json=as_json)
+
+
+@commands.command(epilog="explain maximize conv3d --layer body.res4_4 --unit 3 --unit 7 --out units")
+@click.argument("model")
+@click.option("--layer", required=True, help="Layer of the units (see `explain fields MODEL`).")
+@click.option(
+    "--unit", "units", multiple=True, required=True, type=click.IntRange(min=0), help="Unit; may be given again."
+)
+@click.option("--steps", default=256, show_default=True, type=click.IntRange(min=1), help="Steps of the optimisation.")
+@_out
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def maximize(
+    model: str,
+    layer: str,
+    units: tuple[int, ...],
+    steps: int,
+    out: Path | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Make up clips that excite single units of MODEL; --out keeps them as animations and safetensors."""
+    from explain.reporting import writing
+
+    if out is not None:
+        writing.check(out, "maximization")
+
+    import zoo
+    from explain.maximization import maximize
+    from explain.progress import Line
+
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    with Line() as line:
+        result = maximize(loaded, layer, list(units), steps=steps, seed=seed, progress=line.step(f"maximising {layer}"))
+    data: list[dict[str, Any]] = [
+        {
+            "layer": layer,
+            "unit": unit,
+            "activation": float(result.activation[index]),
+            "history": result.history[:, index].tolist(),
+        }
+        for index, unit in enumerate(units)
+    ]
+    if out is not None:
+        import safetensors.torch
+
+        from explain.reporting.media import animation, as_frames
+
+        files = {
+            f"unit-{unit}.webp": animation(as_frames(result.clips[index]), frames_per_second=12, scale=4)
+            for index, unit in enumerate(units)
+        }
+        files["tensors.safetensors"] = safetensors.torch.save({"clips": result.clips.cpu().contiguous()})
+        writing.write(out, "maximization", {"model": model, "steps": steps, "seed": seed, "units": data}, files)
+        output.note(f"wrote {out}: {', '.join(files)}")
+    rows = [[row["layer"], row["unit"], f"{row['history'][0]:.3g}", f"{row['activation']:.3g}"] for row in data]
+    output.emit(data, output.table(["layer", "unit", "activation at the start", "at the end"], rows), as_json=as_json)
+
+
+@commands.command(epilog="explain fields conv3d --weights none")
+@click.argument("model")
+@options.weights
+@options.as_json
+def fields(model: str, weights: str, *, as_json: bool) -> None:
+    """Show how many frames and pixels each layer of MODEL can see."""
+    import dataclasses
+
+    import zoo
+    from explain.fields import receptive_fields
+
+    loaded = zoo.load(model, weights=options.resolve_weights(weights))
+    spec: Any = loaded.zoo_entry
+    found = receptive_fields(loaded, _batch_shape(spec.input))
+    rows = [
+        [row.layer, row.kind, _triple(row.kernel), _seen(row.field, row.whole), _triple(row.stride)] for row in found
+    ]
+    header = ["layer", "kind", "kernel T x H x W", "sees T x H x W", "stride T x H x W"]
+    output.emit([dataclasses.asdict(row) for row in found], output.table(header, rows), as_json=as_json)
+
+
+@commands.command(epilog="explain methods --json")
+@options.as_json
+def methods(*, as_json: bool) -> None:
+    """List the attribution methods."""
+    from explain.attribution.methods import all_methods
+
+    found = all_methods().values()
+    data = [
+        {"name": one.name, "summary": one.summary, "needs_layer": one.needs_layer, "source": one.source}
+        for one in found
+    ]
+    output.emit(
+        data, output.table(["method", "shows"], [[row["name"], row["summary"]] for row in data]), as_json=as_json
+    )
+
+
+def _batch_shape(spec: Any) -> tuple[int, ...]:
+    """Shape of a batch of one sample."""
+    channels, frames, size = spec.channel_count, spec.frames, spec.size
+    if spec.layout == "NCHW":
+        return (1, channels, *size)
+    return (1, channels, frames, *size) if spec.layout == "NCTHW" else (1, frames, channels, *size)
+
+
+def _triple(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
+def _seen(field: tuple[int, ...], whole: tuple[bool, ...]) -> str:
+    return " x ".join("all" if all_ else str(extent) for extent, all_ in zip(field, whole, strict=True))
+
+
+def main() -> None:
+    """Run the command line."""
+    output.run(commands)

@@ -1,0 +1,370 @@
+"""Put a report together: read the clip, ask the model, build every section, write the folder."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import zoo
+from explain.attribution.methods import find_method
+from explain.layers import find_layer
+from explain.layouts import entry_of, layout_of, to_ncthw
+from explain.preservation import preserved
+from explain.reporting import rendering, writing
+from explain.reporting.builtin import prediction, provenance
+from explain.reporting.context import Context, Options, silent
+from explain.reporting.media import Sprite, clip_sprite
+from explain.reporting.sections import BUILT_IN, Content, Section, select
+from explain.targets import Target
+from explain.targets import resolve as resolve_target
+from zoo import clips, plugins
+from zoo.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Sequence
+
+    from zoo.plugins import Plugin
+
+PAGE = "report.html"
+TENSORS = "tensors.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A written report."""
+
+    #: The folder that holds it.
+    folder: Path
+    #: What report.json says.
+    data: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """The page to open."""
+        return self.folder / PAGE
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """Sections and plugins that did not work, each with its reason."""
+        return list(self.data["problems"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of the clip should know."""
+        return list(self.data["warnings"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """One section, built or failed."""
+
+    name: str
+    title: str
+    content: Content | None = None
+    problem: str = ""
+
+    @property
+    def html(self) -> str:
+        return self.content.html if self.content else ""
+
+
+def report(
+    model: nn.Module | str,
+    clip: str | os.PathLike[str] | clips.Clip | Tensor,
+    out: str | os.PathLike[str],
+    *,
+    methods: Sequence[str] | None = None,
+    sections: Iterable[str] | None = None,
+    target: Any = None,
+    device: str | None = None,
+    weights: str | None = "default",
+    layer: str | None = None,
+    steps: int = 32,
+    unit_layers: int | Sequence[str] = 3,
+    units: int = 2,
+    unit_steps: int = 64,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = silent,
+) -> Report:
+    """Write a report on what a model looks at in a clip.
+
+    The folder gets `report.html` (opens from disk, loads nothing), `report.json` (every number shown) and
+    `tensors.safetensors` (raw maps). It appears whole or not at all.
+
+    Args:
+        model: A name of the zoo, or a module; its parameters, flags, hooks and the random state are left as found.
+        clip: What `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C. For a module
+            that did not come from the zoo: its batch, one sample of floating-point numbers.
+        out: Folder to write: a new one, an empty one, or an earlier report, which is then replaced.
+        methods: Names of attribution methods; None takes six usual ones.
+        sections: Names of sections; None takes all, those of plugins too.
+        target: What to explain, as in `explain.attribute`; None is the first output's predicted class.
+        device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
+        weights: As in `zoo.load`, for a name.
+        layer: Layer of the methods that look at one; None leaves it to each method.
+        steps: Steps of integrated gradients.
+        unit_layers: Layers whose units are maximised: how many, or their names.
+        units: Units in each of them: those that the clip excites most.
+        unit_steps: Steps of activation maximisation.
+        seed: Seed of everything drawn at random.
+        progress: Called as progress(step, done, total).
+
+    Raises:
+        OutputError: where the folder cannot be written, or holds anything else.
+        UnknownNameError: for an unknown model, clip, method, section, layer or target.
+        ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as `zoo.load`, `zoo.preprocess` and
+            `explain.attribute` raise them.
+    """
+    folder = writing.check(out, "report")
+    for name in methods or ():
+        find_method(name)
+    _check_counts(steps=steps, units=units, unit_steps=unit_steps)
+    seconds: dict[str, float] = {}
+    options = Options(
+        methods=tuple(methods) if methods is not None else None,
+        layer=layer,
+        steps=steps,
+        unit_layers=unit_layers if isinstance(unit_layers, int) else tuple(unit_layers),
+        units=units,
+        unit_steps=unit_steps,
+    )
+    if isinstance(model, str):
+        model = zoo.load(model, weights=weights, device=device or "auto", seed=seed)
+    for name in [*([layer] if layer else []), *(() if isinstance(unit_layers, int) else unit_layers)]:
+        find_layer(model, name)
+    with preserved(model):
+        model.eval()
+        context = _context(model, clip, target, seed, options, progress, seconds)
+        parts, problems = _build(context, sections)
+        return _write(folder, context, parts, problems)
+
+
+def _context(
+    model: nn.Module,
+    clip: Any,
+    asked: Any,
+    seed: int,
+    options: Options,
+    progress: Callable[[str, int, int], None],
+    seconds: dict[str, float],
+) -> Context:
+    """Read the clip, ask the model once, and fix what is explained."""
+    entry = entry_of(model)
+    first = next(model.parameters(), None)
+    device = first.device if first is not None else torch.device("cpu")
+    if entry is None:
+        read, frames, batch = _ready_made(model, clip, device)
+    else:
+        read = _read(clip, entry.input)
+        frames = clips.convert(read.frames, entry.input)
+        batch = clips.normalize(frames, entry.input).to(device)
+        frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
+    resolved: Target = resolve_target(model, batch, asked)
+    if not bool(torch.isfinite(resolved.value).all()):
+        raise ModelError(f"the model gives {float(resolved.value[0])} for {resolved.description}: nothing to explain")
+    load_report = getattr(model, "zoo_load_report", None)
+    return Context(
+        model=model,
+        entry=entry,
+        name=load_report.name if load_report else entry.name if entry else type(model).__name__,
+        clip=read,
+        frames=frames.numpy(),
+        picture=clip_sprite("clip", frames.numpy()),
+        batch=batch,
+        target=resolved,
+        asked=asked,
+        prediction=zoo.predict(model, batch, top=5)[0],
+        device=str(device),
+        seed=seed,
+        options=options,
+        progress=progress,
+        seconds=seconds,
+    )
+
+
+def _read(clip: Any, spec: zoo.InputSpec) -> clips.Clip:
+    if isinstance(clip, clips.Clip):
+        return clip
+    if isinstance(clip, Tensor):
+        frames = clip.cpu()
+        clips.convert(frames, spec)  # says what is wrong with another shape or type
+        return clips.Clip(
+            frames=frames.expand(-1, -1, -1, 3).contiguous(),
+            source="frames given in memory",
+            indices=tuple(range(len(frames))),
+            total=len(frames),
+        )
+    return clips.decode(clip, spec=spec)
+
+
+def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[clips.Clip, Tensor, Tensor]:
+    """Clip, frames and batch of a module without an entry, which was given its batch."""
+    if not isinstance(batch, Tensor) or not batch.is_floating_point():
+        raise UsageError(
+            "this module did not come from zoo.load, so nothing says how it wants its clips: give the batch itself, "
+            "one sample of floating-point numbers"
+        )
+    batch = batch.to(device)
+    moved = to_ncthw(batch, layout_of(model, batch)).detach().float().cpu()
+    if len(moved) != 1:
+        raise UsageError(f"a report is about one sample, this batch holds {len(moved)}")
+    low, high = moved.min(), moved.max()
+    shown = ((moved - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)[0].permute(1, 2, 3, 0)
+    if shown.shape[-1] not in {1, 3}:
+        shown = shown.float().mean(dim=-1, keepdim=True).to(torch.uint8)
+    count = len(shown)
+    read = clips.Clip(
+        frames=shown.expand(-1, -1, -1, 3).contiguous(),
+        source="a batch given in memory",
+        indices=tuple(range(count)),
+        total=count,
+    )
+    return read, shown.contiguous(), batch
+
+
+def _build(context: Context, names: Iterable[str] | None) -> tuple[list[_Part], list[dict[str, str]]]:
+    """Every section; one of a plugin that fails is reported and changes no other."""
+    given, problems = _from_plugins(context)
+    owners = {section.name: plugin for plugin, section in given}
+    # What was run comes last, when everything has run.
+    ordered = [*BUILT_IN[:-1], *(section for _, section in given), BUILT_IN[-1]]
+    parts: list[_Part] = []
+    taken = {context.picture.name}
+    for section in select(ordered, names):
+        plugin = owners.get(section.name)
+        if plugin is None:
+            content = plugins.resolve(section.build)(context)
+            parts.append(_Part(name=section.name, title=section.title, content=content))
+            taken |= {sprite.name for sprite in content.sprites}
+            continue
+        try:
+            with context.timed(section.name):
+                content = _checked(plugins.resolve(section.build)(context), taken)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            parts.append(_Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
+        else:
+            parts.append(_Part(name=section.name, title=section.title, content=content))
+            taken |= {sprite.name for sprite in content.sprites}
+    return parts, problems
+
+
+def _from_plugins(context: Context) -> tuple[list[tuple[Plugin, Section]], list[dict[str, str]]]:
+    """Sections of plugins under names of their own, and what is wrong with the others."""
+    problems: list[dict[str, str]] = []
+    kept: list[tuple[Plugin, Section]] = []
+    names = {section.name for section in BUILT_IN}
+    for plugin, section in plugins.collect("explain_sections", Section, context=context):
+        if section.name in names or not re.fullmatch(r"[a-z][a-z0-9_]*", section.name):
+            reason = f"the section name {section.name!r} is taken, or not in snake_case"
+            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            continue
+        names.add(section.name)
+        kept.append((plugin, section))
+    problems += [
+        {"section": "", "plugin": plugin.key, "reason": plugin.reason}
+        for plugin in plugins.registry().plugins
+        if plugin.status == "failed"
+    ]
+    return kept, problems
+
+
+def _checked(content: Any, taken: set[str]) -> Content:
+    """What a plugin's section returned, if it can be written.
+
+    Raises:
+        TypeError, ValueError: where it cannot.
+    """
+    if not isinstance(content, Content):
+        raise TypeError(f"expected explain.reporting.sections.Content, got {type(content).__name__}")
+    writing.plain(content.data)
+    safetensors.torch.save({name: _stored(tensor) for name, tensor in content.tensors.items()})
+    double = taken & {sprite.name for sprite in content.sprites}
+    if double:
+        raise ValueError(f"sprite names are taken: {', '.join(sorted(double))}")
+    return content
+
+
+def _write(folder: Path, context: Context, parts: list[_Part], problems: list[dict[str, str]]) -> Report:
+    built = {part.name: part.content for part in parts if part.content}
+    last = built.get("provenance")
+    run = dict(last.data) if last else provenance.facts(context)
+    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    data: dict[str, Any] = writing.plain(
+        {
+            "format": 1,
+            "created": created,
+            "model": context.name,
+            "clip": context.clip.source,
+            "summary": prediction.sentence(context.prediction),
+            "warnings": list(context.clip.warnings),
+            "target": context.target.description,
+            "run": run,
+            "sections": {name: content.data for name, content in built.items()},
+            "problems": problems,
+        }
+    )
+    tensors = {"batch": _stored(context.batch)}
+    for name, content in built.items():
+        tensors |= {f"{name}/{key}": _stored(tensor) for key, tensor in content.tensors.items()}
+    about = {"model": context.name, "clip": context.clip.source}
+    files = {
+        PAGE: _page(context, parts, problems, created).encode(),
+        TENSORS: safetensors.torch.save(tensors, metadata=about),
+    }
+    return Report(folder=writing.write(folder, "report", data, files), data=data)
+
+
+def _page(context: Context, parts: list[_Part], problems: list[dict[str, str]], created: str) -> str:
+    script = rendering.asset("report.js")
+    sprites: list[Sprite] = [context.picture]
+    for part in parts:
+        sprites += part.content.sprites if part.content else ()
+    return rendering.render(
+        "page.html",
+        model_name=context.name,
+        clip_name=Path(context.clip.source).name if "sample:" not in context.clip.source else context.clip.source,
+        summary=context.entry.summary if context.entry else "",
+        sentence=prediction.sentence(context.prediction),
+        notices=_notices(context, problems),
+        parts=parts,
+        sprites=sprites,
+        frames=context.picture.frames,
+        versions=provenance.versions(),
+        created=created,
+        style=rendering.asset("report.css"),
+        script=script,
+        script_hash=rendering.source_hash(script),
+    )
+
+
+def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
+    """What a reader must know before anything else."""
+    said = [f"Note: {warning}" for warning in context.clip.warnings]
+    if context.entry is not None and not context.entry.weights:
+        said.append("These weights are random: the model has learned nothing, and the maps mean nothing yet.")
+    said += [
+        f"The plugin {problem['plugin']} does not work and adds nothing here: {problem['reason']}"
+        for problem in problems
+        if not problem["section"]
+    ]
+    return said
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"{name} must be at least 1, got {count}")
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()

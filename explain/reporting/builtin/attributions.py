@@ -1,0 +1,139 @@
+"""Each attribution method over the clip: where it points in every frame, and when."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import explain
+from explain.attribution.methods import find_method
+from explain.reporting import colour
+from explain.reporting.media import Sprite, overlay_sprite
+from explain.reporting.rendering import render
+from explain.reporting.sections import Content
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from explain.attribution import Attribution, Method
+    from explain.reporting.colour import ColourMap
+    from explain.reporting.context import Context
+
+#: Methods of a report where none were asked for.
+DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
+#: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
+_COVERED = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """One method, as the template takes it."""
+
+    name: str
+    title: str
+    summary: str
+    layer: str | None
+    #: Why this layer; empty where it was asked for.
+    note: str
+    settings: Mapping[str, Any]
+    delta: float | None
+    #: Magnitude that takes the last colour.
+    scale: float
+    time: list[float]
+    #: Frame with the largest share of the attribution, and that share.
+    peak: int
+    peak_share: float
+    seconds: float
+    colours: ColourMap
+    picture: Sprite
+
+    @property
+    def signed(self) -> bool:
+        """Whether there are numbers on both sides of zero."""
+        return self.colours.low < 0
+
+
+def build(context: Context) -> Content:
+    """Run the methods and show them on one time axis."""
+    names = context.options.methods or DEFAULT
+    shown: list[_Shown] = []
+    refused: list[dict[str, str]] = []
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        step = f"attribution: {name}"
+        try:
+            with context.timed(step) as progress:
+                attribution = explain.attribute(
+                    context.model,
+                    context.batch,
+                    method=name,
+                    target=context.target,
+                    layer=context.options.layer if find_method(name).needs_layer else None,
+                    steps=context.options.steps,
+                    seed=context.seed,
+                    progress=progress,
+                )
+        except ModelError as error:
+            if context.options.methods is not None:
+                raise
+            refused.append({"method": name, "reason": str(error)})
+            continue
+        tensors[f"{name}/raw"], tensors[f"{name}/map"] = attribution.raw, attribution.map
+        shown.append(_show(find_method(name), attribution, context.seconds[step]))
+    data = {
+        "target": context.target.description,
+        "value": float(context.target.value[0]),
+        "steps": context.options.steps,
+        "methods": [_data(one) for one in shown],
+        "refused": refused,
+    }
+    html = render(
+        "attributions.html", context=context, shown=shown, refused=refused, target=data["target"], value=data["value"]
+    )
+    return Content(html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown))
+
+
+def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
+    values = attribution.map[0].detach().float().cpu().numpy()
+    sizes = np.abs(values)
+    scale = float(np.quantile(sizes, _COVERED)) or float(sizes.max())
+    colours = colour.signed() if values.min() < 0 < values.max() else colour.magnitude()
+    share = values / scale if scale else values
+    share = share if colours.low < 0 else np.abs(share)
+    time = attribution.time[0].detach().float().cpu()
+    total = float(time.sum())
+    peak = int(time.argmax())
+    delta = None if attribution.delta is None else float(attribution.delta[0])
+    return _Shown(
+        name=method.name,
+        title=title(method.name),
+        summary=method.summary,
+        layer=attribution.layer,
+        note=attribution.note,
+        settings=attribution.settings,
+        delta=delta if delta is None or math.isfinite(delta) else None,
+        scale=scale,
+        time=time.tolist(),
+        peak=peak,
+        peak_share=float(time[peak]) / total if total else 0.0,
+        seconds=seconds,
+        colours=colours,
+        picture=overlay_sprite(f"map-{method.name.replace('_', '-')}", share, colours),
+    )
+
+
+def title(method: str) -> str:
+    """The name of a method as a heading: "integrated_gradients" -> "Integrated gradients"."""
+    words = method.replace("grad_cam", "Grad-CAM").replace("_x_", " \N{MULTIPLICATION SIGN} ").replace("_", " ")
+    return words[0].upper() + words[1:]
+
+
+def _data(one: _Shown) -> dict[str, Any]:
+    kept = ("layer", "note", "settings", "delta", "scale", "time", "peak", "peak_share", "seconds", "signed")
+    return {"method": one.name, **{key: getattr(one, key) for key in kept}}

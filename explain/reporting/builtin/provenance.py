@@ -1,0 +1,62 @@
+"""What was run, with which weights, where and for how long."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from explain.reporting.rendering import render
+from explain.reporting.sections import Content
+from zoo import plugins
+
+if TYPE_CHECKING:
+    from explain.reporting.context import Context
+
+_PACKAGES = ("motion-zoo", "torch", "captum", "numpy", "pillow", "av", "safetensors")
+
+
+def build(context: Context) -> Content:
+    """Facts about the model, its weights, the settings and the machine."""
+    data = facts(context)
+    return Content(html=render("provenance.html", **data, from_zoo=context.entry is not None), data=data)
+
+
+def facts(context: Context) -> dict[str, Any]:
+    """What someone needs who wants to get the same numbers again."""
+    entry = context.entry
+    weights = entry.weights[0] if entry and entry.weights else None
+    return {
+        "model": context.name,
+        "parameters": sum(parameter.numel() for parameter in context.model.parameters()),
+        "paper": entry.paper if entry else None,
+        "license": entry.licence if entry else None,
+        "weights": None
+        if weights is None
+        else {
+            "tag": weights.tag,
+            "sha256": weights.sha256,
+            "bytes": weights.bytes,
+            "license": weights.licence,
+            "recipe": weights.recipe,
+            "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
+        },
+        "seed": context.seed,
+        "device": context.device,
+        "seconds": dict(context.seconds),
+        "total_seconds": sum(context.seconds.values()),
+        "versions": versions(),
+        "plugins": {plugin.key: plugin.version for plugin in plugins.registry().plugins if plugin.status == "ready"},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,106 @@
+"""Clips made up so as to excite single units of a few layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+import explain
+from explain.layers import Capture, find_layer
+from explain.layouts import layout_of, to_ncthw
+from explain.preservation import prepared
+from explain.reporting.media import Sprite, as_frames, clip_sprite
+from explain.reporting.rendering import evenly, render
+from explain.reporting.sections import Content
+
+if TYPE_CHECKING:
+    from explain.reporting.context import Context
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Maximized:
+    """One unit, as the template takes it."""
+
+    layer: str
+    unit: int
+    #: Mean activation on the clip of the report; on the made-up one as it began, and as it ended.
+    on_clip: float
+    initial: float
+    activation: float
+    history: list[float]
+    picture: Sprite
+
+
+def build(context: Context) -> Content:
+    """Maximise the units that this clip excites most, in a few layers."""
+    made: list[_Maximized] = []
+    tensors: dict[str, Tensor] = {}
+    clips = to_ncthw(context.batch, layout_of(context.model, context.batch))
+    for layer in _layers(context):
+        units, on_clip = _most_excited(context, layer)
+        with context.timed(f"maximising {layer}") as progress:
+            maximization = explain.maximize(
+                context.model,
+                layer,
+                units,
+                shape=tuple(clips.shape[1:]),
+                steps=context.options.unit_steps,
+                seed=context.seed,
+                progress=progress,
+            )
+        tensors[layer] = maximization.clips
+        for index, unit in enumerate(units):
+            made.append(
+                _Maximized(
+                    layer=layer,
+                    unit=unit,
+                    on_clip=on_clip[index],
+                    initial=float(maximization.initial[index]),
+                    activation=float(maximization.activation[index]),
+                    history=maximization.history[:, index].tolist(),
+                    picture=clip_sprite(f"unit-{len(made)}", as_frames(maximization.clips[index]), lossy=True),
+                )
+            )
+    data: dict[str, Any] = {
+        "steps": context.options.unit_steps,
+        "units": [
+            {
+                "layer": one.layer,
+                "unit": one.unit,
+                "on_clip": one.on_clip,
+                "initial": one.initial,
+                "activation": one.activation,
+                "history": one.history,
+            }
+            for one in made
+        ],
+    }
+    html = render("units.html", made=made, steps=context.options.unit_steps)
+    return Content(html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in made))
+
+
+def _layers(context: Context) -> list[str]:
+    """The layers asked for, or convolutions from the first to the last, evenly spread."""
+    asked = context.options.unit_layers
+    if not isinstance(asked, int):
+        for name in asked:
+            find_layer(context.model, name)
+        return list(asked)
+    found = {name: module for name, module in context.model.named_modules() if isinstance(module, _CONVOLUTIONS)}
+    # Pointwise convolutions only mix what others saw.
+    wide = [name for name, module in found.items() if max(module.kernel_size) > 1] or list(found)
+    return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []
+
+
+def _most_excited(context: Context, layer: str) -> tuple[list[int], list[float]]:
+    """Units of the layer with the highest mean activation on the clip, and these means."""
+    with prepared(context.model), torch.no_grad(), Capture(context.model, layer) as capture:
+        capture.run(context.batch)
+        means = capture.maps(len(context.batch))[0].float().mean(dim=(1, 2, 3))
+    values, units = means.topk(min(context.options.units, len(means)))
+    return units.tolist(), values.tolist()

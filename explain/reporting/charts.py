@@ -1,0 +1,33 @@
+"""Charts as small inline SVG: they follow the page's colours, and every text stays text beside them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Height of a chart in its own units; the page stretches it.
+_HEIGHT = 100.0
+
+
+def curve(values: Sequence[float]) -> Markup:
+    """A filled curve, one point a value, over a zero line; frame t stands in the middle of [t, t + 1]."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    span = (high - low) or 1.0
+
+    def height(value: float) -> str:
+        return f"{_HEIGHT * (high - value) / span:.1f}"
+
+    # The first and the last value reach to the edges, so that one frame alone is a line, too.
+    points = [(0.0, values[0]), *((at + 0.5, value) for at, value in enumerate(values)), (len(values), values[-1])]
+    line = " ".join(f"{x:g},{height(y)}" for x, y in points)
+    zero = height(0.0)
+    return Markup(  # noqa: S704 - numbers only
+        f'<svg viewBox="0 0 {len(values)} {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<polygon class="area" points="0,{zero} {line} {len(values)},{zero}"/>'
+        f'<line class="zero" x1="0" x2="{len(values)}" y1="{zero}" y2="{zero}"/>'
+        f'<polyline class="line" points="{line}"/></svg>'
+    )

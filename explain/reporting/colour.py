@@ -1,0 +1,80 @@
+"""Colour maps of the overlays: perceptually ordered, and transparent where there is nothing to see.
+
+Each map is a palette of 256 RGBA colours, so that an overlay is one byte a pixel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+#: Every 16th colour of matplotlib's "inferno" (CC0, by Stéfan van der Walt and Nathaniel Smith).
+_INFERNO = (
+    "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 "
+    "fcffa4"
+)
+#: Blue through white to red; both ends equally light, so that neither sign shouts down the other.
+_DIVERGING = "2f6bff 5b8cff 8fb2ff c8dbff ffffff ffd0c4 ffa08d ff6d57 f5392b"
+
+#: Share of the largest magnitude from which an overlay is opaque; opacity rises linearly up to there.
+_OPAQUE_FROM = 0.6
+#: Share below which it is wholly transparent: the palette's nearest colours to zero.
+_NOTHING = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class ColourMap:
+    """256 colours for numbers between `low` and `high`."""
+
+    name: str
+    low: float
+    high: float
+    #: 256 x 4, uint8, RGBA.
+    palette: npt.NDArray[np.uint8]
+
+    def indices(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+        """Palette index of each value; values outside the range take the nearest end."""
+        share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
+        return np.rint(share * 255).astype(np.uint8)
+
+    def gradient(self, stops: int = 9) -> str:
+        """The map as a CSS gradient from left to right, for a legend."""
+        colours = self.palette[np.linspace(0, 255, stops).round().astype(int)]
+        return (
+            "linear-gradient(90deg, "
+            + ", ".join(
+                f"rgb({red} {green} {blue} / {alpha / 255:.3f})" for red, green, blue, alpha in colours.tolist()
+            )
+            + ")"
+        )
+
+
+@cache
+def magnitude() -> ColourMap:
+    """For numbers from 0 (transparent) to 1 (pale yellow)."""
+    share = np.linspace(0, 1, 256)
+    # Without its black start the map stays visible on black frames; lightness still rises steadily.
+    return ColourMap("magnitude", 0.0, 1.0, _palette(_INFERNO, 0.25 + 0.75 * share, _opacity(share)))
+
+
+@cache
+def signed() -> ColourMap:
+    """For numbers from -1 (blue) over 0 (transparent) to 1 (red)."""
+    value = np.linspace(-1, 1, 256)
+    return ColourMap("signed", -1.0, 1.0, _palette(_DIVERGING, (value + 1) / 2, _opacity(np.abs(value))))
+
+
+def _opacity(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    return np.clip((share - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
+
+
+def _palette(
+    anchors: str, positions: npt.NDArray[np.floating], alpha: npt.NDArray[np.floating]
+) -> npt.NDArray[np.uint8]:
+    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
+    at = np.linspace(0, 1, len(colours))
+    channels = [np.interp(positions, at, colours[:, channel]) for channel in range(3)]
+    return np.rint(np.stack([*channels, alpha * 255], axis=1)).astype(np.uint8)

@@ -1,0 +1,85 @@
+"""What a section gets to know: the model, the clip, what is explained, and how much may be spent."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor, nn
+
+    from explain.reporting.media import Sprite
+    from explain.targets import Target
+    from zoo.clips import Clip
+    from zoo.entries import ModelEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings of a report that its sections follow."""
+
+    #: Attribution methods, in the order shown; None takes the usual ones.
+    methods: tuple[str, ...] | None = None
+    #: Layer of the methods that look at one; None leaves it to each method.
+    layer: str | None = None
+    #: Steps of integrated gradients.
+    steps: int = 32
+    #: Layers whose units are maximised: how many, or which.
+    unit_layers: int | tuple[str, ...] = 3
+    #: Units in each of them.
+    units: int = 2
+    #: Steps of activation maximisation.
+    unit_steps: int = 64
+
+
+def silent(step: str, done: int, total: int) -> None:
+    """Tell nobody of progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One model on one clip; given to every section's `build` and to the hook `explain_sections`."""
+
+    model: nn.Module
+    #: The resolved entry (`weights` holds the loaded file alone); None for a module from outside the zoo.
+    entry: ModelEntry | None
+    #: `architecture.tag`, or the class name of a module from outside the zoo.
+    name: str
+    #: The clip as it was read.
+    clip: Clip
+    #: The clip as the model sees it before normalisation: uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+    frames: npt.NDArray[np.uint8]
+    #: `frames` as a sprite named "clip", which every page holds.
+    picture: Sprite
+    #: The batch of one sample that the model was given.
+    batch: Tensor
+    #: What is explained, fixed for the sample.
+    target: Target
+    #: What the target was asked for as; `explain.attribute` takes it.
+    asked: Any
+    #: `zoo.predict` of the sample: head -> what it says.
+    prediction: Mapping[str, Mapping[str, Any]]
+    device: str
+    seed: int
+    options: Options = Options()
+    #: Told what goes on: the step, how much of it is done, and how much there is.
+    progress: Callable[[str, int, int], None] = silent
+    #: Seconds that each step took, in order; `timed` fills it.
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[Callable[[int, int], None]]:
+        """Note the seconds that a step takes; gives the function to be called as progress(done, total)."""
+        self.progress(step, 0, 1)
+        start = time.perf_counter()
+        try:
+            yield lambda done, total: self.progress(step, done, total)
+        finally:
+            self.seconds[step] = time.perf_counter() - start
+            self.progress(step, 1, 1)

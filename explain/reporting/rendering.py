@@ -1,0 +1,90 @@
+"""Templates: HTML with everything from outside escaped, and numbers that say their exact value."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from explain.reporting import charts
+from zoo.clips import spread
+
+
+#: Digits and sign of an exponent, raised.
+_RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def render(template: str, **values: Any) -> Markup:
+    """Fill a template of this package; every value that is not `Markup` is escaped."""
+    return Markup(environment().get_template(template).render(**values))  # noqa: S704 - the environment escapes
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or script of this package, as it stands."""
+    source, _, _ = _loader().get_source(environment(), name)
+    return Markup(source)  # noqa: S704 - shipped with the package
+
+
+def source_hash(script: str) -> str:
+    """What a content security policy calls this inline script."""
+    return "sha256-" + b64encode(sha256(script.encode()).digest()).decode("ascii")
+
+
+def number(value: float, digits: int = 3) -> Markup:
+    """A number with a few significant digits; its exact value, as in report.json, is in the markup."""
+    if isinstance(value, int):
+        return exact(value, f"{value:,}")
+    if not math.isfinite(value):
+        return Markup("not a number")
+    size = abs(value)
+    if size and not 1e-3 <= size < 1e6:
+        leading, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+        text = f"{leading}\N{NARROW NO-BREAK SPACE}·\N{NARROW NO-BREAK SPACE}10" + str(int(exponent)).translate(_RAISED)
+    else:
+        text = f"{value:,.0f}" if round(size) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+    return exact(value, text.replace("-", "\N{MINUS SIGN}"))
+
+
+def breakable(name: str) -> Markup:
+    """A dotted name that may break after its dots."""
+    return Markup("<wbr>").join(part + "." * (at < name.count(".")) for at, part in enumerate(name.split(".")))
+
+
+def percent(value: float) -> Markup:
+    """A share of 1 as per cent: whole ones, but tenths where it would read 0 or 100."""
+    text = f"{100 * value:.0f}"
+    if text in {"0", "100"} and value not in {0, 1}:
+        text = f"{100 * value:.1f}"
+        text = {"0.0": "under 0.1", "100.0": "over 99.9"}.get(text, text)
+    return exact(value, f"{text}\N{NARROW NO-BREAK SPACE}%")
+
+
+def exact(value: float, text: str) -> Markup:
+    """`text`, marked with the number that it stands for."""
+    return Markup('<data value="{}">{}</data>').format(json.dumps(value), text)
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """At most `count` whole numbers below `total`, evenly spread."""
+    return list(range(total)) if total <= count else spread(total, count)
+
+
+@cache
+def _loader() -> PackageLoader:
+    return PackageLoader("explain.reporting")
+
+
+@cache
+def environment() -> Environment:
+    """The one environment of all templates."""
+    made = Environment(
+        loader=_loader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters.update(number=number, percent=percent, curve=charts.curve, evenly=evenly, breakable=breakable)
+    return made

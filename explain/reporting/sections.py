@@ -1,0 +1,75 @@
+"""What a report is made of: sections, built in or from plugins, as plain data without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import torch
+
+    from explain.reporting.media import Sprite
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One part of a report.
+
+    A plugin gives its own through the hook `explain_sections(context)`; they follow the built-in ones.
+    """
+
+    #: Short name in snake_case, unique in a report: the key in report.json and the anchor in the page.
+    name: str
+    #: Heading.
+    title: str
+    #: "package.module:function", called with the report's `Context`; returns `Content`.
+    build: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a section's `build` function returns."""
+
+    #: Inner HTML, without the heading. A `str` is text and gets escaped; markup comes as `markupsafe.Markup`
+    #: (`explain.reporting.rendering.render` gives it).
+    html: str
+    #: Every number that the HTML shows; goes into report.json under the section's name.
+    data: Mapping[str, Any] = field(default_factory=dict)
+    #: Raw results, written to tensors.safetensors as "section/key".
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    #: Pictures that the HTML shows by their names.
+    sprites: tuple[Sprite, ...] = ()
+
+
+#: The built-in sections, in the order of the page.
+BUILT_IN: tuple[Section, ...] = (
+    Section(name="prediction", title="What the model says", build="explain.reporting.builtin.prediction:build"),
+    Section(
+        name="attributions", title="Where and when it looked", build="explain.reporting.builtin.attributions:build"
+    ),
+    Section(name="units", title="What its units want to see", build="explain.reporting.builtin.units:build"),
+    Section(name="fields", title="How far it can see", build="explain.reporting.builtin.fields:build"),
+    Section(name="conversion", title="How the clip was converted", build="explain.reporting.builtin.conversion:build"),
+    Section(name="provenance", title="What was run", build="explain.reporting.builtin.provenance:build"),
+)
+
+
+def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:
+    """The sections named, in their own order; all of them where `names` is None.
+
+    Raises:
+        UnknownNameError: for a name that no section has.
+    """
+    sections = list(sections)
+    if names is None:
+        return sections
+    wanted = list(names)
+    known = [section.name for section in sections]
+    for name in wanted:
+        if name not in known:
+            raise UnknownNameError("section", name, known)
+    return [section for section in sections if section.name in wanted]

@@ -1,0 +1,153 @@
+"""Folders of results that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def check(folder: str | os.PathLike[str], kind: str) -> Path:
+    """The absolute path of `folder`, after making sure that results can be written there.
+
+    Called before any computing, so that nobody waits a minute for a refusal.
+
+    Args:
+        folder: A new or empty folder, or one that `write` made with the same `kind`.
+        kind: What will be written: "report", "attribution", "maximization".
+
+    Raises:
+        OutputError: where the folder holds anything else, or cannot be written.
+    """
+    path = _target(folder, kind)
+    with _reported(path):
+        Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=_parent(path))).rmdir()
+    return path
+
+
+def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
+    """Make `folder` hold `files` (name to content), and `data` as `KIND.json`.
+
+    They go to a temporary folder beside it, which is renamed once everything is on disk: whoever is
+    interrupted leaves the folder as it was.
+
+    Raises:
+        OutputError: where the folder holds anything but earlier results of this kind, or cannot be written.
+        TypeError: where `data` does not fit into JSON.
+    """
+    path = _target(folder, kind)
+    index = f"{kind}.json"
+    about = {"kind": f"motion-zoo {kind}", "files": [*files, index], **plain(data)}
+    everything = {**files, index: json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False).encode()}
+    with _reported(path):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=_parent(path)))
+        try:
+            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+            for name, content in everything.items():
+                with (temporary / name).open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            _put_in_place(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it; numbers that are not finite become null.
+
+    Raises:
+        TypeError: for anything that JSON cannot hold.
+    """
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Rename `temporary` to `path`; earlier results step aside first and are removed last."""
+    if not path.exists() or not any(path.iterdir()):
+        temporary.rename(path)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    path.rename(aside)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        if not path.exists():
+            aside.rename(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _target(folder: str | os.PathLike[str], kind: str) -> Path:
+    path = Path(folder).expanduser().resolve()
+    with _reported(path):
+        if not path.exists():
+            return path
+        if not path.is_dir():
+            raise OutputError(f"{path} is a file; expected a folder")
+        found = sorted(entry.name for entry in path.iterdir())
+    ours = _files(path, kind)
+    foreign = [name for name in found if name not in ours]
+    if foreign and not ours:
+        shown = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
+        raise OutputError(f"{path} holds other files ({shown}); expected a new or empty folder, or an earlier {kind}")
+    if foreign:
+        raise OutputError(
+            f"{path} holds an earlier {kind} and also {foreign[0]!r}; move that away or choose another folder"
+        )
+    return path
+
+
+def _files(path: Path, kind: str) -> set[str]:
+    """Names of the files that `write` put into `path`; none where it did not."""
+    try:
+        index = json.loads((path / f"{kind}.json").read_bytes())
+    except (OSError, ValueError):
+        return set()
+    if (
+        not isinstance(index, dict)
+        or index.get("kind") != f"motion-zoo {kind}"
+        or not isinstance(index.get("files"), list)
+    ):
+        return set()
+    return {name for name in index["files"] if isinstance(name, str)}
+
+
+def _parent(path: Path) -> Path:
+    """The folder that will hold the results; made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.parent
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn what the operating system says into one message."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write to {path}: {error.strerror or error}") from error
