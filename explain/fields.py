@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explain.layouts import layout_of, to_ncthw
@@ -48,7 +48,7 @@ class ReceptiveField:
 def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[ReceptiveField]:
     """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
 
-    The model runs once on tensors without data; every operation hands on the field of what it reads. Through a window
+    The model runs once on a sample of zeros; every operation hands on the field of what it reads. Through a window
     of k positions, dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride
     (Araujo, Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019, equations 1 to 3).
     Where paths meet (sums, concatenations, gates), the largest field of any of them counts. A layer that runs several
@@ -57,20 +57,20 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
 
     Args:
         model: Any module; left as it was found.
-        input_shape: Shape of a batch, as the model takes it.
+        input_shape: Shape of a batch, as the model takes it; one sample of it is run.
 
     Raises:
         UsageError: The shape is neither that of a batch of clips nor of images.
     """
     device, dtype = _placement(model)
-    with prepared(model), torch.no_grad():
-        try:
-            fake = FakeTensorMode(allow_non_fake_inputs=True)
-            with fake:
-                batch = torch.empty(input_shape, device=device, dtype=dtype)
-            return _trace(model, batch, fake)
-        except RuntimeError:  # control flow that depends on data, or an operation without a shape rule: run for real
-            return _trace(model, torch.zeros(input_shape, device=device, dtype=dtype), contextlib.nullcontext())
+    batch = torch.zeros((1, *input_shape[1:]), device=device, dtype=dtype)
+    clips = to_ncthw(batch, layout_of(model, batch))
+    extent = clips.shape[2], clips.shape[3], clips.shape[4]
+    tracker = _Tracker(extent)
+    tracker.tag(batch, _View.of_input(extent, clips.shape[1]))
+    with prepared(model), torch.no_grad(), _current_module(model, tracker), tracker:
+        model(batch)
+    return list(tracker.rows.values())
 
 
 def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
@@ -78,16 +78,6 @@ def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
-
-
-def _trace(model: nn.Module, batch: Tensor, mode: contextlib.AbstractContextManager[Any]) -> list[ReceptiveField]:
-    clips = to_ncthw(batch, layout_of(model, batch))
-    extent = clips.shape[2], clips.shape[3], clips.shape[4]
-    tracker = _Tracker(extent)
-    tracker.tag(batch, _View.of_input(extent, clips.shape[1]))
-    with mode, _current_module(model, tracker), tracker:
-        model(batch)
-    return list(tracker.rows.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +99,7 @@ class _View:
 
     def through(self, axis: int, reach: int, scale: Fraction, positions: int) -> _View:
         """Through a window that reaches over `reach` further positions, moved by `scale` positions at a time."""
-        field = self.field[axis] + math.ceil(reach * self.jump[axis])
+        field = self.field[axis] + (0 if self.whole[axis] else math.ceil(reach * self.jump[axis]))
         return dataclasses.replace(
             self,
             field=_with(self.field, axis, field),
@@ -163,12 +153,13 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         #: Names of the modules running now, outermost first.
         self.running: list[str] = []
         self._views: dict[int, _View] = {}
-        self._alive: list[Any] = []  # a storage that is gone could lend its address to another
+        # A storage that is gone could lend its address to another; a weak reference keeps the address, not the data.
+        self._known: list[StorageWeakRef] = []
 
     def tag(self, tensor: Tensor, view: _View) -> None:
         storage = tensor.untyped_storage()
         if storage._cdata not in self._views:  # noqa: SLF001 - the one identity that views of a tensor share
-            self._alive.append(storage)
+            self._known.append(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # as above
         self._views[storage._cdata] = view  # noqa: SLF001 - as above
 
     def view_of(self, tensor: Tensor) -> _View | None:
@@ -224,6 +215,8 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def _convolved(self, args: tuple[Any, ...], view: _View, output: Tensor) -> _View:
         batch, weight, _, stride, _, dilation, transposed, _, groups = args[:9]
         axes = _axes(weight.ndim - 2)
+        if len(axes) == 1 and batch.shape[-1] != view.extent[0]:
+            view = view.over_all(range(3), self.size, reduced=False)  # along tokens, in whatever order
         entering = weight.shape[0] if transposed else weight.shape[1] * groups
         if len(axes) == 2 and entering == view.channels * view.extent[0] != view.channels:
             view = view.over_all([0], self.size, reduced=True)  # frames stacked as channels
@@ -391,9 +384,10 @@ def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
             views = [view for tensor in _tensors(inputs) if (view := tracker.view_of(tensor)) is not None]
             if views:
                 merged = _merge(views)
-                seen = dataclasses.replace(
-                    merged.over_all([0], tracker.size, reduced=False), channels=_tensors([output])[0].shape[-1]
-                )
+                seen = merged.over_all([0], tracker.size, reduced=False)
+                if module.input_size != merged.channels:  # maps flattened into features
+                    seen = seen.over_all([1, 2], tracker.size, reduced=True)
+                seen = dataclasses.replace(seen, channels=_tensors([output])[0].shape[-1])
                 for tensor in _tensors([output]):
                     tracker.tag(tensor, seen)
                 tracker.record("recurrence", (merged.extent[0], 1, 1), seen)

@@ -14,8 +14,11 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Attributes of a module that hold its hooks: dictionaries, restored in place because handles point into them.
-_HOOKS = (
+#: Attributes of a module that are tables; restored in place, because handles of hooks point into them.
+_TABLES = (
+    "_parameters",
+    "_buffers",
+    "_modules",
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -31,15 +34,14 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """Restore, on leaving, all that explaining could disturb.
 
     That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`,
-    the training flag, hooks and `inplace` of every module; of the process: cuDNN's flags and the random state of torch
-    (CPU and every CUDA device), numpy and Python. Values of parameters are not copied: nothing here writes to them.
+    the hooks and every attribute of every module (training flag, `inplace`, tensors kept between passes); of the
+    process: cuDNN's flags and the random state of torch (CPU and every CUDA device), numpy and Python. Values of
+    parameters are not copied: nothing here writes to them.
     """
-    restorers = [_keep_tensors(model), _keep_modules(model), _keep_cudnn(), _keep_random_state()]
-    try:
+    with contextlib.ExitStack() as stack:
+        for keep in (_keep_random_state(), _keep_cudnn(), _keep_tensors(model), _keep_modules(model)):
+            stack.callback(keep)
         yield
-    finally:
-        for restore in restorers:
-            restore()
 
 
 @contextlib.contextmanager
@@ -66,7 +68,7 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
             if isinstance(getattr(module, "inplace", None), bool):
                 setattr(module, "inplace", False)  # noqa: B010 - torch's stubs know tensors and modules only
             if isinstance(module, nn.RNNBase):
-                stack.enter_context(_differentiable(module))
+                _keep_off_cudnn(module)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         if seed is not None:
@@ -76,9 +78,8 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _differentiable(module: nn.RNNBase) -> Iterator[None]:
-    """Keep this one module off cuDNN while gradients are recorded.
+def _keep_off_cudnn(module: nn.RNNBase) -> None:
+    """Keep this one module off cuDNN while gradients are recorded, until `preserved` gives it back its own forward.
 
     cuDNN's recurrent kernels refuse the backward pass in eval mode (pytorch #15788). Convolutions keep cuDNN: the flag
     is switched within this module's forward only, and the backward pass of what ran there does not need it.
@@ -95,30 +96,15 @@ def _differentiable(module: nn.RNNBase) -> Iterator[None]:
         ):
             return forward(*args, **kwargs)
 
-    own = "forward" in vars(module)
     module.forward = without_cudnn
-    try:
-        yield
-    finally:
-        if own:
-            module.forward = forward
-        else:
-            del module.forward
 
 
 def _keep_tensors(model: nn.Module) -> Callable[[], None]:
-    """Remember parameters (identity, requires_grad, .grad) and buffers (identity and values)."""
-    holders = [
-        (module, dict(module._parameters), dict(module._buffers))  # noqa: SLF001 - setattr would register anew
-        for module in model.modules()
-    ]
+    """Remember `requires_grad` and `.grad` of parameters, and the values of buffers."""
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
 
     def restore() -> None:
-        for module, own_parameters, own_buffers in holders:
-            _refill(module._parameters, own_parameters)  # noqa: SLF001 - as above
-            _refill(module._buffers, own_buffers)  # noqa: SLF001 - as above
         for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
@@ -131,31 +117,31 @@ def _keep_tensors(model: nn.Module) -> Callable[[], None]:
 
 
 def _keep_modules(model: nn.Module) -> Callable[[], None]:
-    """Remember every module's training flag, `inplace` and hooks."""
+    """Remember every module's attributes, and what its tables of hooks, parameters, buffers and modules hold.
+
+    Attributes by identity: the training flag, `inplace`, a patched `forward`, a tensor kept from one pass for the next.
+    """
     states = [
         (
-            module,
-            module.training,
-            getattr(module, "inplace", None),
-            [(hooks, dict(hooks)) for name in _HOOKS if (hooks := getattr(module, name, None)) is not None],
+            vars(module),
+            dict(vars(module)),
+            [(table, dict(table)) for name in _TABLES if (table := vars(module).get(name)) is not None],
         )
         for module in model.modules()
     ]
 
     def restore() -> None:
-        for module, training, inplace, hooks in states:
-            module.training = training
-            if isinstance(inplace, bool):
-                setattr(module, "inplace", inplace)  # noqa: B010 - as above
-            for current, before in hooks:
-                _refill(current, before)
+        for attributes, before, tables in states:
+            _refill(attributes, before)
+            for table, content in tables:
+                _refill(table, content)
 
     return restore
 
 
 def _refill(current: dict[str, Any], before: dict[str, Any]) -> None:
     """Give a dictionary its former content, keeping the object and, where nothing changed, its order."""
-    if list(current.items()) != list(before.items()):
+    if list(map(id, (*current, *current.values()))) != list(map(id, (*before, *before.values()))):
         current.clear()
         current.update(before)
 
