@@ -1,0 +1,139 @@
+import gzip
+import hashlib
+import http.server
+import threading
+
+import pytest
+import torch
+
+from zoo.datasets import digits
+from zoo.errors import DataError
+
+
+def idx(values: torch.Tensor) -> bytes:
+    """A compressed idx file of unsigned bytes, as MNIST's page describes it."""
+    head = bytes((0, 0, 8, values.dim())) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    return gzip.compress(head + values.to(torch.uint8).numpy().tobytes(), mtime=0)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Four small files under MNIST's names, and their sums in place of the published ones."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(256, (7, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(7, dtype=torch.uint8)
+    contents = {name: idx(images if "images" in name else labels) for name in digits.MD5}
+    monkeypatch.setattr(digits, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in contents.items()})
+    digits._read.cache_clear()
+    yield contents
+    digits._read.cache_clear()
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A folder served on loopback, and its address."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_published_files_are_read(test_data):
+    train, test = (digits.read(split, folder=test_data / "mnist") for split in ("train", "test"))
+    assert train.images.shape == (60_000, 28, 28)
+    assert test.images.shape == (10_000, 28, 28)
+    assert train.images.dtype == torch.uint8
+    # counts of the classes, as published with the database
+    assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_images_and_labels_are_read_as_written(small, tmp_path):
+    for name, content in small.items():
+        (tmp_path / name).write_bytes(content)
+    found = digits.read("test", folder=tmp_path)
+    raw = gzip.decompress(small["t10k-images-idx3-ubyte.gz"])[16:]
+    assert bytes(found.images.flatten().tolist()) == raw
+    assert found.labels.tolist() == list(range(7))
+
+
+def test_a_missing_file_is_named_with_the_command_that_fetches_it(tmp_path):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is missing.*zoo data mnist"):
+        digits.read("train", folder=tmp_path)
+
+
+def test_a_damaged_file_is_named(small, tmp_path):
+    for name, content in small.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"half a file")
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz is not the published file"):
+        digits.read("test", folder=tmp_path)
+
+
+def test_zoo_data_names_the_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("ZOO_DATA", str(tmp_path))
+    assert digits.data_folder() == tmp_path
+    with pytest.raises(DataError, match=str(tmp_path / "mnist")):
+        digits.read("test")
+
+
+def test_without_zoo_data_it_is_the_users_data_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("ZOO_DATA", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert digits.data_folder() == tmp_path / "motion-zoo"
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(ValueError, match="train or test"):
+        digits.read("valid")
+
+
+def test_download_fetches_what_is_missing_or_damaged(small, mirror, tmp_path):
+    served, address = mirror
+    for name, content in small.items():
+        (served / name).write_bytes(content)
+    folder = tmp_path / "data" / "mnist"
+    folder.mkdir(parents=True)
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"damaged")
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(small["t10k-labels-idx1-ubyte.gz"])
+    lines = []
+    assert digits.download(folder, mirrors=(address,), report=lines.append) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
+    assert "t10k-labels-idx1-ubyte.gz: already there" in lines
+    assert "train-labels-idx1-ubyte.gz: downloaded" in lines
+
+
+def test_a_second_mirror_is_tried_and_a_wrong_file_is_never_kept(small, mirror, tmp_path):
+    served, address = mirror
+    (served / "bad").mkdir()
+    for name, content in small.items():
+        (served / name).write_bytes(content)
+        (served / "bad" / name).write_bytes(b"something else")
+    folder = digits.download(tmp_path / "good", mirrors=(address + "bad/", address))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
+    with pytest.raises(DataError, match="not the published file"):
+        digits.download(tmp_path / "wrong", mirrors=(address + "bad/",))
+    assert list((tmp_path / "wrong").iterdir()) == []
+
+
+def test_without_a_network_the_download_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"cannot download train-images-idx3-ubyte\.gz: http://127\.0\.0\.1:9/"):
+        digits.download(tmp_path, mirrors=("http://127.0.0.1:9/",))
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write MNIST"):
+        digits.download(tmp_path / "file" / "mnist", mirrors=())

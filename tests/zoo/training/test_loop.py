@@ -1,0 +1,212 @@
+import dataclasses
+import json
+import math
+import sys
+import types
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from zoo.errors import DeviceError, OutputError, TrainingError
+from zoo.training import Recipe, Stage
+from zoo.training.loop import CHECKPOINT, LOG, learning_rate, train
+
+
+class Toy(nn.Module):
+    """A network with a BatchNorm, and one auxiliary layer that training drops."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.auxiliary = nn.Linear(3, 1)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The module `toy` that the recipe names, importable for the length of a test."""
+    module = types.ModuleType("toy")
+
+    def data(model, stage, seed, device):
+        def batch_at(step):
+            if step == module.stop_at:
+                raise KeyboardInterrupt
+            x = torch.randn(stage.batch_size, 3, generator=torch.Generator().manual_seed(seed * 1000 + step))
+            return {"x": x, "y": x.sum(1, keepdim=True)}
+
+        return batch_at
+
+    def loss(model, batch, stage):
+        error = (model.network(batch["x"]) - batch["y"]).square().mean()
+        return error + (model.auxiliary(batch["x"]) - batch["y"]).square().mean(), {"error": error}
+
+    def evaluate(network, device):
+        assert not network.training
+        metric = {"dataset": "toy", "split": "test", "name": "bias", "value": network[2].bias.item()}
+        return {"metrics": [metric], "breakdown": {}}
+
+    module.stop_at = -1
+    module.build = Toy
+    module.export = lambda model: model.network
+    module.example = lambda: torch.ones(1, 3)
+    module.data, module.loss, module.evaluate = data, loss, evaluate
+    module.nan = lambda model, batch, stage: (model.auxiliary.bias.sum() * math.nan, {})
+    monkeypatch.setitem(sys.modules, "toy", module)
+    return module
+
+
+def recipe(**changes):
+    stage = Stage(name="first", steps=12, batch_size=8, learning_rate=0.05, data="toy:data", loss="toy:loss", warmup=3)
+    second = dataclasses.replace(stage, name="second", steps=8, averaging=0.9)
+    return Recipe(
+        **{
+            "name": "toy.tag",
+            "build": "toy:build",
+            "export": "toy:export",
+            "evaluate": "toy:evaluate",
+            "example": "toy:example",
+            "stages": (stage, second),
+            "header": {"arguments": {"digits": 3}},
+            **changes,
+        }
+    )
+
+
+def one_stage(**changes):
+    return recipe(stages=(dataclasses.replace(recipe().stages[0], **changes),))
+
+
+def test_training_writes_the_weights_their_golden_tensors_and_their_record(toy, tmp_path):
+    path = train(recipe(), tmp_path, log_every=4, progress=False)
+    assert path == tmp_path / "toy.tag.safetensors"
+    with safe_open(path, "pt") as file:
+        assert json.loads(file.metadata()["zoo"]) == {"arguments": {"digits": 3}}
+    network = Toy().network
+    network.load_state_dict(load_file(path))
+    golden = load_file(tmp_path / "toy.tag.golden.safetensors")
+    assert torch.equal(network.eval()(golden["input"]), golden["output"])
+    record = json.loads((tmp_path / "toy.tag.json").read_text())
+    assert record["recipe"]["name"] == "toy.tag"
+    assert record["metrics"][0]["value"] == pytest.approx(network[2].bias.item())
+    assert [line["step"] for line in record["log"]] == [4, 8, 12, 4, 8]
+    assert json.loads((tmp_path / LOG).read_text()) == record["log"]
+    assert record["log"][2]["error"] < record["log"][0]["error"]
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(toy, tmp_path):
+    whole = train(recipe(), tmp_path / "whole", progress=False)
+    for stop_at in (5, 2, 7):  # 5 kills the first stage, which is then ended; 2 and 7 kill the second
+        toy.stop_at = stop_at
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe(), tmp_path / "killed", progress=False, checkpoint_every=0)
+        if stop_at == 5:
+            toy.stop_at = -1
+            train(recipe(), tmp_path / "killed", progress=False, checkpoint_every=0, until="first")
+    toy.stop_at = -1
+    killed = train(recipe(), tmp_path / "killed", progress=False)
+    assert whole.read_bytes() == killed.read_bytes()
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == [
+        CHECKPOINT,
+        LOG,
+        "toy.tag.golden.safetensors",
+        "toy.tag.json",
+        "toy.tag.safetensors",
+    ]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_leaves_the_global_generator_alone(toy, tmp_path):
+    before = torch.get_rng_state()
+    first = train(recipe(), tmp_path / "1", progress=False).read_bytes()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert train(recipe(), tmp_path / "2", progress=False).read_bytes() == first
+    assert train(recipe(seed=5), tmp_path / "3", progress=False).read_bytes() != first
+
+
+def test_later_stages_of_a_recipe_may_change_but_not_those_that_are_done(toy, tmp_path):
+    train(recipe(), tmp_path, progress=False, until="first")
+    first, second = recipe().stages
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(recipe(stages=(dataclasses.replace(first, steps=13), second)), tmp_path, progress=False)
+    assert train(recipe(stages=(first, dataclasses.replace(second, steps=2))), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", "foreign"])
+def test_a_file_that_is_no_checkpoint_is_named(toy, tmp_path, content):
+    if content == "foreign":
+        save_file({"x": torch.ones(1)}, tmp_path / CHECKPOINT)
+    else:
+        (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(TrainingError, match="is no checkpoint; delete it"):
+        train(recipe(), tmp_path, progress=False)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(toy, tmp_path):
+    with pytest.raises(TrainingError, match="no number any more in stage 'first'"):
+        train(one_stage(loss="toy:nan"), tmp_path, progress=False)
+
+
+def test_frozen_parts_and_fixed_statistics_stay(toy, tmp_path):
+    start = Toy()
+    save_file(start.network.state_dict(), tmp_path / "start.safetensors")
+    learnt = {}
+    for name, changes in {"frozen": {"frozen": ("network.0",)}, "fixed": {"fixed_statistics": True}}.items():
+        path = train(one_stage(**changes), tmp_path / name, from_weights=tmp_path / "start.safetensors", progress=False)
+        learnt[name] = load_file(path)
+    before = start.network.state_dict()
+    assert torch.equal(learnt["frozen"]["0.weight"], before["0.weight"])
+    assert not torch.equal(learnt["frozen"]["1.running_mean"], before["1.running_mean"])
+    assert torch.equal(learnt["fixed"]["1.running_mean"], before["1.running_mean"])
+    assert not torch.equal(learnt["fixed"]["0.weight"], before["0.weight"])
+
+
+def test_averaging_leaves_the_running_average_of_the_weights(toy, tmp_path):
+    plain, averaged = one_stage(steps=4), one_stage(steps=4, averaging=0.5)
+    last = [load_file(train(one_stage(steps=4), tmp_path / "p", progress=False))["2.bias"]]
+    assert plain.stages[0].averaging == 0
+    # the same trajectory, step by step: kill it after each step and read the checkpoint
+    seen = []
+    for step in range(4):
+        toy.stop_at = step
+        with pytest.raises(KeyboardInterrupt):
+            train(averaged, tmp_path / "a", progress=False, checkpoint_every=0)
+        if step:
+            seen.append(load_file(tmp_path / "a" / CHECKPOINT)["module.network.2.bias"])
+    toy.stop_at = -1
+    found = load_file(train(averaged, tmp_path / "a", progress=False))["2.bias"]
+    torch.manual_seed(0)
+    expected = Toy().network[2].bias.detach()
+    for step, value in enumerate((*seen, *last)):
+        decay = min(0.5, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_learning_rate_rises_in_a_line_and_falls_on_a_cosine():
+    stage = dataclasses.replace(recipe().stages[0], steps=110, warmup=10, learning_rate=2.0, final_rate=0.5)
+    assert learning_rate(stage, 0) == pytest.approx(0.2)
+    assert learning_rate(stage, 9) == pytest.approx(2.0)
+    assert learning_rate(stage, 10) == pytest.approx(2.0)
+    assert learning_rate(stage, 60) == pytest.approx(1.5)
+    assert learning_rate(stage, 110) == pytest.approx(1.0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_cuda_where_there_is_none_is_an_error(toy, tmp_path):
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        train(recipe(), tmp_path, device="cuda")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(toy, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write to"):
+        train(recipe(), tmp_path / "file" / "out", progress=False)
+
+
+def test_progress_goes_to_stderr(toy, tmp_path, capsys):
+    train(recipe(), tmp_path)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "first" in captured.err
