@@ -162,14 +162,13 @@ def read_digits(split: str) -> mnist.Digits:
 
     Raises `zoo.errors.DataError` where MNIST is missing or corrupt.
     """
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"no split {split!r}: train, validation or test")
     if split == "test":
         return mnist.read("test")
     training = mnist.read("train")
-    if split == "train":
-        return mnist.Digits(training.images[:-VALIDATION_DIGITS], training.labels[:-VALIDATION_DIGITS])
-    if split == "validation":
-        return mnist.Digits(training.images[-VALIDATION_DIGITS:], training.labels[-VALIDATION_DIGITS:])
-    raise ValueError(f"no split {split!r}: train, validation or test")
+    kept = slice(None, -VALIDATION_DIGITS) if split == "train" else slice(-VALIDATION_DIGITS, None)
+    return mnist.Digits(training.images[kept], training.labels[kept])
 
 
 def fixed_clips(split: str = "test", count: int = 2_000) -> tuple[Tensor, Parameters]:
