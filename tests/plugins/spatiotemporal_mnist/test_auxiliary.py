@@ -1,0 +1,162 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.training import Stage
+from zoo_spatiotemporal_mnist import blinking, training
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def mnist(monkeypatch, test_data):
+    monkeypatch.setenv("ZOO_DATA", str(test_data))
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    return training.build(network="conv3d")
+
+
+def stage(**arguments):
+    return Stage(
+        name="s", steps=2, batch_size=4, learning_rate=0.1, data="d:d", loss="l:l", arguments={"frames": 6, **arguments}
+    )
+
+
+def drawn(count=6, frames=12, **choices):
+    generator = torch.Generator().manual_seed(5)
+    return blinking.draw(count, torch.arange(10), generator=generator, frames=frames, **choices)
+
+
+def batch_of(parameters, whole=0):
+    return {**training.truth(parameters), "masked": torch.arange(len(parameters)) >= whole}
+
+
+def test_the_network_is_kept_and_the_auxiliary_heads_are_dropped(module):
+    kept = training.export(module)
+    assert sum(parameter.numel() for parameter in kept.parameters()) == 472_721
+    assert not any("frame" in name or "track" in name for name, _ in kept.named_parameters())
+
+
+def test_forget_gates_start_open_and_the_speed_in_the_middle():
+    torch.manual_seed(0)
+    lstm = training.build(network="conv3d").network.lstm
+    bound = 1 / math.sqrt(128)
+    assert (lstm.bias_ih_l0[128:256] > 1 - bound).all()
+    assert (lstm.bias_ih_l0[:128] < bound).all()
+    assert training.build(network="conv2d").network.speed.bias.item() == 3.5
+
+
+def test_a_batch_depends_on_seed_and_step_alone(mnist, module):
+    batch_at = training.clips(module, stage(), 3, CPU)
+    first, later = batch_at(0), batch_at(1)
+    again = training.clips(module, stage(), 3, CPU)(1)
+    assert all(torch.equal(later[name], again[name]) for name in later)
+    assert not torch.equal(first["clips"], later["clips"])
+    assert not torch.equal(training.clips(module, stage(), 4, CPU)(1)["clips"], later["clips"])
+
+
+def test_periods_are_limited_and_a_share_of_clips_shows_whole_digits(mnist, module):
+    batch = training.clips(module, stage(periods=2, whole=0.5), 0, CPU)(0)
+    assert batch["period"].max() <= 2
+    assert batch["masked"].tolist() == [False, False, True, True]
+    pixels = (batch["clips"] > 0).flatten(3).sum(-1)[:, 0].amax(1)
+    assert pixels[:2].min() > pixels[2:].max()
+
+
+def test_truth_follows_the_digit():
+    parameters = drawn()
+    truth = training.truth(parameters)
+    torch.testing.assert_close(truth["corner"] * 36, parameters.position.float())
+    assert torch.equal(truth["velocity"][:, 1:], parameters.position.diff(dim=1).float())
+    assert torch.equal(truth["velocity"][:, 0], truth["velocity"][:, 1])
+    for k in range(6):
+        counted = [min(4, int(parameters.visible[k, : t + 1].sum())) for t in range(12)]
+        assert truth["seen"][k].tolist() == counted
+
+
+def test_the_order_is_not_asked_of_whole_digits_nor_before_two_quadrants_were_seen(module):
+    parameters = drawn(pairs=[(1, 6)])  # two visible frames in twelve
+    features = torch.randn(6, 12, 128)
+    order = module.network.order.weight
+
+    def gradient(batch):
+        module.zero_grad()
+        training.state_loss(module, features, batch)[0].backward()
+        return order.grad.abs().sum()
+
+    assert gradient(batch_of(parameters)) > 0
+    assert gradient(batch_of(parameters, whole=6)) == 0
+    assert gradient(batch_of(drawn(pairs=[(1, 12)]))) == 0
+
+
+class Knowing(nn.Module):
+    """Heads that know a batch's truth."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def forward(self, features):
+        batch, frames = self.batch, features.shape[1]
+        quadrant = 50.0 * nn.functional.one_hot(batch["quadrant"] + 1, 5)
+        classes = [
+            50.0 * nn.functional.one_hot(batch[name], size)[:, None].expand(-1, frames, -1)
+            for name, size in (("digit", 10), ("order", 6))
+        ]
+        speed = (batch["speed"] - 3.5)[:, None].expand(-1, frames, -1)
+        return torch.cat((quadrant, *classes, batch["corner"], speed), dim=-1)
+
+
+def test_frame_losses_vanish_for_heads_that_know_the_truth():
+    torch.manual_seed(0)
+    module = training.build(network="conv3d")
+    batch = batch_of(drawn(pairs=[(2, 2), (3, 1), (1, 5)]), whole=1)
+    features = torch.zeros(6, 12, 128)
+    assert training.frame_loss(module, features, batch)[0] > 1
+    module.frame = Knowing(batch)
+    loss, terms = training.frame_loss(module, features, batch)
+    assert float(loss) < 1e-4
+    assert {name: round(float(value), 3) for name, value in terms.items()} == {
+        "frame_quadrant": 1,
+        "frame_digit": 1,
+        "frame_corner": 0,
+        "frame_order": 1,
+        "frame_speed": 0,
+    }
+
+
+def test_every_learning_part_gets_a_gradient(mnist, module):
+    module.zero_grad()
+    batch = training.clips(module, stage(periods=2), 0, CPU)(0)
+    loss, terms = training.loss(module, batch, stage())
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert {"digit", "order", "speed", "track", "frame_quadrant"} <= set(terms)
+    missing = [
+        name for name, value in module.named_parameters() if value.grad is None or not value.grad.isfinite().all()
+    ]
+    assert missing == []
+
+
+def test_cached_features_are_those_of_the_body_in_eval_mode(mnist, module):
+    module.train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    cached = Stage(name="s", steps=2, batch_size=5, learning_rate=0.1, data="d:d", loss="l:l", arguments={"drawn": 3})
+    batch = training.features(module, cached, 9, CPU)(0)
+    assert module.network.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    parameters = blinking.draw(3, blinking.read_digits("train").labels, generator=torch.Generator().manual_seed(9))
+    clips = blinking.render(blinking.read_digits("train").images, parameters)
+    module.eval()
+    with torch.no_grad():
+        expected = module.features(clips)
+    module.train()
+    for k in range(5):
+        match = (expected - batch["features"][k].float()).abs().amax((1, 2)).argmin()
+        torch.testing.assert_close(batch["features"][k].float(), expected[match], atol=2e-2, rtol=2e-2)
+        assert batch["digit"][k] == parameters.digit[match]
