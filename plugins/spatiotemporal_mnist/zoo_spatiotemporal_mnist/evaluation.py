@@ -25,7 +25,7 @@ def evaluate(
     """
     clips, parameters = blinking.fixed_clips(split, count)
     with torch.inference_mode():
-        outputs = [network(batch.to(device).float() / 255) for batch in clips.split(batch_size)]
+        outputs = [network(batch.to(device).float() / 255) for batch in torch.split(clips, batch_size)]
     heads = {name: torch.cat([output[name].cpu() for output in outputs]) for name in outputs[0]}
     correct = torch.stack(
         (

@@ -69,7 +69,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, row: BlockRow, kernel: tuple[int, int, int], *, first: bool) -> None:
         super().__init__()
         stride = (1, row.stride, row.stride)
-        padding = tuple(size // 2 for size in kernel)
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if not first:
             layers["reduce"] = nn.Conv3d(row.incoming, row.inside, 1)

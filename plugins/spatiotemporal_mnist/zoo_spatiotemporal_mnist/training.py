@@ -71,7 +71,9 @@ def build(*, network: str) -> AuxiliaryHeads:
                 size = built.lstm.hidden_size
                 bias[size : 2 * size] += 1
         built.speed.bias.fill_(3.5)
-    return AuxiliaryHeads(built).to(memory_format=torch.channels_last_3d)
+    module = AuxiliaryHeads(built)
+    module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
+    return module
 
 
 def export(module: AuxiliaryHeads) -> nn.Module:
