@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from zoo.entries import InputSpec, ModelEntry, OutputSpec
+from typing import TYPE_CHECKING
+
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample
 from zoo.hookspecs import hookimpl
+from zoo_spatiotemporal_mnist.recipes import RECIPES
+
+if TYPE_CHECKING:
+    from zoo.training.recipes import Recipe
 
 #: The six orders in which the quadrants appear (section 3, task 2).
 ORDERS = ("1-2-3-4", "1-2-4-3", "1-4-2-3", "1-4-3-2", "1-3-2-4", "1-3-4-2")
@@ -18,6 +24,22 @@ _PAPER = (
     "Logan Courtney, Ramavarapu Sreenivas: Comparison of Spatiotemporal Networks for Learning Video Related Tasks. "
     "arXiv 2009.07338, 2020"
 )
+_SAMPLES = (
+    Sample(
+        name="blinking_mnist",
+        resource="zoo_spatiotemporal_mnist:samples/blinking_mnist.safetensors",
+        labels=(
+            "digit 3, order 1-3-2-4, 2 pixels per frame, visible every 2 frames",
+            "digit 7, order 1-2-3-4, 1 pixel per frame, visible every frame",
+            "digit 2, order 1-2-4-3, 3 pixels per frame, visible every 4 frames",
+            "digit 5, order 1-3-4-2, 4 pixels per frame, visible every 6 frames",
+            "digit 8, order 1-4-2-3, 2 pixels per frame, visible every 12 frames",
+            "digit 0, order 1-4-3-2, 6 pixels per frame, visible every 8 frames",
+        ),
+        licence="CC-BY-SA-3.0",
+        source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
+    ),
+)
 
 
 def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
@@ -28,6 +50,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
         parameters=parameters,
         input=_INPUT,
         outputs=_OUTPUTS,
+        samples=_SAMPLES,
         paper=_PAPER,
     )
 
@@ -39,3 +62,9 @@ def zoo_models() -> list[ModelEntry]:
         _entry("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881),
         _entry("conv3d", "Residual 3D convolutions, then a two-layer LSTM", 472_721),
     ]
+
+
+@hookimpl
+def zoo_recipes() -> list[Recipe]:
+    """How the weights of this plugin were trained."""
+    return list(RECIPES)
