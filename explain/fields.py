@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,15 +13,15 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from explain.budget import within_memory
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
+from explain.reach import Triple, View, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch.utils.hooks import RemovableHandle
-
-Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +60,16 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
 
     Raises:
         UsageError: The shape is neither that of a batch of clips nor of images.
+        MemoryLimitError: Memory does not hold one sample.
     """
     device, dtype = _placement(model)
     batch = torch.zeros((1, *input_shape[1:]), device=device, dtype=dtype)
     clips = to_ncthw(batch, layout_of(model, batch))
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
     tracker = _Tracker(extent)
-    tracker.tag(batch, _View.of_input(extent, clips.shape[1]))
+    tracker.tag(batch, View.of_input(extent, clips.shape[1]))
     with prepared(model), torch.no_grad(), _current_module(model, tracker), tracker:
-        model(batch)
+        within_memory(lambda _: model(batch), 1, f"one sample of {tuple(batch.shape[1:])}")
     return list(tracker.rows.values())
 
 
@@ -78,63 +78,6 @@ def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What the positions held in a tensor see of the input; triples are (T, H, W)."""
-
-    field: Triple
-    #: Input positions from one position to the next.
-    jump: tuple[Fraction, Fraction, Fraction]
-    whole: tuple[bool, bool, bool]
-    #: Positions along each axis, and channels, when the tensor last had such axes.
-    extent: Triple
-    channels: int
-
-    @classmethod
-    def of_input(cls, extent: Triple, channels: int) -> _View:
-        one = Fraction(1)
-        return cls((1, 1, 1), (one, one, one), (False, False, False), extent, channels)
-
-    def through(self, axis: int, reach: int, scale: Fraction, positions: int) -> _View:
-        """Through a window that reaches over `reach` further positions, moved by `scale` positions at a time."""
-        field = self.field[axis] + (0 if self.whole[axis] else math.ceil(reach * self.jump[axis]))
-        return dataclasses.replace(
-            self,
-            field=_with(self.field, axis, field),
-            jump=_with(self.jump, axis, self.jump[axis] * scale),
-            extent=_with(self.extent, axis, positions),
-        )
-
-    def over_all(self, axes: Iterable[int], size: Triple, *, reduced: bool) -> _View:
-        """Seeing all of some axes of the input; `reduced`: one position is left there."""
-        view = self
-        for axis in axes:
-            view = dataclasses.replace(
-                view,
-                field=_with(view.field, axis, max(view.field[axis], size[axis])),
-                whole=_with(view.whole, axis, True),  # noqa: FBT003 - the value to set
-            )
-            if reduced:
-                view = dataclasses.replace(
-                    view,
-                    jump=_with(view.jump, axis, Fraction(size[axis])),
-                    extent=_with(view.extent, axis, 1),
-                )
-        return view
-
-
-def _with(triple: tuple[Any, ...], axis: int, value: Any) -> Any:
-    return (*triple[:axis], value, *triple[axis + 1 :])
-
-
-def _merge(views: list[_View]) -> _View:
-    """Where paths meet: the largest field; positions as on the path that has the most of them."""
-    finest = max(views, key=lambda view: math.prod(view.extent))
-    fields = [max(view.field[axis] for view in views) for axis in range(3)]
-    whole = [any(view.whole[axis] for view in views) for axis in range(3)]
-    return dataclasses.replace(finest, field=(fields[0], fields[1], fields[2]), whole=(whole[0], whole[1], whole[2]))
 
 
 class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -152,31 +95,30 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.rows: dict[tuple[str, str], ReceptiveField] = {}
         #: Names of the modules running now, outermost first.
         self.running: list[str] = []
-        self._views: dict[int, _View] = {}
+        self._views: dict[int, View] = {}
         # A storage that is gone could lend its address to another; a weak reference keeps the address, not the data.
         self._known: list[StorageWeakRef] = []
 
-    def tag(self, tensor: Tensor, view: _View) -> None:
+    def tag(self, tensor: Tensor, view: View) -> None:
         storage = tensor.untyped_storage()
         if storage._cdata not in self._views:  # noqa: SLF001 - the one identity that views of a tensor share
             self._known.append(StorageWeakRef(storage))  # type: ignore[no-untyped-call]  # as above
         self._views[storage._cdata] = view  # noqa: SLF001 - as above
 
-    def view_of(self, tensor: Tensor) -> _View | None:
+    def view_of(self, tensor: Tensor) -> View | None:
         return self._views.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
 
-    def record(self, kind: str, kernel: Triple, view: _View) -> None:
+    def record(self, kind: str, kernel: Triple, view: View) -> None:
         layer = self.running[-1] if self.running else ""
         before = self.rows.get((layer, kind))
         if before is not None and math.prod(before.field) >= math.prod(view.field):
             return
-        jump = tuple(int(step) if step.denominator == 1 else float(step) for step in view.jump)
         self.rows[layer, kind] = ReceptiveField(
             layer=layer,
             kind=kind,
             kernel=kernel,
             field=view.field,
-            stride=(jump[0], jump[1], jump[2]),
+            stride=view.stride,
             output=view.extent,
             whole=view.whole,
         )
@@ -194,7 +136,7 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             self.tag(output, view)
         return result
 
-    def _after(self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> _View:
+    def _after(self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> View:
         """What an operation's output sees."""
         views = [view for tensor in inputs if (view := self.view_of(tensor)) is not None]
         name = func.overloadpacket.__name__
@@ -205,14 +147,14 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             return self._pooled(pooling, name, args, views[0], output)
         if name.startswith("upsample_"):
             return _resized(name, views[0], output)
-        view = _merge(views)
+        view = merge(views)
         if name in _REDUCTIONS:
             return self._reduced(args, inputs[0], view, output)
         if name in _PRODUCTS:
             return self._multiplied(name, inputs, view)
         return _relabelled(view, output)
 
-    def _convolved(self, args: tuple[Any, ...], view: _View, output: Tensor) -> _View:
+    def _convolved(self, args: tuple[Any, ...], view: View, output: Tensor) -> View:
         batch, weight, _, stride, _, dilation, transposed, _, groups = args[:9]
         axes = _axes(weight.ndim - 2)
         if len(axes) == 1 and batch.shape[-1] != view.extent[0]:
@@ -224,17 +166,16 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         for place, axis in enumerate(axes):
             size, step, spread = weight.shape[2 + place], stride[place], dilation[place]
             kernel[axis] = size
-            if transposed:
-                reach, scale = math.ceil(((size - 1) * spread + 1) / step) - 1, Fraction(1, step)
-            else:
-                reach, scale = (size - 1) * spread, Fraction(step)
-            view = view.through(axis, reach, scale, output.shape[output.ndim - len(axes) + place])
+            left, window = output.shape[output.ndim - len(axes) + place], (size - 1) * spread + 1
+            before = view.axes[axis]
+            after = (before.upsampled if transposed else before.through)(window, Fraction(step), left)
+            view = view.with_axis(axis, after)
         channels = output.shape[1] if batch.ndim == weight.ndim else output.shape[0]
-        view = dataclasses.replace(view, channels=channels)
+        view = view.with_channels(channels)
         self.record("transposed convolution" if transposed else "convolution", (kernel[0], kernel[1], kernel[2]), view)
         return view
 
-    def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: _View, output: Tensor) -> _View:
+    def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: View, output: Tensor) -> View:
         kind, dims = pooling
         axes = _axes(dims)
         kernel = [1, 1, 1]
@@ -246,26 +187,26 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                     view = view.over_all([axis], self.size, reduced=True)
                 elif left != had:
                     kernel[axis] = max(math.ceil((k + 1) * had / left) - k * had // left for k in range(left))
-                    view = view.through(axis, kernel[axis] - 1, Fraction(had, left), left)
+                    view = view.with_axis(axis, view.axes[axis].through(kernel[axis], Fraction(had, left), left))
         else:
             sizes = _several(args[1], dims)
             strides = _several(args[2] if len(args) > 2 and args[2] else args[1], dims)
             dilations = _several(args[4] if kind == "max pooling" and len(args) > 4 else 1, dims)
             for place, axis in enumerate(axes):
                 kernel[axis] = sizes[place]
-                reach, left = (sizes[place] - 1) * dilations[place], output.shape[output.ndim - dims + place]
-                view = view.through(axis, reach, Fraction(strides[place]), left)
+                window, left = (sizes[place] - 1) * dilations[place] + 1, output.shape[output.ndim - dims + place]
+                view = view.with_axis(axis, view.axes[axis].through(window, Fraction(strides[place]), left))
         self.record(kind, (kernel[0], kernel[1], kernel[2]), view)
         return view
 
-    def _reduced(self, args: tuple[Any, ...], tensor: Tensor, view: _View, output: Tensor) -> _View:
+    def _reduced(self, args: tuple[Any, ...], tensor: Tensor, view: View, output: Tensor) -> View:
         """Mean, sum, maximum over axes: those over time, rows or columns are seen whole from then on."""
         dims = args[1] if len(args) > 1 and args[1] is not None else range(tensor.ndim)
         dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensor.ndim))
         axes = {axis for dim in dims for axis in _axes_of(dim % max(tensor.ndim, 1), tensor.shape, view)}
         return _relabelled(view.over_all(sorted(axes), self.size, reduced=True), output)
 
-    def _multiplied(self, name: str, inputs: list[Tensor], view: _View) -> _View:
+    def _multiplied(self, name: str, inputs: list[Tensor], view: View) -> View:
         """Matrix products: over the channels alone they mix no positions, else (attention, flattened maps) all."""
         mixed = len(inputs) > 1 or inputs[0].shape[-1] != view.channels
         positions = [axis for axis in range(3) if view.extent[axis] > 1]
@@ -333,17 +274,21 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return found
 
 
-def _resized(name: str, view: _View, output: Tensor) -> _View:
-    """Interpolation: positions move together; all but nearest look at one neighbour (bicubic at three)."""
-    dims = output.ndim - 2
-    for place, axis in enumerate(_axes(dims)):
-        after, before = output.shape[2 + place], view.extent[axis]
-        reach = 0 if "nearest" in name or after == before else 3 if "bicubic" in name else 1
-        view = view.through(axis, reach, Fraction(before, after), after)
+def _resized(name: str, view: View, output: Tensor) -> View:
+    """Interpolation: up, each position reaches over several new ones; down, each result looks at several."""
+    taps = 1 if "nearest" in name else 4 if "bicubic" in name else 2
+    for place, axis in enumerate(_axes(output.ndim - 2)):
+        before, left = view.axes[axis], output.shape[2 + place]
+        factor = Fraction(left, before.extent)
+        if factor > 1:
+            after = before.upsampled(math.ceil(taps * factor), factor, left)
+        else:
+            after = before.through(1 if factor == 1 else taps, 1 / factor, left)
+        view = view.with_axis(axis, after)
     return view
 
 
-def _axes_of(dim: int, shape: tuple[int, ...], view: _View) -> tuple[int, ...]:
+def _axes_of(dim: int, shape: tuple[int, ...], view: View) -> tuple[int, ...]:
     """Which of (T, H, W) a tensor's axis holds, told by order and size; none for samples and channels."""
     time, height, width = view.extent
     if len(shape) >= 4 and tuple(shape[-2:]) == (height, width):
@@ -362,13 +307,13 @@ def _axes_of(dim: int, shape: tuple[int, ...], view: _View) -> tuple[int, ...]:
     return (0,) if len(shape) == 3 and shape[dim] == time and time > 1 else ()
 
 
-def _relabelled(view: _View, output: Tensor) -> _View:
+def _relabelled(view: View, output: Tensor) -> View:
     """The view with the channels that an elementwise operation or a concatenation leaves."""
     shape = output.shape
     if len(shape) < 4 or tuple(shape[-2:]) != view.extent[1:]:
         return view
     channels = shape[1] if len(shape) == 4 or shape[2] == view.extent[0] else shape[2]
-    return dataclasses.replace(view, channels=channels)
+    return view.with_channels(channels)
 
 
 @contextlib.contextmanager
@@ -383,11 +328,11 @@ def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
         if isinstance(module, nn.RNNBase):
             views = [view for tensor in _tensors(inputs) if (view := tracker.view_of(tensor)) is not None]
             if views:
-                merged = _merge(views)
+                merged = merge(views)
                 seen = merged.over_all([0], tracker.size, reduced=False)
                 if module.input_size != merged.channels:  # maps flattened into features
                     seen = seen.over_all([1, 2], tracker.size, reduced=True)
-                seen = dataclasses.replace(seen, channels=_tensors([output])[0].shape[-1])
+                seen = seen.with_channels(_tensors([output])[0].shape[-1])
                 for tensor in _tensors([output]):
                     tracker.tag(tensor, seen)
                 tracker.record("recurrence", (merged.extent[0], 1, 1), seen)

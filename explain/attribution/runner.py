@@ -194,7 +194,7 @@ def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[
         with measured:
             return join([resolve(model, part, target) for part in torch.split(batch, size)])
 
-    fixed = within_memory(fix, len(batch))
+    fixed = within_memory(fix, len(batch), f"one sample of {tuple(batch.shape[1:])}")
     return fixed, measured.total / len(batch)
 
 

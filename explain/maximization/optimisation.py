@@ -107,7 +107,8 @@ def maximize(
     )
     find_parametrization(parametrization)
     with prepared(model, seed=seed):
-        at_once, calls, count = climb.survey()
+        one = f"one clip of {clip_shape}"
+        at_once, calls, count = within_memory(lambda _: climb.survey(), 1, one)
         wanted = [unit_index(layer, unit, count) for unit in wanted]
 
         def run(size: int) -> list[tuple[Tensor, ...]]:
@@ -116,7 +117,7 @@ def maximize(
                 climb.run(part, calls, _part_of(progress, k, len(parts) * steps, steps)) for k, part in enumerate(parts)
             ]
 
-        results = within_memory(run, min(at_once, len(wanted)), f"one clip of {clip_shape} up to layer {layer!r}")
+        results = within_memory(run, min(at_once, len(wanted)), f"{one} up to layer {layer!r}")
     clips, activation, initial = (torch.cat([result[k] for result in results]) for k in range(3))
     history = torch.cat([result[3] for result in results], dim=1)
     return Maximization(

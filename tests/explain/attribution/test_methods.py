@@ -1,0 +1,50 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import explain
+from explain.attribution.jobs import Raw
+from explain.attribution.methods import BUILT_IN, Method, all_methods, find_method
+from zoo.errors import PluginError, UnknownNameError
+
+
+def ones(job):
+    """A method as a plugin would bring it."""
+    return Raw(values=torch.ones_like(job.batch))
+
+
+def test_the_table_names_functions_that_exist_and_papers():
+    from zoo.plugins import resolve
+
+    for method in BUILT_IN:
+        assert callable(resolve(method.run))
+        assert "arXiv" in method.source
+        assert method.summary.endswith(".")
+
+
+def test_the_table_imports_no_torch():
+    code = "import sys, explain.attribution.methods, explain.maximization; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_methods_come_with_near_names():
+    with pytest.raises(UnknownNameError, match="did you mean 'saliency'"):
+        find_method("saliancy")
+
+
+def test_methods_of_plugins_are_added_and_take_no_built_in_name(monkeypatch, nets):
+    own = Method(name="ones", summary="Ones.", run=f"{__name__}:ones", source="here", reduction="sum")
+    thief = Method(name="saliency", summary="Not it.", run="nowhere:none", source="here", reduction="sum")
+    monkeypatch.setattr("zoo.plugins.collect", lambda hook, expected: [("plugin", own), ("plugin", thief)])
+    assert all_methods()["saliency"] in BUILT_IN
+    assert find_method("ones") is own
+    result = explain.attribute(nets.LinearClips(), torch.randn(2, 2, 4, 6, 5), method="ones")
+    assert torch.equal(result.map, torch.full((2, 4, 6, 5), 2.0))
+
+
+def test_a_method_whose_function_is_missing_is_a_plugin_error(nets):
+    broken = Method(name="broken", summary="Broken.", run="explain.nowhere:none", source="here", reduction="sum")
+    with pytest.raises(PluginError, match=r"explain\.nowhere:none"):
+        explain.attribute(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5), method=broken)

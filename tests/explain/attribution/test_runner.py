@@ -1,0 +1,217 @@
+import contextlib
+
+import pytest
+import torch
+from torch import nn
+
+import explain
+from explain.attribution.methods import BUILT_IN
+from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
+
+METHODS = [method.name for method in BUILT_IN]
+FAST = {"steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3)}
+
+
+class Hungry(nn.Module):
+    """Runs out of memory above so many samples at once."""
+
+    def __init__(self, model, most, error=torch.OutOfMemoryError):
+        super().__init__()
+        self.model, self.most, self.error = model, most, error
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate a lot")
+        return self.model(x)
+
+
+def disturbed(nets):
+    """A network as found in the middle of somebody's work."""
+    model = nets.TwoHeads()
+    model.train()
+    model.block.eval()
+    model(torch.randn(3, 1, 4, 6, 6))["digit"].sum().backward()
+    model.digit.weight.requires_grad_(False)
+    model.speed.bias.grad = None
+    calls = []
+    model.relu.register_forward_hook(lambda *_: calls.append("forward"))
+    model.digit.register_full_backward_hook(lambda *_: calls.append("backward"))
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_and_the_process_are_left_as_found(nets, method):
+    model, batch = disturbed(nets), torch.randn(2, 1, 4, 6, 6, requires_grad=True)
+    torch.backends.cudnn.benchmark, before = True, torch.backends.cudnn.benchmark
+    try:
+        found, copy = nets.fingerprint(model), batch.detach().clone()
+        with torch.no_grad():
+            explain.attribute(model, batch, method=method, **FAST)
+            assert not torch.is_grad_enabled()
+        assert nets.fingerprint(model) == found
+        assert torch.equal(batch, copy)
+        assert batch.requires_grad
+        assert batch.grad is None
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_and_the_process_are_left_as_found_on_failure(nets, method):
+    model, batch = disturbed(nets), torch.randn(2, 1, 4, 6, 6)
+    runs = []
+
+    def failing(output):
+        torch.rand(1)
+        runs.append(1)
+        if len(runs) > 1:
+            raise KeyboardInterrupt
+        return output["digit"][:, 0]
+
+    found = nets.fingerprint(model)
+    with contextlib.suppress(KeyboardInterrupt):
+        explain.attribute(model, batch, method=method, target=failing, **FAST)
+    assert len(runs) == 2
+    assert nets.fingerprint(model) == found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_samples_do_not_influence_each_other(nets, method):
+    model, batch = nets.TwoHeads(), torch.randn(3, 1, 4, 6, 6)
+    together = explain.attribute(model, batch, method=method, **FAST)
+    for k in range(3):
+        alone = explain.attribute(model, batch[k : k + 1], method=method, **FAST)
+        assert torch.allclose(alone.raw, together.raw[k : k + 1], atol=1e-12)
+        assert torch.allclose(alone.map, together.map[k : k + 1], atol=1e-12)
+        assert alone.target.descriptions == together.target.descriptions[k : k + 1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_call_gives_the_same_bytes(nets, method):
+    model, batch = nets.TwoHeads().float(), torch.randn(2, 1, 4, 6, 6).float()
+    first, second = (explain.attribute(model, batch, method=method, seed=3, **FAST) for _ in range(2))
+    assert torch.equal(first.raw, second.raw)
+    assert torch.equal(first.map, second.map)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_fewer_samples_at_once_are_tried_when_memory_runs_out(nets, method, error):
+    model, batch = nets.TwoHeads(), torch.randn(5, 1, 4, 6, 6)
+    plain = explain.attribute(model, batch, method=method, layer="block", target="digit", **FAST)
+    hungry = Hungry(model, 2, error)
+    hungry.zoo_entry = None
+    result = explain.attribute(hungry, batch, method=method, layer="model.block", target="digit", **FAST)
+    assert torch.allclose(result.raw, plain.raw, atol=1e-12)
+    assert result.target.descriptions == plain.target.descriptions
+
+
+def test_where_not_one_sample_fits_a_message_says_so(nets):
+    with pytest.raises(MemoryLimitError, match="smaller clip"):
+        explain.attribute(Hungry(nets.TwoHeads(), 0), torch.randn(2, 1, 4, 6, 6), method="saliency")
+
+
+def test_other_errors_of_a_model_come_through_unchanged(nets):
+    with pytest.raises(RuntimeError, match="expected input"):
+        explain.attribute(nets.TwoHeads(), torch.randn(1, 3, 4, 6, 6), method="saliency")
+
+
+def test_several_methods_come_back_in_their_order_and_equal_the_single_ones(nets):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    results = explain.attribute(model, batch, method=METHODS[::-1], target="digit", **FAST)
+    assert [result.method for result in results] == METHODS[::-1]
+    for result in results:
+        alone = explain.attribute(model, batch, method=result.method, target="digit", **FAST)
+        assert torch.equal(alone.raw, result.raw)
+        assert alone.settings == result.settings
+
+
+def test_the_target_of_one_result_can_be_kept_for_the_next(nets):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    first = explain.attribute(model, batch, method="saliency")
+    again = explain.attribute(model, -batch, method="saliency", target=first.target)
+    expected = explain.attribute(
+        model, -batch, method="saliency", target=lambda output: output["digit"][[0, 1], first.target.classes]
+    )
+    assert torch.equal(again.raw, expected.raw)
+    with pytest.raises(UsageError, match="2 samples"):
+        explain.attribute(model, batch[:1], method="saliency", target=first.target)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_progress_goes_up_to_its_total(nets, method):
+    steps = []
+    explain.attribute(
+        nets.TwoHeads(),
+        torch.randn(3, 1, 4, 6, 6),
+        method=method,
+        batch_size=2,
+        progress=lambda done, total: steps.append((done, total)),
+        **FAST,
+    )
+    done, totals = zip(*steps, strict=True)
+    assert list(done) == sorted(done)
+    assert done[-1] == totals[-1]
+    assert len(set(totals)) == 1
+
+
+def test_an_evaluation_mode_lstm_can_be_explained_without_switching_cudnn_off_for_others(nets):
+    model, seen = nets.TwoHeads().eval(), {}
+    conv = model.stem[0].forward
+
+    def watched_conv(x):
+        seen.setdefault("conv", set()).add(torch.backends.cudnn.enabled)
+        return conv(x)
+
+    class Watched(nn.LSTM):
+        def check_forward_args(self, *arguments):
+            seen.setdefault("lstm", set()).add(torch.backends.cudnn.enabled)
+            super().check_forward_args(*arguments)
+
+    watching = Watched(4, 5, batch_first=True)
+    watching.load_state_dict(model.lstm.state_dict())
+    model.lstm = watching
+    model.stem[0].forward = watched_conv
+    result = explain.attribute(model, torch.randn(2, 1, 4, 6, 6), method="saliency")
+    assert seen == {"lstm": {True, False}, "conv": {True}}  # True in the pass that only reads the prediction
+    assert torch.backends.cudnn.enabled
+    assert result.raw.abs().sum() > 0
+
+
+def test_a_model_that_writes_into_its_input_changes_nobodys_batch():
+    class Centred(nn.Module):
+        def forward(self, x):
+            x -= x.mean()
+            return x.flatten(1)[:, :3]
+
+    batch = torch.randn(2, 1, 3, 4, 4)
+    copy = batch.clone()
+    for method in ("saliency", "occlusion", "integrated_gradients"):
+        explain.attribute(Centred(), batch, method=method, **FAST)
+    assert torch.equal(batch, copy)
+
+
+def test_what_cannot_be_explained_is_refused(nets):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    with pytest.raises(UnknownNameError, match="saliency"):
+        explain.attribute(model, batch, method="salienc")
+    with pytest.raises(UsageError, match="floating point"):
+        explain.attribute(model, batch.byte(), method="saliency")
+    with pytest.raises(UsageError, match="batch size"):
+        explain.attribute(model, batch, method="saliency", batch_size=0)
+    with pytest.raises(UsageError, match="N x C x T x H x W"):
+        explain.attribute(model, batch[0, 0], method="saliency")
+    with pytest.raises(UsageError, match="N of at least 1"):
+        explain.attribute(model, batch[:0], method="saliency")
+    with pytest.raises(ModelError, match="does not depend on the input"):
+        explain.attribute(model, batch, method="saliency", target=lambda output: torch.ones(len(output["digit"])))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("method", METHODS)
+def test_maps_on_a_gpu_are_those_of_the_cpu(nets, method):
+    model, batch = nets.TwoHeads().float(), torch.randn(2, 1, 4, 6, 6).float()
+    here = explain.attribute(model, batch, method=method, **FAST)
+    there = explain.attribute(model.cuda(), batch.cuda(), method=method, **FAST)
+    assert torch.cosine_similarity(here.map.flatten(), there.map.cpu().flatten(), dim=0) > 0.9999

@@ -1,0 +1,183 @@
+import pytest
+import torch
+from torch import nn
+
+import explain
+from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
+
+SHAPE = (1, 4, 8, 8)
+
+
+class Wide(nn.Module):
+    """Two layers that count their runs."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Sequential(nn.Conv3d(1, 5, 3, padding=1), nn.ReLU())
+        self.second = nn.Conv3d(5, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.second(self.first(x)).mean(dim=(2, 3, 4))
+
+
+def test_every_unit_rises_well_over_its_first_clip(nets):
+    result = explain.maximize(Wide(), "first.0", [0, 2, 4], shape=SHAPE, steps=60)
+    assert result.clips.shape == (3, *SHAPE)
+    assert result.history.shape == (60, 3)
+    spread = Wide().first[0](torch.rand(64, *SHAPE)).mean(dim=(2, 3, 4)).std(dim=0)
+    assert (result.activation > result.initial + 5 * spread[[0, 2, 4]]).all()
+    assert (result.history[-1] > result.history[0]).all()
+    assert result.clips.min() >= 0
+    assert result.clips.max() <= 1
+
+
+def test_activation_is_what_the_unit_gives_for_the_clip_in_the_models_own_units(nets):
+    model = Wide()
+    model.zoo_entry = nets.entry("NCTHW", frames=4, size=(8, 8), range=(-1.0, 1.0), mean=(0.2,), std=(0.5,))
+    result = explain.maximize(model, "second", 1, steps=3)
+    inputs = (-1.0 + 2.0 * result.clips - 0.2) / 0.5
+    assert result.clips.shape == (1, *SHAPE)
+    assert torch.allclose(result.activation, model.second(model.first(inputs))[:, 1].mean(dim=(1, 2, 3)))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_clip(nets):
+    model = Wide().float()
+    first, again, other = (
+        explain.maximize(model, "second", [0, 1], shape=SHAPE, steps=5, seed=seed) for seed in (7, 7, 8)
+    )
+    assert torch.equal(first.clips, again.clips)
+    assert torch.equal(first.history, again.history)
+    assert not torch.allclose(first.clips, other.clips)
+
+
+def test_a_unit_alone_and_among_others_comes_out_the_same(nets):
+    model = Wide()
+    together = explain.maximize(model, "second", [2, 0], shape=SHAPE, steps=10)
+    for place, unit in enumerate((2, 0)):
+        alone = explain.maximize(model, "second", unit, shape=SHAPE, steps=10)
+        assert torch.allclose(alone.clips[0], together.clips[place], atol=1e-10)
+        assert torch.allclose(alone.history[:, 0], together.history[:, place], atol=1e-10)
+
+
+def test_nothing_behind_the_layer_runs_but_in_the_first_pass(nets):
+    model, runs = Wide(), []
+    model.second.register_forward_pre_hook(lambda *_: runs.append(1))
+    explain.maximize(model, "first", 0, shape=SHAPE, steps=10)
+    assert len(runs) == 1
+
+
+def test_a_unit_that_relu_silences_is_woken(nets):
+    model = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), nn.Conv3d(2, 1, 1), nn.ReLU(), nn.Conv3d(1, 1, 1))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias.fill_(-0.6)  # silent on even grey
+        model[2].weight.fill_(1.0)
+        model[2].bias.fill_(-0.1)
+    result = explain.maximize(model, "3", 0, shape=SHAPE, steps=100)
+    assert result.initial.item() == 0
+    assert result.activation.item() > 0.1
+
+
+@pytest.mark.parametrize("network", ["FoldedFrames", "FrameByFrame"])
+def test_frames_folded_or_one_by_one_all_take_part(nets, network):
+    model = getattr(nets, network)()
+    model.zoo_entry = nets.entry("NTCHW", channels="RGB", frames=3, size=(6, 6), mean=(0.0,), std=(1.0,))
+    model.conv = nn.Conv2d(3, 3, 3, padding=1)
+    result = explain.maximize(model, "conv", [0, 1], steps=30)
+    assert result.clips.shape == (2, 3, 3, 6, 6)
+    alone = explain.maximize(model, "conv", 1, steps=30)
+    assert torch.allclose(alone.clips[0], result.clips[1], atol=1e-10)
+    start = explain.maximize(model, "conv", [0, 1], steps=1)
+    moved = (result.clips - start.clips).abs().amax(dim=(1, 3, 4))
+    assert (moved > 0.05).all()
+
+
+def test_units_of_a_recurrent_layer_and_of_an_image_model_can_be_maximised(nets):
+    result = explain.maximize(nets.TwoHeads(), "lstm", [0, 4], shape=(1, 4, 6, 6), steps=20)
+    assert (result.activation > result.initial).all()
+    image = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True))
+    result = explain.maximize(image, "0", 3, shape=(3, 9, 7), steps=20)
+    assert result.clips.shape == (1, 3, 1, 9, 7)
+    assert (result.activation > result.initial).all()
+
+
+@pytest.mark.parametrize("parametrization", ["fourier3d", "pixel"])
+@pytest.mark.parametrize("transforms", ["default", "none", lambda clips, generator: clips.flip(-1)])
+def test_every_parametrisation_climbs_under_every_transform(nets, parametrization, transforms):
+    result = explain.maximize(
+        Wide(), "second", 0, shape=SHAPE, steps=20, parametrization=parametrization, transforms=transforms
+    )
+    assert result.activation > result.initial
+    assert result.settings["parametrization"] == parametrization
+
+
+def test_the_model_and_the_process_are_left_as_found_also_on_failure(nets):
+    model = nets.TwoHeads()
+    model.stem[0].bias.requires_grad_(False)
+    model.digit.weight.grad = torch.ones_like(model.digit.weight)
+    found = nets.fingerprint(model)
+    explain.maximize(model, "block", [0, 1], shape=(1, 4, 6, 6), steps=2)
+    assert nets.fingerprint(model) == found
+
+    def failing(clips, generator):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain.maximize(model, "block", 0, shape=(1, 4, 6, 6), steps=2, transforms=failing)
+    assert nets.fingerprint(model) == found
+
+
+def test_fewer_units_at_once_are_tried_when_memory_runs_out(nets):
+    class Hungry(Wide):
+        def forward(self, x):
+            if len(x) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super().forward(x)
+
+    model = Hungry()
+    model.most = 4
+    plain = explain.maximize(model, "second", [0, 1, 2], shape=SHAPE, steps=4)
+    model.most = 1
+    steps = []
+    cut = explain.maximize(
+        model, "second", [0, 1, 2], shape=SHAPE, steps=4, progress=lambda done, total: steps.append((done, total))
+    )
+    assert torch.allclose(plain.clips, cut.clips, atol=1e-12)
+    assert torch.allclose(plain.history, cut.history, atol=1e-12)
+    assert steps == [(k, 12) for k in range(1, 13)]
+    model.most = 0
+    with pytest.raises(MemoryLimitError):
+        explain.maximize(model, "second", 0, shape=SHAPE, steps=4)
+
+
+def test_what_does_not_exist_or_cannot_be_is_refused(nets):
+    model = Wide()
+    with pytest.raises(UnknownNameError, match="did you mean 'second'"):
+        explain.maximize(model, "secnd", 0, shape=SHAPE)
+    with pytest.raises(UnknownNameError, match="units are 0 to 2"):
+        explain.maximize(model, "second", [0, 3], shape=SHAPE)
+    with pytest.raises(UnknownNameError, match="'fourier3d'"):
+        explain.maximize(model, "second", 0, shape=SHAPE, parametrization="fourier")
+    with pytest.raises(UnknownNameError, match="'default'"):
+        explain.maximize(model, "second", 0, shape=SHAPE, transforms="defaults")
+    with pytest.raises(UsageError, match="shape="):
+        explain.maximize(model, "second", 0)
+    with pytest.raises(UsageError, match="neither"):
+        explain.maximize(model, "second", 0, shape=(4, 8))
+    with pytest.raises(UsageError, match="at least one unit"):
+        explain.maximize(model, "second", [], shape=SHAPE)
+    model.zoo_entry = nets.entry("NCHW", frames=1)
+    with pytest.raises(UsageError, match="takes images"):
+        explain.maximize(model, "second", 0, shape=SHAPE)
+
+    class Deaf(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, x):
+            return self.layer(torch.zeros_like(x))
+
+    with pytest.raises(ModelError, match="does not depend on the input"):
+        explain.maximize(Deaf(), "layer", 0, shape=SHAPE)

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from explain.maximization.parametrizations import PARAMETRIZATIONS, SPREAD, fourier3d
+
+LIKE = torch.empty(0, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+@pytest.mark.parametrize("shape", [(3, 5, 6, 7), (1, 1, 8, 8), (2, 4, 1, 3)])
+def test_clips_begin_as_almost_even_grey_in_range_and_can_be_optimised(name, shape):
+    parametrization = PARAMETRIZATIONS[name](shape, [1, 2], LIKE)
+    clips = parametrization.clips()
+    assert clips.shape == (2, *shape)
+    assert (clips - 0.5).abs().max() < 0.25
+    assert not torch.equal(clips[0], clips[1])
+    assert parametrization.values.is_leaf
+    assert torch.autograd.grad(clips.sum(), parametrization.values)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_a_clip_depends_on_its_own_seed_alone(name):
+    both = PARAMETRIZATIONS[name]((1, 4, 6, 6), [1, 2], LIKE).clips()
+    assert torch.equal(PARAMETRIZATIONS[name]((1, 4, 6, 6), [2], LIKE).clips()[0], both[1])
+
+
+def test_the_spectrum_falls_as_one_over_the_frequency_in_time_and_space():
+    size = (8, 16, 16)
+    parametrization = fourier3d((1, *size), range(200), LIKE)
+    signal = torch.logit(parametrization.clips().detach())[:, 0]
+    power = torch.fft.fftn(signal, dim=(1, 2, 3), norm="ortho").abs().square().mean(dim=0)
+
+    def at(time, row, column):
+        frequency = torch.tensor([time / 8, row / 16, column / 16]).norm()
+        return (power[time, row, column] / (2 * SPREAD**2)).sqrt().item() * frequency.item()
+
+    for place in [(1, 0, 1), (0, 1, 2), (2, 3, 4), (3, 5, 5), (1, 7, 6)]:
+        assert at(*place) == pytest.approx(1.0, rel=0.15)

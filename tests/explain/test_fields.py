@@ -1,0 +1,266 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from explain.fields import receptive_fields
+from zoo.errors import UsageError
+
+
+class Residual(nn.Module):
+    """A block of r3d_18: two 3x3x3 convolutions; strided, the sum takes a 1x1x1 shortcut."""
+
+    def __init__(self, stride):
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv3d(2, 2, 3, stride, 1), nn.BatchNorm3d(2), nn.ReLU(inplace=True), nn.Conv3d(2, 2, 3, 1, 1)
+        )
+        self.shortcut = nn.Conv3d(2, 2, 1, stride) if stride > 1 else nn.Identity()
+
+    def forward(self, x):
+        return F.relu(self.main(x) + self.shortcut(x))
+
+
+class Branches(nn.Module):
+    """Inception's way: paths of different reach, concatenated; then one more convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Conv3d(1, 2, 1)
+        self.five = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, (1, 3, 5), padding=(0, 1, 2)))
+        self.pool = nn.Sequential(nn.AvgPool3d((5, 1, 1), 1, (2, 0, 0)), nn.Conv3d(1, 2, 1))
+        self.last = nn.Conv3d(6, 1, 2, dilation=(1, 2, 3))
+
+    def forward(self, x):
+        return self.last(torch.cat([self.one(x), self.five(x), self.pool(x)], dim=1))
+
+
+class Decoder(nn.Module):
+    """Down, up again, and joined with what never went down."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv3d(1, 2, 3, padding=1)
+        self.down = nn.Conv3d(2, 2, 2, 2)
+        self.deep = nn.Conv3d(2, 2, 3, padding=1)
+        self.up = nn.ConvTranspose3d(2, 2, 2, 2)
+        self.last = nn.Conv3d(4, 1, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.last(torch.cat([x, self.up(self.deep(self.down(x)))], dim=1))
+
+
+class Folded(nn.Module):
+    """N x C x T x H x W with 2-D convolutions on frames in the batch, then a convolution in time."""
+
+    def __init__(self):
+        super().__init__()
+        self.space = nn.Conv2d(1, 2, 3, 2, 1)
+        self.pool = nn.AvgPool2d(2)
+        self.time = nn.Conv3d(2, 1, (3, 1, 1), dilation=(2, 1, 1))
+
+    def forward(self, x):
+        frames = self.pool(self.space(x.transpose(1, 2).flatten(0, 1)))
+        return self.time(frames.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2))
+
+
+class FrameByFrame(Folded):
+    """The same, frame by frame, written into one tensor."""
+
+    def forward(self, x):
+        first = self.pool(self.space(x[:, :, 0]))
+        frames = x.new_zeros(*first.shape[:2], x.shape[2], *first.shape[2:])
+        for time in range(x.shape[2]):
+            frames[:, :, time] = self.pool(self.space(x[:, :, time]))
+        return self.time(frames)
+
+
+def by_gradient(model, shape):
+    """The extent of what one position of the output depends on, weights all one: largest over positions."""
+    for parameter in model.parameters():
+        nn.init.ones_(parameter)
+    x = torch.ones(shape, dtype=torch.float64, requires_grad=True)
+    output = model.double()(x)
+    extents = []
+    middle = [size // 2 for size in output.shape[2:]]
+    for shift in range(-1, 2):
+        place = [min(max(at + shift, 0), size - 1) for at, size in zip(middle, output.shape[2:], strict=True)]
+        (gradient,) = torch.autograd.grad(output[0, 0][tuple(place)], x, retain_graph=True)
+        used = gradient[0].sum(dim=0).nonzero()
+        extents.append((used.amax(dim=0) - used.amin(dim=0) + 1).tolist())
+    return tuple(map(max, zip(*extents, strict=True)))
+
+
+def fields(model, shape):
+    return {row.layer: row for row in receptive_fields(model, shape)}
+
+
+@pytest.mark.parametrize(
+    ("model", "last"),
+    [
+        (nn.Sequential(nn.Conv3d(1, 2, (3, 7, 7), (1, 2, 2), (1, 3, 3)), Residual(1), Residual(2)), "2.main.3"),
+        (nn.Sequential(nn.Conv3d(1, 1, 3, dilation=(1, 2, 4)), nn.AvgPool3d(3, 2), nn.Conv3d(1, 1, (2, 3, 1))), "2"),
+        (nn.Sequential(nn.Conv3d(1, 4, 3, groups=1), nn.Conv3d(4, 4, (1, 5, 3), groups=4)), "1"),
+        (Branches(), "last"),
+        (Decoder(), "last"),
+        (Folded(), "time"),
+        (FrameByFrame(), "time"),
+        (nn.Sequential(nn.Conv3d(1, 1, 3, 2), nn.Upsample(scale_factor=2, mode="trilinear"), nn.Conv3d(1, 1, 3)), "2"),
+        (nn.Sequential(nn.Conv3d(1, 1, 3, 2), nn.Upsample(scale_factor=2), nn.Conv3d(1, 1, 2)), "2"),
+        (nn.Sequential(nn.Conv3d(1, 1, 3), nn.AdaptiveAvgPool3d((8, 10, 10)), nn.Conv3d(1, 1, 2)), "2"),
+    ],
+)
+def test_a_field_is_what_a_position_depends_on(model, last):
+    shape = (1, 1, 34, 42, 42)
+    model.eval()
+    assert fields(model, shape)[last].field == by_gradient(model, shape)
+
+
+def test_r3d_18_reads_as_published():
+    layers = [nn.Sequential(Residual(stride), Residual(1)) for stride in (1, 2, 2)]
+    stem = nn.Conv3d(3, 2, (3, 7, 7), (1, 2, 2), (1, 3, 3))
+    rows = fields(nn.Sequential(stem, *layers), (1, 3, 16, 112, 112))
+    assert [rows[name].field for name in ("0", "1.1.main.3", "2.1.main.3", "3.1.main.3")] == [
+        (3, 7, 7),
+        (11, 23, 23),
+        (25, 51, 51),
+        (53, 107, 107),
+    ]
+    assert rows["3.1.main.3"].stride == (4, 8, 8)
+    assert rows["3.1.main.3"].output == (4, 14, 14)
+    assert rows["2.0.shortcut"].field == (11, 23, 23)
+
+
+@pytest.mark.parametrize(("name", "time"), [("conv2d", [1] * 8), ("conv3d", [3, 5, 7, 9, 11, 13, 15, 17])])
+def test_the_networks_for_blinking_digits_read_as_in_their_papers_tables(name, time):
+    networks = pytest.importorskip("zoo_spatiotemporal_mnist.networks")
+    rows = fields(getattr(networks, name)(), (1, 1, 48, 64, 64))
+    blocks = [rows[f"body.{block.name}.main.expand"] for block in networks.DESIGNS[name].rows]
+    space = [3, 7, 15, 31, 47, 79, 111, 143]
+    assert [block.field for block in blocks] == [(t, s, s) for t, s in zip(time, space, strict=True)]
+    assert [block.stride[1:] for block in blocks] == [(2, 2), (4, 4), (8, 8), (8, 8), *[(16, 16)] * 4]
+    assert [block.output for block in blocks] == [(48, s, s) for s in (32, 16, 8, 8, 4, 4, 4, 4)]
+    assert rows["lstm"].whole == (True, True, True)
+
+
+def test_global_pooling_and_recurrence_see_whole_axes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 3, 3, padding=1)
+            self.pool = nn.AdaptiveAvgPool3d((None, 1, 1))
+            self.lstm = nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x):
+            return self.lstm(self.pool(self.conv(x)).flatten(2).transpose(1, 2))[0]
+
+    rows = fields(Net(), (2, 1, 8, 16, 12))
+    assert (rows["pool"].field, rows["pool"].whole) == ((3, 16, 12), (False, True, True))
+    assert (rows["pool"].kernel, rows["pool"].output) == ((1, 16, 12), (8, 1, 1))
+    assert (rows["lstm"].kind, rows["lstm"].field) == ("recurrence", (8, 16, 12))
+
+
+def test_a_recurrent_layer_on_flattened_frames_sees_them_whole():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 3, padding=1)
+            self.gru = nn.GRU(2 * 4 * 4, 3, batch_first=True)
+
+        def forward(self, x):
+            return self.gru(self.conv(x).transpose(1, 2).flatten(2))[0]
+
+    assert fields(Net(), (1, 1, 6, 4, 4))["gru"].field == (6, 4, 4)
+
+
+def test_a_gate_from_a_global_mean_makes_what_follows_see_everything():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.gate, self.last = nn.Conv3d(1, 2, 3), nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 3)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x * self.gate(x.mean(dim=(2, 3, 4), keepdim=True)).sigmoid())
+
+    rows = fields(Gated(), (1, 1, 8, 16, 16))
+    assert rows["first"].whole == (False, False, False)
+    assert rows["last"].whole == (True, True, True)
+    assert rows["last"].field == (8, 16, 16)
+    assert rows["last"].stride == (1, 1, 1)
+
+
+def test_attention_mixes_all_positions():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv3d(3, 8, (2, 8, 8), (2, 8, 8))
+            self.attention = nn.TransformerEncoderLayer(8, 2, batch_first=True)
+            self.after = nn.Conv3d(8, 8, 1)
+
+        def forward(self, x):
+            y = self.patches(x)
+            tokens = self.attention(y.flatten(2).transpose(1, 2))
+            return self.after(tokens.transpose(1, 2).reshape(y.shape))
+
+    rows = fields(Tokens(), (1, 3, 8, 32, 32))
+    assert rows["patches"].field == (2, 8, 8)
+    assert (rows["after"].field, rows["after"].whole) == ((8, 32, 32), (True, True, True))
+
+
+def test_pooling_is_listed_with_its_kind_and_functions_under_their_module():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.MaxPool3d(3, 2, dilation=2)
+            self.block = Functional()
+
+        def forward(self, x):
+            return self.block(self.pool(x))
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1, 1, 3, 3, 3))
+
+        def forward(self, x):
+            return F.conv3d(x, self.weight, stride=(1, 2, 2))
+
+    rows = fields(Net(), (1, 1, 20, 24, 24))
+    assert (rows["pool"].kind, rows["pool"].field, rows["pool"].stride) == ("max pooling", (5, 5, 5), (2, 2, 2))
+    assert (rows["block"].kind, rows["block"].field, rows["block"].stride) == ("convolution", (9, 9, 9), (2, 4, 4))
+
+
+def test_a_layer_used_twice_is_listed_once_with_its_largest_field():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.conv(self.conv(x))
+
+    rows = receptive_fields(Twice(), (1, 1, 8, 8, 8))
+    assert [(row.layer, row.field) for row in rows] == [("conv", (5, 5, 5))]
+
+
+def test_images_and_clips_with_time_before_channels(nets):
+    image = fields(nn.Sequential(nn.Conv2d(3, 2, 3, 2), nn.MaxPool2d(3)), (1, 3, 20, 20))
+    assert (image["1"].field, image["1"].stride) == ((1, 7, 7), (1, 6, 6))
+    folded = nets.FoldedFrames()
+    folded.zoo_entry = nets.entry("NTCHW")
+    rows = fields(folded, (3, 5, 2, 6, 6))
+    assert (rows["conv"].field, rows["conv"].output) == ((1, 3, 3), (5, 6, 6))
+
+
+def test_the_model_is_left_as_found_also_on_failure(nets):
+    model = nets.TwoHeads()
+    found = nets.fingerprint(model)
+    receptive_fields(model, (2, 1, 4, 6, 6))
+    assert nets.fingerprint(model) == found
+    with pytest.raises(RuntimeError):
+        receptive_fields(model, (2, 3, 4, 6, 6))
+    assert nets.fingerprint(model) == found
+    with pytest.raises(UsageError):
+        receptive_fields(model, (2, 3))

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from torch import nn
+
+from explain.targets import Score, resolve
+from zoo.entries import OutputSpec
+from zoo.errors import ModelError, UnknownNameError, UsageError
+
+
+class Gives(nn.Module):
+    """A network that gives what it is told to."""
+
+    def __init__(self, output, outputs=None):
+        super().__init__()
+        self.output = output
+        if outputs is not None:
+            self.zoo_entry = type("Entry", (), {"outputs": outputs, "input": None})()
+
+    def forward(self, x):
+        return self.output(x)
+
+
+LOGITS = torch.tensor([[0.1, 0.9, 0.0], [0.5, 0.2, 0.3]])
+BATCH = torch.zeros(2, 1, 2, 3, 3)
+CAT = OutputSpec(name="animal", labels=("cat", "dog", "a/b:c"))
+HEADS = (CAT, OutputSpec(name="speed", kind="value"), OutputSpec(name="film", kind="clip"))
+
+
+def one_head():
+    return Gives(lambda x: LOGITS.clone(), (CAT,))
+
+
+def three_heads():
+    return Gives(
+        lambda x: {"speed": torch.tensor([[2.0], [3.0]]), "animal": LOGITS, "film": torch.zeros(2, 1, 2, 3, 3)}, HEADS
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "descriptions", "value"),
+    [
+        (one_head(), None, ("animal = dog", "animal = cat"), [0.9, 0.5]),
+        (one_head(), 2, ("animal = a/b:c",) * 2, [0.0, 0.3]),
+        (one_head(), "dog", ("animal = dog",) * 2, [0.9, 0.2]),
+        (one_head(), "a/b:c", ("animal = a/b:c",) * 2, [0.0, 0.3]),
+        (one_head(), "animal", ("animal = dog", "animal = cat"), [0.9, 0.5]),
+        (three_heads(), None, ("animal = dog", "animal = cat"), [0.9, 0.5]),
+        (three_heads(), "animal:dog", ("animal = dog",) * 2, [0.9, 0.2]),
+        (three_heads(), "animal:a/b:c", ("animal = a/b:c",) * 2, [0.0, 0.3]),
+        (three_heads(), "animal:0", ("animal = cat",) * 2, [0.1, 0.5]),
+        (three_heads(), "animal:#0", ("animal = cat",) * 2, [0.1, 0.5]),
+        (three_heads(), "speed", ("speed",) * 2, [2.0, 3.0]),
+        (Gives(lambda x: LOGITS), None, ("output = 1", "output = 0"), [0.9, 0.5]),
+        (Gives(lambda x: LOGITS[:, :1]), None, ("output",) * 2, [0.1, 0.5]),
+        (Gives(lambda x: LOGITS[:, 0]), "output", ("output",) * 2, [0.1, 0.5]),
+        (Gives(lambda x: (LOGITS, LOGITS + 1)), "1:2", ("1 = 2",) * 2, [1.0, 1.3]),
+        (Gives(lambda x: {"a": LOGITS, "b": LOGITS[:, :1]}), "b", ("b",) * 2, [0.1, 0.5]),
+    ],
+)
+def test_targets_are_resolved_sample_by_sample(model, target, descriptions, value):
+    resolved = resolve(model, BATCH, target)
+    assert resolved.descriptions == descriptions
+    assert torch.allclose(resolved.value, torch.tensor(value))
+    score = Score(model, resolved)
+    assert torch.allclose(score(BATCH, torch.arange(2)), torch.tensor(value))
+
+
+def test_labels_that_are_digits_are_taken_by_label_and_indices_with_a_hash():
+    model = Gives(lambda x: LOGITS, (OutputSpec(name="digit", labels=("2", "1", "0")),))
+    assert resolve(model, BATCH, "digit:2").classes.tolist() == [0, 0]
+    assert resolve(model, BATCH, "digit:#2").classes.tolist() == [2, 2]
+    assert resolve(model, BATCH, 2).description == "digit = 0"
+
+
+def test_the_predicted_class_stays_while_the_input_changes():
+    model = Gives(lambda x: LOGITS.roll(int(x.sum() > 0), dims=1), (CAT,))
+    resolved = resolve(model, BATCH)
+    assert resolved.classes.tolist() == [1, 0]
+    score = Score(model, resolved)
+    assert torch.allclose(score(BATCH + 1, torch.arange(2)), torch.tensor([0.1, 0.3]))
+    assert resolved.description == "animal = dog, animal = cat"
+
+
+def test_samples_may_come_repeated_and_in_any_order():
+    model = Gives(lambda x: x.flatten(1)[:, :3])
+    batch = torch.randn(3, 1, 1, 2, 2)
+    score = Score(model, resolve(model, batch))
+    order = torch.tensor([2, 0, 0, 1])
+    expected = batch[order].flatten(1)[:, :3].gather(1, batch.flatten(1)[:, :3].argmax(1)[order][:, None])[:, 0]
+    assert torch.equal(score(batch[order], order), expected)
+
+
+def test_a_unit_is_the_mean_of_its_map_and_what_follows_the_layer_is_not_run(nets):
+    model = nets.PooledLinear()
+    ran = []
+    model.head.register_forward_hook(lambda *_: ran.append(1))
+    batch = torch.randn(2, 1, 3, 4, 5)
+    resolved = resolve(model, batch, "conv/2")
+    assert resolved.description == "conv/2"
+    assert len(ran) == 1
+    expected = model.conv(batch)[:, 2].mean(dim=(1, 2, 3))
+    assert torch.allclose(Score(model, resolved)(batch, torch.arange(2)), expected)
+    assert torch.allclose(resolved.value, expected)
+    assert len(ran) == 1
+
+
+def test_a_unit_of_a_layer_that_runs_once_a_frame_is_averaged_over_all_of_them(nets):
+    model, batch = nets.FrameByFrame(), torch.randn(2, 5, 2, 6, 6)
+    resolved = resolve(model, batch, "conv/1")
+    assert resolved.calls == 5
+    expected = model.conv(batch.flatten(0, 1))[:, 1].unflatten(0, (2, 5)).mean(dim=(1, 2, 3))
+    assert torch.allclose(Score(model, resolved)(batch, torch.arange(2)), expected)
+
+
+def test_a_callable_gives_one_number_for_each_sample():
+    def margin(output):
+        return output["animal"][:, 0] - output["animal"][:, 1]
+
+    resolved = resolve(three_heads(), BATCH, margin)
+    assert resolved.description == "margin"
+    assert torch.allclose(resolved.value, torch.tensor([-0.8, 0.3]))
+    with pytest.raises(UsageError, match="each of the 2 samples"):
+        resolve(three_heads(), BATCH, lambda output: output["animal"])
+    with pytest.raises(UsageError, match="float"):
+        resolve(three_heads(), BATCH, lambda output: 1.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "message"),
+    [
+        (three_heads(), "animl", "unknown target 'animl'; did you mean 'animal'"),
+        (three_heads(), "animal:dgo", "unknown class of animal 'dgo'; did you mean 'dog'"),
+        (three_heads(), "animal:3", r"unknown class of animal '3'.*indices are 0 to 2"),
+        (one_head(), "dgo", "did you mean 'dog'"),
+        (one_head(), 3, "indices are 0 to 2"),
+        (one_head(), -1, "unknown class of animal '-1'"),
+        (Gives(lambda x: LOGITS), "dog", "unknown class of output 'dog'"),
+    ],
+)
+def test_names_that_do_not_exist_come_with_near_ones(model, target, message):
+    with pytest.raises(UnknownNameError, match=message):
+        resolve(model, BATCH, target)
+
+
+def test_units_and_layers_that_do_not_exist_come_with_near_ones(nets):
+    model, batch = nets.PooledLinear(), torch.randn(1, 1, 3, 4, 5)
+    with pytest.raises(UnknownNameError, match="unknown layer 'cnv'; did you mean 'conv'"):
+        resolve(model, batch, "cnv/1")
+    with pytest.raises(UnknownNameError, match="units are 0 to 2"):
+        resolve(model, batch, "conv/3")
+    with pytest.raises(UnknownNameError, match="units are 0 to 2"):
+        resolve(model, batch, "conv/first")
+
+
+def test_targets_that_do_not_say_enough_are_refused():
+    with pytest.raises(UsageError, match="write 'animal:1'"):
+        resolve(three_heads(), BATCH, 1)
+    with pytest.raises(UsageError, match="write 'animal:dog'"):
+        resolve(three_heads(), BATCH, "dog")
+    with pytest.raises(UsageError, match="has no classes"):
+        resolve(three_heads(), BATCH, "speed:1")
+    with pytest.raises(UsageError, match=r"not 1\.5"):
+        resolve(three_heads(), BATCH, 1.5)
+    with pytest.raises(ModelError, match="is a clip"):
+        resolve(three_heads(), BATCH, "film")
+    with pytest.raises(ModelError, match="is a clip"):
+        resolve(Gives(lambda x: x), BATCH)
+    with pytest.raises(ModelError, match="callable"):
+        resolve(Gives(lambda x: "nothing"), BATCH)
+    with pytest.raises(ModelError, match="3 columns"):
+        resolve(Gives(lambda x: LOGITS, (OutputSpec(name="speed", kind="value"),)), BATCH)
