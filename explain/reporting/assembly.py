@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -316,7 +317,8 @@ def _write(folder: Path, context: Context, parts: list[_Part], problems: list[di
     tensors = {"batch": _stored(context.batch)}
     for name, content in built.items():
         tensors |= {f"{name}/{key}": _stored(tensor) for key, tensor in content.tensors.items()}
-    about = {"model": context.name, "clip": context.clip.source}
+    # One key alone: safetensors writes several in an order that changes from run to run.
+    about = {"report": json.dumps({"model": context.name, "clip": context.clip.source, "seed": context.seed})}
     files = {
         PAGE: _page(context, parts, problems, created).encode(),
         TENSORS: safetensors.torch.save(tensors, metadata=about),

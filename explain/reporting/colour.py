@@ -38,7 +38,8 @@ class ColourMap:
     def indices(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
         """Palette index of each value; values outside the range take the nearest end."""
         share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
-        return np.rint(share * 255).astype(np.uint8)
+        indices: npt.NDArray[np.uint8] = np.rint(share * 255).astype(np.uint8)
+        return indices
 
     def gradient(self, stops: int = 9) -> str:
         """The map as a CSS gradient from left to right, for a legend."""
@@ -68,7 +69,8 @@ def signed() -> ColourMap:
 
 
 def _opacity(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return np.clip((share - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
+    opacity: npt.NDArray[np.floating] = np.clip((share - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
+    return opacity
 
 
 def _palette(
@@ -77,4 +79,5 @@ def _palette(
     colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
     at = np.linspace(0, 1, len(colours))
     channels = [np.interp(positions, at, colours[:, channel]) for channel in range(3)]
-    return np.rint(np.stack([*channels, alpha * 255], axis=1)).astype(np.uint8)
+    palette: npt.NDArray[np.uint8] = np.rint(np.stack([*channels, alpha * 255], axis=1)).astype(np.uint8)
+    return palette

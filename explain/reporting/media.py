@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _COLUMNS = 12
 #: Pixels of a sheet, at most; larger clips are shown at a whole fraction of their size. Raw maps keep theirs.
 _PIXELS = 1_500_000
-#: WebP quality of photographs; grey clips and overlays are stored without loss.
+#: Longest side of frames whose single pixels matter.
+_SMALL = 96
+#: WebP quality of photographs; small or grey clips and overlays are stored without loss.
 _QUALITY = 86
 
 
@@ -51,7 +53,7 @@ class Sprite:
     @property
     def pixelated(self) -> bool:
         """Whether single pixels should stay visible when the frame is shown larger."""
-        return max(self.size) <= 96
+        return max(self.size) <= _SMALL
 
     @property
     def uri(self) -> str:
@@ -72,12 +74,13 @@ def clip_sprite(name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None 
     Args:
         name: Class name in the page.
         frames: uint8, T x H x W x C.
-        lossy: Whether to store as lossy WebP; None does so for colour only.
+        lossy: Whether to store as lossy WebP; None does so for larger frames in colour. It lets the colours of neighbouring
+            frames run into each other by a pixel.
     """
     sheet, columns, size = _sheet(frames)
     grey = sheet.shape[2] == 1
     image = Image.fromarray(sheet[:, :, 0] if grey else sheet)
-    mime, content = _encode(image, lossy=not grey if lossy is None else lossy)
+    mime, content = _encode(image, lossy=not grey and max(size) > _SMALL if lossy is None else lossy)
     return Sprite(name=name, mime=mime, content=content, frames=len(frames), columns=columns, size=size)
 
 

@@ -15,7 +15,6 @@ from markupsafe import Markup
 from explain.reporting import charts
 from zoo.clips import spread
 
-
 #: Digits and sign of an exponent, raised.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -40,7 +40,8 @@ def build(context: Context) -> Content:
     """Maximise the units that this clip excites most, in a few layers."""
     made: list[_Maximized] = []
     tensors: dict[str, Tensor] = {}
-    clips = to_ncthw(context.batch, layout_of(context.model, context.batch))
+    layout = layout_of(context.model, context.batch)
+    shape = tuple(context.batch.shape[1:] if layout == "NCHW" else to_ncthw(context.batch, layout).shape[1:])
     for layer in _layers(context):
         units, on_clip = _most_excited(context, layer)
         with context.timed(f"maximising {layer}") as progress:
@@ -48,7 +49,7 @@ def build(context: Context) -> Content:
                 context.model,
                 layer,
                 units,
-                shape=tuple(clips.shape[1:]),
+                shape=shape,
                 steps=context.options.unit_steps,
                 seed=context.seed,
                 progress=progress,

@@ -1,0 +1,63 @@
+"""Numbers and text on the page."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from markupsafe import Markup
+
+from explain.reporting.charts import curve
+from explain.reporting.rendering import breakable, evenly, number, percent
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (3, "3"),
+        (472721, "472,721"),
+        (0.0123456, "0.0123"),
+        (-2.5, "−2.5"),
+        (999.6, "1,000"),
+        (12345.6, "12,346"),
+        (1.5e-7, "1.50 · 10⁻⁷"),
+        (-3e12, "−3.00 · 10¹²"),
+    ],
+)
+def test_a_number_is_short_and_carries_its_exact_value(value, text):
+    shown = number(value)
+    assert shown.striptags().replace("\N{NARROW NO-BREAK SPACE}", " ") == text
+    assert float(re.search('value="(.*?)"', shown)[1]) == value
+
+
+def test_what_is_no_number_says_so():
+    assert number(float("nan")) == "not a number"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0 %"), (1, "100 %"), (0.934, "93 %"), (0.004, "0.4 %"), (0.99996, "over 99.9 %"), (1e-9, "under 0.1 %")],
+)
+def test_a_share_never_reads_more_certain_than_it_is(value, text):
+    assert percent(value).striptags().replace("\N{NARROW NO-BREAK SPACE}", " ") == text
+
+
+def test_names_break_after_dots_and_are_escaped():
+    assert breakable("a.<b>.c") == Markup("a.<wbr>&lt;b&gt;.<wbr>c")
+
+
+def test_a_curve_reaches_its_extremes_and_its_zero_line():
+    points = re.search('<polyline class="line" points="(.*?)"', curve([0.0, 2.0, -2.0]))[1].split()
+    assert points[1:4] == ["0.5,50.0", "1.5,0.0", "2.5,100.0"]
+    assert 'y1="50.0"' in curve([0.0, 2.0, -2.0])
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5.0]])
+def test_a_flat_curve_is_drawn(values):
+    assert "nan" not in curve(values)
+
+
+def test_frames_are_picked_evenly():
+    assert evenly(48, 5) == [0, 12, 24, 35, 47]
+    assert evenly(3, 5) == [0, 1, 2]

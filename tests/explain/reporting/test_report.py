@@ -1,0 +1,339 @@
+"""A report as a whole: what it holds, what it escapes, what it refuses, and what it leaves as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+
+import explain
+from zoo import plugins
+from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
+
+SECTIONS = ["prediction", "attributions", "units", "fields", "conversion", "provenance"]
+METHODS = ["saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame"]
+
+
+def cheap(model, clip, out, **options):
+    given = {"methods": ["saliency"], "sections": ["prediction", "attributions"], **options}
+    return explain.report(model, clip, out, **given)
+
+
+def numbers(data):
+    """Every number anywhere in a JSON document."""
+    if isinstance(data, dict | list):
+        return set().union(*map(numbers, data.values() if isinstance(data, dict) else data))
+    return {data} if isinstance(data, int | float) and not isinstance(data, bool) else set()
+
+
+class Shown(HTMLParser):
+    """The numbers that a page shows, and its tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.numbers = set()
+        self.tags = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "data":
+            self.numbers.add(float(dict(attributes)["value"]))
+
+
+def test_the_folder_holds_page_numbers_and_maps(written):
+    assert sorted(file.name for file in written.folder.iterdir()) == [
+        "report.html",
+        "report.json",
+        "tensors.safetensors",
+    ]
+    data = json.loads((written.folder / "report.json").read_text(encoding="utf-8"))
+    assert list(data["sections"]) == SECTIONS
+    assert [method["method"] for method in data["sections"]["attributions"]["methods"]] == METHODS
+    assert data["problems"] == []
+
+
+def test_numbers_shown_are_those_of_the_json(written):
+    shown = Shown(written.page).numbers
+    assert len(shown) > 50
+    assert shown <= {float(number) for number in numbers(json.loads((written.folder / "report.json").read_text()))} | {
+        -method["scale"] for method in written.data["sections"]["attributions"]["methods"]
+    }
+
+
+def test_the_json_says_what_was_run(written, model):
+    run = written.data["run"]
+    assert run["seed"] == 0
+    assert run["device"] == "cpu"
+    assert run["versions"]["torch"] == torch.__version__
+    assert run["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert run["weights"] is None
+    assert set(run["seconds"]) > {f"attribution: {name}" for name in METHODS}
+
+
+def test_predictions_are_those_of_the_model(written, model, clip):
+    import zoo
+
+    batch = zoo.preprocess(clip, model)
+    assert written.data["sections"]["prediction"]["heads"] == zoo.predict(model, batch)[0]
+
+
+def test_maps_in_the_file_are_those_of_attribute(written, model, clip):
+    import zoo
+
+    batch = zoo.preprocess(clip, model)
+    with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
+        assert torch.equal(file.get_tensor("batch"), batch)
+        for name in METHODS:
+            expected = explain.attribute(model, batch, method=name, steps=4)
+            assert torch.allclose(file.get_tensor(f"attributions/{name}/map"), expected.map, atol=1e-6)
+
+
+def test_curves_and_peaks_are_those_of_the_maps(written):
+    with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
+        for method in written.data["sections"]["attributions"]["methods"]:
+            time = file.get_tensor(f"attributions/{method['method']}/map")[0].abs().sum(dim=(1, 2))
+            assert torch.allclose(torch.tensor(method["time"]), time, rtol=1e-4)
+            assert method["peak"] == int(time.argmax())
+            assert method["peak_share"] == pytest.approx(float(time.max() / time.sum()), rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_maps(model, clip, tmp_path):
+    pages = [
+        cheap(model, clip, tmp_path / name, sections=["units"], units=1, unit_layers=1, unit_steps=2) for name in "ab"
+    ]
+    first, second = ((page.folder / "tensors.safetensors").read_bytes() for page in pages)
+    assert first == second
+
+
+def test_nothing_on_the_page_comes_from_outside(written):
+    page = written.page.read_text(encoding="utf-8")
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
+    assert not re.search(r"""url\((?!["']data:)""", page)
+    assert "default-src 'none'" in page
+
+
+def test_labels_and_names_are_text(written):
+    page = written.page.read_text(encoding="utf-8")
+    assert "<img" not in page
+    assert "<b>boldly" not in page
+    assert "&lt;img src=x" in page
+
+
+def test_the_clips_warnings_stand_at_the_top(written):
+    header = written.page.read_text(encoding="utf-8").partition("<main")[0]
+    assert "declares 30 frames and 12 decode" in header
+    assert written.warnings == ["The video declares 30 frames and 12 decode."]
+
+
+def test_random_weights_are_called_so(written):
+    assert "These weights are random" in written.page.read_text(encoding="utf-8")
+
+
+def test_headings_go_down_one_level_at_a_time(written):
+    levels = [int(tag[1]) for tag, _ in Shown(written.page).tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_sections_and_methods_are_those_asked_for(model, clip, tmp_path):
+    report = explain.report(
+        model, clip, tmp_path / "out", methods=["occlusion"], sections=["provenance", "attributions"]
+    )
+    assert list(report.data["sections"]) == ["attributions", "provenance"]
+    assert [method["method"] for method in report.data["sections"]["attributions"]["methods"]] == ["occlusion"]
+
+
+def test_the_target_is_explained(model, clip, tmp_path):
+    report = cheap(model, clip, tmp_path / "out", target="speed")
+    assert report.data["target"] == "speed"
+    speed = report.data["sections"]["prediction"]["heads"]["speed"]["value"]
+    assert report.data["sections"]["attributions"]["value"] == pytest.approx(speed, rel=1e-5)
+
+
+def test_frames_may_be_given(model, clip, tmp_path):
+    report = cheap(model, clip.frames, tmp_path / "out")
+    assert report.data["clip"] == "frames given in memory"
+
+
+def test_a_module_from_anywhere_is_explained_on_its_batch(tmp_path):
+    model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 4))
+    report = explain.report(model, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    assert report.data["model"] == "Sequential"
+    assert list(report.data["sections"]) == SECTIONS
+
+
+def test_an_image_is_a_clip_of_one_frame_without_a_player(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
+    report = explain.report(model, torch.rand(1, 3, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    page = report.page.read_text(encoding="utf-8")
+    assert 'id="player"' not in page
+    assert 'class="strip"' not in page
+
+
+def test_a_map_of_zeros_says_so(clip, model, tmp_path):
+    with torch.no_grad():
+        model.shape.weight.zero_()
+    page = cheap(model, clip, tmp_path / "out").page.read_text(encoding="utf-8")
+    assert "Zero everywhere" in page
+
+
+def test_the_model_is_left_as_it_was(model, clip, tmp_path):
+    model.train()
+    model.early.weight.requires_grad_(requires_grad=False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    torch.manual_seed(3)
+    random = torch.get_rng_state()
+    explain.report(model, clip, tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    assert all(module.training for module in model.modules())
+    assert [parameter.requires_grad for parameter in model.parameters()][:2] == [False, True]
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_progress_is_told_step_by_step(model, clip, tmp_path):
+    told = []
+    cheap(model, clip, tmp_path / "out", progress=lambda step, done, total: told.append((step, done, total)))
+    assert told[0] == ("attribution: saliency", 0, 1)
+    assert told[-1] == ("attribution: saliency", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"methods": ["salience"]}, UnknownNameError, "'saliency'"),
+        ({"sections": ["atributions"]}, UnknownNameError, "'attributions'"),
+        ({"layer": "layte"}, UnknownNameError, "'late'"),
+        ({"unit_layers": ["layte"]}, UnknownNameError, "'late'"),
+        ({"target": "sped"}, UnknownNameError, "'speed'"),
+        ({"units": 0}, UsageError, "units"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing(model, clip, tmp_path, options, error, said):
+    with pytest.raises(error, match=re.escape(said)):
+        cheap(model, clip, tmp_path / "out", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_keeps_the_earlier_report(model, clip, tmp_path):
+    page = cheap(model, clip, tmp_path / "out").page.read_bytes()
+    with pytest.raises(UnknownNameError):
+        cheap(model, clip, tmp_path / "out", target="sped")
+    assert (tmp_path / "out" / "report.html").read_bytes() == page
+
+
+def test_a_folder_of_other_things_is_refused_before_any_work(clip, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"mine\.txt"):
+        cheap("no such model", clip, tmp_path)
+
+
+def test_a_broken_clip_is_named(model, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(ClipError, match=r"broken\.mp4"):
+        cheap(model, tmp_path / "broken.mp4", tmp_path / "out")
+
+
+def test_wrong_frames_are_refused(model, tmp_path):
+    with pytest.raises(ClipError, match="uint8"):
+        cheap(model, torch.rand(1, 1, 12, 24, 24), tmp_path / "out")
+
+
+def test_a_module_from_anywhere_needs_a_batch(tmp_path):
+    with pytest.raises(UsageError, match="batch"):
+        cheap(nn.Conv3d(1, 1, 1), "clip.mp4", tmp_path / "out")
+
+
+def test_a_model_that_gives_nan_is_refused(model, clip, tmp_path):
+    with torch.no_grad():
+        model.shape.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="nan"):
+        cheap(model, clip, tmp_path / "out")
+
+
+PLUGIN = """
+    from markupsafe import Markup
+    import explain
+    from explain.reporting.sections import Content
+    from zoo import hookimpl
+
+    @hookimpl
+    def explain_sections(context):
+        return [
+            explain.Section(name="good", title="Good <b>news</b>", build=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad news", build=f"{__name__}:bad"),
+            explain.Section(name="units", title="Taken", build=f"{__name__}:good"),
+            explain.Section(name="wrong", title="Wrong", build=f"{__name__}:wrong"),
+        ]
+
+    def good(context):
+        return Content(html=Markup("<p>Frames: <data value='{0}'>{0}</data></p>").format(len(context.frames)),
+                       data={"frames": len(context.frames)}, tensors={"twice": context.batch * 2})
+
+    def bad(context):
+        raise RuntimeError("no <news> today")
+
+    def wrong(context):
+        return "a string"
+"""
+
+
+def test_sections_of_plugins_join_in_and_a_broken_one_changes_nothing_else(plugin, model, clip, tmp_path):
+    plugin("newsy", PLUGIN)
+    report = cheap(model, clip, tmp_path / "out", sections=None, methods=["saliency"], unit_layers=1, unit_steps=2)
+    assert list(report.data["sections"]) == [*SECTIONS[:-1], "good", "provenance"]
+    assert report.data["sections"]["good"] == {"frames": 12}
+    assert {problem["section"]: problem["plugin"] for problem in report.problems} == dict.fromkeys(
+        ["units", "bad", "wrong"], "dist-newsy:newsy"
+    )
+    page = report.page.read_text(encoding="utf-8")
+    assert "Good &lt;b&gt;news&lt;/b&gt;" in page
+    assert "RuntimeError: no &lt;news&gt; today" in page
+    with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
+        assert torch.equal(file.get_tensor("good/twice"), 2 * file.get_tensor("batch"))
+
+
+def test_a_plugin_whose_hook_fails_is_named_in_the_report(plugin, model, clip, tmp_path):
+    plugin(
+        "sad",
+        """
+        from zoo import hookimpl
+
+        @hookimpl
+        def explain_sections(context):
+            raise ValueError("sad story")
+        """,
+    )
+    with pytest.warns(plugins.PluginWarning, match="sad story"):
+        report = cheap(model, clip, tmp_path / "out")
+    assert "sad story" in report.problems[0]["reason"]
+    assert "sad story" in report.page.read_text(encoding="utf-8").partition("<main")[0]
+
+
+def test_weights_are_named_with_their_hash(model, clip, tmp_path):
+    from zoo.entries import Metric, WeightsEntry
+
+    weights = WeightsEntry(
+        tag="squares",
+        source="squares.safetensors",
+        bytes=1234,
+        sha256="ab" * 32,
+        recipe="square_watcher.squares",
+        metrics=(Metric(dataset="squares", split="test", name="accuracy", value=0.875),),
+    )
+    model.zoo_entry = dataclasses.replace(model.zoo_entry, weights=(weights,))
+    report = cheap(model, clip, tmp_path / "out", sections=["provenance"])
+    page = report.page.read_text(encoding="utf-8")
+    assert "ab" * 32 in page
+    assert "0.875" in page
+    assert "random" not in page
+    assert report.data["run"]["weights"]["sha256"] == "ab" * 32

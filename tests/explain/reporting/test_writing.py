@@ -1,0 +1,158 @@
+"""Folders of results appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from textwrap import dedent
+
+import pytest
+
+from explain.reporting import writing
+from zoo.errors import OutputError
+
+
+def write(folder, content=b"page"):
+    return writing.write(folder, "report", {"answer": 42}, {"report.html": content})
+
+
+def contents(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_a_new_folder_holds_the_files_and_the_index(tmp_path):
+    folder = write(tmp_path / "deep" / "out")
+    assert contents(folder) == ["report.html", "report.json"]
+    index = json.loads((folder / "report.json").read_text())
+    assert index == {"kind": "motion-zoo report", "files": ["report.html", "report.json"], "answer": 42}
+    assert contents(folder.parent) == ["out"]
+
+
+def test_an_empty_folder_is_taken(tmp_path):
+    (tmp_path / "out").mkdir()
+    assert contents(write(tmp_path / "out")) == ["report.html", "report.json"]
+
+
+def test_an_earlier_report_is_replaced(tmp_path):
+    writing.write(tmp_path / "out", "report", {}, {"old.html": b"old"})
+    write(tmp_path / "out", b"new")
+    assert contents(tmp_path / "out") == ["report.html", "report.json"]
+    assert (tmp_path / "out" / "report.html").read_bytes() == b"new"
+    assert contents(tmp_path) == ["out"]
+
+
+def test_a_folder_may_be_read_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o022)
+    try:
+        assert write(tmp_path / "out").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("function", [writing.check, lambda folder, kind: write(folder)])
+def test_other_files_are_never_touched(tmp_path, function):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match=r"thesis\.tex"):
+        function(tmp_path / "out", "report")
+    assert contents(tmp_path / "out") == ["thesis.tex"]
+    assert contents(tmp_path) == ["out"]
+
+
+def test_a_report_with_a_file_added_is_not_replaced(tmp_path):
+    folder = write(tmp_path / "out")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"notes\.txt"):
+        write(folder, b"new")
+    assert (folder / "report.html").read_bytes() == b"page"
+
+
+def test_results_of_another_kind_are_not_replaced(tmp_path):
+    folder = writing.write(tmp_path / "out", "maximization", {}, {})
+    with pytest.raises(OutputError, match="other files"):
+        write(folder)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="is a file"):
+        writing.check(tmp_path / "out", "report")
+
+
+def test_a_folder_below_a_file_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot write"):
+        writing.check(tmp_path / "file" / "out", "report")
+
+
+def test_an_unwritable_folder_is_told_before_any_work(tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    if os.access(locked, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(OutputError, match="cannot write"):
+        writing.check(locked / "out", "report")
+
+
+def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path):
+    """A limit on the size of files stands for a full disk: a write fails half-way, the same way."""
+    write(tmp_path / "out", b"earlier")
+    code = f"""
+        import resource, signal
+        from explain.reporting import writing
+        from zoo.errors import OutputError
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+        try:
+            writing.write({str(tmp_path / "out")!r}, "report", {{}}, {{"report.html": b"x" * 9000}})
+        except OutputError as error:
+            print(error)
+    """
+    told = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, text=True, check=True).stdout
+    assert "cannot write" in told
+    assert (tmp_path / "out" / "report.html").read_bytes() == b"earlier"
+    assert contents(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_leaves_no_half_report(tmp_path, kill, earlier):
+    """Killed between two files, before anything was renamed."""
+    if earlier:
+        write(tmp_path / "out", b"earlier")
+    code = f"""
+        import os, signal
+        from explain.reporting import writing
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        real_open = writing.Path.open
+        def open_(self, *arguments, **keywords):
+            if self.name == "second":
+                os.kill(os.getpid(), {int(kill)})
+            return real_open(self, *arguments, **keywords)
+        writing.Path.open = open_
+        writing.write({str(tmp_path / "out")!r}, "report", {{}}, {{"first": b"half", "second": b"never"}})
+    """
+    ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, check=False)
+    assert ended.returncode != 0
+    if earlier:
+        assert (tmp_path / "out" / "report.html").read_bytes() == b"earlier"
+    else:
+        assert not (tmp_path / "out").exists()
+    if kill == signal.SIGINT:
+        assert contents(tmp_path) == (["out"] if earlier else [])
+
+
+def test_numbers_that_json_cannot_hold_become_null():
+    assert writing.plain({"a": [1, float("nan"), (float("inf"), 2.5)], "b": None}) == {
+        "a": [1, None, [None, 2.5]],
+        "b": None,
+    }
+
+
+def test_what_json_cannot_hold_is_refused():
+    with pytest.raises(TypeError, match="set"):
+        writing.plain({"a": {1}})
