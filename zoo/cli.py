@@ -194,6 +194,21 @@ def verify(context: click.Context, pattern: str, *, as_json: bool) -> None:
     context.exit(0 if all(result.passed for result in done) else 1)
 
 
+@commands.command(epilog="ZOO_DATA=~/data zoo evaluate conv3d")
+@click.argument("model")
+@click.option("--recipe", help="Evaluate as this recipe does; by default the one that made the weights.")
+@options.weights
+@options.device
+@options.as_json
+def evaluate(model: str, recipe: str | None, weights: str, device: str, *, as_json: bool) -> None:
+    """Measure MODEL on its recipe's fixed test set, as the metrics in its entry were measured."""
+    from zoo.training import evaluation
+
+    measured = evaluation.evaluate(model, recipe=recipe, weights=options.resolve_weights(weights), device=device)
+    rows = [[metric["dataset"], metric["split"], metric["name"], metric["value"]] for metric in measured["metrics"]]
+    output.emit(measured, output.table(["dataset", "split", "metric", "value"], rows), as_json=as_json)
+
+
 @commands.command(epilog="zoo plugins --json")
 @options.as_json
 def plugins(*, as_json: bool) -> None:
