@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
-    from explain import Method, Section
-    from explain.reporting.context import Context
     from zoo.entries import ModelEntry
     from zoo.training.recipes import Recipe
 
@@ -30,10 +28,14 @@ def zoo_recipes() -> list[Recipe]:  # type: ignore[empty-body]
 
 
 @hookspec
-def explain_methods() -> list[Method]:  # type: ignore[empty-body]
-    """Give further attribution methods, for any model."""
+def explain_methods() -> list[Any]:  # type: ignore[empty-body]
+    """Give further attribution methods (`explain.Method`), for any model."""
 
 
 @hookspec
-def explain_sections(context: Context) -> list[Section]:  # type: ignore[empty-body]
-    """Give further sections of a report on the model and clip of `context`."""
+def explain_sections(context: Any) -> list[Any]:  # type: ignore[empty-body]
+    """Give further sections (`explain.Section`) of a report on the model and clip of `context`.
+
+    `context` is an `explain.reporting.context.Context`; types of explain are named here and not imported, because
+    zoo knows nothing of explain.
+    """
