@@ -16,8 +16,9 @@ _INFERNO = (
     "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 "
     "fcffa4"
 )
-#: Blue through white to red; both ends equally light, so that neither sign shouts down the other.
-_DIVERGING = "2f6bff 5b8cff 8fb2ff c8dbff ffffff ffd0c4 ffa08d ff6d57 f5392b"
+#: Blue to pale blue, pale red to red: zero between them is transparent, and the faintest value still tells its sign.
+#: Both ends are equally light, so that neither sign shouts down the other.
+_DIVERGING = "2f6bff 4d82ff 6b99ff 89b0ff ffa590 ff8c74 ff7055 f5392b"
 
 #: Share of the largest magnitude from which an overlay is opaque; opacity rises linearly up to there.
 _OPAQUE_FROM = 0.6

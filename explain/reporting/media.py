@@ -74,8 +74,8 @@ def clip_sprite(name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None 
     Args:
         name: Class name in the page.
         frames: uint8, T x H x W x C.
-        lossy: Whether to store as lossy WebP; None does so for larger frames in colour. It lets the colours of neighbouring
-            frames run into each other by a pixel.
+        lossy: Whether to store as lossy WebP; None does so for larger frames in colour. It lets the colours of
+            neighbouring frames run into each other by a pixel.
     """
     sheet, columns, size = _sheet(frames)
     grey = sheet.shape[2] == 1

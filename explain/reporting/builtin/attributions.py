@@ -19,6 +19,7 @@ from zoo.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy.typing as npt
     from torch import Tensor
 
     from explain.attribution import Attribution, Method
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 #: Methods of a report where none were asked for.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
 #: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
-_COVERED = 0.999
+_COVERED = 0.99
+#: Numbers below this share of the largest are left out of that count: most maps are zero nearly everywhere.
+_COUNTED = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +104,7 @@ def build(context: Context) -> Content:
 
 def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
     values = attribution.map[0].detach().float().cpu().numpy()
-    sizes = np.abs(values)
-    scale = float(np.quantile(sizes, _COVERED)) or float(sizes.max())
+    scale = _scale(np.abs(values))
     colours = colour.signed() if values.min() < 0 < values.max() else colour.magnitude()
     share = values / scale if scale else values
     share = share if colours.low < 0 else np.abs(share)
@@ -126,6 +128,12 @@ def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
         colours=colours,
         picture=overlay_sprite(f"map-{method.name.replace('_', '-')}", share, colours),
     )
+
+
+def _scale(sizes: npt.NDArray[np.floating]) -> float:
+    """The magnitude that takes the last colour: the same in all frames, so that moments can be compared."""
+    largest = float(sizes.max())
+    return float(np.quantile(sizes[sizes >= _COUNTED * largest], _COVERED)) if largest else 0.0
 
 
 def title(method: str) -> str:

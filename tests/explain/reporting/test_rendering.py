@@ -18,11 +18,11 @@ from explain.reporting.rendering import breakable, evenly, number, percent
         (3, "3"),
         (472721, "472,721"),
         (0.0123456, "0.0123"),
-        (-2.5, "−2.5"),
+        (-2.5, "\N{MINUS SIGN}2.5"),
         (999.6, "1,000"),
         (12345.6, "12,346"),
         (1.5e-7, "1.50 · 10⁻⁷"),
-        (-3e12, "−3.00 · 10¹²"),
+        (-3e12, "\N{MINUS SIGN}3.00 · 10¹²"),
     ],
 )
 def test_a_number_is_short_and_carries_its_exact_value(value, text):

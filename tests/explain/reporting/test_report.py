@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -140,7 +141,7 @@ def test_headings_go_down_one_level_at_a_time(written):
     levels = [int(tag[1]) for tag, _ in Shown(written.page).tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 def test_sections_and_methods_are_those_asked_for(model, clip, tmp_path):

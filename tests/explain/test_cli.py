@@ -1,0 +1,213 @@
+"""The command `explain`: what it prints, where, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from safetensors import safe_open
+
+#: A plugin with one small model and no weights, put on the path of a command.
+PLUGIN = """
+import torch
+from torch import nn
+from zoo import InputSpec, ModelEntry, OutputSpec, hookimpl
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wide = nn.Conv3d(1, 4, 3, padding=1)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, clips):
+        return self.head(torch.relu(self.wide(clips)).mean(dim=(2, 3, 4)))
+
+
+def build():
+    return Tiny()
+
+
+@hookimpl
+def zoo_models():
+    return [
+        ModelEntry(
+            name="tiny",
+            builder="tiny_plugin:build",
+            summary="A tiny one",
+            parameters=127,
+            input=InputSpec(frames=6, size=(12, 12), channels="L"),
+            outputs=(OutputSpec(name="shape", labels=("round", "square", "flat")),),
+        )
+    ]
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "tiny_plugin.py").write_text(PLUGIN)
+    metadata = folder / "tiny_plugin-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[zoo.plugins]\ntiny = tiny_plugin\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def explain(site, tmp_path_factory):
+    """Runs the command in a process of its own; gives its exit status, stdout and stderr."""
+    import os
+
+    def run(*arguments, code="from explain.cli import main; main()"):
+        known = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=known
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A folder of eight images."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("clip")
+    frames = np.random.default_rng(0).integers(0, 256, (8, 20, 30, 3), dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["methods"]], ids=str)
+def test_help_needs_no_torch_and_shows_an_example(explain, command):
+    ask = "import sys; from explain.cli import commands; commands(standalone_mode=False); "
+    run = explain(*command, "--help", code=ask + "assert 'torch' not in sys.modules")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    if command:
+        assert "Example" in run.stdout
+        assert f"explain {command[0]}" in run.stdout
+
+
+def test_report_writes_a_folder_and_says_where(explain, clip, tmp_path):
+    out = tmp_path / "out"
+    cheap = ("--weights", "none", "--method", "saliency", "--units", 1, "--unit-steps", 2, "--device", "cpu")
+    run = explain("report", "tiny", clip, "--out", out, *cheap)
+    assert run.returncode == 0, run.stderr
+    assert str(out / "report.html") in run.stdout
+    assert "attribution: saliency" in run.stderr
+    assert (out / "report.html").is_file()
+
+
+def test_report_as_json_is_the_only_thing_on_stdout(explain, clip, tmp_path):
+    cheap = ("--weights", "none", "--section", "prediction", "--target", "flat")
+    run = explain("report", "tiny", clip, "--out", tmp_path / "out", *cheap, "--json")
+    data = json.loads(run.stdout)
+    assert data["target"] == "shape = flat"
+    assert data["page"] == str(tmp_path / "out" / "report.html")
+    assert data["problems"] == data["warnings"] == []
+
+
+def test_attribute_prints_a_row_for_each_method_and_keeps_the_maps(explain, clip, tmp_path):
+    both = ("--method", "saliency", "--method", "grad_cam", "--layer", "wide", "--weights", "none")
+    run = explain("attribute", "tiny", clip, *both, "--out", tmp_path / "maps", "--json")
+    assert run.returncode == 0, run.stderr
+    data = json.loads(run.stdout)
+    assert [(row["method"], row["layer"], len(row["time"])) for row in data] == [
+        ("saliency", None, 6),
+        ("grad_cam", "wide", 6),
+    ]
+    with safe_open(tmp_path / "maps" / "tensors.safetensors", framework="pt") as file:
+        assert file.get_slice("saliency/map").get_shape() == [1, 6, 12, 12]
+    kept = json.loads((tmp_path / "maps" / "attribution.json").read_text())
+    assert kept["methods"] == data
+    text = explain("attribute", "tiny", clip, *both)
+    assert text.stdout.splitlines()[0].startswith("method")
+    assert len(text.stdout.splitlines()) == 4
+
+
+def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
+    wanted = ("--layer", "wide", "--unit", 0, "--unit", 3, "--steps", 2, "--weights", "none")
+    run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units", "--json")
+    assert run.returncode == 0, run.stderr
+    assert [row["unit"] for row in json.loads(run.stdout)] == [0, 3]
+    names = sorted(file.name for file in (tmp_path / "units").iterdir())
+    assert names == ["maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
+
+
+def test_fields_lists_every_layer(explain):
+    run = explain("fields", "tiny", "--weights", "none", "--json")
+    (row,) = json.loads(run.stdout)
+    assert (row["layer"], row["field"], row["stride"]) == ("wide", [3, 3, 3], [1, 1, 1])
+    assert "3 x 3 x 3" in explain("fields", "tiny", "--weights", "none").stdout
+
+
+def test_methods_lists_every_method(explain):
+    from explain.attribution.methods import BUILT_IN
+
+    run = explain("methods", "--json")
+    assert [row["name"] for row in json.loads(run.stdout)] == [method.name for method in BUILT_IN]
+    assert "integrated_gradients" in explain("methods").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["report", "tinny", "CLIP", "--out", "OUT", "--weights", "none"], 2, "'tiny'"),
+        (["report", "tiny", "CLIP", "--out", "OUT"], 2, "no trained weights"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "nonsense"], 2, "nonsense"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--method", "salience"], 2, "'saliency'"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--section", "unit"], 2, "'units'"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--layer", "wild"], 2, "'wide'"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--target", "flatt"], 2, "flat"),
+        (["report", "tiny", "missing.mp4", "--out", "OUT", "--weights", "none"], 2, "missing.mp4"),
+        (["report", "tiny", "sample:nothing", "--out", "OUT", "--weights", "none"], 2, "sample:nothing"),
+        (["report", "tiny", "BROKEN", "--out", "OUT", "--weights", "none"], 1, "broken.mp4"),
+        (["report", "tiny", "CLIP", "--out", "TAKEN", "--weights", "none"], 1, "broken.mp4"),
+        (["report", "tiny", "CLIP", "--out", "/proc/nowhere/out", "--weights", "none"], 1, "cannot write"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--device", "cuda:99"], 2, "cuda:99"),
+        (["report", "tiny", "CLIP"], 2, "--out"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--steps", "0"], 2, "--steps"),
+        (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
+        (["attribute", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
+        (["maximize", "tiny", "--layer", "wild", "--unit", "0", "--weights", "none"], 2, "'wide'"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "4", "--weights", "none"], 2, "units are 0 to 3"),
+        (["fields", "tinny"], 2, "'tiny'"),
+        (["reprot"], 2, "reprot"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_message_and_no_traceback(explain, clip, tmp_path, arguments, status, said):
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "broken.mp4").write_bytes(b"no video at all")
+    places = {"CLIP": clip, "OUT": tmp_path / "out", "TAKEN": taken, "BROKEN": taken / "broken.mp4"}
+    run = explain(*(places.get(argument, argument) for argument in arguments))
+    assert run.returncode == status, run.stderr
+    assert said in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_interrupt_ends_in_one_message_and_leaves_nothing(explain, clip, tmp_path):
+    """Ctrl-C during the first attribution."""
+    code = """
+import os, signal
+import explain.attribution
+def attribute(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+explain.attribution.attribute = attribute
+from explain.cli import main
+main()
+"""
+    signalled = explain("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", code=code)
+    assert signalled.returncode == 1
+    assert "interrupted" in signalled.stderr
+    assert "Traceback" not in signalled.stderr
+    assert list(tmp_path.iterdir()) == []
