@@ -20,8 +20,11 @@ Progress = Callable[[int, int], None]
 
 #: Share of the free memory that a batch may take; the rest is for what the estimate misses.
 SHARE = 0.5
-#: Most samples in a batch: larger ones gain nothing where one sample fills two cores, or a GPU in the tested range.
-LARGEST = {"cpu": 8, "cuda": 64}
+#: Most samples in a batch; beyond, none of the networks tried gains anything.
+LARGEST = 64
+#: On a CPU, bytes that a batch's forward pass may make: larger tensors are mapped and unmapped at every operation,
+#: which costs more than batching saves (conv3d: 2 samples at once take 0.6 times as long as 4, each).
+CPU_BLOCK = 2**28
 
 Result = TypeVar("Result")
 
@@ -75,10 +78,18 @@ class MeasuredBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         return result
 
 
-def fitting(sample_bytes: float, device: torch.device) -> int:
-    """Samples that fit at once, at least 1: `SHARE` of the free memory over one sample's need, at most `LARGEST`."""
-    most = LARGEST.get(device.type, LARGEST["cpu"])
-    return max(1, min(most, int(SHARE * free_memory(device) / max(sample_bytes, 1.0))))
+def fitting(made: float, device: torch.device, *, kept: float = 1.0) -> int:
+    """Samples that fit at once, at least 1 and at most `LARGEST`.
+
+    Args:
+        made: Bytes that one sample's forward pass makes (`MeasuredBytes`).
+        device: Where it runs.
+        kept: Bytes needed at once, as a multiple of `made`: more than 1 for passes that record gradients.
+    """
+    most = SHARE * free_memory(device) / max(kept * made, 1.0)
+    if device.type == "cpu":
+        most = min(most, CPU_BLOCK / max(made, 1.0))
+    return max(1, min(LARGEST, int(most)))
 
 
 def within_memory(run: Callable[[int], Result], size: int, what: str = "one sample") -> Result:

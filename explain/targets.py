@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from explain.layers import Capture, layer_names
+from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
@@ -56,6 +56,8 @@ class Target:
     unit: tuple[str, int] | None = None
     #: Calls of the unit's layer in one forward pass.
     calls: int = 1
+    #: Whether the unit's layer has frames folded into the batch, so that samples must run one by one.
+    folded: bool = False
     #: The callable, where one was given.
     function: Callable[[Any], Tensor] | None = None
 
@@ -155,6 +157,8 @@ class Score:
 
     def _score(self, batch: Tensor, samples: Tensor) -> Tensor:
         target = self.target
+        if target.folded and len(batch) > 1:
+            return torch.cat([self._score(batch[k : k + 1], samples[k : k + 1]) for k in range(len(batch))])
         if target.unit is not None:
             name, unit = target.unit
             with Capture(self.model, name, stop_after=target.calls) as capture:
@@ -299,6 +303,9 @@ def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
 def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str) -> Target:
     with Capture(model, layer) as capture:
         capture.run(batch.clone())
+    folded = is_folded(capture.calls, len(batch))
+    if folded and len(batch) > 1:
+        return join([_resolve_unit(model, sample, layer, unit) for sample in torch.split(batch, 1)])
     maps = capture.maps(len(batch))
     index = unit_index(layer, unit, maps.shape[1])
     return Target(
@@ -306,6 +313,7 @@ def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str) -> Tar
         value=maps[:, index].mean(dim=(1, 2, 3)),
         unit=(layer, index),
         calls=len(capture.calls),
+        folded=folded,
     )
 
 

@@ -114,7 +114,7 @@ def attribute(
     with prepared(model, seed=seed):
         batch = batch.clone() if batch.is_inference() else batch
         reference = make_baseline(baseline, batch, layout, input_of(model))
-        fixed, sample_bytes = _fix(model, batch, target)
+        fixed, made = _fix(model, batch, target)
         note = ""
         if layer is None and any(entry.needs_layer for entry in methods):
             from explain.attribution.grad_cam import default_layer
@@ -130,7 +130,7 @@ def attribute(
                 samples=torch.arange(len(batch), device=batch.device),
                 layout=layout,
                 baseline=reference,
-                size=batch_size or fitting(BACKWARD * sample_bytes, batch.device),
+                size=batch_size or fitting(made, batch.device, kept=BACKWARD),
                 layer=looked_at,
                 steps=steps,
                 integration=integration,

@@ -159,7 +159,7 @@ class _Climb:
             capture.run(self.to_input(grey))
         if is_folded(capture.calls, 1):
             return 1, 1, capture.maps(1).shape[1]  # only a batch of one tells which frame is whose
-        return fitting(3.0 * measured.total, grey.device), len(capture.calls), capture.maps(1).shape[1]
+        return fitting(measured.total, grey.device, kept=3.0), len(capture.calls), capture.maps(1).shape[1]
 
     def run(self, units: list[int], calls: int, progress: Progress | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clips, activation, initial activation and history of some units."""

@@ -85,6 +85,14 @@ class FoldedFrames(nn.Module):
         return self.head(y.unflatten(0, x.shape[:2]).mean(dim=(1, 3, 4)))
 
 
+class FoldedTimeFirst(FoldedFrames):
+    """The same network, frames folded in the other order: all samples' first frames, then all second ones."""
+
+    def forward(self, x):
+        y = self.conv(x.transpose(0, 1).flatten(0, 1)).relu()
+        return self.head(y.unflatten(0, (x.shape[1], x.shape[0])).mean(dim=(0, 3, 4)))
+
+
 class FrameByFrame(FoldedFrames):
     """The same network, its convolution called once for each frame."""
 
@@ -142,6 +150,7 @@ def nets():
             PooledLinear=PooledLinear,
             TwoHeads=TwoHeads,
             FoldedFrames=FoldedFrames,
+            FoldedTimeFirst=FoldedTimeFirst,
             FrameByFrame=FrameByFrame,
             DIGIT_AND_SPEED=DIGIT_AND_SPEED,
             entry=entry,

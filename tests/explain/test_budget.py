@@ -58,8 +58,12 @@ def test_batches_are_cut_to_the_free_memory(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(budget, "free_memory", lambda device: 1000)
     assert fitting(100, cpu) == 5
+    assert fitting(100, cpu, kept=2.0) == 2
     assert fitting(10_000, cpu) == 1
-    assert fitting(0, cpu) == budget.LARGEST["cpu"]
+    assert fitting(0, cpu) == budget.LARGEST
+    monkeypatch.setattr(budget, "free_memory", lambda device: 2**40)
+    assert fitting(budget.CPU_BLOCK / 3, cpu) == 3
+    assert fitting(budget.CPU_BLOCK / 3, torch.device("cuda")) == budget.LARGEST
 
 
 def test_free_memory_is_that_of_the_machine():

@@ -112,6 +112,15 @@ def test_a_unit_of_a_layer_that_runs_once_a_frame_is_averaged_over_all_of_them(n
     assert torch.allclose(Score(model, resolved)(batch, torch.arange(2)), expected)
 
 
+@pytest.mark.parametrize("network", ["FoldedFrames", "FoldedTimeFirst"])
+def test_a_unit_of_a_layer_on_folded_frames_is_averaged_over_the_samples_own(nets, network):
+    model, batch = getattr(nets, network)(), torch.randn(3, 5, 2, 6, 6)
+    resolved = resolve(model, batch, "conv/1")
+    expected = model.conv(batch.flatten(0, 1))[:, 1].unflatten(0, (3, 5)).mean(dim=(1, 2, 3))
+    assert torch.allclose(resolved.value, expected)
+    assert torch.allclose(Score(model, resolved)(batch, torch.arange(3)), expected)
+
+
 def test_a_callable_gives_one_number_for_each_sample():
     def margin(output):
         return output["animal"][:, 0] - output["animal"][:, 1]

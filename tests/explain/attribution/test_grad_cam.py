@@ -46,18 +46,18 @@ def test_equals_captum_also_before_an_in_place_relu(nets, layer):
 @pytest.mark.parametrize("method", ["grad_cam", "grad_cam_per_frame"])
 def test_frames_folded_into_the_batch_and_frames_called_one_by_one_keep_their_time(nets, method):
     folded, batch = nets.FoldedFrames(), torch.randn(2, 5, 2, 6, 6)
-    looped = nets.FrameByFrame()
-    looped.load_state_dict(folded.state_dict())
+    others = nets.FoldedTimeFirst(), nets.FrameByFrame()
     maps = []
-    for model in (folded, looped):
+    for model in (folded, *others):
+        model.load_state_dict(folded.state_dict())
         model.zoo_entry = nets.entry("NTCHW")
         maps.append(explain.attribute(model, batch, method=method, target=1, layer="conv").raw)
     outputs = folded.conv(batch.flatten(0, 1)).detach().unflatten(0, (2, 5))
     slopes = folded.head.weight[1].detach().view(1, 1, 3, 1, 1) * (outputs > 0) / (5 * 6 * 6)
     over = (1, 3, 4) if method == "grad_cam" else (3, 4)
     expected = (slopes.mean(dim=over, keepdim=True) * outputs).sum(dim=2)
-    assert torch.allclose(maps[0][:, 0], expected)
-    assert torch.allclose(maps[1][:, 0], expected)
+    for raw in maps:
+        assert torch.allclose(raw[:, 0], expected)
 
 
 def test_the_map_has_the_input_size_and_the_raw_map_the_layer_size(nets):

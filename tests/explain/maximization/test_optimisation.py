@@ -79,7 +79,7 @@ def test_a_unit_that_relu_silences_is_woken(nets):
     assert result.activation.item() > 0.1
 
 
-@pytest.mark.parametrize("network", ["FoldedFrames", "FrameByFrame"])
+@pytest.mark.parametrize("network", ["FoldedFrames", "FoldedTimeFirst", "FrameByFrame"])
 def test_frames_folded_or_one_by_one_all_take_part(nets, network):
     model = getattr(nets, network)()
     model.zoo_entry = nets.entry("NTCHW", channels="RGB", frames=3, size=(6, 6), mean=(0.0,), std=(1.0,))
