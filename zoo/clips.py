@@ -218,7 +218,7 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
     """One sentence for each step from the clip to the batch; steps that change nothing are left out."""
     height, width = clip.frames.shape[1:3]
     rate = f" at {clip.fps:.4g} frames per second" if clip.fps else ""
-    said = [f"Read {clip.total} frames of {width} x {height} pixels{rate}."]
+    said = [f"Read {clip.total} frames of {width} × {height} pixels{rate}."]
     if spec.sampling == "consecutive":
         taken = (
             f"Took {spec.frames} frames from the start, every {spec.stride}."
@@ -237,9 +237,9 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
         said.append("Swapped the channels from RGB to BGR.")
     scaled = _scaled_size(height, width, spec)
     if scaled != (height, width):
-        said.append(f"Resized to {scaled[1]} x {scaled[0]} pixels (bilinear, antialiased).")
+        said.append(f"Resized to {scaled[1]} × {scaled[0]} pixels (bilinear, antialiased).")
     if scaled != spec.size:
-        said.append(f"Cut the central {spec.size[1]} x {spec.size[0]} pixels.")
+        said.append(f"Cut the central {spec.size[1]} × {spec.size[0]} pixels.")
     said.append(f"Scaled 0..255 to {spec.range[0]:g}..{spec.range[1]:g}.")
     if any(spec.mean) or any(value != 1 for value in spec.std):
         means, deviations = (", ".join(f"{value:g}" for value in values) for values in (spec.mean, spec.std))

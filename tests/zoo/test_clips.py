@@ -169,12 +169,12 @@ def test_every_step_of_the_conversion_is_told(video):
     colour = np.random.default_rng(0).integers(0, 255, (20, 32, 48, 3)).astype(np.uint8)
     told = " ".join(clips.describe(clips.decode(video(colour), spec=spec), spec))
     for part in (
-        "20 frames of 48 x 32",
+        "20 frames of 48 × 32",
         "10 frames per second",
         "Took 4",
         "grey",
-        "12 x 8",
-        "central 8 x 8",
+        "12 × 8",
+        "central 8 × 8",
         "mean (0.5)",
     ):
         assert part in told
