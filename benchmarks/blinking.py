@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
+
 from zoo_spatiotemporal_mnist import blinking
 
 CLIPS, BATCHES = 256, 20
