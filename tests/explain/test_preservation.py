@@ -1,5 +1,7 @@
 import random
+import warnings
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,29 @@ def test_a_prepared_model_is_frozen_in_evaluation_mode_and_out_of_place(nets):
         model(x)["digit"].sum().backward()
         assert x.grad.abs().sum() > 0
     assert all(module.training for module in model.modules())
+
+
+def test_methods_that_hook_modules_are_right_on_in_place_activations(nets):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6, requires_grad=True)
+
+    class Digit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x)["digit"]
+
+    def guided(wrapped):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Captum tells that it sets hooks
+            return captum.attr.GuidedBackprop(wrapped).attribute(batch, target=0)
+
+    with prepared(model):
+        within = guided(Digit())
+    model.eval()
+    model.relu.inplace = model.stem[2].inplace = False
+    assert torch.allclose(within, guided(Digit()))
 
 
 def test_gradients_work_where_the_caller_is_in_inference_mode(nets):

@@ -15,6 +15,11 @@ def ones(job):
     return Raw(values=torch.ones_like(job.batch))
 
 
+def noise(job):
+    """A method that draws from global state, as Captum's sampling methods do."""
+    return Raw(values=torch.rand_like(job.batch))
+
+
 def test_the_table_names_functions_that_exist_and_papers():
     from zoo.plugins import resolve
 
@@ -42,6 +47,14 @@ def test_methods_of_plugins_are_added_and_take_no_built_in_name(monkeypatch, net
     assert find_method("ones") is own
     result = explain.attribute(nets.LinearClips(), torch.randn(2, 2, 4, 6, 5), method="ones")
     assert torch.equal(result.map, torch.full((2, 4, 6, 5), 2.0))
+
+
+def test_a_method_that_draws_repeats_with_its_seed(nets):
+    method = Method(name="noise", summary="Noise.", run=f"{__name__}:noise", source="here", reduction="sum")
+    model, batch = nets.LinearClips(), torch.randn(1, 2, 4, 6, 5)
+    first, again, other = (explain.attribute(model, batch, method=method, seed=seed).raw for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_a_method_whose_function_is_missing_is_a_plugin_error(nets):
