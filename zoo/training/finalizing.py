@@ -44,7 +44,7 @@ def finalize(
     record = {
         "recipe": recipe.to_dict(),
         "steps": recipe.steps,
-        "clips": recipe.clips,
+        "clips_seen": recipe.clips,
         **measured,
         "torch": torch.__version__,
         "device": str(device),

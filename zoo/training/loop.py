@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo.errors import DeviceError, OutputError, TrainingError
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
+from zoo.training.recipes import Stage
 
 if TYPE_CHECKING:
-    from zoo.training.recipes import Recipe, Stage
+    from collections.abc import Callable, Iterable
+
+    from zoo.training.recipes import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.json"
@@ -84,6 +88,23 @@ def learning_rate(stage: Stage, step: int) -> float:
     return stage.learning_rate * (stage.final_rate + (1 - stage.final_rate) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+@torch.no_grad()
+def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batches: Iterable[Any]) -> None:
+    """Replace every BatchNorm's running statistics by their plain mean over `batches`; no weight changes."""
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    module.train()
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        for batch in batches:
+            loss(module, batch, stage)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
 class _Run:
     """The state of one run: where it is, the optimiser and averages of the current stage, and the log."""
 
@@ -115,6 +136,8 @@ class _Run:
         """Train the rest of the current stage, then step on to the next one."""
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
+        if self.step == 0 and stage.recalibration:
+            recalibrate(self.module, stage, loss_of, (batch_at(stage.steps + k) for k in range(stage.recalibration)))
         _set_modes(self.module, stage)
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         optimizer = torch.optim.AdamW(learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
@@ -210,14 +233,24 @@ class _Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path} is no checkpoint; delete it to start anew") from error
-        done = json.loads(json.dumps([asdict(stage) for stage in self.recipe.stages[: len(state["stages"])]]))
-        if (state["recipe"], state["seed"], state["stages"]) != (self.recipe.name, self.recipe.seed, done):
+        if (state["recipe"], state["seed"]) != (self.recipe.name, self.recipe.seed) or not self._began_with(
+            state["stages"]
+        ):
             raise TrainingError(f"{path} belongs to another recipe; choose another folder, or delete it to start anew")
         self.module.load_state_dict(_part(tensors, "module."))
         self.average = _part(tensors, "average.")
         self.moments = _part(tensors, "moment.")
         self.stage_index, self.step = state["stage_index"], state["step"]
         self.seconds, self.log = state["seconds"], state["log"]
+
+    def _began_with(self, stages: list[dict[str, Any]]) -> bool:
+        """Whether a checkpoint's stages are the recipe's first ones; what an older one leaves out is at its default."""
+        try:
+            before = [asdict(Stage(**stage)) for stage in stages]
+        except TypeError:
+            return False
+        own = [asdict(stage) for stage in self.recipe.stages[: len(before)]]
+        return bool(json.dumps(before, sort_keys=True) == json.dumps(own, sort_keys=True))
 
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
         for name, value in learning.items():
@@ -242,7 +275,7 @@ def _set_modes(module: nn.Module, stage: Stage) -> None:
         part.requires_grad_(False)  # noqa: FBT003 (torch's own signature)
     if stage.fixed_statistics:
         for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 (the public base of all BatchNorms)
+            if isinstance(part, _BatchNorm):
                 part.eval()
 
 

@@ -38,6 +38,9 @@ class Stage:
     frozen: tuple[str, ...] = ()
     #: BatchNorm uses its running statistics instead of the batch's, and leaves them.
     fixed_statistics: bool = False
+    #: Batches over which BatchNorm's running statistics are collected anew as the stage begins; 0 keeps them. While
+    #: weights still move, the running ones lag behind, which a deep network of sparse clips amplifies at each layer.
+    recalibration: int = 0
     #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
     averaging: float = 0.0
     #: Further settings for `data` and `loss`.

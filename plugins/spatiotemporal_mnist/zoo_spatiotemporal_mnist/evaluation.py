@@ -41,7 +41,7 @@ def evaluate(
             {"dataset": "blinking_mnist", "split": split, "name": name, "value": round(value, 4)}
             for name, value in zip(METRICS, values, strict=True)
         ],
-        "clips": len(parameters),
+        "clips_measured": len(parameters),
         "breakdown": {
             "speed and period": [
                 {"speed": speed, "period": period, **_row(correct[mask])}

@@ -53,11 +53,21 @@ CONV3D = Recipe(
         ),
         _stage(
             "clips",
-            steps=4_000,
+            steps=2_600,
             batch_size=24,
             learning_rate=2e-3,
             final_rate=0.1,
             arguments={"frames": 48},
+        ),
+        _stage(
+            "averaged",
+            steps=700,
+            batch_size=24,
+            learning_rate=5e-4,
+            fixed_statistics=True,
+            recalibration=40,
+            averaging=0.99,
+            arguments={"frames": 48, "frame_weight": 0.3},
         ),
     ),
 )

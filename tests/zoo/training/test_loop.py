@@ -162,6 +162,28 @@ def test_frozen_parts_and_fixed_statistics_stay(toy, tmp_path):
     assert not torch.equal(learnt["fixed"]["0.weight"], before["0.weight"])
 
 
+def test_recalibration_gives_the_statistics_of_its_batches_as_the_stage_begins(toy, tmp_path):
+    start = Toy()
+    save_file(start.network.state_dict(), tmp_path / "start.safetensors")
+    stage = one_stage(steps=1, recalibration=3, fixed_statistics=True)
+    path = train(stage, tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
+    batch_at = toy.data(start, stage.stages[0], stage.seed, "cpu")
+    with torch.no_grad():
+        inputs = [start.network[0](batch_at(1 + k)["x"]) for k in range(3)]
+    found = load_file(path)
+    torch.testing.assert_close(found["1.running_mean"], torch.stack([x.mean(0) for x in inputs]).mean(0))
+    torch.testing.assert_close(found["1.running_var"], torch.stack([x.var(0) for x in inputs]).mean(0))
+
+
+def test_a_checkpoint_from_before_a_setting_existed_is_still_this_recipes(toy, tmp_path):
+    train(recipe(), tmp_path, progress=False, until="first")
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        state = json.loads(file.metadata()["training"])
+    del state["stages"][0]["recalibration"]
+    save_file(load_file(tmp_path / CHECKPOINT), tmp_path / CHECKPOINT, metadata={"training": json.dumps(state)})
+    assert train(recipe(), tmp_path, progress=False)
+
+
 def test_averaging_leaves_the_running_average_of_the_weights(toy, tmp_path):
     plain, averaged = one_stage(steps=4), one_stage(steps=4, averaging=0.5)
     last = [load_file(train(one_stage(steps=4), tmp_path / "p", progress=False))["2.bias"]]
