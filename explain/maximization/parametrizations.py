@@ -19,6 +19,8 @@ Shape = tuple[int, int, int, int]
 
 #: Spread of the first values, before the sigmoid that makes display values of them: clips begin as almost even grey.
 SPREAD = 0.01
+#: Size of `fourier3d`'s signal, as lucid has it: with more of it, the sigmoid is soon driven to pure black and white.
+GAIN = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrizati
     axes.append(torch.fft.rfftfreq(size[2], device=like.device, dtype=like.dtype))
     grid = torch.meshgrid(*axes, indexing="ij")
     frequency = torch.stack([axis.square() for axis in grid]).sum(dim=0).sqrt()
-    scale = 1.0 / frequency.clamp(min=1.0 / max(size))
+    scale = GAIN / frequency.clamp(min=1.0 / max(size))
     values = _draw((channels, *frequency.shape, 2), seeds, like)
 
     def render(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def redirected(model: nn.Module) -> Iterator[None]:
-    """Within, every `nn.ReLU` passes gradients that would raise its blocked inputs; values stay as they are.
+    """Within, an `nn.ReLU` that blocks all of a clip's gradient lets through what would raise its inputs; values stay.
 
     After lucid's redirected ReLU gradients (Olah, Mordvintsev & Schubert, Feature Visualization, Distill 2017). ReLUs
     called as functions are not reached.
@@ -30,7 +30,7 @@ def redirected(model: nn.Module) -> Iterator[None]:
 
 
 class _Redirected(torch.autograd.Function):
-    """ReLU whose gradient, where the input is not positive, is the positive part of what arrives."""
+    """ReLU whose gradient, for samples in which nothing would pass, is the positive part of what arrives."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -41,4 +41,6 @@ class _Redirected(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (passes,) = ctx.saved_tensors
         (gradient,) = gradients
-        return torch.where(passes, gradient, gradient.clamp(min=0))
+        passed = torch.where(passes, gradient, 0)
+        blocked = (passed.flatten(1) == 0).all(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+        return torch.where(blocked, gradient.clamp(min=0), passed)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from explain.maximization.parametrizations import PARAMETRIZATIONS, SPREAD, fourier3d
+from explain.maximization.parametrizations import GAIN, PARAMETRIZATIONS, SPREAD, fourier3d
 
 LIKE = torch.empty(0, dtype=torch.float64)
 
@@ -32,7 +32,7 @@ def test_the_spectrum_falls_as_one_over_the_frequency_in_time_and_space():
 
     def at(time, row, column):
         frequency = torch.tensor([time / 8, row / 16, column / 16]).norm()
-        return (power[time, row, column] / (2 * SPREAD**2)).sqrt().item() * frequency.item()
+        return (power[time, row, column] / (2 * (GAIN * SPREAD) ** 2)).sqrt().item() * frequency.item()
 
     for place in [(1, 0, 1), (0, 1, 2), (2, 3, 4), (3, 5, 5), (1, 7, 6)]:
         assert at(*place) == pytest.approx(1.0, rel=0.15)
