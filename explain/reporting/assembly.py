@@ -137,6 +137,8 @@ def report(
         units=units,
         unit_steps=unit_steps,
     )
+    if not isinstance(model, str) and (device is not None or weights != "default"):
+        raise UsageError("device and weights are for a model given by name; a module is used where and as it is")
     if isinstance(model, str):
         model = zoo.load(model, weights=weights, device=device or "auto", seed=seed)
     for name in [*([layer] if layer else []), *(() if isinstance(unit_layers, int) else unit_layers)]:
@@ -168,6 +170,7 @@ def _context(
         frames = clips.convert(read.frames, entry.input)
         batch = clips.normalize(frames, entry.input).to(device)
         frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
+    said = zoo.predict(model, batch, top=5)[0]
     resolved: Target = resolve_target(model, batch, asked)
     if not bool(torch.isfinite(resolved.value).all()):
         raise ModelError(f"the model gives {float(resolved.value[0])} for {resolved.description}: nothing to explain")
@@ -182,7 +185,7 @@ def _context(
         batch=batch,
         target=resolved,
         asked=asked,
-        prediction=zoo.predict(model, batch, top=5)[0],
+        prediction=said,
         device=str(device),
         seed=seed,
         options=options,

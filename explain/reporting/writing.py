@@ -31,7 +31,8 @@ def check(folder: str | os.PathLike[str], kind: str) -> Path:
     """
     path = _target(folder, kind)
     with _reported(path):
-        Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=_parent(path))).rmdir()
+        above = next(parent for parent in path.parents if parent.exists())
+        Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above)).rmdir()
     return path
 
 
@@ -50,7 +51,8 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     about = {"kind": f"motion-zoo {kind}", "files": [*files, index], **plain(data)}
     everything = {**files, index: json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False).encode()}
     with _reported(path):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=_parent(path)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
             temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
             for name, content in everything.items():
@@ -130,12 +132,6 @@ def _files(path: Path, kind: str) -> set[str]:
     ):
         return set()
     return {name for name in index["files"] if isinstance(name, str)}
-
-
-def _parent(path: Path) -> Path:
-    """The folder that will hold the results; made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.parent
 
 
 def _umask() -> int:

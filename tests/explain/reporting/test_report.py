@@ -217,6 +217,7 @@ def test_progress_is_told_step_by_step(model, clip, tmp_path):
         ({"unit_layers": ["layte"]}, UnknownNameError, "'late'"),
         ({"target": "sped"}, UnknownNameError, "'speed'"),
         ({"units": 0}, UsageError, "units"),
+        ({"device": "cpu"}, UsageError, "by name"),
     ],
 )
 def test_mistakes_are_named_and_leave_nothing(model, clip, tmp_path, options, error, said):

@@ -82,6 +82,11 @@ def test_a_file_is_no_folder(tmp_path):
         writing.check(tmp_path / "out", "report")
 
 
+def test_looking_leaves_nothing_behind(tmp_path):
+    writing.check(tmp_path / "deep" / "out", "report")
+    assert contents(tmp_path) == []
+
+
 def test_a_folder_below_a_file_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
