@@ -90,7 +90,7 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 @torch.no_grad()
 def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batches: Iterable[Any]) -> None:
-    """Replace every BatchNorm's running statistics by their plain mean over `batches`; no weight changes."""
+    """Replace every BatchNorm's running statistics by their plain mean over `batches`, in float32."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     module.train()
@@ -136,9 +136,7 @@ class _Run:
         """Train the rest of the current stage, then step on to the next one."""
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
-        if self.step == 0 and stage.recalibration:
-            recalibrate(self.module, stage, loss_of, (batch_at(stage.steps + k) for k in range(stage.recalibration)))
-        _set_modes(self.module, stage)
+        self.module.train()
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         optimizer = torch.optim.AdamW(learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
         self._restore_moments(optimizer, learning)
@@ -152,7 +150,8 @@ class _Run:
         while self.step < stage.steps:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(stage, self.step)
-            loss, terms = loss_of(self.module, batch_at(self.step), stage)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
+                loss, terms = loss_of(self.module, batch_at(self.step), stage)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
@@ -183,7 +182,8 @@ class _Run:
             with torch.no_grad():
                 for name, value in learning.items():
                     value.copy_(self.average[name])
-        self.module.requires_grad_(True)  # noqa: FBT003 (torch's own signature)
+        if stage.recalibration:
+            recalibrate(self.module, stage, loss_of, (batch_at(stage.steps + k) for k in range(stage.recalibration)))
         self.average, self.moments = {}, {}
         self.stage_index += 1
         self.step = 0
@@ -263,20 +263,6 @@ class _Run:
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _set_modes(module: nn.Module, stage: Stage) -> None:
-    """Training flags and gradients as the stage wants them."""
-    module.train()
-    module.requires_grad_(True)  # noqa: FBT003 (torch's own signature)
-    for name in stage.frozen:
-        part = module.get_submodule(name)
-        part.eval()
-        part.requires_grad_(False)  # noqa: FBT003 (torch's own signature)
-    if stage.fixed_statistics:
-        for part in module.modules():
-            if isinstance(part, _BatchNorm):
-                part.eval()
 
 
 def _bar(stage: Stage, step: int, *, shown: bool) -> Any:

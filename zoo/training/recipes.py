@@ -34,15 +34,14 @@ class Stage:
     weight_decay: float = 0.0
     #: Longest gradient allowed (L2 norm over all parameters).
     clip_norm: float = 1.0
-    #: Submodules that do not learn here and run in eval mode.
-    frozen: tuple[str, ...] = ()
-    #: BatchNorm uses its running statistics instead of the batch's, and leaves them.
-    fixed_statistics: bool = False
-    #: Batches over which BatchNorm's running statistics are collected anew as the stage begins; 0 keeps them. While
-    #: weights still move, the running ones lag behind, which a deep network of sparse clips amplifies at each layer.
-    recalibration: int = 0
+    #: Convolutions and products run in bfloat16 where autocast allows it; else everything is float32.
+    autocast: bool = True
     #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
     averaging: float = 0.0
+    #: Batches over which BatchNorm's running statistics are collected anew, in float32, as the stage ends; 0 keeps
+    #: those gathered on the way. These lag behind the weights and carry bfloat16's rounding, and where most of a clip
+    #: is empty a deep network amplifies such offsets from layer to layer.
+    recalibration: int = 0
     #: Further settings for `data` and `loss`.
     arguments: Mapping[str, Any] = field(default_factory=dict)
 

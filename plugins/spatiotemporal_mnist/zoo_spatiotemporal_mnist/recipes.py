@@ -13,13 +13,13 @@ from zoo.training.recipes import Recipe, Stage
 _HERE = "zoo_spatiotemporal_mnist"
 
 
-def _stage(name: str, *, data: str = "clips", clip_norm: float = 5.0, **settings: Any) -> Stage:
+def _stage(name: str, **settings: Any) -> Stage:
     return Stage(
         name=name,
-        data=f"{_HERE}.training:{data}",
+        data=f"{_HERE}.training:clips",
         loss=f"{_HERE}.training:loss",
         weight_decay=0.01,
-        clip_norm=clip_norm,
+        clip_norm=5.0,
         warmup=100,
         **settings,
     )
@@ -64,9 +64,8 @@ CONV3D = Recipe(
             steps=700,
             batch_size=24,
             learning_rate=5e-4,
-            fixed_statistics=True,
-            recalibration=40,
             averaging=0.99,
+            recalibration=40,
             arguments={"frames": 48, "frame_weight": 0.3},
         ),
     ),

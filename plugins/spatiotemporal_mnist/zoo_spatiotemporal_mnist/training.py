@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from zoo_spatiotemporal_mnist import blinking, networks
 
@@ -50,10 +49,9 @@ class AuxiliaryHeads(nn.Module):
         self.track = nn.Linear(features, 4)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T x F, convolutions in bfloat16."""
+        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T x F (float32)."""
         x = clips.to(memory_format=torch.channels_last_3d).float().div_(255)
-        with torch.autocast(clips.device.type, torch.bfloat16):
-            return self.network.features(x).float()
+        return self.network.features(x).float()
 
 
 def build(*, network: str) -> AuxiliaryHeads:
@@ -113,36 +111,6 @@ def clips(
         batch = {name: value.to(device) for name, value in truth(parameters).items()}
         batch["masked"] = torch.arange(stage.batch_size, device=device) >= whole
         return {"clips": painted, **batch}
-
-    return batch_at
-
-
-@torch.no_grad()
-def features(module: AuxiliaryHeads, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of features that the body, as it stands when the stage begins, gives for clips drawn once.
-
-    Many times cheaper than `clips` where only the LSTM and the heads learn. Stage arguments: `drawn`, how many clips.
-    """
-    found = blinking.read_digits("train")
-    images = found.images.to(device)
-    total, chunk = stage.arguments["drawn"], 50
-    kept = []
-    training = module.network.training
-    module.network.eval()
-    generator = torch.Generator().manual_seed(seed)
-    parameters = blinking.draw(total, found.labels, generator=generator)
-    for start in tqdm(range(0, total, chunk), desc=f"{stage.name}: features", unit_scale=chunk, mininterval=5.0):
-        painted = blinking.render(images, parameters[start : start + chunk])
-        kept.append(module.features(painted).to(torch.float16))
-    module.network.train(training)
-    stored = torch.cat(kept)
-    known = {name: value.to(device) for name, value in truth(parameters).items()}
-    masked = torch.ones(stage.batch_size, dtype=torch.bool, device=device)
-
-    def batch_at(step: int) -> Batch:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        index = torch.randint(total, (stage.batch_size,), generator=generator).to(device)
-        return {"features": stored[index], "masked": masked, **{name: value[index] for name, value in known.items()}}
 
     return batch_at
 
@@ -227,14 +195,15 @@ def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
 
 
 def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Both losses together; the stage argument `frame_weight` (1 unless told) weighs the one on single frames."""
-    features = batch["features"].float() if "features" in batch else module.features(batch["clips"])
-    of_state, terms = state_loss(module, features, batch)
-    weight = stage.arguments.get("frame_weight", 1.0)
-    if not weight:
-        return of_state, terms
-    of_frames, more = frame_loss(module, features, batch)
-    return of_state + weight * of_frames, {**terms, **more}
+    """Both losses together; the stage argument `frame_weight` (1 unless told) weighs the one on single frames.
+
+    The body runs in whatever precision the stage has, LSTM, heads and losses in float32.
+    """
+    features = module.features(batch["clips"])
+    with torch.autocast(features.device.type, enabled=False):
+        of_state, terms = state_loss(module, features, batch)
+        of_frames, more = frame_loss(module, features, batch)
+    return of_state + stage.arguments.get("frame_weight", 1.0) * of_frames, {**terms, **more}
 
 
 def _classes(logits: Tensor, label: Tensor) -> Tensor:

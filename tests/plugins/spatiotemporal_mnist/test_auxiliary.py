@@ -141,22 +141,3 @@ def test_every_learning_part_gets_a_gradient(mnist, module):
         name for name, value in module.named_parameters() if value.grad is None or not value.grad.isfinite().all()
     ]
     assert missing == []
-
-
-def test_cached_features_are_those_of_the_body_in_eval_mode(mnist, module):
-    module.train()
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    cached = Stage(name="s", steps=2, batch_size=5, learning_rate=0.1, data="d:d", loss="l:l", arguments={"drawn": 3})
-    batch = training.features(module, cached, 9, CPU)(0)
-    assert module.network.training
-    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    parameters = blinking.draw(3, blinking.read_digits("train").labels, generator=torch.Generator().manual_seed(9))
-    clips = blinking.render(blinking.read_digits("train").images, parameters)
-    module.eval()
-    with torch.no_grad():
-        expected = module.features(clips)
-    module.train()
-    for k in range(5):
-        match = (expected - batch["features"][k].float()).abs().amax((1, 2)).argmin()
-        torch.testing.assert_close(batch["features"][k].float(), expected[match], atol=2e-2, rtol=2e-2)
-        assert batch["digit"][k] == parameters.digit[match]

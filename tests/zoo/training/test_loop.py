@@ -148,31 +148,33 @@ def test_a_loss_that_is_no_number_stops_the_run(toy, tmp_path):
         train(one_stage(loss="toy:nan"), tmp_path, progress=False)
 
 
-def test_frozen_parts_and_fixed_statistics_stay(toy, tmp_path):
-    start = Toy()
-    save_file(start.network.state_dict(), tmp_path / "start.safetensors")
-    learnt = {}
-    for name, changes in {"frozen": {"frozen": ("network.0",)}, "fixed": {"fixed_statistics": True}}.items():
-        path = train(one_stage(**changes), tmp_path / name, from_weights=tmp_path / "start.safetensors", progress=False)
-        learnt[name] = load_file(path)
-    before = start.network.state_dict()
-    assert torch.equal(learnt["frozen"]["0.weight"], before["0.weight"])
-    assert not torch.equal(learnt["frozen"]["1.running_mean"], before["1.running_mean"])
-    assert torch.equal(learnt["fixed"]["1.running_mean"], before["1.running_mean"])
-    assert not torch.equal(learnt["fixed"]["0.weight"], before["0.weight"])
-
-
-def test_recalibration_gives_the_statistics_of_its_batches_as_the_stage_begins(toy, tmp_path):
-    start = Toy()
-    save_file(start.network.state_dict(), tmp_path / "start.safetensors")
-    stage = one_stage(steps=1, recalibration=3, fixed_statistics=True)
-    path = train(stage, tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
-    batch_at = toy.data(start, stage.stages[0], stage.seed, "cpu")
+def test_recalibration_leaves_the_statistics_of_its_batches_as_the_stage_ends(toy, tmp_path):
+    kept = train(one_stage(autocast=False), tmp_path / "kept", progress=False)
+    again = one_stage(autocast=False, recalibration=3)
+    found = load_file(train(again, tmp_path / "again", progress=False))
+    network = Toy().network
+    network.load_state_dict(load_file(kept))  # the same weights: recalibration changes none
+    batch_at = toy.data(None, again.stages[0], again.seed, "cpu")
     with torch.no_grad():
-        inputs = [start.network[0](batch_at(1 + k)["x"]) for k in range(3)]
-    found = load_file(path)
+        inputs = [network[0](batch_at(12 + k)["x"]) for k in range(3)]
+    torch.testing.assert_close(found["0.weight"], network[0].weight.detach())
     torch.testing.assert_close(found["1.running_mean"], torch.stack([x.mean(0) for x in inputs]).mean(0))
     torch.testing.assert_close(found["1.running_var"], torch.stack([x.var(0) for x in inputs]).mean(0))
+    assert not torch.allclose(found["1.running_mean"], network[1].running_mean)
+
+
+def test_a_stage_runs_in_bfloat16_unless_told(toy, tmp_path):
+    seen = []
+    plain = toy.loss
+
+    def loss(model, batch, stage):
+        seen.append(model.auxiliary(batch["x"]).dtype)
+        return plain(model, batch, stage)
+
+    toy.loss = loss
+    train(one_stage(steps=1, recalibration=1), tmp_path / "1", progress=False)
+    train(one_stage(steps=1, autocast=False), tmp_path / "2", progress=False)
+    assert seen == [torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_a_checkpoint_from_before_a_setting_existed_is_still_this_recipes(toy, tmp_path):
