@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 class ReceptiveField:
     """What one position of a layer's output depends on, and how far its neighbour's view lies away; all (T, H, W)."""
 
-    #: Name of the layer, as `explain.layers.layer_names` lists it.
+    #: Name of the layer, as `explain.layers.layer_names` lists it; "" for what the model's own forward calls as a
+    #: function.
     layer: str
     #: "convolution", "transposed convolution", "max pooling", "average pooling" or "recurrence".
     kind: str

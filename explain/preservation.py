@@ -63,7 +63,6 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         model.eval()
         for parameter in model.parameters():
             parameter.requires_grad_(False)  # noqa: FBT003 - torch's stubs take no keyword
-            parameter.grad = None
         for module in model.modules():
             if isinstance(getattr(module, "inplace", None), bool):
                 setattr(module, "inplace", False)  # noqa: B010 - torch's stubs know tensors and modules only

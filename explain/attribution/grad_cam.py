@@ -81,7 +81,8 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     from explain.layouts import layout_of, to_ncthw
 
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
-    convolutions = [row for row in receptive_fields(model, tuple(batch.shape)) if row.kind == "convolution"]
+    rows_run = receptive_fields(model, tuple(batch.shape))
+    convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
     fewest = min(frames, max(2, math.ceil(frames * SHARE_OF_TIME)))

@@ -106,6 +106,19 @@ def test_default_layer_is_not_a_shortcut_that_runs_last(nets):
     assert default_layer(Block(), torch.zeros(1, 1, 4, 8, 8))[0] == "main"
 
 
+def test_default_layer_has_a_name(nets):
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.named = nn.Conv3d(1, 1, 3, padding=1)
+            self.weight = nn.Parameter(torch.randn(1, 1, 3, 3, 3))
+
+        def forward(self, x):
+            return nn.functional.conv3d(self.named(x), self.weight, padding=1).mean(dim=(2, 3, 4))
+
+    assert default_layer(Functional(), torch.zeros(1, 1, 4, 8, 8))[0] == "named"
+
+
 def test_layers_that_cannot_be_looked_at_are_refused(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
     with pytest.raises(UnknownNameError, match=r"did you mean 'stem"):
