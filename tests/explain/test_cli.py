@@ -211,3 +211,38 @@ main()
     assert "interrupted" in signalled.stderr
     assert "Traceback" not in signalled.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_video_is_converted_as_the_entry_says(explain, test_data, tmp_path):
+    video = test_data / "clips" / "basketball.mp4"
+    sections = ("--section", "prediction", "--section", "conversion")
+    run = explain("report", "tiny", video, "--out", tmp_path / "out", "--weights", "none", *sections)
+    assert run.returncode == 0, run.stderr
+    data = json.loads((tmp_path / "out" / "report.json").read_text())["sections"]["conversion"]
+    assert (data["frames"], data["size"], len(data["used"]), data["batch"]) == (333, [360, 640], 6, [1, 1, 6, 12, 12])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(step in page for step in data["steps"])
+    assert "As read" in page
+
+
+def test_a_video_cut_short_is_reported_with_a_warning(explain, test_data, tmp_path):
+    """An AVI keeps its index at the end and its number of frames at the start: cut, it declares more than it holds."""
+    whole = (test_data / "clips" / "v_BabyCrawling_g19_c01.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    run = explain(
+        "report",
+        "tiny",
+        tmp_path / "cut.avi",
+        "--out",
+        tmp_path / "out",
+        "--weights",
+        "none",
+        "--section",
+        "conversion",
+        "--json",
+    )
+    assert run.returncode == 0, run.stderr
+    (warning,) = json.loads(run.stdout)["warnings"]
+    assert "declares" in warning
+    assert warning in run.stderr
+    assert warning in (tmp_path / "out" / "report.html").read_text()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,8 @@ DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", 
 _COVERED = 0.99
 #: Numbers below this share of the largest are left out of that count: most maps are zero nearly everywhere.
 _COUNTED = 1e-3
+#: Share of the change of the output that a map may miss before the page says so.
+_TOLERATED = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,9 @@ class _Shown:
     #: Why this layer; empty where it was asked for.
     note: str
     settings: Mapping[str, Any]
+    #: The change of the output from the baseline to the clip, and what the map's sum lacks of it or has too much; None
+    #: where the method promises no such sum.
+    difference: float | None
     delta: float | None
     #: Magnitude that takes the last colour.
     scale: float
@@ -55,6 +59,11 @@ class _Shown:
     seconds: float
     colours: ColourMap
     picture: Sprite
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the map misses more than a tenth of the change that it should add up to."""
+        return self.delta is not None and abs(self.delta) > _TOLERATED * abs(self.difference or 0.0)
 
     @property
     def signed(self) -> bool:
@@ -112,6 +121,7 @@ def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
     total = float(time.sum())
     peak = int(time.argmax())
     delta = None if attribution.delta is None else float(attribution.delta[0])
+    difference = None if delta is None else float(attribution.raw[0].double().sum()) - delta
     return _Shown(
         name=method.name,
         title=title(method.name),
@@ -119,7 +129,8 @@ def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
         layer=attribution.layer,
         note=attribution.note,
         settings=attribution.settings,
-        delta=delta if delta is None or math.isfinite(delta) else None,
+        difference=difference,
+        delta=delta,
         scale=scale,
         time=time.tolist(),
         peak=peak,
@@ -143,5 +154,18 @@ def title(method: str) -> str:
 
 
 def _data(one: _Shown) -> dict[str, Any]:
-    kept = ("layer", "note", "settings", "delta", "scale", "time", "peak", "peak_share", "seconds", "signed")
+    kept = (
+        "layer",
+        "note",
+        "settings",
+        "difference",
+        "delta",
+        "scale",
+        "time",
+        "peak",
+        "peak_share",
+        "seconds",
+        "signed",
+        "incomplete",
+    )
     return {"method": one.name, **{key: getattr(one, key) for key in kept}}

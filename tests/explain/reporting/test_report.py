@@ -105,6 +105,27 @@ def test_curves_and_peaks_are_those_of_the_maps(written):
             assert method["peak_share"] == pytest.approx(float(time.max() / time.sum()), rel=1e-4)
 
 
+def test_a_map_that_does_not_add_up_says_so(model, clip, tmp_path):
+    """Integrated gradients with one step, in the middle of the path, of an output that jumps near its end."""
+    import zoo
+
+    batch = zoo.preprocess(clip, model)
+    with torch.no_grad():
+        start, end = (float(model(clips)["speed"]) for clips in (torch.zeros_like(batch), batch))
+
+    def jump(output):
+        return torch.sigmoid(200 * ((output["speed"][:, 0] - start) / (end - start) - 0.95))
+
+    smooth = cheap(model, clip, tmp_path / "smooth", methods=["integrated_gradients"], target="speed")
+    jumping = cheap(model, clip, tmp_path / "jump", methods=["integrated_gradients"], target=jump, steps=1)
+    for report, incomplete in ((smooth, False), (jumping, True)):
+        (method,) = report.data["sections"]["attributions"]["methods"]
+        assert method["incomplete"] is incomplete
+        assert ("take this map with care" in report.page.read_text(encoding="utf-8")) is incomplete
+    (method,) = jumping.data["sections"]["attributions"]["methods"]
+    assert method["difference"] == pytest.approx(1.0, abs=1e-3)
+
+
 def test_the_same_seed_gives_the_same_maps(model, clip, tmp_path):
     pages = [
         cheap(model, clip, tmp_path / name, sections=["units"], units=1, unit_layers=1, unit_steps=2) for name in "ab"
