@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zoo.devices import is_out_of_memory
 from zoo.errors import MemoryLimitError
 
 if TYPE_CHECKING:
@@ -121,11 +122,3 @@ def _attempt(run: Callable[[int], Result], size: int) -> tuple[Result | None, st
         if not is_out_of_memory(error):
             raise
         return None, str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU, whose allocator raises a bare RuntimeError."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

@@ -28,13 +28,13 @@ from torch import Tensor
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.prediction import by_head, output_specs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import nn
 
-    from zoo.entries import OutputSpec
 
 #: How a target may be asked for.
 TargetLike = int | str | Callable[[Any], Tensor] | None
@@ -97,8 +97,9 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             value = _one_each(target(output), samples)
             name = getattr(target, "__name__", type(target).__name__)
             return Target(descriptions=(name,) * samples, value=value, function=target)
-        head, spec_labels, choice = _choose(_heads(model, output), target)
-        scores = _named_outputs(model, output)[head]
+        outputs = by_head(model, output)
+        head, spec_labels, choice = _choose(_heads(model, outputs), target)
+        scores = outputs[head]
         if choice is _VALUE:
             return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
         classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
@@ -167,7 +168,7 @@ class Score:
         output = self.model(batch.clone())  # a copy: a model may begin with an in-place operation
         if target.function is not None:
             return _one_each(target.function(output), len(batch))
-        scores = _named_outputs(self.model, output)[target.head or ""]
+        scores = by_head(self.model, output)[target.head or ""]
         if target.classes is None:
             return scores.reshape(len(batch))
         return scores.gather(1, target.classes[samples][:, None])[:, 0]
@@ -179,7 +180,7 @@ _VALUE = object()
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """One output: name, kind, labels, number of columns."""
+    """One output: what it is, and its number of columns."""
 
     name: str
     kind: str
@@ -187,46 +188,16 @@ class _Head:
     columns: int
 
 
-def _named_outputs(model: nn.Module, output: Any) -> dict[str, Tensor]:
-    """Every output under its name: a dictionary's keys, the entry's names, else "output" or the places of a tuple."""
-    specs = _specs(model)
-    if isinstance(output, Mapping):
-        named = {str(name): value for name, value in output.items()}
-    elif isinstance(output, tuple | list):
-        names = [spec.name for spec in specs] if len(specs) == len(output) else [str(k) for k in range(len(output))]
-        named = dict(zip(names, output, strict=True))
-    else:
-        named = {specs[0].name if len(specs) == 1 else "output": output}
-    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ModelError(
-            f"the model gives {type(output).__name__}, in which no tensor can be named; give a callable target"
-        )
-    return tensors
-
-
-def _specs(model: nn.Module) -> Sequence[OutputSpec]:
-    entry = entry_of(model)
-    return () if entry is None else entry.outputs
-
-
-def _heads(model: nn.Module, output: Any) -> list[_Head]:
-    """The outputs as they came, kind and labels from the entry; without one, N or N x 1 is a value, N x K classes."""
-    specs = {spec.name: spec for spec in _specs(model)}
-    named = _named_outputs(model, output)
+def _heads(model: nn.Module, outputs: Mapping[str, Tensor]) -> list[_Head]:
+    """What each output is, the entry's first; one with more than two axes is a clip whatever the entry says."""
     heads = []
-    for name in [*(name for name in specs if name in named), *(name for name in named if name not in specs)]:
-        shape = named[name].shape
+    for name, spec in output_specs(model, outputs).items():
+        shape = outputs[name].shape
         columns = int(shape[1]) if len(shape) == 2 else 1
-        if len(shape) > 2 or not shape:
-            kind = "clip"
-        elif name in specs:
-            kind = specs[name].kind
-        else:
-            kind = "value" if columns == 1 else "classes"
+        kind = spec.kind if len(shape) in {1, 2} else "clip"
         if kind == "value" and columns != 1:
             raise ModelError(f"output {name!r} is said to be a value but has {columns} columns; give a callable target")
-        heads.append(_Head(name, kind, specs[name].labels if name in specs else (), columns))
+        heads.append(_Head(name, kind, spec.labels, columns))
     return heads
 
 
@@ -293,8 +264,10 @@ def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
     known = layer_names(model)
     if layer in known:
         return layer, unit
-    outputs = {spec.name for spec in _specs(model)}
-    labels = {label for spec in _specs(model) for label in spec.labels}
+    entry = entry_of(model)
+    specs = entry.outputs if entry else ()
+    outputs = {spec.name for spec in specs}
+    labels = {label for spec in specs for label in spec.labels}
     if not unit.isdecimal() or target in labels or target.partition(":")[0] in outputs:
         return None  # a label may hold a slash
     raise UnknownNameError("layer", layer, known)

@@ -1,4 +1,4 @@
-"""The device that a name asks for."""
+"""The device that a name asks for, and whether an error says that its memory is full."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ def resolve(name: str) -> str:
     elif asked.type != "cpu":
         raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     return name
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU, whose allocator raises a RuntimeError."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)

@@ -95,8 +95,10 @@ def load(
             (_initialised(resolved, seed), _Taken()) if chosen is None else _from_file(resolved, chosen, mmap)
         )
         model = model.to(device=device, dtype=target)
-    except torch.OutOfMemoryError as error:
-        raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if devices.is_out_of_memory(error):
+            raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
+        raise
     _check_whole(model, name)
     tensors = model.state_dict()
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
@@ -148,9 +150,9 @@ def build(entry: ModelEntry) -> nn.Module:
     builder = plugins.resolve(entry.builder)
     try:
         model = builder(**entry.arguments)
-    except (torch.OutOfMemoryError, ZooError):
-        raise
     except Exception as error:
+        if isinstance(error, ZooError) or devices.is_out_of_memory(error):
+            raise
         raise PluginError(
             f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {error}"
         ) from error

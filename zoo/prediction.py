@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.entries import ModelEntry, OutputSpec
+from zoo import devices
+from zoo.entries import OutputSpec
 from zoo.errors import MemoryLimitError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from zoo.entries import Kind, ModelEntry
 
 
 def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, Any]]:
@@ -33,9 +35,9 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
     try:
         with torch.inference_mode():
             output = model(batch)
-    except torch.OutOfMemoryError as error:
-        raise MemoryLimitError(f"a batch of {list(batch.shape)} does not fit into memory: {error}") from error
-    except (RuntimeError, ValueError, IndexError) as error:
+    except (RuntimeError, MemoryError, ValueError, IndexError) as error:
+        if devices.is_out_of_memory(error):
+            raise MemoryLimitError(f"a batch of {list(batch.shape)} does not fit into memory: {error}") from error
         raise ModelError(f"a batch of shape {list(batch.shape)} does not fit the model: {error}") from error
     heads = by_head(model, output)
     specs = output_specs(model, heads)
@@ -45,33 +47,46 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
     ]
 
 
-def by_head(model: nn.Module, output: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A model's output by the name of its head, in the order of its entry where it has one.
+def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
+    """A model's output by the names of its heads: those of its entry first, in that order.
+
+    A dict keeps its keys; a tuple or list takes the entry's names, or "0", "1", ... where their numbers differ; one
+    tensor is the entry's only head, or "output". What is not a tensor is left out.
 
     Raises:
-        ModelError: where the output is neither a tensor nor a dict of tensors, or a head is missing from it.
+        ModelError: where no tensor can be named, or a head of the entry is missing.
     """
-    entry = getattr(model, "zoo_entry", None)
-    names = [spec.name for spec in entry.outputs] if isinstance(entry, ModelEntry) else []
-    if isinstance(output, Tensor):
-        return {names[0] if names else "output": output}
-    if not hasattr(output, "keys") or not all(isinstance(output[name], Tensor) for name in output):
-        raise ModelError(f"a model returns a tensor or a dict of tensors, this one returned {type(output).__name__}")
-    missing = [name for name in names if name not in output]
+    names = [spec.name for spec in _said(model)]
+    if isinstance(output, Mapping):
+        named = {str(name): value for name, value in output.items()}
+    elif isinstance(output, tuple | list):
+        said = names if len(names) == len(output) else [str(place) for place in range(len(output))]
+        named = dict(zip(said, output, strict=True))
+    else:
+        named = {names[0] if len(names) == 1 else "output": output}
+    heads = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    if not heads:
+        raise ModelError(f"the model returned {type(output).__name__}, in which no tensor can be named")
+    missing = [name for name in names if name not in heads]
     if missing:
-        raise ModelError(f"the model's output lacks the heads {missing}; it has {list(output)}")
-    return {name: output[name] for name in names or output}
+        raise ModelError(f"the model's output lacks the heads {missing} that its entry names; it has {list(heads)}")
+    return {name: heads[name] for name in dict.fromkeys([*names, *heads])}
 
 
 def output_specs(model: nn.Module, heads: Mapping[str, Tensor]) -> dict[str, OutputSpec]:
-    """What each head is: as the entry says, or judged by shape (one column: a value; more: classes)."""
-    entry = getattr(model, "zoo_entry", None)
-    said = {spec.name: spec for spec in entry.outputs} if isinstance(entry, ModelEntry) else {}
+    """What each head is: as the entry says, or judged by shape (N or N x 1 a value, N x K classes, else a clip)."""
+    said = {spec.name: spec for spec in _said(model)}
     return {name: said.get(name) or OutputSpec(name=name, kind=_kind(head)) for name, head in heads.items()}
 
 
-def _kind(head: Tensor) -> Any:
-    if head.ndim > 2:
+def _said(model: nn.Module) -> tuple[OutputSpec, ...]:
+    """What the model's entry says of its outputs; nothing for a module from outside the zoo."""
+    entry: ModelEntry | None = getattr(model, "zoo_entry", None)
+    return entry.outputs if entry else ()
+
+
+def _kind(head: Tensor) -> Kind:
+    if head.ndim not in {1, 2}:
         return "clip"
     return "value" if head.ndim == 1 or head.shape[1] == 1 else "classes"
 
@@ -85,7 +100,7 @@ def _describe(head: Tensor, spec: OutputSpec, top: int) -> dict[str, Any]:
     return {
         "kind": "classes",
         "top": [
-            {"label": spec.labels[index] if spec.labels else str(index), "index": index, "probability": probability}
+            {"label": spec.labels[index] if index < len(spec.labels) else str(index), "index": index, "probability": probability}
             for probability, index in zip(probabilities.tolist(), indices.tolist(), strict=True)
         ],
     }

@@ -174,7 +174,7 @@ def test_targets_that_do_not_say_enough_are_refused():
         resolve(three_heads(), BATCH, "film")
     with pytest.raises(ModelError, match="is a clip"):
         resolve(Gives(lambda x: x), BATCH)
-    with pytest.raises(ModelError, match="callable"):
+    with pytest.raises(ModelError, match="no tensor can be named"):
         resolve(Gives(lambda x: "nothing"), BATCH)
     with pytest.raises(ModelError, match="3 columns"):
         resolve(Gives(lambda x: LOGITS, (OutputSpec(name="speed", kind="value"),)), BATCH)

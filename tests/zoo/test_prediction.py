@@ -52,8 +52,8 @@ def test_outputs_that_do_not_fit_are_named(model):
     model.forward = lambda batch: {"shape": batch}
     with pytest.raises(ModelError, match=r"lacks the heads \['size'\]"):
         zoo.predict(model, torch.zeros(1, 4))
-    model.forward = lambda batch: (batch, batch)
-    with pytest.raises(ModelError, match="returned tuple"):
+    model.forward = lambda batch: (batch,)
+    with pytest.raises(ModelError, match="lacks the heads"):
         zoo.predict(model, torch.zeros(1, 4))
 
 
