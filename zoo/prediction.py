@@ -96,11 +96,12 @@ def _describe(head: Tensor, spec: OutputSpec, top: int) -> dict[str, Any]:
         return {"kind": "value", "value": float(head.reshape(-1)[0]), "unit": spec.unit}
     if spec.kind == "clip":
         return {"kind": "clip", "shape": list(head.shape)}
+    labels = dict(enumerate(spec.labels))
     probabilities, indices = head.softmax(-1).topk(min(top, head.numel()))
     return {
         "kind": "classes",
         "top": [
-            {"label": spec.labels[index] if index < len(spec.labels) else str(index), "index": index, "probability": probability}
+            {"label": labels.get(index, str(index)), "index": index, "probability": probability}
             for probability, index in zip(probabilities.tolist(), indices.tolist(), strict=True)
         ],
     }
