@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
-from zoo.errors import DeviceError, OutputError, TrainingError
+from zoo.errors import DeviceError, OutputError, TrainingError, WeightsError
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
 from zoo.training.recipes import Stage
@@ -52,7 +52,7 @@ def train(
     each stage.
 
     Raises `TrainingError` where the checkpoint belongs to another recipe, `OutputError` where `out` cannot be written,
-    `DeviceError` where there is no such device.
+    `DeviceError` where there is no such device, `WeightsError` where `from_weights` does not fit.
     """
     out = Path(out)
     place = torch.device(device)
@@ -66,9 +66,7 @@ def train(
         torch.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
     if from_weights is not None:
-        from safetensors.torch import load_file
-
-        resolve(recipe.export)(module).load_state_dict(load_file(from_weights))
+        _start_from(Path(from_weights), resolve(recipe.export)(module))
     module.to(place)
     run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
     run.resume()
@@ -78,6 +76,18 @@ def train(
         if stage.name == until:
             return None
     return finalize(recipe, module, out, log=run.log, device=place)
+
+
+def _start_from(path: Path, network: nn.Module) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
+    except RuntimeError as error:
+        raise WeightsError(f"{path} holds the weights of another architecture: {error}") from error
 
 
 def learning_rate(stage: Stage, step: int) -> float:

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zoo.errors import DeviceError, OutputError, TrainingError
+from zoo.errors import DeviceError, OutputError, TrainingError, WeightsError
 from zoo.training import Recipe, Stage
 from zoo.training.loop import CHECKPOINT, LOG, learning_rate, train
 
@@ -215,6 +215,28 @@ def test_the_learning_rate_rises_in_a_line_and_falls_on_a_cosine():
     assert learning_rate(stage, 10) == pytest.approx(2.0)
     assert learning_rate(stage, 60) == pytest.approx(1.5)
     assert learning_rate(stage, 110) == pytest.approx(1.0)
+
+
+def test_training_starts_from_given_weights(toy, tmp_path):
+    start = Toy().network
+    start[2].bias.data.fill_(40.0)
+    save_file(start.state_dict(), tmp_path / "start.safetensors")
+    path = train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
+    assert load_file(path)["2.bias"].item() > 39
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [(None, "cannot be read"), (b"damaged", "cannot be read"), ({"0.weight": torch.ones(2)}, "another architecture")],
+)
+def test_weights_that_do_not_fit_are_named(toy, tmp_path, tensors, message):
+    path = tmp_path / "start.safetensors"
+    if isinstance(tensors, bytes):
+        path.write_bytes(tensors)
+    elif tensors:
+        save_file(tensors, path)
+    with pytest.raises(WeightsError, match=message):
+        train(recipe(), tmp_path / "out", from_weights=path, progress=False)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
