@@ -96,12 +96,26 @@ def test_help_needs_no_torch_and_shows_an_example(explain, command):
 
 def test_report_writes_a_folder_and_says_where(explain, clip, tmp_path):
     out = tmp_path / "out"
-    cheap = ("--weights", "none", "--method", "saliency", "--units", 1, "--unit-steps", 2, "--device", "cpu")
+    cheap = (
+        "--weights",
+        "none",
+        "--method",
+        "saliency",
+        "--units",
+        1,
+        "--unit-steps",
+        2,
+        "--device",
+        "cpu",
+        "--seed",
+        5,
+    )
     run = explain("report", "tiny", clip, "--out", out, *cheap)
     assert run.returncode == 0, run.stderr
     assert str(out / "report.html") in run.stdout
     assert "attribution: saliency" in run.stderr
     assert (out / "report.html").is_file()
+    assert json.loads((out / "report.json").read_text())["run"]["seed"] == 5
 
 
 def test_report_as_json_is_the_only_thing_on_stdout(explain, clip, tmp_path):
