@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, maximize
     from explain.reporting import Report, report
-    from explain.reporting.sections import Section
+    from explain.reporting.sections import Content, Section
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Attribution": "explain.attribution",
+    "Content": "explain.reporting.sections",
     "Maximization": "explain.maximization",
     "Method": "explain.attribution.methods",
     "ReceptiveField": "explain.fields",
@@ -31,6 +32,7 @@ _HOMES = {
 
 __all__ = [
     "Attribution",
+    "Content",
     "Maximization",
     "Method",
     "ReceptiveField",

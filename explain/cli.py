@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +26,10 @@ _steps = click.option(
 )
 
 
-@options.group(
-    "See what video models learned: attributions, maximised units, receptive fields, and reports of them all."
+commands = options.program(
+    "explain",
+    "See what video models learned: attributions, maximised units, receptive fields, and reports of them all.",
 )
-@click.version_option(package_name="motion-zoo", prog_name="explain")
-@click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
-def commands(disable_plugin: tuple[str, ...]) -> None:
-    """Take the options that stand before a command."""
-    if disable_plugin:
-        from zoo.plugins import DISABLE
-
-        os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
 
 
 @commands.command(epilog="explain report conv3d sample:blinking_mnist/3 --out report")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,7 @@ if TYPE_CHECKING:
     from zoo.entries import ModelEntry, WeightsEntry
 
 
-@options.group("A zoo of video models: list them, load them, ask them about a clip.")
-@click.version_option(package_name="motion-zoo", prog_name="zoo")
-@click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
-def commands(disable_plugin: tuple[str, ...]) -> None:
-    """Take the options that stand before a command."""
-    if disable_plugin:
-        from zoo.plugins import DISABLE
-
-        os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
+commands = options.program("zoo", "A zoo of video models: list them, load them, ask them about a clip.")
 
 
 @commands.command("list", epilog="zoo list 'conv*'")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
@@ -44,7 +41,20 @@ class ExamplesGroup(click.Group):
     command_class = Examples
 
 
-def group(help_text: str) -> Callable[[Callable[..., None]], click.Group]:
-    """Decorator of the function that takes the options of a whole command line."""
-    settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return click.group(cls=ExamplesGroup, help=help_text, context_settings=settings)
+def program(name: str, help_text: str) -> click.Group:
+    """The commands of one program, with the options that stand before a command."""
+
+    @click.group(
+        cls=ExamplesGroup,
+        help=help_text,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    @click.version_option(package_name="motion-zoo", prog_name=name)
+    @click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
+    def commands(disable_plugin: tuple[str, ...]) -> None:
+        if disable_plugin:
+            from zoo.plugins import DISABLE
+
+            os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
+
+    return commands
