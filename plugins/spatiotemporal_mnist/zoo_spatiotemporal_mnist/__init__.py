@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample
+from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
 from zoo_spatiotemporal_mnist.recipes import RECIPES
 
@@ -40,6 +40,23 @@ _SAMPLES = (
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
     ),
 )
+_WEIGHTS = {
+    "conv3d": (
+        WeightsEntry(
+            tag="blinking_mnist",
+            source="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.safetensors",
+            bytes=1_919_308,
+            sha256="d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
+            recipe="conv3d.blinking_mnist",
+            metrics=(
+                Metric(dataset="blinking_mnist", split="test", name="digit accuracy", value=0.964),
+                Metric(dataset="blinking_mnist", split="test", name="order accuracy", value=0.99),
+                Metric(dataset="blinking_mnist", split="test", name="speed mean absolute error", value=0.1737),
+            ),
+            golden="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.golden.safetensors",
+        ),
+    ),
+}
 
 
 def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
@@ -50,6 +67,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
         parameters=parameters,
         input=_INPUT,
         outputs=_OUTPUTS,
+        weights=_WEIGHTS.get(name, ()),
         samples=_SAMPLES,
         paper=_PAPER,
     )

@@ -61,12 +61,12 @@ CONV3D = Recipe(
         ),
         _stage(
             "averaged",
-            steps=700,
+            steps=1_600,
             batch_size=24,
-            learning_rate=5e-4,
+            learning_rate=1e-3,
             averaging=0.99,
             recalibration=40,
-            arguments={"frames": 48, "frame_weight": 0.3},
+            arguments={"frames": 48, "frame_weight": 0.5},
         ),
     ),
 )

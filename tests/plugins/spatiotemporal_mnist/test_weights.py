@@ -1,0 +1,94 @@
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import zoo
+from zoo import catalog
+from zoo.training import evaluation
+from zoo_spatiotemporal_mnist import blinking
+
+PACKAGE = files("zoo_spatiotemporal_mnist")
+CARDS = Path(__file__).parents[3] / "cards"
+PRETRAINED = zoo.list_models(pretrained=True, plugin="spatiotemporal_mnist")
+
+
+def weights_of(name):
+    (weights,) = zoo.info(name).weights
+    return weights
+
+
+def record_of(name):
+    return json.loads(PACKAGE.joinpath(f"weights/{name}.json").read_text())
+
+
+def test_conv3d_is_trained():
+    assert "conv3d.blinking_mnist" in PRETRAINED
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_file_is_the_one_that_its_entry_describes(name):
+    weights = weights_of(name)
+    content = PACKAGE.joinpath(f"weights/{name}.safetensors").read_bytes()
+    assert weights.source == f"zoo_spatiotemporal_mnist:weights/{name}.safetensors"
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (weights.bytes, weights.sha256)
+    with safe_open(str(PACKAGE.joinpath(f"weights/{name}.safetensors")), "pt") as file:
+        assert json.loads(file.metadata()["zoo"]) == {}
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_golden_outputs_are_recomputed(name):
+    verification = zoo.verify(name)
+    assert verification.passed, verification
+    assert {check.name for check in verification.checks} >= {"golden digit", "golden order", "golden speed"}
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_recipe_is_the_one_that_was_run(name):
+    record, recipe = record_of(name), catalog.recipe(name)
+    assert weights_of(name).recipe == recipe.name
+    assert record["recipe"] == json.loads(json.dumps(recipe.to_dict()))
+    run = {line["stage"]: line["step"] for line in record["log"]}
+    assert run == {stage.name: stage.steps for stage in recipe.stages}
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_entry_record_and_card_give_the_same_metrics(name):
+    given = [
+        {"dataset": metric.dataset, "split": metric.split, "name": metric.name, "value": metric.value}
+        for metric in weights_of(name).metrics
+    ]
+    record = record_of(name)
+    assert given == record["metrics"]
+    assert record["clips_measured"] == 2_000
+    card = (CARDS / f"{name.partition('.')[0]}.md").read_text()
+    for metric in given:
+        shown = f"{metric['value']:.3f}" if "error" in metric["name"] else f"{100 * metric['value']:.1f} %"
+        assert shown in card
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_measured_again_on_some_clips_the_metrics_are_near_those_given(name, monkeypatch, test_data):
+    monkeypatch.setenv("ZOO_DATA", str(test_data))
+    clips, parameters = blinking.fixed_clips("test", 100)
+    with torch.inference_mode():
+        outputs = zoo.load(name)(clips.float() / 255)
+    given = {metric.name: metric.value for metric in weights_of(name).metrics}
+    for head in ("digit", "order"):
+        right = (outputs[head].argmax(1) == getattr(parameters, head)).double().mean().item()
+        expected = given[f"{head} accuracy"]
+        assert abs(right - expected) < 4 * (expected * (1 - expected) / 100) ** 0.5 + 0.01
+    error = (outputs["speed"][:, 0] - parameters.speed).abs().mean().item()
+    assert error < 1.6 * given["speed mean absolute error"]
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_recipes_evaluation_is_what_measures(name, monkeypatch):
+    from zoo_spatiotemporal_mnist import evaluation as of_plugin
+
+    monkeypatch.setattr(of_plugin, "evaluate", lambda network, device: {"metrics": network.zoo_weights.tag})
+    assert evaluation.evaluate(name) == {"metrics": "blinking_mnist"}
