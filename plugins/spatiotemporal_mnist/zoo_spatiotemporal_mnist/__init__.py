@@ -29,8 +29,8 @@ _SAMPLES = (
         name="blinking_mnist",
         resource="zoo_spatiotemporal_mnist:samples/blinking_mnist.safetensors",
         labels=(
+            "digit 4, order 1-2-3-4, 2 pixels per frame, visible every frame",
             "digit 3, order 1-3-2-4, 2 pixels per frame, visible every 2 frames",
-            "digit 7, order 1-2-3-4, 1 pixel per frame, visible every frame",
             "digit 2, order 1-2-4-3, 3 pixels per frame, visible every 4 frames",
             "digit 5, order 1-3-4-2, 4 pixels per frame, visible every 6 frames",
             "digit 8, order 1-4-2-3, 2 pixels per frame, visible every 12 frames",

@@ -47,8 +47,8 @@ def test_the_bundled_samples_are_written_anew_byte_for_byte(mnist, tmp_path):
     labels = sampling.write(tmp_path / "again.safetensors")
     bundled = evaluation.files("zoo_spatiotemporal_mnist").joinpath("samples/blinking_mnist.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == bundled.read_bytes()
-    assert labels[0] == "digit 3, order 1-3-2-4, 2 pixels per frame, visible every 2 frames"
-    assert labels[1] == "digit 7, order 1-2-3-4, 1 pixel per frame, visible every frame"
+    assert labels[0] == "digit 4, order 1-2-3-4, 2 pixels per frame, visible every frame"
+    assert labels[1] == "digit 3, order 1-3-2-4, 2 pixels per frame, visible every 2 frames"
 
 
 def test_the_example_is_the_first_sample_as_a_batch():
@@ -56,5 +56,4 @@ def test_the_example_is_the_first_sample_as_a_batch():
     assert batch.shape == (1, 1, 48, 64, 64)
     assert batch.dtype == torch.float32
     assert 0.9 < batch.max() <= 1
-    assert (batch[0, 0, 1::2] == 0).all()
-    assert (batch[0, 0, ::2].amax((1, 2)) > 0).all()
+    assert (batch[0, 0].amax((1, 2)) > 0).all()
