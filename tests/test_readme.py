@@ -1,0 +1,35 @@
+"""The README tells what the entries say, and its Python runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import zoo
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_model_stands_in_the_table_with_its_measured_metrics():
+    for name in zoo.list_models(plugin="spatiotemporal_mnist"):
+        entry = zoo.info(name)
+        row = next(line for line in README.splitlines() if line.startswith(f"| [`{name}`]"))
+        assert f"{entry.parameters:,}" in row
+        for weights in entry.weights:
+            assert f"`{weights.tag}`" in row
+            for metric in weights.metrics:
+                share = metric.name.endswith("accuracy")
+                assert (f"{metric.value:.1%}".replace("%", " %") if share else f"{metric.value:.3f}") in row
+
+
+def test_the_lines_of_python_run():
+    (code,) = re.findall(r"```python\n(import.*?)```", README, flags=re.DOTALL)
+    scope: dict[str, object] = {}
+    exec(code, scope)
+    assert scope["attribution"].map.shape == (1, 48, 64, 64)
+
+
+def test_every_link_into_the_repository_leads_somewhere():
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (root / target).exists(), target
