@@ -4,6 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 
+# Threads that wait hand their core over: on a busy machine spinning would cost several times the work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := report
 .PHONY: report test lint types clean
 
