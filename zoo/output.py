@@ -47,7 +47,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def run(commands: click.Group) -> NoReturn:
     """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1 or 2."""
-    # Before torch loads OpenMP: threads that wait hand their core over. Spinning made a report on a busy machine 5x slower.
+    # Before torch loads OpenMP: threads that wait hand their core over; spinning makes busy machines far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.simplefilter("ignore")  # a library's warnings are for its callers; a broken plugin concerns the user
     warnings.simplefilter("always", PluginWarning)
