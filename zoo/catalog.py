@@ -28,6 +28,11 @@ class Listing:
     entry: ModelEntry
     plugin: plugins.Plugin
 
+    @property
+    def full_name(self) -> str:
+        """`distribution:architecture`, which names it whatever else is installed."""
+        return f"{self.plugin.distribution}:{self.entry.name}"
+
 
 @functools.cache
 def listings() -> tuple[Listing, ...]:
@@ -36,7 +41,7 @@ def listings() -> tuple[Listing, ...]:
     for plugin, entry in plugins.collect("zoo_models", ModelEntry):
         try:
             validate(entry)
-        except ValueError as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's entry may hold anything
             plugin.fail(f"model {entry.name!r}", error)
         else:
             found.append(Listing(entry, plugin))
@@ -68,17 +73,31 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, plugin: str | N
     """Names of models in natural order.
 
     Args:
-        pattern: Wildcards as in file names ("conv*"), matched against the name.
+        pattern: Wildcards as in file names ("conv*"), matched against `architecture` and `architecture.tag`.
         pretrained: Give `architecture.tag` for every weights file instead of architectures.
         plugin: Only models of this plugin or distribution.
     """
     names: list[str] = []
-    for listing in listings():
-        if plugin is not None and plugin not in (listing.plugin.name, listing.plugin.distribution):
-            continue
+    for listing in select(pattern, plugin=plugin):
         name = listing.entry.name
-        names += [f"{name}.{weights.tag}" for weights in listing.entry.weights] if pretrained else [name]
-    return list(dict.fromkeys(name for name in names if fnmatchcase(name, pattern)))
+        tagged = [f"{name}.{weights.tag}" for weights in listing.entry.weights]
+        names += (
+            [tag for tag in tagged if fnmatchcase(name, pattern) or fnmatchcase(tag, pattern)] if pretrained else [name]
+        )
+    return list(dict.fromkeys(names))
+
+
+def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
+    """The listings whose name, or one of whose `architecture.tag`, matches; `plugin` as in `list_models`."""
+    return [
+        listing
+        for listing in listings()
+        if plugin in (None, listing.plugin.name, listing.plugin.distribution)
+        and any(
+            fnmatchcase(name, pattern)
+            for name in [listing.entry.name, *(f"{listing.entry.name}.{w.tag}" for w in listing.entry.weights)]
+        )
+    ]
 
 
 def info(name: str) -> ModelEntry:
@@ -110,11 +129,11 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     if not candidates:
         known = [*list_models(), *list_models(pretrained=True)]
         if colon:
-            known = [f"{listing.plugin.distribution}:{listing.entry.name}" for listing in listings()]
+            known = [listing.full_name for listing in listings()]
         hint = "`zoo list` shows all models" if known else "no plugin with models is installed; see `zoo plugins`"
         raise UnknownNameError("model", name, known, hint)
     if len(candidates) > 1:
-        choices = " or ".join(f"{listing.plugin.distribution}:{architecture}" for listing in candidates)
+        choices = " or ".join(listing.full_name for listing in candidates)
         raise UsageError(f"two plugins give a model {architecture!r}; say {choices}")
     listing = candidates[0]
     if not dot:

@@ -26,12 +26,11 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
     """List models; PATTERN may hold wildcards."""
     from zoo import catalog
 
-    names = set(catalog.list_models(pattern, plugin=plugin))
     rows: list[dict[str, Any]] = []
-    for listing in catalog.listings():
+    for listing in catalog.select(pattern, plugin=plugin):
         entry = listing.entry
         tags = [weights.tag for weights in entry.weights]
-        if entry.name in names and (tags or not pretrained):
+        if tags or not pretrained:
             rows.append(
                 {
                     "name": entry.name,
@@ -118,10 +117,10 @@ def predict(
     as_json: bool,
 ) -> None:
     """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
-    from zoo import catalog, clips, loading, prediction
+    from zoo import clips, loading, prediction
 
-    decoded = clips.decode(clip, start=start, end=end, spec=catalog.info(model).input)
     loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
     predicted = prediction.predict(loaded, clips.preprocess(decoded, loaded), top=top)[0]
     report: Any = loaded.zoo_load_report
     data = {
@@ -237,27 +236,42 @@ def plugins(*, as_json: bool) -> None:
 )
 @click.option("--from-weights", type=click.Path(path_type=Path), help="Start from this safetensors file.")
 @click.option("--until", help="Stop after the stage of this name.")
+@click.option("--seed", type=int, help="Seed instead of the recipe's own.")
 @options.device
-def train(recipe: str, out: Path | None, from_weights: Path | None, until: str | None, device: str) -> None:
+@options.as_json
+def train(
+    recipe: str,
+    out: Path | None,
+    from_weights: Path | None,
+    until: str | None,
+    seed: int | None,
+    device: str,
+    *,
+    as_json: bool,
+) -> None:
     """Train the weights file that RECIPE (architecture.tag) describes; goes on where it was stopped."""
     from zoo import catalog, devices
     from zoo.training import loop
 
     chosen = catalog.recipe(recipe)
+    if seed is not None:
+        chosen = dataclasses.replace(chosen, seed=seed)
     written = loop.train(
         chosen, out or Path("runs") / recipe, device=devices.resolve(device), from_weights=from_weights, until=until
     )
-    output.emit(None, f"wrote {written}" if written else f"stopped after {until}", as_json=False)
+    text = f"wrote {written}" if written else f"stopped after {until}"
+    output.emit({"recipe": recipe, "weights": str(written) if written else None}, text, as_json=as_json)
 
 
 @commands.command(epilog="ZOO_DATA=~/data zoo data mnist")
 @click.argument("dataset", type=click.Choice(["mnist"]))
-def data(dataset: str) -> None:
+@options.as_json
+def data(dataset: str, *, as_json: bool) -> None:
     """Download a training data set into $ZOO_DATA, or the user's data folder, and check it."""
-    del dataset  # there is one so far
     from zoo.datasets import digits
 
-    output.emit(None, f"{digits.download()} holds MNIST, checked", as_json=False)
+    folder = digits.download(report=output.note)
+    output.emit({"dataset": dataset, "folder": str(folder)}, f"{folder} holds {dataset}, checked", as_json=as_json)
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:

@@ -80,16 +80,15 @@ def preprocess(
         device: Where the batch goes; None is the model's device, or the CPU for an entry.
 
     Returns:
-        float32, 1 x C x T x H x W (or as the layout of the input says).
+        1 x C x T x H x W (or as the layout of the input says), in the model's floating-point type, else float32.
     """
     spec = spec_of(entry_or_model)
-    if device is None and isinstance(entry_or_model, nn.Module):
-        first = next(entry_or_model.parameters(), None)
-        device = str(first.device) if first is not None else "cpu"
+    parameters = entry_or_model.parameters() if isinstance(entry_or_model, nn.Module) else iter(())
+    like = next((parameter for parameter in parameters if parameter.is_floating_point()), torch.empty(0))
     if isinstance(clip, str | Path):
         clip = decode(clip, spec=spec)
     frames = clip.frames if isinstance(clip, Clip) else clip
-    return normalize(convert(frames, spec), spec).to(devices.resolve(device or "cpu"))
+    return normalize(convert(frames, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
 
 
 def spec_of(entry_or_model: ModelEntry | nn.Module) -> InputSpec:
@@ -129,6 +128,8 @@ def decode(
             return spread(total, frames) if frames < total else list(range(total))
         if spec is None:
             return list(range(total))
+        if spec.sampling == "consecutive":  # all up to the last one used: `convert` takes every stride-th of them
+            return list(range(min(total, (spec.frames - 1) * spec.stride + 1)))
         return sorted(set(sampled(total, spec)))
 
     text = str(source)
@@ -147,7 +148,7 @@ def decode(
     if path.suffix == ".safetensors":
         return _stacked(text, _tensor(path), pick)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _stacked(text, _image(path)[None], pick)
+        return _stacked(text, _images(path), pick)
     return _video(path, pick, start, end)
 
 
@@ -289,13 +290,14 @@ def _tensor(path: Path) -> Tensor:
     return weights.map_tensors(path)[clips[0]]
 
 
-def _image(path: Path) -> Tensor:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _images(path: Path) -> Tensor:
+    """The frames of an image file: one, or all of an animation."""
+    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return torch.from_numpy(np.asarray(upright).copy())
+            upright = [ImageOps.exif_transpose(frame).convert("RGB") for frame in ImageSequence.Iterator(image)]
+            return torch.from_numpy(np.stack([np.asarray(frame) for frame in upright]))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ClipError(f"{path} cannot be read as an image: {error}") from error
 
@@ -308,7 +310,7 @@ def _folder(path: Path, pick: Callable[[int], list[int]]) -> Clip:
     if not files:
         raise ClipError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     indices = pick(len(files))
-    images = [_image(files[index]) for index in indices]
+    images = [_images(files[index])[0] for index in indices]
     odd = next((file for file, image in zip(indices, images, strict=True) if image.shape != images[0].shape), None)
     if odd is not None:
         raise ClipError(f"{files[odd]} has another size than {files[indices[0]]}; the images of a clip share one size")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,9 @@ class InputSpec:
 
     A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
     scaled linearly from 0..255 to `range`, and normalised as (x - mean) / std.
+
+    Raises:
+        ValueError: where the fields contradict each other or their types.
     """
 
     #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
@@ -47,6 +50,20 @@ class InputSpec:
     #: One standard deviation for each channel, in units of `range`.
     std: tuple[float, ...] = (1.0,)
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where the fields contradict each other or their types."""
+        for name, kind in (("layout", Layout), ("channels", Channels), ("sampling", Sampling), ("resize", Resize)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
+        sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
+        if len(self.size) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in {1, self.channel_count}:
+                raise ValueError(f"{name} has one number, or one for each of the {self.channel_count} channels")
+        if len(self.range) != 2 or 0 in self.std:
+            raise ValueError("range has two numbers, and no standard deviation is 0")
+
     @property
     def channel_count(self) -> int:
         """Channels of a batch: 1 for "L", else 3."""
@@ -65,6 +82,11 @@ class OutputSpec:
     labels: tuple[str, ...] = ()
     #: Unit of a value ("pixels per frame").
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a kind that does not exist."""
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind is one of {', '.join(get_args(Kind))}, not {self.kind!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

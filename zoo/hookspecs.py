@@ -39,3 +39,8 @@ def explain_sections(context: Any) -> list[Any]:  # type: ignore[empty-body]
     `context` is an `explain.reporting.context.Context`; types of explain are named here and not imported, because
     zoo knows nothing of explain.
     """
+
+
+@hookspec
+def explain_comparisons(contexts: list[Any]) -> list[Any]:  # type: ignore[empty-body]
+    """Give further sections (`explain.Section`) where several models are compared, one context for each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class LoadReport:
     parameters: int
     device: str
     dtype: str
-    #: "meta": parameters never allocated before the file was mapped; "ordinary": the builder could not run so.
+    #: "meta": parameters held no memory until the file was mapped; "ordinary": the builder could not run so.
     build: str
     #: Why the build was ordinary; empty otherwise.
     build_reason: str = ""
@@ -59,7 +60,7 @@ class _Taken:
 def load(
     name: str,
     *,
-    weights: str | None = "default",
+    weights: str | os.PathLike[str] | None = "default",
     device: str = "cpu",
     dtype: torch.dtype | str | None = None,
     seed: int = 0,
@@ -88,18 +89,18 @@ def load(
     """
     device = devices.resolve(device)
     target = _dtype(dtype)
-    entry, chosen = resolve(name, weights)
+    entry, chosen = resolve(name, os.fspath(weights) if weights is not None else None)
     resolved = entry.resolve(chosen)
     try:
         model, taken = (
             (_initialised(resolved, seed), _Taken()) if chosen is None else _from_file(resolved, chosen, mmap)
         )
+        _check_whole(model, name)
         model = model.to(device=device, dtype=target)
     except (RuntimeError, MemoryError) as error:
         if devices.is_out_of_memory(error):
             raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
         raise
-    _check_whole(model, name)
     tensors = model.state_dict()
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
     model.zoo_entry = resolved  # type: ignore[assignment]  # plain attributes on a module
@@ -201,7 +202,22 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
             tensors[name] = tensor.to(expected[name].dtype)
             converted += 1
     model.load_state_dict(tensors, strict=True, assign=True)
+    left = _left_on_meta(model)
+    if left:
+        reason = f"computed from parameters while building: {', '.join(left[:3])}"
+        model = _initialised(entry, seed=0)
+        model.load_state_dict(tensors, strict=True, assign=True)
     return model, _Taken(len(tensors), converted, "ordinary" if reason else "meta", reason)
+
+
+def _left_on_meta(model: nn.Module) -> list[str]:
+    """Tensors without values after loading: parameters, buffers, and plain attributes of modules."""
+    return [
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name, value in [*module._parameters.items(), *module._buffers.items(), *vars(module).items()]  # noqa: SLF001
+        if isinstance(value, torch.Tensor) and value.is_meta
+    ]
 
 
 def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
@@ -235,9 +251,8 @@ def _check_architecture(name: str, path: Path, expected: dict[str, torch.Tensor]
 
 
 def _check_whole(model: nn.Module, name: str) -> None:
-    """Raise ModelError where a parameter or buffer was left on meta."""
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    left = [key for key, tensor in tensors if tensor.is_meta]
+    """Raise ModelError where a tensor was left on meta."""
+    left = _left_on_meta(model)
     if left:
         raise ModelError(f"{name}: {len(left)} tensors have no values after loading ({', '.join(left[:3])})")
 

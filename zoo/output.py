@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import warnings
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
 
 def emit(data: Any, text: str, *, as_json: bool) -> None:
     """Print one result: `data` as JSON and nothing else, or `text`."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False) if as_json else text)
+    click.echo(json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it; numbers that are not finite become null.
+
+    Raises:
+        TypeError: for anything that JSON cannot hold.
+    """
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
 def note(message: str) -> None:
@@ -55,7 +73,7 @@ def run(commands: click.Group) -> NoReturn:
     try:
         commands.main(standalone_mode=False)
     except click.exceptions.Abort:
-        stop("interrupted; nothing half-done was kept", 1)
+        stop("interrupted", 1)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -56,7 +56,7 @@ class Plugin:
             self.reason = f"{during}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
             warnings.warn(
                 f"plugin {self.name!r} of {self.distribution} {self.version} failed at {self.reason}; "
-                f"it is left out (silence it with {DISABLE}={self.name})",
+                f"everything else goes on (switch it off with {DISABLE}={self.name})",
                 PluginWarning,
                 stacklevel=3,
             )
@@ -121,11 +121,16 @@ class Registry:
 
 def installed() -> list[tuple[str, str, EntryPoint]]:
     """Distribution, version and entry point of everything installed in the group, in a stable order."""
-    found = [
-        (distribution.metadata["Name"] or "unknown", distribution.version, entry_point)
-        for distribution in distributions()
-        for entry_point in _group_of(distribution)
-    ]
+    found: list[tuple[str, str, EntryPoint]] = []
+    for distribution in distributions():
+        try:
+            found += [
+                (distribution.metadata["Name"] or "unknown", distribution.version, entry_point)
+                for entry_point in _group_of(distribution)
+            ]
+        except Exception as error:  # noqa: BLE001 - metadata of a stranger's distribution may be anything
+            where = getattr(distribution, "_path", "an installed distribution")
+            warnings.warn(f"the entry points of {where} cannot be read: {error}", PluginWarning, stacklevel=2)
     return sorted(found, key=lambda item: (item[0], item[2].name))
 
 

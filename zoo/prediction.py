@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, Any]]:
-    """Predictions for each sample of a batch.
+    """Predictions for each sample of a batch, in eval mode; the model is left as it was.
 
     Args:
         model: A model of the zoo, or any module that returns a tensor or a dict of tensors.
@@ -32,13 +32,18 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
         ModelError: where the batch does not fit the model, or its output is neither tensor nor dict.
         MemoryLimitError: where not even this batch fits into memory.
     """
+    modes = [(module, module.training) for module in model.modules()]
     try:
+        model.eval()
         with torch.inference_mode():
             output = model(batch)
     except (RuntimeError, MemoryError, ValueError, IndexError) as error:
         if devices.is_out_of_memory(error):
             raise MemoryLimitError(f"a batch of {list(batch.shape)} does not fit into memory: {error}") from error
         raise ModelError(f"a batch of shape {list(batch.shape)} does not fit the model: {error}") from error
+    finally:
+        for module, training in modes:
+            module.training = training
     heads = by_head(model, output)
     specs = output_specs(model, heads)
     return [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 
 from zoo import catalog, loading
 from zoo import weights as weights_files
-from zoo.errors import ZooError
+from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.prediction import by_head
 
 #: Largest relative difference to a golden output, on CPU in float32.
@@ -49,25 +50,36 @@ def verify(name: str) -> Verification:
     entry, weights = loading.resolve(name, "default")
     assert weights is not None  # noqa: S101 - "default" gives weights or raises
     resolved = entry.resolve(weights)
-    full_name = f"{entry.name}.{weights.tag}"
     checks: list[Check] = []
     try:
         path = weights_files.locate(weights.source)
         digest = weights_files.sha256_of(path, remembered=False)
         checks += [_equal("sha256", digest, weights.sha256), _equal("bytes", path.stat().st_size, weights.bytes)]
-        model = loading.load(full_name)
+        model = loading.load(name)
         count = sum(parameter.numel() for parameter in model.parameters())
         checks.append(_equal("parameters", count, resolved.parameters))
         if weights.golden is not None:
             checks += _golden(model, weights.golden)
     except ZooError as error:
         checks.append(Check(name="load", passed=False, detail=str(error)))
-    return Verification(model=full_name, checks=tuple(checks))
+    return Verification(model=f"{entry.name}.{weights.tag}", checks=tuple(checks))
 
 
 def verify_all(pattern: str = "*") -> list[Verification]:
-    """`verify` for every weights file whose `architecture.tag` matches."""
-    return [verify(name) for name in catalog.list_models(pattern, pretrained=True)]
+    """`verify` for every weights file whose `architecture` or `architecture.tag` matches.
+
+    Raises:
+        UsageError: where none does.
+    """
+    names = [
+        f"{listing.full_name}.{weights.tag}"
+        for listing in catalog.select(pattern)
+        for weights in listing.entry.weights
+        if fnmatchcase(listing.entry.name, pattern) or fnmatchcase(f"{listing.entry.name}.{weights.tag}", pattern)
+    ]
+    if not names:
+        raise UsageError(f"no weights match {pattern!r}; `zoo list --pretrained` shows the models that have some")
+    return [verify(name) for name in names]
 
 
 def _equal(name: str, found: object, expected: object) -> Check:
@@ -76,12 +88,21 @@ def _equal(name: str, found: object, expected: object) -> Check:
 
 
 def _golden(model: torch.nn.Module, source: str) -> list[Check]:
-    tensors = weights_files.map_tensors(weights_files.locate(source))
+    path = weights_files.locate(source)
+    weights_files.read_header(path)  # says what is wrong with a damaged file
+    expected = weights_files.map_tensors(path)
+    batch = expected.pop("input", None)
+    if batch is None or not expected:
+        raise WeightsError(f"{path} holds no golden tensors: expected `input` and one tensor for each output")
     with torch.inference_mode():
-        heads = by_head(model, model(tensors.pop("input")))
-    checks = []
-    for name, expected in tensors.items():
-        close = name in heads and torch.allclose(heads[name], expected, rtol=RTOL, atol=ATOL)
-        difference = float((heads[name] - expected).abs().max()) if name in heads else float("nan")
-        checks.append(Check(name=f"golden {name}", passed=close, detail=f"largest difference {difference:.1e}"))
-    return checks
+        heads = by_head(model, model(batch))
+    return [_compared(name, heads.get(name), tensor) for name, tensor in expected.items()]
+
+
+def _compared(name: str, found: torch.Tensor | None, expected: torch.Tensor) -> Check:
+    if found is None or found.shape != expected.shape:
+        shape = "no such output" if found is None else f"shape {list(found.shape)}"
+        return Check(name=f"golden {name}", passed=False, detail=f"{shape}, expected {list(expected.shape)}")
+    close = torch.allclose(found, expected, rtol=RTOL, atol=ATOL)
+    difference = float((found - expected).abs().max())
+    return Check(name=f"golden {name}", passed=close, detail=f"largest difference {difference:.1e}")

@@ -28,7 +28,7 @@ def locate(source: str) -> Path:
         UnknownNameError: where there is no such file on disk.
     """
     package, colon, inside = source.partition(":")
-    if colon and package.isidentifier() and len(package) > 1:  # one letter is a Windows drive
+    if colon and len(package) > 1 and all(part.isidentifier() for part in package.split(".")):  # C: is a drive
         return _bundled(package, inside)
     path = Path(source).expanduser()
     if not path.is_file():

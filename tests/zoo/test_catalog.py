@@ -35,6 +35,7 @@ def test_lists_are_in_natural_order_and_take_wildcards(several):
     assert zoo.list_models("net*") == ["net9", "net18"]
     assert zoo.list_models(pretrained=True) == ["net18.first", "net18.second"]
     assert zoo.list_models("*second", pretrained=True) == ["net18.second"]
+    assert zoo.list_models("net18", pretrained=True) == ["net18.first", "net18.second"]
     assert zoo.list_models(plugin="family") == zoo.list_models(plugin="dist-family") == zoo.list_models()
     assert zoo.list_models(plugin="other") == []
 
@@ -81,6 +82,9 @@ def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypat
         ("outputs=()", "output"),
         ("weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256='abc'),)", "sha256"),
         (f"weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256='{HASH}'),) * 2", "unique"),
+        ("weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256=None),)", "TypeError"),
+        ("name=5", "TypeError"),
+        ("outputs=None", "output"),
         (f"weights=(WeightsEntry(tag='A b', source='s', bytes=1, sha256='{HASH}'),)", "snake_case"),
     ],
 )

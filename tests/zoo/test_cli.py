@@ -94,6 +94,19 @@ def test_predict_prints_labels_and_json(run, tiny_zoo, clip):
     assert best["probability"] == pytest.approx(expected.item())
 
 
+def test_predict_reads_the_clip_as_the_weights_file_says(run, tiny_zoo, clip, tmp_path):
+    path = tmp_path / "two.safetensors"
+    spec = {"frames": 2, "size": [8, 8], "channels": "L"}
+    state = zoo.load("tiny", weights=None).state_dict()
+    save_file(state, path, metadata={"zoo": json.dumps({"input": spec})})
+    data = json.loads(run("predict", "tiny", clip, "--weights", path, "--json", "--top", "1")[1])
+    model = zoo.load("tiny", weights=path)
+    with torch.no_grad():
+        expected = model(zoo.preprocess(clip, model)).softmax(-1).max()
+    assert data["prediction"]["shape"]["top"][0]["probability"] == pytest.approx(expected.item())
+    assert any("2 frames" in said for said in data["conversion"])
+
+
 def test_load_prints_the_load_report(run, tiny_zoo):
     data = json.loads(run("load", "tiny", "--weights", "none", "--json")[1])
     assert (data["name"], data["tag"], data["parameters"], data["initialised"]) == ("tiny", None, 69, 9)
@@ -121,6 +134,7 @@ def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
         (("predict", "tiny", "missing.mp4", "--weights", "none"), 2, "missing.mp4"),
         (("predict", "tiny", "sample:none", "--weights", "none"), 2, "sample"),
         (("verify", "tiny"), 2, "no trained weights"),
+        (("verify", "nothing*"), 2, "no weights match"),
         (("train", "tiny.x"), 2, "unknown recipe"),
         (("lsit",), 2, "Did you mean"),
         (("list", "--jsn"), 2, "Did you mean"),
@@ -171,6 +185,10 @@ def test_every_command_has_help_with_an_example(run):
         status, out, _ = run(name, "--help")
         assert status == 0
         assert f"zoo {name}" in out.split("Example")[1]
+
+
+def test_json_holds_no_number_that_json_has_not():
+    assert output.plain({"a": float("nan"), "b": [1, float("inf"), (2.5,)]}) == {"a": None, "b": [1, None, [2.5]]}
 
 
 def test_tables_align_and_group_digits():

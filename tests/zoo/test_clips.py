@@ -66,7 +66,7 @@ def test_only_the_frames_that_an_input_uses_are_kept(video):
     kept = clips.decode(path, spec=entry(frames=4).input)
     assert kept.indices == (0, 6, 13, 19)
     following = clips.decode(path, spec=entry(frames=4, sampling="consecutive", stride=3).input)
-    assert following.indices == (0, 3, 6, 9)
+    assert following.indices == tuple(range(10))
     assert kept.total == following.total == 20
     assert kept.fps == 10
 
@@ -79,6 +79,24 @@ def test_a_video_shorter_than_it_declares_is_read_with_a_warning(video):
     assert 0 < clip.total < 60
     assert clip.indices[-1] == clip.total - 1
     assert clip.warnings == (f"The video declares 60 frames, and only {clip.total} of them decode; those were used.",)
+
+
+@pytest.mark.parametrize("sampling", [{}, {"sampling": "consecutive"}, {"sampling": "consecutive", "stride": 3}])
+@pytest.mark.parametrize("frames", [1, 4, 15])
+def test_a_path_and_its_frames_give_the_same_batch(video, sampling, frames):
+    path = video(grey_ramp(20))
+    spec = entry(frames=frames, **sampling)
+    assert torch.equal(zoo.preprocess(path, spec), zoo.preprocess(zoo.read_clip(path), spec))
+    expected = clips.sampled(20, spec.input)
+    batch = zoo.preprocess(path, spec)
+    assert [round(float(batch[0, :, t].mean()) * 51) for t in range(frames)] == expected
+
+
+def test_an_animation_is_a_clip_of_all_its_frames(tmp_path):
+    for name in ("moving.gif", "moving.webp"):
+        shown = [Image.new("RGB", (8, 8), (level,) * 3) for level in (0, 100, 200)]
+        shown[0].save(tmp_path / name, save_all=True, append_images=shown[1:], lossless=True)
+        assert [int(frame.float().mean().round()) for frame in zoo.read_clip(tmp_path / name)] == [0, 100, 200]
 
 
 def test_a_folder_of_images_is_a_clip_in_natural_order(tmp_path):
@@ -143,6 +161,31 @@ def test_normalisation_is_as_the_entry_states():
     mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([2.0, 3.0, 4.0])
     expected = ((given.double() / 255 * 2 - 1) - mean) / std
     assert torch.allclose(batch[0].double(), expected.permute(3, 0, 1, 2), atol=1e-6)
+
+
+def test_the_batch_has_the_type_of_the_model():
+    model = torch.nn.Conv3d(3, 1, 1).to(torch.bfloat16)
+    model.zoo_entry = entry()
+    assert zoo.preprocess(torch.zeros(4, 8, 8, 3, dtype=torch.uint8), model).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 64},
+        {"size": (0, 8)},
+        {"frames": 0},
+        {"stride": 0},
+        {"layout": "NHWC"},
+        {"channels": "grey"},
+        {"resize": "pad"},
+        {"mean": (0.1, 0.2)},
+        {"std": (0.0,)},
+    ],
+)
+def test_an_input_that_cannot_be_is_refused(wrong):
+    with pytest.raises((ValueError, TypeError)):
+        entry(**wrong)
 
 
 def test_layouts_and_channel_order():

@@ -71,6 +71,43 @@ def test_a_builder_that_cannot_run_on_meta_is_built_as_usual_and_the_reason_give
     assert torch.equal(model[0].weight, tensors["0.weight"])
 
 
+COMPUTED = """
+    def computed(kind):
+        import torch
+        from torch import nn
+
+        class Computed(nn.Linear):
+            def __init__(self):
+                super().__init__(2, 2)
+                if kind == "buffer":
+                    self.register_buffer("mask", (self.weight > 0).float(), persistent=False)
+                else:
+                    self.mask = torch.ones_like(self.weight)
+
+            def forward(self, x):
+                return nn.functional.linear(x, self.weight * self.mask, self.bias)
+
+        return Computed()
+
+    @hookimpl
+    def zoo_models():
+        builder = f"{__name__}:computed"
+        return [entry(kind, builder=builder, arguments={"kind": kind}) for kind in ("buffer", "attribute")]
+"""
+
+
+@pytest.mark.parametrize("kind", ["buffer", "attribute"])
+def test_what_a_builder_computes_from_parameters_has_values(installed, tiny, monkeypatch, tmp_path, kind):
+    installed.add("computing", tiny + COMPUTED)
+    installed.use(monkeypatch)
+    path = tmp_path / "w.safetensors"
+    save_file({"weight": torch.eye(2), "bias": torch.zeros(2)}, path)
+    model = zoo.load(kind, weights=path)
+    assert model(torch.ones(1, 2)).shape == (1, 2)
+    assert model.zoo_load_report.build == "ordinary"
+    assert "mask" in model.zoo_load_report.build_reason
+
+
 def test_random_initialisation_is_drawn_from_the_seed_and_leaves_the_global_state(trained):
     state = torch.get_rng_state()
     same = [zoo.load("tiny", weights=None, seed=3)[0].weight for _ in range(2)]

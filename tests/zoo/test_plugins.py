@@ -59,6 +59,17 @@ def test_a_hook_that_raises_or_returns_junk_fails_alone(installed, tiny, body):
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize("content", [b"[zoo.plugins]\nno value here\n", b"[zoo.plugins]\n\xe9 = x\n"])
+def test_entry_points_that_cannot_be_read_leave_the_others(installed, tiny, content):
+    installed.add("good", tiny)
+    broken = installed.folder / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_bytes(content)
+    with pytest.warns(PluginWarning, match="broken"):
+        assert ("dist-good", "1.0") in [found[:2] for found in plugins.installed()]
+
+
 def test_two_distributions_may_use_one_entry_point_name(installed, tiny):
     installed.add("same", tiny, distribution="one", module="first")
     installed.add("same", tiny, distribution="two", module="second")

@@ -43,6 +43,18 @@ def test_classes_come_with_labels_and_softmax_values_with_units(model):
     assert second["shape"]["top"][0]["label"] == "flat"
 
 
+def test_a_model_in_training_predicts_in_eval_mode_and_is_left_as_it_was():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.9))
+    model[1].eval()
+    batch = torch.tensor([[3.0, -1.0], [5.0, 7.0]])
+    (first, _) = zoo.predict(model, batch)
+    assert first["output"]["top"][0]["probability"] == pytest.approx(
+        torch.tensor([3.0, -1.0]).softmax(0)[0].item(), abs=1e-4
+    )
+    assert torch.equal(model[0].running_mean, torch.zeros(2))
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
 def test_any_module_predicts_by_index():
     (prediction,) = zoo.predict(nn.Flatten(), torch.tensor([[[0.0, 2.0]]]))
     assert prediction["output"]["top"][0]["label"] == "1"

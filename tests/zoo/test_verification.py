@@ -8,6 +8,8 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo import weights as weights_files
+from zoo.errors import UsageError
+from zoo.verification import verify_all
 
 
 @pytest.fixture
@@ -53,8 +55,34 @@ def test_right_weights_pass_every_check(verified):
 
 
 def test_each_fault_fails_its_own_check(verified):
-    assert failed(verified(golden_change=0.01)) == ["golden shape"]
+    assert failed(verified(golden_change=2e-4)) == ["golden shape"]
     assert failed(verified(parameters=68)) == ["parameters"]
+
+
+def test_golden_tensors_that_cannot_be_compared_fail_their_check(verified, tmp_path):
+    verified()
+    golden = tmp_path / "golden.safetensors"
+    batch = torch.rand(1, 1, 4, 8, 8)
+    for tensors, name in [
+        ({"input": batch, "shape": torch.ones(1, 9)}, "golden shape"),
+        ({"input": batch, "colour": torch.ones(1, 3)}, "golden colour"),
+        ({"shape": torch.ones(1, 3)}, "load"),
+        ({"input": batch}, "load"),
+    ]:
+        save_file(tensors, golden)
+        assert failed(zoo.verify("sure")) == [name]
+    golden.write_bytes(b"cut")
+    assert failed(zoo.verify("sure")) == ["load"]
+
+
+def test_two_plugins_with_one_name_are_verified_apart(verified, installed, tiny, monkeypatch):
+    verified()
+    installed.add("twin", tiny.replace("entry()", "entry('sure')"))
+    installed.use(monkeypatch)
+    assert zoo.verify("dist-full:sure").passed
+    assert [result.passed for result in verify_all("sure.*")] == [True]
+    with pytest.raises(UsageError, match="no weights match"):
+        verify_all("nothing*")
 
 
 def test_a_file_changed_behind_the_memory_of_checksums_is_found(verified):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import pytest
@@ -29,6 +30,7 @@ def entry(path, **fields):
 def test_bundled_and_local_files_are_located(file):
     assert weights.locate(str(file)) == file
     assert weights.locate("zoo:py.typed").name == "py.typed"
+    assert weights.locate("zoo.datasets:digits.py").name == "digits.py"
     with pytest.raises(WeightsError, match="reinstall"):
         weights.locate("zoo:no.safetensors")
     with pytest.raises(PluginError, match="not installed"):
@@ -44,6 +46,18 @@ def test_a_file_is_hashed_once_until_it_changes(file, monkeypatch):
         assert weights.sha256_of(file) == first
     file.write_bytes(file.read_bytes() + b" ")
     assert weights.sha256_of(file) != first
+
+
+def test_a_file_replaced_by_one_of_equal_size_or_time_is_hashed_again(file):
+    first, status, content = weights.sha256_of(file), file.stat(), file.read_bytes()
+    changed = content[:-1] + bytes([content[-1] ^ 1])
+    file.write_bytes(changed)  # same inode and size, another time
+    second = weights.sha256_of(file)
+    other = file.with_name("other")
+    other.write_bytes(content)
+    os.utime(other, ns=(status.st_atime_ns, file.stat().st_mtime_ns))
+    other.replace(file)  # same size and time, another inode
+    assert weights.sha256_of(file) == first != second
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(file, monkeypatch, tmp_path):
@@ -92,7 +106,9 @@ def test_a_file_given_by_path_says_what_differs_from_its_architecture(file):
     assert described.input is None
 
 
-@pytest.mark.parametrize("said", ["{", "[1]", '{"input": {"colour": 1}}', '{"outputs": 5}'])
+@pytest.mark.parametrize(
+    "said", ["{", "[1]", '{"input": {"colour": 1}}', '{"outputs": 5}', '{"input": {"frames": 4, "size": 64}}']
+)
 def test_a_header_with_nonsense_is_refused(tmp_path, said):
     path = tmp_path / "odd.safetensors"
     save_file({"a": torch.ones(1)}, path, metadata={"zoo": said})
