@@ -37,8 +37,7 @@ ORDERS: tuple[tuple[int, int, int, int], ...] = (
     (0, 2, 3, 1),
 )
 
-#: What the heads' classes are called.
-DIGIT_LABELS: tuple[str, ...] = tuple(str(digit) for digit in range(10))
+#: What the order head's classes are called.
 ORDER_LABELS: tuple[str, ...] = tuple("-".join(str(quadrant + 1) for quadrant in order) for order in ORDERS)
 
 #: The pairs (S pixels a frame, visible every V frames) that move less than 50 pixels between visible frames.
