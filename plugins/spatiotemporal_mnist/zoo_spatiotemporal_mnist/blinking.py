@@ -136,23 +136,22 @@ def render(images: Tensor, parameters: Parameters, *, masked: bool = True) -> Te
     count, frames = parameters.visible.shape
     clip, time = parameters.visible.nonzero(as_tuple=True)
     row, column = parameters.position[clip, time].unbind(1)
-    source = parameters.image[clip]
+    source = parameters.image[clip].to(device)
     if masked:
         size = QUADRANT_SIZE
-        tiles = images.unfold(1, size, size).unfold(2, size, size).reshape(-1, size * size)
         quadrant = parameters.quadrant[clip, time]
-        row = row + size * (quadrant // 2)
-        column = column + size * (quadrant % 2)
-        source = 4 * source + quadrant
+        below, right = quadrant // 2, quadrant % 2
+        row, column = row + size * below, column + size * right
+        tiles = images.unfold(1, size, size).unfold(2, size, size)[source, below.to(device), right.to(device)]
     else:
         size = DIGIT_SIZE
-        tiles = images.reshape(-1, size * size)
+        tiles = images[source]
     corner = ((clip * frames + time) * FRAME_SIZE + row) * FRAME_SIZE + column
     side = torch.arange(size, device=device)
     inside = (side[:, None] * FRAME_SIZE + side).flatten()
     pixels = corner.to(device)[:, None] + inside
     clips = torch.zeros(count * frames * FRAME_SIZE * FRAME_SIZE, dtype=torch.uint8, device=device)
-    clips[pixels.flatten()] = tiles[source.to(device)].flatten()
+    clips[pixels.flatten()] = tiles.flatten()
     return clips.view(count, 1, frames, FRAME_SIZE, FRAME_SIZE)
 
 

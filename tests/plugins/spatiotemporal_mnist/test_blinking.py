@@ -1,3 +1,4 @@
+import hashlib
 import math
 
 import pytest
@@ -125,6 +126,17 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(digits):
     assert torch.equal(clips(5), clips(5))
     assert not torch.equal(clips(5), clips(6))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_rendering_gives_the_bytes_of_the_first_release():
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(256, (9, 28, 28), generator=generator, dtype=torch.uint8)
+    drawn = blinking.draw(16, torch.arange(9), generator=generator)
+    found = [
+        hashlib.sha256(blinking.render(images, drawn, masked=masked).numpy().tobytes()).hexdigest()[:16]
+        for masked in (True, False)
+    ]
+    assert found == ["040f1d264dfa9e44", "fb588120d9ad4fcc"]
 
 
 @pytest.mark.gpu
