@@ -178,10 +178,14 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
 
     def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: View, output: Tensor) -> View:
         kind, dims = pooling
-        axes = _axes(dims)
+        places = list(enumerate(_axes(dims)))
+        if dims == 2 and _is_sequence(args[0].shape, view):
+            places = [(1, 0)]
+            if args[0].shape[-1] != view.extent[0]:
+                view = view.over_all(range(3), self.size, reduced=False)  # along tokens, in whatever order
         kernel = [1, 1, 1]
         if "adaptive" in name:
-            for place, axis in enumerate(axes):
+            for place, axis in places:
                 left, had = output.shape[output.ndim - dims + place], view.extent[axis]
                 if left == 1 and had > 1:
                     kernel[axis] = had
@@ -193,7 +197,7 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             sizes = _several(args[1], dims)
             strides = _several(args[2] if len(args) > 2 and args[2] else args[1], dims)
             dilations = _several(args[4] if kind == "max pooling" and len(args) > 4 else 1, dims)
-            for place, axis in enumerate(axes):
+            for place, axis in places:
                 kernel[axis] = sizes[place]
                 window, left = (sizes[place] - 1) * dilations[place] + 1, output.shape[output.ndim - dims + place]
                 view = view.with_axis(axis, view.axes[axis].through(window, Fraction(strides[place]), left))
@@ -289,9 +293,16 @@ def _resized(name: str, view: View, output: Tensor) -> View:
     return view
 
 
+def _is_sequence(shape: tuple[int, ...], view: View) -> bool:
+    """Whether a tensor is N x C x 1 x T: pooling over one axis, as torch runs it."""
+    return len(shape) == 4 and shape[2] == 1 and tuple(shape[2:]) != view.extent[1:]
+
+
 def _axes_of(dim: int, shape: tuple[int, ...], view: View) -> tuple[int, ...]:
     """Which of (T, H, W) a tensor's axis holds, told by order and size; none for samples and channels."""
     time, height, width = view.extent
+    if _is_sequence(shape, view):
+        dim, shape = min(dim, 2), (*shape[:2], shape[3])
     if len(shape) >= 4 and tuple(shape[-2:]) == (height, width):
         if dim >= len(shape) - 2:
             return (1,) if dim == len(shape) - 2 else (2,)

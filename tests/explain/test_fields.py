@@ -161,6 +161,31 @@ def test_global_pooling_and_recurrence_see_whole_axes():
     assert (rows["lstm"].kind, rows["lstm"].field) == ("recurrence", (8, 16, 12))
 
 
+@pytest.mark.parametrize(
+    ("pool", "field", "stride"),
+    [
+        (nn.AvgPool1d(3, 2), 7, 2),
+        (nn.MaxPool1d(3, 2), 7, 2),
+        (nn.LPPool1d(2, 3, 2), 7, 2),
+        (nn.AdaptiveAvgPool1d(6), 6, 2),
+        (nn.AdaptiveMaxPool1d(6), 6, 2),
+        (nn.AdaptiveAvgPool1d(1), 12, 12),
+        (nn.AdaptiveMaxPool1d(1), 12, 12),
+    ],
+)
+def test_pooling_of_sequences_is_over_time(pool, field, stride):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.pool, self.last = nn.Conv3d(1, 2, 1), pool, nn.Conv1d(2, 1, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(self.pool(self.first(x).mean(dim=(3, 4))))
+
+    row = fields(Net(), (1, 1, 12, 16, 16))["last"]
+    assert (row.field, row.stride[0], row.whole[0]) == ((field, 16, 16), stride, stride == 12)
+
+
 def test_a_recurrent_layer_on_flattened_frames_sees_them_whole():
     class Net(nn.Module):
         def __init__(self):
