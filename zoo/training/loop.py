@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from zoo.errors import DeviceError, OutputError, TrainingError, WeightsError
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
 from zoo.training.recipes import Stage
+from zoo.training.writing import write, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -201,8 +201,6 @@ class _Run:
 
     def save(self, optimizer: torch.optim.Optimizer | None, learning: dict[str, nn.Parameter]) -> None:
         """Replace the checkpoint and the log; a killed run leaves the ones before."""
-        from safetensors.torch import save_file
-
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         if optimizer is not None:
@@ -218,17 +216,8 @@ class _Run:
             "seconds": self.seconds,
             "log": self.log,
         }
-        temporary = self.out / f".{CHECKPOINT}.{os.getpid()}"
-        try:
-            contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-            save_file(contiguous, temporary, metadata={"training": json.dumps(state)})
-            temporary.replace(self.out / CHECKPOINT)
-            temporary.write_text(json.dumps(self.log, indent=1) + "\n")
-            temporary.replace(self.out / LOG)
-        except OSError as error:
-            raise OutputError(f"cannot write the checkpoint to {self.out}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_tensors(self.out / CHECKPOINT, tensors, {"training": json.dumps(state)})
+        write(self.out / LOG, json.dumps(self.log, indent=1) + "\n")
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, where it has one."""

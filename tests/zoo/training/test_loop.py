@@ -251,6 +251,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(toy, tmp_path):
         train(recipe(), tmp_path / "file" / "out", progress=False)
 
 
+def test_a_disk_that_is_full_at_a_checkpoint_is_an_error(toy, tmp_path, full_disk):
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors"):
+        train(recipe(), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_progress_goes_to_stderr(toy, tmp_path, capsys):
     train(recipe(), tmp_path)
     captured = capsys.readouterr()

@@ -1,0 +1,15 @@
+import pytest
+import torch
+
+from zoo.errors import OutputError
+from zoo.training.writing import write, write_tensors
+
+
+def test_a_full_disk_is_an_error_and_leaves_the_file_before(tmp_path, full_disk):
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"before")
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors"):
+        write_tensors(path, {"x": torch.zeros(1000)}, {})
+    with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors"):
+        write(path, "x" * 1000)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"before"]

@@ -1,0 +1,37 @@
+"""Writing the files of a training run, each at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from zoo.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Replace a safetensors file, as `write` does. Its bytes are made first, so that a full disk is an OSError."""
+    from safetensors.torch import save
+
+    write(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=metadata))
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replace a file at once: it is the old one or the new one, never half of either.
+
+    Raises:
+        OutputError: where it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
