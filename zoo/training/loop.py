@@ -177,15 +177,17 @@ class _Run:
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
             self.seconds = before + time.monotonic() - started
             bar.update(1)
-            if self.step % self.log_every == 0 or self.step == stage.steps:
+            logs = self.step % self.log_every == 0 or self.step == stage.steps
+            saves = time.monotonic() - saved > self.checkpoint_every
+            if (logs or saves) and not sums["loss"].isfinite():
+                raise TrainingError(self._no_number("the loss", stage))
+            if logs:
                 means = {name: round(float(value) / counted, 4) for name, value in sums.items()}
-                if not math.isfinite(means["loss"]):
-                    raise TrainingError(f"{self.recipe.name}: the loss is no number any more in stage {stage.name!r}")
                 self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
                 bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
                 sums, counted = {}, 0
-            if time.monotonic() - saved > self.checkpoint_every:
-                self.save(optimizer, learning)
+            if saves:
+                self.save(stage, optimizer, learning)
                 saved = time.monotonic()
         bar.close()
         if stage.averaging:
@@ -197,10 +199,17 @@ class _Run:
         self.average, self.moments = {}, {}
         self.stage_index += 1
         self.step = 0
-        self.save(None, {})
+        self.save(stage, None, {})
 
-    def save(self, optimizer: torch.optim.Optimizer | None, learning: dict[str, nn.Parameter]) -> None:
-        """Replace the checkpoint and the log; a killed run leaves the ones before."""
+    def _no_number(self, what: str, stage: Stage) -> str:
+        name = f"{self.recipe.name}: {what} is no number any more in stage {stage.name!r}"
+        return f"{name}; {self.out / CHECKPOINT}, if there is one, is from before; try a lower learning rate"
+
+    def save(self, stage: Stage, optimizer: torch.optim.Optimizer | None, learning: dict[str, nn.Parameter]) -> None:
+        """Replace the checkpoint and the log; a killed run leaves the ones before, and so does one that went astray."""
+        for name, parameter in self.module.named_parameters():
+            if not parameter.isfinite().all():
+                raise TrainingError(self._no_number(name, stage))
         tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         if optimizer is not None:

@@ -148,6 +148,25 @@ def test_a_loss_that_is_no_number_stops_the_run(toy, tmp_path):
         train(one_stage(loss="toy:nan"), tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("astray", ["loss", "gradient"])
+def test_no_checkpoint_is_replaced_by_one_that_went_astray(toy, tmp_path, astray):
+    plain, seen = toy.loss, []
+
+    def loss(model, batch, stage):
+        seen.append(batch)
+        value, terms = plain(model, batch, stage)
+        if len(seen) > 5:  # a loss without a gradient leaves the weights as they are; the root of 0 has no gradient
+            value = value + (math.nan if astray == "loss" else (0 * model.auxiliary.bias).sqrt().sum())
+        return value, terms
+
+    toy.loss = loss
+    with pytest.raises(TrainingError, match=r"no number any more in stage 'first'.*checkpoint"):
+        train(recipe(), tmp_path, progress=False, checkpoint_every=0)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert json.loads(file.metadata()["training"])["step"] == 5
+    assert all(value.isfinite().all() for value in load_file(tmp_path / CHECKPOINT).values())
+
+
 def test_recalibration_leaves_the_statistics_of_its_batches_as_the_stage_ends(toy, tmp_path):
     kept = train(one_stage(autocast=False), tmp_path / "kept", progress=False)
     again = one_stage(autocast=False, recalibration=3)
