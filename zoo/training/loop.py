@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
-from zoo.errors import DeviceError, OutputError, TrainingError, WeightsError
+from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
 from zoo.training.recipes import Stage
@@ -48,12 +48,17 @@ def train(
 
     A folder that holds a checkpoint of this recipe is resumed; the stages that are already done must be the recipe's
     own. `from_weights` starts the exported network from a weights file instead of from the seed. `until` stops after
-    the stage of that name and returns None. The checkpoint is replaced every `checkpoint_every` seconds and after
-    each stage.
+    the stage of that name, at once where it is done, and returns None. The checkpoint is replaced every
+    `checkpoint_every` seconds and after each stage.
 
     Raises `TrainingError` where the checkpoint belongs to another recipe, `OutputError` where `out` cannot be written,
-    `DeviceError` where there is no such device, `WeightsError` where `from_weights` does not fit.
+    `DeviceError` where there is no such device, `WeightsError` where `from_weights` does not fit,
+    `UnknownNameError` where `until` is no stage.
     """
+    stages = [stage.name for stage in recipe.stages]
+    if until is not None and until not in stages:
+        raise UnknownNameError("stage", until, stages)
+    end = len(stages) if until is None else stages.index(until) + 1
     out = Path(out)
     place = torch.device(device)
     if place.type == "cuda" and not torch.cuda.is_available():
@@ -70,11 +75,10 @@ def train(
     module.to(place)
     run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
     run.resume()
-    while run.stage_index < len(recipe.stages):
-        stage = recipe.stages[run.stage_index]
-        run.train_stage(stage)
-        if stage.name == until:
-            return None
+    while run.stage_index < end:
+        run.train_stage(recipe.stages[run.stage_index])
+    if until is not None:
+        return None
     return finalize(recipe, module, out, log=run.log, device=place)
 
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from zoo.errors import DeviceError, OutputError, TrainingError, WeightsError
+from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.training import Recipe, Stage
 from zoo.training.loop import CHECKPOINT, LOG, learning_rate, train
 
@@ -123,6 +123,19 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_the_global_generator_alon
     torch.manual_seed(99)
     assert train(recipe(), tmp_path / "2", progress=False).read_bytes() == first
     assert train(recipe(seed=5), tmp_path / "3", progress=False).read_bytes() != first
+
+
+def test_until_an_unknown_stage_trains_nothing(toy, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"unknown stage 'fist'; did you mean 'first'"):
+        train(recipe(), tmp_path / "out", progress=False, until="fist")
+    assert not (tmp_path / "out").exists()
+
+
+def test_until_a_stage_that_is_done_stops_at_once(toy, tmp_path):
+    for until in ("second", "second", "first"):
+        assert train(recipe(), tmp_path, progress=False, until=until) is None
+        toy.stop_at = 0  # any further step would be an interrupt
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [CHECKPOINT, LOG]
 
 
 def test_later_stages_of_a_recipe_may_change_but_not_those_that_are_done(toy, tmp_path):
