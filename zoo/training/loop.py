@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,9 +52,9 @@ def train(
     the stage of that name, at once where it is done, and returns None. The checkpoint is replaced every
     `checkpoint_every` seconds and after each stage.
 
-    Raises `TrainingError` where the checkpoint belongs to another recipe, `OutputError` where `out` cannot be written,
-    `DeviceError` where there is no such device, `WeightsError` where `from_weights` does not fit,
-    `UnknownNameError` where `until` is no stage.
+    Raises `TrainingError` where the checkpoint belongs to another recipe or stands against `from_weights`,
+    `OutputError` where `out` cannot be written, `DeviceError` where there is no such device, `WeightsError` where
+    `from_weights` does not fit, `UnknownNameError` where `until` is no stage.
     """
     stages = [stage.name for stage in recipe.stages]
     if until is not None and until not in stages:
@@ -67,6 +68,10 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write to {out}: {error.strerror}") from error
+    if from_weights is not None and (out / CHECKPOINT).exists():
+        raise TrainingError(
+            f"{out / CHECKPOINT} is there: leave {from_weights} out to go on from it, or choose another folder to start"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
@@ -223,6 +228,7 @@ class _Run:
         state = {
             "recipe": self.recipe.name,
             "seed": self.recipe.seed,
+            "arguments": dict(self.recipe.arguments),
             "stages": [asdict(stage) for stage in self.recipe.stages[: self.stage_index + (self.step > 0)]],
             "stage_index": self.stage_index,
             "step": self.step,
@@ -243,26 +249,31 @@ class _Run:
             with safe_open(path, "pt", device=str(self.device)) as file:
                 state = json.loads(file.metadata()["training"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            differences = self._differences(state)
+            self.stage_index, self.step = state["stage_index"], state["step"]
+            self.seconds, self.log = state["seconds"], state["log"]
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path} is no checkpoint; delete it to start anew") from error
-        if (state["recipe"], state["seed"]) != (self.recipe.name, self.recipe.seed) or not self._began_with(
-            state["stages"]
-        ):
-            raise TrainingError(f"{path} belongs to another recipe; choose another folder, or delete it to start anew")
-        self.module.load_state_dict(_part(tensors, "module."))
+        anew = "choose another folder, or delete it to start anew"
+        if differences:
+            raise TrainingError(f"{path} belongs to another recipe ({'; '.join(differences)}); {anew}")
+        try:
+            self.module.load_state_dict(_part(tensors, "module."))
+        except RuntimeError as error:
+            raise TrainingError(f"{path} holds another network than {self.recipe.build}: {error}; {anew}") from error
         self.average = _part(tensors, "average.")
         self.moments = _part(tensors, "moment.")
-        self.stage_index, self.step = state["stage_index"], state["step"]
-        self.seconds, self.log = state["seconds"], state["log"]
 
-    def _began_with(self, stages: list[dict[str, Any]]) -> bool:
-        """Whether a checkpoint's stages are the recipe's first ones; what an older one leaves out is at its default."""
-        try:
-            before = [asdict(Stage(**stage)) for stage in stages]
-        except TypeError:
-            return False
-        own = [asdict(stage) for stage in self.recipe.stages[: len(before)]]
-        return bool(json.dumps(before, sort_keys=True) == json.dumps(own, sort_keys=True))
+    def _differences(self, state: dict[str, Any]) -> list[str]:
+        """What the recipe of a checkpoint has otherwise; what an older checkpoint leaves out is at its default."""
+        own = {"recipe": self.recipe.name, "seed": self.recipe.seed, "arguments": dict(self.recipe.arguments)}
+        found = _unlike({name: state[name] for name in own if name in state}, own)
+        for k, stage in enumerate(state["stages"]):
+            with suppress(TypeError):  # a later version's checkpoint may have settings unknown here: they differ
+                stage = asdict(Stage(**stage))
+            now = asdict(self.recipe.stages[k]) if k < len(self.recipe.stages) else {}
+            found += [f"stage {stage['name']!r}: {line}" for line in _unlike(stage, now)]
+        return found
 
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
         for name, value in learning.items():
@@ -271,6 +282,11 @@ class _Run:
                 if moment is not None:
                     optimizer.state[value][key] = moment.cpu() if key == "step" else moment
         self.moments = {}
+
+
+def _unlike(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    plain = json.loads(json.dumps(now))  # tuples are lists in the checkpoint
+    return [f"{name} {value!r}, now {plain.get(name)!r}" for name, value in before.items() if plain.get(name) != value]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -18,9 +18,9 @@ from zoo.training.loop import CHECKPOINT, LOG, learning_rate, train
 class Toy(nn.Module):
     """A network with a BatchNorm, and one auxiliary layer that training drops."""
 
-    def __init__(self):
+    def __init__(self, width=4):
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.network = nn.Sequential(nn.Linear(3, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
         self.auxiliary = nn.Linear(3, 1)
 
 
@@ -141,15 +141,29 @@ def test_until_a_stage_that_is_done_stops_at_once(toy, tmp_path):
 def test_later_stages_of_a_recipe_may_change_but_not_those_that_are_done(toy, tmp_path):
     train(recipe(), tmp_path, progress=False, until="first")
     first, second = recipe().stages
-    with pytest.raises(TrainingError, match="another recipe"):
+    with pytest.raises(TrainingError, match=r"another recipe \(stage 'first': steps 12, now 13\)"):
         train(recipe(stages=(dataclasses.replace(first, steps=13), second)), tmp_path, progress=False)
     assert train(recipe(stages=(first, dataclasses.replace(second, steps=2))), tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", "foreign"])
+def test_a_checkpoint_says_what_its_recipe_has_otherwise(toy, tmp_path):
+    toy.build = lambda width=4: Toy(width)
+    train(recipe(arguments={"width": 5}), tmp_path, progress=False, until="first")
+    with pytest.raises(TrainingError, match=r"\(arguments {'width': 5}, now {'width': 6}\); choose another folder"):
+        train(recipe(arguments={"width": 6}), tmp_path, progress=False)
+    with pytest.raises(TrainingError, match=r"\(seed 0, now 1\); choose another folder"):
+        train(recipe(arguments={"width": 5}, seed=1), tmp_path, progress=False)
+    with pytest.raises(TrainingError, match=r"\(stage 'first': name 'first', now None"):
+        train(recipe(arguments={"width": 5}, stages=()), tmp_path, progress=False)
+    toy.build = lambda width: Toy(7)
+    with pytest.raises(TrainingError, match=r"another network than toy:build(.|\n)*choose another folder"):
+        train(recipe(arguments={"width": 5}), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint at all", None, "{}", "[]", '{"stages": []}'])
 def test_a_file_that_is_no_checkpoint_is_named(toy, tmp_path, content):
-    if content == "foreign":
-        save_file({"x": torch.ones(1)}, tmp_path / CHECKPOINT)
+    if not isinstance(content, bytes):
+        save_file({"x": torch.ones(1)}, tmp_path / CHECKPOINT, metadata=content and {"training": content})
     else:
         (tmp_path / CHECKPOINT).write_bytes(content)
     with pytest.raises(TrainingError, match="is no checkpoint; delete it"):
@@ -255,6 +269,8 @@ def test_training_starts_from_given_weights(toy, tmp_path):
     save_file(start.state_dict(), tmp_path / "start.safetensors")
     path = train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
     assert load_file(path)["2.bias"].item() > 39
+    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is there: leave .*start\.safetensors out"):
+        train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
 
 
 @pytest.mark.parametrize(
