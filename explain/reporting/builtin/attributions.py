@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from explain.attribution import Attribution, Method
+    from explain.budget import Progress
     from explain.reporting.colour import ColourMap
     from explain.reporting.context import Context
 
@@ -66,6 +67,11 @@ class _Shown:
         return self.delta is not None and abs(self.delta) > _TOLERATED * abs(self.difference or 0.0)
 
     @property
+    def baseline(self) -> str:
+        """What the map is seen against, in words."""
+        return {None: "a clip of zeros", "blur": "the same clip, blurred"}[self.settings.get("baseline")]
+
+    @property
     def signed(self) -> bool:
         """Whether there are numbers on both sides of zero."""
         return self.colours.low < 0
@@ -81,16 +87,7 @@ def build(context: Context) -> Content:
         step = f"attribution: {name}"
         try:
             with context.timed(step) as progress:
-                attribution = explain.attribute(
-                    context.model,
-                    context.batch,
-                    method=name,
-                    target=context.target,
-                    layer=context.options.layer if find_method(name).needs_layer else None,
-                    steps=context.options.steps,
-                    seed=context.seed,
-                    progress=progress,
-                )
+                attribution = _attribute(context, name, progress)
         except ModelError as error:
             if context.options.methods is not None:
                 raise
@@ -109,6 +106,42 @@ def build(context: Context) -> Content:
         "attributions.html", context=context, shown=shown, refused=refused, target=data["target"], value=data["value"]
     )
     return Content(html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown))
+
+
+def _attribute(context: Context, name: str, progress: Progress) -> Attribution:
+    """One method's answer; where it does not add up from zeros, that from the blurred clip if it misses less.
+
+    Zeros can be so unlike every clip that the output jumps right beside them; a blurred clip is no such stranger
+    (Sturmfels, Lundberg & Lee, Visualizing the Impact of Feature Attribution Baselines, Distill 2020).
+    """
+
+    def attribute(baseline: str | None) -> Attribution:
+        return explain.attribute(
+            context.model,
+            context.batch,
+            method=name,
+            target=context.target,
+            layer=context.options.layer if find_method(name).needs_layer else None,
+            baseline=baseline,
+            steps=context.options.steps,
+            seed=context.seed,
+            progress=progress,
+        )
+
+    from_zeros = attribute(None)
+    if _missed(from_zeros) <= _TOLERATED:
+        return from_zeros
+    from_blur = attribute("blur")
+    return from_blur if _missed(from_blur) < _missed(from_zeros) else from_zeros
+
+
+def _missed(attribution: Attribution) -> float:
+    """What a map lacks of the sum that it promises, as a share of it; 0 where it promises none."""
+    if attribution.delta is None:
+        return 0.0
+    delta = float(attribution.delta[0])
+    difference = float(attribution.raw[0].double().sum()) - delta
+    return abs(delta) / max(abs(difference), 1e-12)
 
 
 def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:

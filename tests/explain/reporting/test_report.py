@@ -126,6 +126,25 @@ def test_a_map_that_does_not_add_up_says_so(model, clip, tmp_path):
     assert method["difference"] == pytest.approx(1.0, abs=1e-3)
 
 
+def test_a_map_that_does_not_add_up_from_zeros_is_taken_from_the_blurred_clip(model, clip, tmp_path):
+    """An output that jumps right beside zeros, which a path from the blurred clip never comes near."""
+    import zoo
+
+    batch = zoo.preprocess(clip, model)
+    with torch.no_grad():
+        start, end = (float(model(clips)["speed"]) for clips in (torch.zeros_like(batch), batch))
+
+    def cliff(output):
+        share = (output["speed"][:, 0] - start) / (end - start)
+        return share + torch.sigmoid(2000 * (share - 0.01))
+
+    report = cheap(model, clip, tmp_path / "cliff", methods=["integrated_gradients"], target=cliff, steps=4)
+    (method,) = report.data["sections"]["attributions"]["methods"]
+    assert method["settings"]["baseline"] == "blur"
+    assert not method["incomplete"]
+    assert "from the same clip, blurred to this clip" in report.page.read_text(encoding="utf-8")
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model, clip, tmp_path):
     def written(name, seed):
         report = cheap(
@@ -186,6 +205,21 @@ def test_the_target_is_explained(model, clip, tmp_path):
     assert report.data["target"] == "speed"
     speed = report.data["sections"]["prediction"]["heads"]["speed"]["value"]
     assert report.data["sections"]["attributions"]["value"] == pytest.approx(speed, rel=1e-5)
+
+
+def test_fields_that_are_not_exact_are_called_so(clip, model, tmp_path):
+    page = cheap(model, clip, tmp_path / "out", sections=["fields"]).page.read_text(encoding="utf-8")
+    assert "at least" not in page
+    pool = model.pool
+    model.pool = nn.Sequential(pool, Differences())
+    report = cheap(model, clip, tmp_path / "out", sections=["fields"])
+    assert [row["exact"] for row in report.data["sections"]["fields"]["layers"]] == [True, True, False]
+    assert "at least <data" in report.page.read_text(encoding="utf-8")
+
+
+class Differences(nn.Module):
+    def forward(self, x):
+        return x[:, :, 1:] - x[:, :, :-1]
 
 
 def test_frames_may_be_given(model, clip, tmp_path):
