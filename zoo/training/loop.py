@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
-from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
+from zoo import devices
+from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
 from zoo.training.recipes import Stage
@@ -61,9 +62,7 @@ def train(
         raise UnknownNameError("stage", until, stages)
     end = len(stages) if until is None else stages.index(until) + 1
     out = Path(out)
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"no CUDA device here: cannot train on {device}")
+    place = torch.device(devices.resolve(str(device)))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -287,9 +287,15 @@ def test_weights_that_do_not_fit_are_named(toy, tmp_path, tensors, message):
         train(recipe(), tmp_path / "out", from_weights=path, progress=False)
 
 
+def test_the_device_may_be_left_to_the_machine(toy, tmp_path):
+    train(one_stage(steps=1), tmp_path, device="auto", progress=False)
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert json.loads((tmp_path / "toy.tag.json").read_text())["device"] == expected
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_cuda_where_there_is_none_is_an_error(toy, tmp_path):
-    with pytest.raises(DeviceError, match="no CUDA device"):
+    with pytest.raises(DeviceError, match="no CUDA device is here"):
         train(recipe(), tmp_path, device="cuda")
 
 
