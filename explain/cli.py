@@ -285,8 +285,17 @@ def fields(model: str, weights: str, *, as_json: bool) -> None:
     spec: Any = loaded.zoo_entry
     found = receptive_fields(loaded, _batch_shape(spec.input))
     rows = [
-        [row.layer, row.kind, _triple(row.kernel), _seen(row.field, row.whole), _triple(row.stride)] for row in found
+        [
+            row.layer,
+            row.kind,
+            _triple(row.kernel),
+            ("" if row.exact else ">=") + _seen(row.field, row.whole),
+            _triple(row.stride),
+        ]
+        for row in found
     ]
+    if not all(row.exact for row in found):
+        output.note("note: something that is no layer mixes frames; behind it, at least so many frames are seen")
     header = ["layer", "kind", "kernel T x H x W", "sees T x H x W", "stride T x H x W"]
     output.emit([dataclasses.asdict(row) for row in found], output.table(header, rows), as_json=as_json)
 

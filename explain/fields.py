@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from explain.budget import within_memory
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
-from explain.reach import Triple, View, merge
+from explain.reach import Axis, Triple, View, merge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,17 +44,26 @@ class ReceptiveField:
     output: Triple
     #: Axes along which the layer sees the whole input, however long (global pooling, recurrence).
     whole: tuple[bool, bool, bool]
+    #: False where single frames reached further than the layers explain: then `field` is at least that many frames.
+    exact: bool = True
 
 
 def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[ReceptiveField]:
     """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
 
-    The model runs once on a sample of zeros; every operation hands on the field of what it reads. Through a window
-    of k positions, dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride
+    In one run on random numbers, every operation hands on the field of what it reads. Through a window of k positions,
+    dilated by d, over positions j apart, a field grows by (k - 1) d j and j is multiplied by the stride
     (Araujo, Norris & Sim, Computing Receptive Fields of Convolutional Neural Networks, Distill 2019, equations 1 to 3).
     Where paths meet (sums, concatenations, gates), the largest field of any of them counts. A layer that runs several
     times is listed once, with its largest field. Convolutions over rows and columns only, frames folded into the batch
     or not, leave the field in time as it is.
+
+    Exact are convolutions, pooling, sums, concatenations, means over whole axes, matrix products and recurrent modules;
+    statistics of normalisations do not count. Other operations count as elementwise, although some mix frames (shifts
+    and differences of frames, cumulative sums, recurrences written by hand). In time this is checked: three more runs
+    change one frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame
+    by frame sees all of time, and this and every later layer is marked as not exact. Frames left out by slicing are not
+    seen as a stride, and nothing is checked along rows and columns.
 
     Args:
         model: Any module; left as it was found.
@@ -64,14 +74,70 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
         MemoryLimitError: Memory does not hold one sample.
     """
     device, dtype = _placement(model)
-    batch = torch.zeros((1, *input_shape[1:]), device=device, dtype=dtype)
+    draw = torch.Generator().manual_seed(0)
+    batch = torch.rand((1, *input_shape[1:]), generator=draw).to(device, dtype)
+    tracker = _tracked(model, batch)
+    rows = dict(tracker.rows)
+    layout = layout_of(model, batch)
+    frames = to_ncthw(batch, layout).shape[2]
+    if frames == 1 or all(row.whole[0] for row in rows.values()):
+        return list(rows.values())
+    for frame in sorted({0, frames // 2, frames - 1}):
+        changed = batch.clone()
+        clip = to_ncthw(changed, layout)[:, :, frame]
+        clip.copy_(3 * torch.rand(clip.shape, generator=draw))
+        rows = _checked(rows, tracker, _tracked(model, changed), frames)
+    return list(rows.values())
+
+
+def _tracked(model: nn.Module, batch: Tensor) -> _Tracker:
+    """One run of the model."""
     clips = to_ncthw(batch, layout_of(model, batch))
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
+    batch = batch.clone()
     tracker = _Tracker(extent)
     tracker.tag(batch, View.of_input(extent, clips.shape[1]))
-    with prepared(model), torch.no_grad(), _current_module(model, tracker), tracker:
+    with prepared(model, seed=0), torch.no_grad(), _current_module(model, tracker), tracker:
         within_memory(lambda _: model(batch), 1, f"one sample of {tuple(batch.shape[1:])}")
-    return list(tracker.rows.values())
+    return tracker
+
+
+def _checked(
+    rows: dict[tuple[str, str], ReceptiveField], before: _Tracker, after: _Tracker, frames: int
+) -> dict[tuple[str, str], ReceptiveField]:
+    """The rows, corrected where a change of one frame (`after`) reached more positions than a layer's field allows."""
+    checked = {}
+    exact = True
+    for key, row in rows.items():
+        axis = before.seen[key]
+        means = before.means.get(key, [])
+        by_frame = len(means) == axis.extent > 1  # each run is one frame's
+        reached = _reached(means, after.means.get(key, []), joined=by_frame)
+        # Behind upsampling, fields differ from position to position.
+        fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1
+        slack = max(axis.grain, axis.jump) if fractions else 0
+        field = min(math.ceil(reached * axis.jump) + 1, frames)
+        whole = row.whole[0]
+        if not whole and field > row.field[0] + slack:
+            exact, whole = False, by_frame
+            row = dataclasses.replace(
+                row, field=(frames if whole else field, *row.field[1:]), whole=(whole, *row.whole[1:])
+            )
+        checked[key] = dataclasses.replace(row, exact=row.exact and (exact or whole))
+    return checked
+
+
+def _reached(before: list[Tensor], after: list[Tensor], *, joined: bool) -> int:
+    """How many positions in time lie between the first and the last that changed, in a run or, joined, over runs."""
+    if len(before) != len(after):
+        return 0
+    if joined:
+        before, after = [torch.cat(before)], [torch.cat(after)]
+    reached = [0]
+    for was, now in zip(before, after, strict=True):
+        places = ((now - was).abs().amax(dim=1) > _ROUNDING * was.abs().amax()).nonzero()
+        reached.append(int(places.max() - places.min()) if len(places) else 0)
+    return max(reached)
 
 
 def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
@@ -79,6 +145,10 @@ def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
         if tensor.is_floating_point():
             return tensor.device, tensor.dtype
     return torch.device("cpu"), torch.get_default_dtype()
+
+
+#: Changes below this share of the largest number may be rounding: some convolution algorithms share sums.
+_ROUNDING = 1e-5
 
 
 class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -94,6 +164,10 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self.size = size
         #: One row for each layer and kind, in the order of their first run.
         self.rows: dict[tuple[str, str], ReceptiveField] = {}
+        #: For each row, the time axis of its view.
+        self.seen: dict[tuple[str, str], Axis] = {}
+        #: For each row, run by run: means over rows and columns, positions in time x channels.
+        self.means: dict[tuple[str, str], list[Tensor]] = {}
         #: Names of the modules running now, outermost first.
         self.running: list[str] = []
         self._views: dict[int, View] = {}
@@ -109,11 +183,19 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def view_of(self, tensor: Tensor) -> View | None:
         return self._views.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
 
-    def record(self, kind: str, kernel: Triple, view: View) -> None:
+    def record(self, kind: str, kernel: Triple, view: View, output: Tensor, dims: int) -> None:
+        """Note a layer over `dims` spatial axes."""
         layer = self.running[-1] if self.running else ""
+        # Over rows and columns alone, frames are folded into the batch, or each is a run of its own.
+        time = 0 if dims == 2 else output.ndim - dims
+        means = output.mean(dim=(-2, -1), dtype=torch.float64) if dims > 1 else output.double()
+        means = (means if means.ndim > 1 else means[None]).movedim(time, 0).flatten(1)
+        if len(means) in {1, view.extent[0]}:
+            self.means.setdefault((layer, kind), []).append(means)
         before = self.rows.get((layer, kind))
         if before is not None and math.prod(before.field) >= math.prod(view.field):
             return
+        self.seen[layer, kind] = view.axes[0]
         self.rows[layer, kind] = ReceptiveField(
             layer=layer,
             kind=kind,
@@ -128,6 +210,8 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if _takes_statistics(func.overloadpacket.__name__, args):
+            result = (args[0].clone(), *result[1:])  # so that they do not count
         inputs = [tensor for tensor in _tensors([*args, *(kwargs or {}).values()]) if self.view_of(tensor) is not None]
         outputs = _tensors([result])
         if not inputs or not outputs or func.is_view:
@@ -173,7 +257,13 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             view = view.with_axis(axis, after)
         channels = output.shape[1] if batch.ndim == weight.ndim else output.shape[0]
         view = view.with_channels(channels)
-        self.record("transposed convolution" if transposed else "convolution", (kernel[0], kernel[1], kernel[2]), view)
+        self.record(
+            "transposed convolution" if transposed else "convolution",
+            (kernel[0], kernel[1], kernel[2]),
+            view,
+            output,
+            len(axes),
+        )
         return view
 
     def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: View, output: Tensor) -> View:
@@ -201,7 +291,9 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
                 kernel[axis] = sizes[place]
                 window, left = (sizes[place] - 1) * dilations[place] + 1, output.shape[output.ndim - dims + place]
                 view = view.with_axis(axis, view.axes[axis].through(window, Fraction(strides[place]), left))
-        self.record(kind, (kernel[0], kernel[1], kernel[2]), view)
+        if places == [(1, 0)]:
+            output, dims = output.squeeze(2), 1
+        self.record(kind, (kernel[0], kernel[1], kernel[2]), view, output, dims)
         return view
 
     def _reduced(self, args: tuple[Any, ...], tensor: Tensor, view: View, output: Tensor) -> View:
@@ -256,6 +348,11 @@ _PRODUCTS = {
     "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_cudnn_attention",
 }
+
+
+def _takes_statistics(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether a normalisation looks at all positions: by groups or instances, unlike batches in eval mode."""
+    return name == "native_group_norm" or (name in {"native_batch_norm", "cudnn_batch_norm"} and bool(args[5]))
 
 
 def _axes(dims: int) -> tuple[int, ...]:
@@ -347,7 +444,7 @@ def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
                 seen = seen.with_channels(_tensors([output])[0].shape[-1])
                 for tensor in _tensors([output]):
                     tracker.tag(tensor, seen)
-                tracker.record("recurrence", (merged.extent[0], 1, 1), seen)
+                tracker.record("recurrence", (merged.extent[0], 1, 1), seen, _tensors([output])[0], 1)
         tracker.running.pop()
 
     try:

@@ -142,6 +142,7 @@ def test_the_networks_for_blinking_digits_read_as_in_their_papers_tables(name, t
     assert [block.stride[1:] for block in blocks] == [(2, 2), (4, 4), (8, 8), (8, 8), *[(16, 16)] * 4]
     assert [block.output for block in blocks] == [(48, s, s) for s in (32, 16, 8, 8, 4, 4, 4, 4)]
     assert rows["lstm"].whole == (True, True, True)
+    assert all(row.exact for row in rows.values())
 
 
 def test_global_pooling_and_recurrence_see_whole_axes():
@@ -184,6 +185,97 @@ def test_pooling_of_sequences_is_over_time(pool, field, stride):
 
     row = fields(Net(), (1, 1, 12, 16, 16))["last"]
     assert (row.field, row.stride[0], row.whole[0]) == ((field, 16, 16), stride, stride == 12)
+
+
+class Mixing(nn.Module):
+    """A convolution over three frames, something that mixes frames and is no layer, and a pointwise convolution."""
+
+    def __init__(self, mix):
+        super().__init__()
+        self.first, self.mix, self.last = nn.Conv3d(1, 4, 3, padding=1), mix, nn.Conv3d(4, 2, 1)
+
+    def forward(self, x):
+        return self.last(self.mix(self.first(x)))
+
+
+def shifted_channels(x):
+    return torch.cat([F.pad(x[:, :1, 1:], (0, 0, 0, 0, 0, 1)), F.pad(x[:, 1:2, :-1], (0, 0, 0, 0, 1, 0)), x[:, 2:]], 1)
+
+
+@pytest.mark.parametrize(
+    ("mix", "field"),
+    [
+        (lambda x: x[:, :, 1:] - x[:, :, :-1], 4),
+        (lambda x: x - x.roll(1, 2), 12),  # the first position sees the last frames
+        (shifted_channels, 5),
+        (lambda x: x.cumsum(2), 12),
+        (lambda x: x.softmax(2), 12),
+        (lambda x: torch.fft.fft(x, dim=2).abs(), 12),
+        (lambda x: x.flip(2) + x, 12),
+        (lambda x: torch.einsum("ncthw,ts->ncshw", x, torch.ones(12, 12)), 12),
+    ],
+)
+def test_operations_that_mix_frames_are_found_out(mix, field):
+    torch.manual_seed(0)
+    rows = fields(Mixing(mix), (1, 1, 12, 8, 8))
+    assert (rows["first"].field[0], rows["first"].exact) == (3, True)
+    assert rows["last"].field[0] == field
+    assert rows["last"].whole[0] or not rows["last"].exact
+
+
+class ConvolutionalRecurrence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gates, self.after = nn.Conv2d(3, 2, 3, padding=1), nn.Conv3d(2, 2, 1)
+
+    def forward(self, x):
+        state, states = x.new_zeros(1, 2, *x.shape[3:]), []
+        for frame in x.unbind(2):
+            state = torch.tanh(self.gates(torch.cat([frame, state], 1)))
+            states.append(state)
+        return self.after(torch.stack(states, 2))
+
+
+class CellOverFrames(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.cell, self.after = nn.Conv2d(1, 3, 3, padding=1), nn.LSTMCell(3, 4), nn.Conv1d(4, 2, 1)
+
+    def forward(self, x):
+        state, states = None, []
+        for frame in x.unbind(2):
+            state = self.cell(self.conv(frame).mean(dim=(2, 3)), state)
+            states.append(state[0])
+        return self.after(torch.stack(states, 2))
+
+
+def test_recurrences_written_by_hand_are_found_out():
+    torch.manual_seed(0)
+    rows = fields(ConvolutionalRecurrence(), (1, 1, 10, 8, 8))
+    assert (rows["gates"].field[0], rows["gates"].whole[0]) == (10, True)
+    assert rows["after"].field[0] > 4
+    assert not rows["after"].exact
+    rows = fields(CellOverFrames(), (1, 1, 10, 8, 8))
+    assert (rows["conv"].field[0], rows["conv"].exact) == (1, True)
+    assert rows["after"].whole[0] or not rows["after"].exact
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv3d(4, 2, 3)),
+        nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3)),
+        nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ConvTranspose3d(4, 4, 3, 2), nn.Conv3d(4, 2, 3, 2)),
+        nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv3d(1, 2, 3), nn.MaxPool3d(2), nn.Conv3d(2, 2, 2)),
+        Decoder(),
+        Branches(),
+        Folded(),
+        FrameByFrame(),
+    ],
+)
+def test_layers_that_are_followed_are_exact(model):
+    torch.manual_seed(0)
+    assert all(row.exact for row in receptive_fields(model, (1, 1, 22, 24, 24)))
 
 
 def test_a_recurrent_layer_on_flattened_frames_sees_them_whole():

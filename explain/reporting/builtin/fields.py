@@ -26,8 +26,9 @@ def build(context: Context) -> Content:
             "field": list(one.field),
             "stride": list(one.stride),
             "whole": list(one.whole),
+            "exact": one.exact,
         }
         for one in found
     ]
     data = {"clip": list(clip), "layers": rows}
-    return Content(html=render("fields.html", **data), data=data)
+    return Content(html=render("fields.html", **data, exact=all(one.exact for one in found)), data=data)
