@@ -92,7 +92,13 @@ def _layers(context: Context) -> list[str]:
         for name in asked:
             find_layer(context.model, name)
         return list(asked)
-    found = {name: module for name, module in context.model.named_modules() if isinstance(module, _CONVOLUTIONS)}
+    # Those that run: an auxiliary head may be there for training alone.
+    ran = {row.layer for row in explain.receptive_fields(context.model, tuple(context.batch.shape))}
+    found = {
+        name: module
+        for name, module in context.model.named_modules()
+        if isinstance(module, _CONVOLUTIONS) and name in ran
+    }
     # Pointwise convolutions only mix what others saw.
     wide = [name for name, module in found.items() if max(module.kernel_size) > 1] or list(found)
     return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []

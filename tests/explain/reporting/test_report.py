@@ -207,6 +207,12 @@ def test_the_target_is_explained(model, clip, tmp_path):
     assert report.data["sections"]["attributions"]["value"] == pytest.approx(speed, rel=1e-5)
 
 
+def test_units_are_those_of_layers_that_run(clip, model, tmp_path):
+    model.auxiliary = nn.Conv3d(6, 2, 3)
+    report = cheap(model, clip, tmp_path / "out", sections=["units"], units=1, unit_steps=1)
+    assert [unit["layer"] for unit in report.data["sections"]["units"]["units"]] == ["early", "late"]
+
+
 def test_fields_that_are_not_exact_are_called_so(clip, model, tmp_path):
     page = cheap(model, clip, tmp_path / "out", sections=["fields"]).page.read_text(encoding="utf-8")
     assert "at least" not in page
