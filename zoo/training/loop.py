@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
+import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ from zoo.training.recipes import Stage
 from zoo.training.writing import write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from zoo.training.recipes import Recipe
 
@@ -51,7 +53,7 @@ def train(
     A folder that holds a checkpoint of this recipe is resumed; the stages that are already done must be the recipe's
     own. `from_weights` starts the exported network from a weights file instead of from the seed. `until` stops after
     the stage of that name, at once where it is done, and returns None. The checkpoint is replaced every
-    `checkpoint_every` seconds and after each stage.
+    `checkpoint_every` seconds, after each stage and, on Ctrl-C, after the step that is on.
 
     Raises `TrainingError` where the checkpoint belongs to another recipe or stands against `from_weights`,
     `OutputError` where `out` cannot be written, `DeviceError` where there is no such device, `WeightsError` where
@@ -123,6 +125,28 @@ def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batch
             norm.momentum = momentum
 
 
+@contextmanager
+def _held_interrupt() -> Iterator[list[int]]:
+    """Ctrl-C fills the list, so that a step can be ended and saved, and is raised at the end; a second one at once."""
+    pressed: list[int] = []
+
+    def hold(number: int, _frame: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    held = usual and threading.current_thread() is threading.main_thread()  # other threads may set no handler
+    if held:
+        signal.signal(signal.SIGINT, hold)
+    try:
+        yield pressed
+    finally:
+        if held:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
 class _Run:
     """The state of one run: where it is, the optimiser and averages of the current stage, and the log."""
 
@@ -164,40 +188,43 @@ class _Run:
         counted = 0
         started = saved = time.monotonic()
         before = self.seconds
-        bar = _bar(stage, self.step, shown=self.progress)
-        while self.step < stage.steps:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(stage, self.step)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
-                loss, terms = loss_of(self.module, batch_at(self.step), stage)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
-            optimizer.step()
-            if stage.averaging:
-                decay = min(stage.averaging, (self.step + 1) / (self.step + 10))
-                with torch.no_grad():
-                    for name, value in learning.items():
-                        self.average[name].lerp_(value, 1 - decay)
-            self.step += 1
-            counted += 1
-            for name, value in {"loss": loss, **terms}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
-            self.seconds = before + time.monotonic() - started
-            bar.update(1)
-            logs = self.step % self.log_every == 0 or self.step == stage.steps
-            saves = time.monotonic() - saved > self.checkpoint_every
-            if (logs or saves) and not sums["loss"].isfinite():
-                raise TrainingError(self._no_number("the loss", stage))
-            if logs:
-                means = {name: round(float(value) / counted, 4) for name, value in sums.items()}
-                self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
-                bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
-                sums, counted = {}, 0
-            if saves:
-                self.save(stage, optimizer, learning)
-                saved = time.monotonic()
-        bar.close()
+        with _held_interrupt() as pressed, _bar(stage, self.step, shown=self.progress) as bar:
+            while self.step < stage.steps:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(stage, self.step)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
+                    loss, terms = loss_of(self.module, batch_at(self.step), stage)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
+                optimizer.step()
+                if stage.averaging:
+                    decay = min(stage.averaging, (self.step + 1) / (self.step + 10))
+                    with torch.no_grad():
+                        for name, value in learning.items():
+                            self.average[name].lerp_(value, 1 - decay)
+                self.step += 1
+                counted += 1
+                for name, value in {"loss": loss, **terms}.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
+                self.seconds = before + time.monotonic() - started
+                bar.update(1)
+                logs = self.step % self.log_every == 0 or self.step == stage.steps
+                saves = bool(pressed) or time.monotonic() - saved > self.checkpoint_every
+                if (logs or saves) and not sums["loss"].isfinite():
+                    raise TrainingError(self._no_number("the loss", stage))
+                if logs:
+                    means = {name: round(float(value) / counted, 4) for name, value in sums.items()}
+                    self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
+                    bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
+                    sums, counted = {}, 0
+                if saves:
+                    self.save(stage, optimizer, learning)
+                    saved = time.monotonic()
+                if pressed:
+                    break
+        if stage.recalibration:
+            self.save(stage, optimizer, learning)  # it takes a while, and may be interrupted too
         if stage.averaging:
             with torch.no_grad():
                 for name, value in learning.items():

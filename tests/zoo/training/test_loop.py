@@ -1,6 +1,9 @@
+import concurrent.futures
 import dataclasses
+import itertools
 import json
 import math
+import signal
 import sys
 import types
 
@@ -114,6 +117,51 @@ def test_a_killed_run_goes_on_to_the_same_bytes(toy, tmp_path):
         "toy.tag.json",
         "toy.tag.safetensors",
     ]
+
+
+def interrupted(toy, *calls):
+    """Let the toy's loss press Ctrl-C in these calls of it, counted from 1."""
+    plain, count = toy.loss, itertools.count(1)
+
+    def loss(model, batch, stage):
+        if next(count) in calls:
+            signal.raise_signal(signal.SIGINT)
+        return plain(model, batch, stage)
+
+    toy.loss = loss
+
+
+@pytest.mark.parametrize("at", [1, 6, 12, 14])  # 12 is the last step of the first stage, 14 recalibrates
+def test_an_interrupted_run_has_lost_no_step_and_goes_on_to_the_same_bytes(toy, tmp_path, at):
+    first, second = recipe().stages
+    longer = recipe(stages=(dataclasses.replace(first, recalibration=3, averaging=0.9), second))
+    whole = train(longer, tmp_path / "whole", progress=False)
+    interrupted(toy, at)
+    with pytest.raises(KeyboardInterrupt):
+        train(longer, tmp_path / "stopped", progress=False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with safe_open(tmp_path / "stopped" / CHECKPOINT, "pt") as file:
+        assert json.loads(file.metadata()["training"])["step"] == min(at, 12)
+    assert train(longer, tmp_path / "stopped", progress=False).read_bytes() == whole.read_bytes()
+
+
+def test_a_second_interrupt_does_not_wait_for_the_step(toy, tmp_path):
+    plain = toy.loss
+
+    def loss(*given):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return plain(*given)
+
+    toy.loss = loss
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_runs_in_another_thread(toy, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, one_stage(steps=1), tmp_path, progress=False).result().exists()
 
 
 def test_the_same_seed_gives_the_same_bytes_and_leaves_the_global_generator_alone(toy, tmp_path):
