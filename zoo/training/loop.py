@@ -6,6 +6,7 @@ weights file with its golden tensors and its metrics (`finalizing.py`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import signal
@@ -73,16 +74,16 @@ def train(
         raise TrainingError(
             f"{out / CHECKPOINT} is there: leave {from_weights} out to go on from it, or choose another folder to start"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        torch.default_generator.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
-    if from_weights is not None:
-        _start_from(Path(from_weights), resolve(recipe.export)(module))
-    module.to(place)
-    run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
-    run.resume()
-    while run.stage_index < end:
-        run.train_stage(recipe.stages[run.stage_index])
+        if from_weights is not None:
+            _start_from(Path(from_weights), resolve(recipe.export)(module))
+        module.to(place)
+        run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
+        run.resume()
+        while run.stage_index < end:
+            run.train_stage(recipe.stages[run.stage_index])
     if until is not None:
         return None
     return finalize(recipe, module, out, log=run.log, device=place)
@@ -190,6 +191,7 @@ class _Run:
         before = self.seconds
         with _held_interrupt() as pressed, _bar(stage, self.step, shown=self.progress) as bar:
             while self.step < stage.steps:
+                self._seed()
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
@@ -230,11 +232,21 @@ class _Run:
                 for name, value in learning.items():
                     value.copy_(self.average[name])
         if stage.recalibration:
+            self._seed()
             recalibrate(self.module, stage, loss_of, (batch_at(stage.steps + k) for k in range(stage.recalibration)))
         self.average, self.moments = {}, {}
         self.stage_index += 1
         self.step = 0
         self.save(stage, None, {})
+
+    def _seed(self) -> None:
+        """Seed what dropout draws from for this step, so that a resumed run draws the same."""
+        drawn = hashlib.sha256(f"{self.recipe.seed} {self.stage_index} {self.step}".encode()).digest()
+        seed = int.from_bytes(drawn[:8], "big")
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs that are not used here
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(seed)
 
     def _no_number(self, what: str, stage: Stage) -> str:
         name = f"{self.recipe.name}: {what} is no number any more in stage {stage.name!r}"

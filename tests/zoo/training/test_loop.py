@@ -37,6 +37,7 @@ def toy(monkeypatch):
             if step == module.stop_at:
                 raise KeyboardInterrupt
             x = torch.randn(stage.batch_size, 3, generator=torch.Generator().manual_seed(seed * 1000 + step))
+            x = x.to(device)
             return {"x": x, "y": x.sum(1, keepdim=True)}
 
         return batch_at
@@ -117,6 +118,45 @@ def test_a_killed_run_goes_on_to_the_same_bytes(toy, tmp_path):
         "toy.tag.json",
         "toy.tag.safetensors",
     ]
+
+
+def test_a_network_with_dropout_goes_on_to_the_same_bytes(toy, tmp_path):
+    class Dropping(Toy):
+        def __init__(self):
+            super().__init__()
+            self.network[0] = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
+
+    toy.build = Dropping
+    first, second = recipe().stages
+    dropping = recipe(stages=(dataclasses.replace(first, recalibration=3), second))
+    whole = train(dropping, tmp_path / "whole", progress=False)
+    for call in (6, 8, 5):  # in the first stage, as it recalibrates, in the second stage
+        interrupted(toy, call)
+        with pytest.raises(KeyboardInterrupt):
+            train(dropping, tmp_path / "stopped", progress=False)
+    assert train(dropping, tmp_path / "stopped", progress=False).read_bytes() == whole.read_bytes()
+
+
+def test_every_step_draws_something_else(toy, tmp_path):
+    plain, drawn = toy.loss, []
+
+    def loss(*given):
+        drawn.append(torch.rand(()).item())
+        return plain(*given)
+
+    toy.loss = loss
+    train(recipe(), tmp_path / "1", progress=False)
+    train(recipe(seed=1), tmp_path / "2", progress=False)
+    assert len(set(drawn)) == len(drawn) == 40
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_generator_of_a_gpu_is_left_alone(toy, tmp_path, device):
+    before = torch.cuda.get_rng_state()
+    train(one_stage(steps=2), tmp_path, device=device, progress=False)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 def interrupted(toy, *calls):
