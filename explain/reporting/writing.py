@@ -16,6 +16,9 @@ from zoo.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+#: How temporary folders inside a folder of results begin; one may be left by a run that was killed.
+_TEMPORARY = ".motion-zoo-"
+
 
 def check(folder: str | os.PathLike[str], kind: str) -> Path:
     """The absolute path of `folder`, after making sure that results can be written there.
@@ -31,16 +34,18 @@ def check(folder: str | os.PathLike[str], kind: str) -> Path:
     """
     path = _target(folder, kind)
     with _reported(path):
-        above = next(parent for parent in path.parents if parent.exists())
-        Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=above)).rmdir()
+        place = next(place for place in (path, *path.parents) if place.exists())
+        Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place)).rmdir()
     return path
 
 
 def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
     """Make `folder` hold `files` (name to content), and `data` as `KIND.json`.
 
-    They go to a temporary folder beside it, which is renamed once everything is on disk: whoever is
-    interrupted leaves the folder as it was.
+    Everything is written to a temporary folder first. A new folder is that one renamed: it appears whole or not at all.
+    A folder that is there (it may be mounted, or somebody's current one) stays, and the files are renamed into it, the
+    index last: a run that ends before that leaves it as it was, and only one killed between these few renames leaves
+    files of two runs.
 
     Raises:
         OutputError: where the folder holds anything but earlier results of this kind, or cannot be written.
@@ -51,16 +56,20 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     about = {"kind": f"motion-zoo {kind}", "files": [*files, index], **plain(data)}
     everything = {**files, index: json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False).encode()}
     with _reported(path):
+        there = path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path if there else path.parent))
         try:
-            temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
             for name, content in everything.items():
                 with (temporary / name).open("xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-            _put_in_place(temporary, path)
+            if there:
+                _replace_files(path, _files(path, kind), temporary, list(everything))
+            else:
+                temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private
+                temporary.rename(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return path
@@ -83,20 +92,13 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
-def _put_in_place(temporary: Path, path: Path) -> None:
-    """Rename `temporary` to `path`; earlier results step aside first and are removed last."""
-    if not path.exists() or not any(path.iterdir()):
-        temporary.rename(path)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    path.rename(aside)
-    try:
-        temporary.rename(path)
-    except BaseException:
-        if not path.exists():
-            aside.rename(path)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+def _replace_files(path: Path, earlier: set[str], temporary: Path, names: list[str]) -> None:
+    """Rename files from `temporary` into `path`, in their order, and remove the others of the earlier results."""
+    for name in names:
+        (temporary / name).replace(path / name)
+    for entry in path.iterdir():
+        if entry.name in earlier.difference(names) and entry.is_file():
+            entry.unlink()
 
 
 def _target(folder: str | os.PathLike[str], kind: str) -> Path:
@@ -106,7 +108,7 @@ def _target(folder: str | os.PathLike[str], kind: str) -> Path:
             return path
         if not path.is_dir():
             raise OutputError(f"{path} is a file; expected a folder")
-        found = sorted(entry.name for entry in path.iterdir())
+        found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(_TEMPORARY))
     ours = _files(path, kind)
     foreign = [name for name in found if name not in ours]
     if foreign and not ours:

@@ -36,6 +36,49 @@ def test_an_empty_folder_is_taken(tmp_path):
     assert contents(write(tmp_path / "out")) == ["report.html", "report.json"]
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_folder_that_is_there_stays_itself(tmp_path, monkeypatch, earlier):
+    """The current folder, and a mounted one whose surroundings are not to be touched: it is never renamed."""
+    (tmp_path / "out").mkdir(mode=0o775)
+    monkeypatch.chdir(tmp_path / "out")
+    if earlier:
+        writing.write(".", "report", {}, {"old.html": b"old"})
+    before = (tmp_path / "out").stat()
+    monkeypatch.setattr(writing.Path, "rename", None)
+    writing.check(".", "report")
+    write(".")
+    assert contents(tmp_path / "out") == ["report.html", "report.json"]
+    assert ((tmp_path / "out").stat().st_ino, (tmp_path / "out").stat().st_mode) == (before.st_ino, before.st_mode)
+    assert contents(tmp_path) == ["out"]
+
+
+def test_what_a_killed_run_left_in_a_folder_is_not_in_the_way(tmp_path):
+    (tmp_path / "out" / ".motion-zoo-1234").mkdir(parents=True)
+    writing.check(tmp_path / "out", "report")
+    assert (write(tmp_path / "out") / "report.html").read_bytes() == b"page"
+
+
+def test_the_index_comes_last(tmp_path, monkeypatch):
+    folder, order, replace = write(tmp_path / "out"), [], writing.Path.replace
+
+    def noted(self, target):
+        order.append(self.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(writing.Path, "replace", noted)
+    write(folder)
+    assert order == ["report.html", "report.json"]
+
+
+def test_an_index_that_lists_files_elsewhere_removes_none(tmp_path):
+    folder = write(tmp_path / "out")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    index = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**index, "files": [*index["files"], "../thesis.tex"]}))
+    write(folder, b"new")
+    assert contents(tmp_path) == ["out", "thesis.tex"]
+
+
 def test_an_earlier_report_is_replaced(tmp_path):
     writing.write(tmp_path / "out", "report", {}, {"old.html": b"old"})
     write(tmp_path / "out", b"new")
