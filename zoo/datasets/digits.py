@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -139,7 +140,7 @@ def _fetch(name: str, digest: str, mirrors: tuple[str, ...]) -> bytes:
         try:
             with urllib.request.urlopen(mirror + name, timeout=30) as response:  # noqa: S310 - the mirrors are ours
                 content: bytes = response.read()
-        except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
             reasons.append(f"{mirror}: {getattr(error, 'reason', error)}")
             continue
         if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest:

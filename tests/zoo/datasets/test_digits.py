@@ -39,6 +39,10 @@ def mirror(tmp_path):
         def __init__(self, *args):
             super().__init__(*args, directory=str(folder))
 
+        def copyfile(self, source, outputfile):
+            content = source.read()  # below cut/ the connection ends in mid-file
+            outputfile.write(content[: len(content) // 2] if self.path.startswith("/cut/") else content)
+
         def log_message(self, *args):
             pass
 
@@ -126,6 +130,18 @@ def test_a_second_mirror_is_tried_and_a_wrong_file_is_never_kept(small, mirror, 
     with pytest.raises(DataError, match="not the published file"):
         digits.download(tmp_path / "wrong", mirrors=(address + "bad/",))
     assert list((tmp_path / "wrong").iterdir()) == []
+
+
+def test_a_connection_cut_in_mid_file_leads_to_the_second_mirror(small, mirror, tmp_path):
+    served, address = mirror
+    (served / "cut").mkdir()
+    for name, content in small.items():
+        (served / name).write_bytes(content)
+        (served / "cut" / name).write_bytes(content)
+    folder = digits.download(tmp_path / "good", mirrors=(address + "cut/", address))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
+    with pytest.raises(DataError, match=r"cannot download .*/cut/: IncompleteRead"):
+        digits.download(tmp_path / "none", mirrors=(address + "cut/",))
 
 
 def test_without_a_network_the_download_says_so(tmp_path):
