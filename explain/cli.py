@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -333,5 +335,6 @@ def _seen(field: tuple[int, ...], whole: tuple[bool, ...]) -> str:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; the signal that ends processes cleans up like Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     output.run(commands)

@@ -227,6 +227,22 @@ main()
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_is_terminated_leaves_nothing(explain, clip, tmp_path):
+    """SIGTERM after the first file was written."""
+    code = """
+import os, signal
+from explain.reporting import writing
+def fsync(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+writing.os.fsync = fsync
+from explain.cli import main
+main()
+"""
+    report = ("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", "--section", "prediction")
+    assert explain(*report, code=code).returncode == 143
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_real_video_is_converted_as_the_entry_says(explain, test_data, tmp_path):
     video = test_data / "clips" / "basketball.mp4"
     sections = ("--section", "prediction", "--section", "conversion")
