@@ -251,6 +251,7 @@ def maximize(
         {
             "layer": layer,
             "unit": unit,
+            "initial": float(result.initial[index]),
             "activation": float(result.activation[index]),
             "history": result.history[:, index].tolist(),
         }
@@ -268,7 +269,7 @@ def maximize(
         files["tensors.safetensors"] = safetensors.torch.save({"clips": result.clips.cpu().contiguous()})
         writing.write(out, "maximization", {"model": model, "steps": steps, "seed": seed, "units": data}, files)
         output.note(f"wrote {out}: {', '.join(files)}")
-    rows = [[row["layer"], row["unit"], f"{row['history'][0]:.3g}", f"{row['activation']:.3g}"] for row in data]
+    rows = [[row["layer"], row["unit"], f"{row['initial']:.3g}", f"{row['activation']:.3g}"] for row in data]
     output.emit(data, output.table(["layer", "unit", "activation at the start", "at the end"], rows), as_json=as_json)
 
 

@@ -149,7 +149,11 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     wanted = ("--layer", "wide", "--unit", 0, "--unit", 3, "--steps", 2, "--weights", "none")
     run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units", "--json")
     assert run.returncode == 0, run.stderr
-    assert [row["unit"] for row in json.loads(run.stdout)] == [0, 3]
+    rows = json.loads(run.stdout)
+    assert [row["unit"] for row in rows] == [0, 3]
+    assert all(row["initial"] != row["history"][0] for row in rows)  # the first step is on a shifted clip
+    text = explain("maximize", "tiny", *wanted).stdout
+    assert [line.split()[2] for line in text.splitlines()[-2:]] == [f"{row['initial']:.3g}" for row in rows]
     names = sorted(file.name for file in (tmp_path / "units").iterdir())
     assert names == ["maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
 
