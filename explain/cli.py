@@ -276,15 +276,17 @@ def maximize(
 @commands.command(epilog="explain fields conv3d --weights none")
 @click.argument("model")
 @options.weights
+@options.device
+@options.seed
 @options.as_json
-def fields(model: str, weights: str, *, as_json: bool) -> None:
+def fields(model: str, weights: str, device: str, seed: int, *, as_json: bool) -> None:
     """Show how many frames and pixels each layer of MODEL can see."""
     import dataclasses
 
     import zoo
     from explain.fields import receptive_fields
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights))
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     spec: Any = loaded.zoo_entry
     found = receptive_fields(loaded, _batch_shape(spec.input))
     rows = [
