@@ -94,6 +94,44 @@ def test_the_order_is_not_asked_of_whole_digits_nor_before_two_quadrants_were_se
     assert gradient(batch_of(drawn(pairs=[(1, 12)]))) == 0
 
 
+def test_the_loss_of_the_states_is_half_that_of_every_step_and_half_that_of_the_last(module):
+    batch = batch_of(drawn(pairs=[(2, 2), (3, 1), (1, 5)]), whole=2)
+    features = torch.randn(6, 12, 128, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found, _ = training.state_loss(module, features, batch)
+        states, _ = module.network.lstm(features)
+        outputs, track = module.network.read(states), module.track(states)
+    expected = 0.0
+    for task in ("digit", "order", "speed", "track"):
+        weighted, weights = torch.zeros(6, 12), torch.zeros(6, 12)
+        for n in range(6):
+            for t in range(12):
+                if task in ("digit", "order"):
+                    value = -outputs[task][n, t].log_softmax(0)[batch[task][n]]
+                elif task == "speed":
+                    off = (outputs["speed"][n, t] - batch["speed"][n]).abs().item()
+                    value = off - 0.125 if off > 0.25 else 2 * off**2
+                else:
+                    corner = (track[n, t, :2] - batch["corner"][n, t]).abs().mean()
+                    value = 4 * corner + (track[n, t, 2:] - batch["velocity"][n, t]).abs().mean() / 2
+                weights[n, t] = training.SEEN_WEIGHTS[task][batch["seen"][n, t]]
+                if task == "order" and n < 2:
+                    weights[n, t] = 0
+                weighted[n, t] = value * weights[n, t]
+        everywhere, last = weighted.sum() / weights.sum(), weighted[:, -1].sum() / weights[:, -1].sum()
+        expected += everywhere if task == "track" else (everywhere + last) / 2
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("rows", "longest"), [(slice(15, 21), 4), (slice(23, 24), 8)])
+def test_single_frames_are_asked_for_order_and_speed_up_to_a_period(module, rows, longest):
+    features = torch.randn(6, 12, 128)
+    for period in (longest, longest + 1):
+        module.zero_grad()
+        training.frame_loss(module, features, batch_of(drawn(pairs=[(1, period)])))[0].backward()
+        assert bool(module.frame.weight.grad[rows].any()) == (period == longest)
+
+
 class Knowing(nn.Module):
     """Heads that know a batch's truth."""
 

@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(digits):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_rendering_gives_the_bytes_of_the_first_release():
+def test_a_seed_keeps_its_bytes_from_version_to_version():
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(256, (9, 28, 28), generator=generator, dtype=torch.uint8)
     drawn = blinking.draw(16, torch.arange(9), generator=generator)

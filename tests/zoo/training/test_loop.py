@@ -351,6 +351,16 @@ def test_the_learning_rate_rises_in_a_line_and_falls_on_a_cosine():
     assert learning_rate(stage, 110) == pytest.approx(1.0)
 
 
+def test_a_gradient_is_clipped_and_weights_decay_as_the_stage_says(toy, tmp_path):
+    torch.manual_seed(0)
+    start = Toy().network.state_dict()
+    # a gradient of length 1e-12 is nothing beside AdamW's epsilon of 1e-8, so that only the decay is left
+    for decay in (0.0, 0.5):
+        stage = one_stage(steps=1, warmup=0, clip_norm=1e-12, weight_decay=decay)
+        found = load_file(train(stage, tmp_path / str(decay), progress=False))
+        torch.testing.assert_close(found["0.weight"], start["0.weight"] * (1 - 0.05 * decay), rtol=0, atol=1e-5)
+
+
 def test_training_starts_from_given_weights(toy, tmp_path):
     start = Toy().network
     start[2].bias.data.fill_(40.0)
