@@ -10,7 +10,7 @@ import torch
 from explain.attribution.baselines import make_baseline
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
-from explain.attribution.methods import Method, find_method
+from explain.attribution.methods import BUILT_IN, Method, find_method
 from explain.attribution.occlusion import check_blocks
 from explain.attribution.results import Attribution
 from explain.budget import MeasuredBytes, Progress, fitting, within_memory
@@ -18,7 +18,7 @@ from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.targets import Score, Target, TargetLike, join, resolve
-from zoo.errors import ModelError, UsageError
+from zoo.errors import ModelError, PluginError, UsageError, ZooError
 from zoo.plugins import resolve as find_function
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def attribute(
         UsageError: A batch, target, window or number of steps that cannot be.
         ModelError: The method cannot look at this model, layer or output.
         MemoryLimitError: Not even one sample fits into memory.
+        PluginError: A plugin's method does not work.
     """
     names = [method] if isinstance(method, str | Method) else method
     methods = [_as_method(name) for name in names]
@@ -199,13 +200,18 @@ def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[
 
 
 def _run(method: Method, job: Job) -> Raw:
-    """A method on all samples, as many at a time as memory holds."""
-    function = find_function(method.run)
+    """A method on all samples, as many at a time as memory holds.
+
+    Raises:
+        PluginError: A method from elsewhere fails, or gives back something else than raw values.
+    """
 
     def run(size: int) -> Raw:
+        function = find_function(method.run)
         job.score.done = 0
         several = zip(*(torch.split(part, size) for part in (job.batch, job.samples, job.baseline)), strict=True)
-        results = [function(_part(job, *parts, size=size)) for parts in several]
+        jobs = [_part(job, *parts, size=size) for parts in several]
+        results = [_valid(method, function(part), part) for part in jobs]
         deltas = [result.delta for result in results if result.delta is not None]
         return Raw(
             values=torch.cat([result.values.detach() for result in results]),
@@ -214,10 +220,27 @@ def _run(method: Method, job: Job) -> Raw:
 
     try:
         return within_memory(run, job.size, f"one sample of {tuple(job.batch.shape[1:])} for {method.name}")
-    except RuntimeError as error:
+    except ZooError:
+        raise
+    except Exception as error:
         if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
             raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so") from error
-        raise
+        if method in BUILT_IN:
+            raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise PluginError(f"the attribution method {method.name} ({method.run}) does not work: {reason}") from error
+
+
+def _valid(method: Method, raw: Any, job: Job) -> Raw:
+    """What a method gave back, if it can be made a map."""
+    if not isinstance(raw, Raw) or not isinstance(raw.values, torch.Tensor):
+        raise TypeError(f"expected explain.attribution.Raw with a tensor, got {type(raw).__name__}")
+    shape, wanted = tuple(raw.values.shape), tuple(job.batch.shape)
+    if method.reduction == "positive":
+        wanted = (wanted[0], 1, *shape[2:]) if len(shape) == 5 else (wanted[0], 1, 1, 1, 1)
+    if shape != wanted:
+        raise ValueError(f"expected values of shape {wanted}, got {shape}")
+    return raw
 
 
 def _part(job: Job, batch: Tensor, samples: Tensor, baseline: Tensor, *, size: int) -> Job:

@@ -247,6 +247,7 @@ def _build(context: Context, names: Iterable[str] | None) -> tuple[list[_Part], 
         if plugin is None:
             content = plugins.resolve(section.build)(context)
             parts.append(_Part(name=section.name, title=section.title, content=content))
+            problems += [{"section": section.name, **problem} for problem in content.problems]
             taken |= {sprite.name for sprite in content.sprites}
             continue
         try:

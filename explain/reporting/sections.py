@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import torch
 
@@ -43,6 +43,8 @@ class Content:
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
     #: Pictures that the HTML shows by their names.
     sprites: tuple[Sprite, ...] = ()
+    #: What of plugins did not work here, told beside failed sections: "plugin" and "reason".
+    problems: Sequence[Mapping[str, str]] = ()
 
 
 #: The built-in sections, in the order of the page.

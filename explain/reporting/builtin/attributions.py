@@ -13,7 +13,7 @@ from explain.reporting import colour
 from explain.reporting.media import Sprite, overlay_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
-from zoo.errors import ModelError
+from zoo.errors import ModelError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,12 +82,17 @@ def build(context: Context) -> Content:
     names = context.options.methods or DEFAULT
     shown: list[_Shown] = []
     refused: list[dict[str, str]] = []
+    problems: list[dict[str, str]] = []
     tensors: dict[str, Tensor] = {}
     for name in names:
         step = f"attribution: {name}"
         try:
             with context.timed(step) as progress:
                 attribution = _attribute(context, name, progress)
+        except PluginError as error:
+            refused.append({"method": name, "reason": str(error)})
+            problems.append({"plugin": f"attribution method {name}", "reason": str(error)})
+            continue
         except ModelError as error:
             if context.options.methods is not None:
                 raise
@@ -105,7 +110,9 @@ def build(context: Context) -> Content:
     html = render(
         "attributions.html", context=context, shown=shown, refused=refused, target=data["target"], value=data["value"]
     )
-    return Content(html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown))
+    return Content(
+        html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown), problems=problems
+    )
 
 
 def _attribute(context: Context, name: str, progress: Progress) -> Attribution:

@@ -57,6 +57,33 @@ def test_a_method_that_draws_repeats_with_its_seed(nets):
     assert not torch.equal(first, other)
 
 
+def refuses(job):
+    raise KeyError("not today")
+
+
+def a_list(job):
+    return [0.0]
+
+
+def too_small(job):
+    return Raw(values=job.batch[..., :-1])
+
+
+@pytest.mark.parametrize(
+    ("function", "reduction", "said"),
+    [
+        ("refuses", "sum", "KeyError: 'not today'"),
+        ("a_list", "sum", r"expected explain\.attribution\.Raw .* got list"),
+        ("too_small", "sum", r"expected values of shape \(1, 2, 4, 6, 5\), got \(1, 2, 4, 6, 4\)"),
+        ("too_small", "positive", r"expected values of shape \(1, 1, 4, 6, 4\)"),
+    ],
+)
+def test_a_method_that_does_not_work_is_a_plugin_error(nets, function, reduction, said):
+    broken = Method(name="broken", summary="Broken.", run=f"{__name__}:{function}", source="here", reduction=reduction)
+    with pytest.raises(PluginError, match=f"broken .*{said}"):
+        explain.attribute(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5), method=broken)
+
+
 def test_a_method_whose_function_is_missing_is_a_plugin_error(nets):
     broken = Method(name="broken", summary="Broken.", run="explain.nowhere:none", source="here", reduction="sum")
     with pytest.raises(PluginError, match=r"explain\.nowhere:none"):

@@ -327,7 +327,7 @@ def test_a_module_from_anywhere_needs_a_batch(tmp_path):
 def test_a_model_that_gives_nan_is_refused(model, clip, tmp_path):
     with torch.no_grad():
         model.shape.bias.fill_(float("nan"))
-    with pytest.raises(ModelError, match="nan"):
+    with pytest.raises(ModelError, match=r"(?i)nan"):
         cheap(model, clip, tmp_path / "out")
 
 
@@ -371,6 +371,28 @@ def test_sections_of_plugins_join_in_and_a_broken_one_changes_nothing_else(plugi
     assert "RuntimeError: no &lt;news&gt; today" in page
     with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("good/twice"), 2 * file.get_tensor("batch"))
+
+
+def test_a_method_of_a_plugin_that_fails_is_reported_and_the_others_go_on(plugin, model, clip, tmp_path):
+    plugin(
+        "weary",
+        """
+        import explain
+        from zoo import hookimpl
+
+        @hookimpl
+        def explain_methods():
+            return [explain.Method(name="weary", summary="No.", run=f"{__name__}:run", source="", reduction="sum")]
+
+        def run(job):
+            raise ValueError("not <today>")
+        """,
+    )
+    report = cheap(model, clip, tmp_path / "out", methods=["weary", "saliency"])
+    assert [method["method"] for method in report.data["sections"]["attributions"]["methods"]] == ["saliency"]
+    (problem,) = report.problems
+    assert (problem["section"], problem["plugin"]) == ("attributions", "attribution method weary")
+    assert "ValueError: not &lt;today&gt;" in report.page.read_text(encoding="utf-8")
 
 
 def test_a_plugin_whose_hook_fails_is_named_in_the_report(plugin, model, clip, tmp_path):
