@@ -152,6 +152,7 @@ def attribute(
     from explain.attribution.methods import find_method
     from explain.reporting import writing
 
+    methods = tuple(dict.fromkeys(methods))
     for name in methods:
         find_method(name)
     if out is not None:

@@ -82,14 +82,14 @@ def report(
     clip: str | os.PathLike[str] | clips.Clip | Tensor,
     out: str | os.PathLike[str],
     *,
-    methods: Sequence[str] | None = None,
-    sections: Iterable[str] | None = None,
+    methods: str | Sequence[str] | None = None,
+    sections: str | Iterable[str] | None = None,
     target: Any = None,
     device: str | None = None,
     weights: str | None = "default",
     layer: str | None = None,
     steps: int = 32,
-    unit_layers: int | Sequence[str] = 3,
+    unit_layers: int | str | Sequence[str] = 3,
     units: int = 2,
     unit_steps: int = 64,
     seed: int = 0,
@@ -105,7 +105,7 @@ def report(
         clip: What `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C. For a module
             that did not come from the zoo: its batch, one sample of floating-point numbers.
         out: Folder to write: a new one, an empty one, or an earlier report, which is then replaced.
-        methods: Names of attribution methods; None takes six usual ones.
+        methods: Names of attribution methods, at least one; None takes six usual ones.
         sections: Names of sections; None takes all, those of plugins too.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
@@ -125,15 +125,19 @@ def report(
             `explain.attribute` raise them.
     """
     folder = writing.check(out, "report")
+    methods, sections = _names(methods), _names(sections)
+    if methods == ():
+        raise UsageError("methods names no attribution method; name one, or give None for six usual ones")
     for name in methods or ():
         find_method(name)
     _check_counts(steps=steps, units=units, unit_steps=unit_steps)
+    wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     seconds: dict[str, float] = {}
     options = Options(
-        methods=tuple(methods) if methods is not None else None,
+        methods=methods,
         layer=layer,
         steps=steps,
-        unit_layers=unit_layers if isinstance(unit_layers, int) else tuple(unit_layers),
+        unit_layers=wanted,
         units=units,
         unit_steps=unit_steps,
     )
@@ -141,13 +145,18 @@ def report(
         raise UsageError("device and weights are for a model given by name; a module is used where and as it is")
     if isinstance(model, str):
         model = zoo.load(model, weights=weights, device=device or "auto", seed=seed)
-    for name in [*([layer] if layer else []), *(() if isinstance(unit_layers, int) else unit_layers)]:
+    for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
         find_layer(model, name)
     with preserved(model):
         model.eval()
         context = _context(model, clip, target, seed, options, progress, seconds)
         parts, problems = _build(context, sections)
         return _write(folder, context, parts, problems)
+
+
+def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """Names once each; one alone may be given as it is."""
+    return None if given is None else tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
 def _context(

@@ -200,6 +200,17 @@ def test_sections_and_methods_are_those_asked_for(model, clip, tmp_path):
     assert [method["method"] for method in report.data["sections"]["attributions"]["methods"]] == ["occlusion"]
 
 
+def test_a_name_may_stand_alone_and_counts_once(model, clip, tmp_path):
+    options = {"sections": "attributions", "unit_layers": "early"}
+    once = cheap(model, clip, tmp_path / "once", methods="saliency", **options)
+    assert list(once.data["sections"]) == ["attributions"]
+    twice = cheap(model, clip, tmp_path / "twice", methods=["saliency", "occlusion", "saliency"], **options)
+    shown = [method["method"] for method in twice.data["sections"]["attributions"]["methods"]]
+    assert shown == ["saliency", "occlusion"]
+    ids = [attributes["id"] for _, attributes in Shown(twice.page).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
 def test_the_target_is_explained(model, clip, tmp_path):
     report = cheap(model, clip, tmp_path / "out", target="speed")
     assert report.data["target"] == "speed"
@@ -281,6 +292,7 @@ def test_progress_is_told_step_by_step(model, clip, tmp_path):
     ("options", "error", "said"),
     [
         ({"methods": ["salience"]}, UnknownNameError, "'saliency'"),
+        ({"methods": []}, UsageError, "names no attribution method"),
         ({"sections": ["atributions"]}, UnknownNameError, "'attributions'"),
         ({"layer": "layte"}, UnknownNameError, "'late'"),
         ({"unit_layers": ["layte"]}, UnknownNameError, "'late'"),
