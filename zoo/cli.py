@@ -42,16 +42,25 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
                     "parameters": entry.parameters,
                 }
             )
+    names = [row["name"] for row in rows]
     text = output.table(
         ["name", "weights", "parameters", "summary"],
-        [[row["name"], ", ".join(row["tags"]) or "-", row["parameters"], row["summary"]] for row in rows],
+        [
+            [
+                f"{row['distribution']}:{row['name']}" if names.count(row["name"]) > 1 else row["name"],
+                ", ".join(row["tags"]) or "-",
+                row["parameters"],
+                row["summary"],
+            ]
+            for row in rows
+        ],
     )
     if not rows:
         everything = catalog.list_models()
         text = (
             f"no model matches {pattern!r}; `zoo list` shows all {len(everything)}"
             if everything
-            else "no models: no plugin is installed (`pip install motion-zoo-spatiotemporal-mnist` brings the first)"
+            else "no models: no plugin is installed and switched on (`zoo plugins` shows their state)"
         )
     output.emit(rows, text, as_json=as_json)
 

@@ -6,6 +6,8 @@ The way of a clip: `decode` -> uint8 frames T x H x W x 3 -> `convert` -> uint8 
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +72,13 @@ def read_clip(path: str | Path, *, frames: int | None = None, start: float = 0.0
 
 
 def preprocess(
-    clip: Tensor | Clip | str | Path, entry_or_model: ModelEntry | nn.Module, *, device: str | None = None
+    clip: Tensor | Clip | str | Path, entry_or_model: ModelEntry | nn.Module | str, *, device: str | None = None
 ) -> Tensor:
     """The batch of one sample that a model expects.
 
     Args:
         clip: uint8 frames T x H x W x C (C is 1 or 3), or what `read_clip` takes.
-        entry_or_model: An entry, or a model that `zoo.load` gave.
+        entry_or_model: A model that `zoo.load` gave, an entry, or a name.
         device: Where the batch goes; None is the model's device, or the CPU for an entry.
 
     Returns:
@@ -91,12 +93,14 @@ def preprocess(
     return normalize(convert(frames, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
 
 
-def spec_of(entry_or_model: ModelEntry | nn.Module) -> InputSpec:
-    """The input of an entry or of a loaded model.
+def spec_of(entry_or_model: ModelEntry | nn.Module | str) -> InputSpec:
+    """The input of an entry, of a loaded model, or of a model by its name.
 
     Raises:
         UsageError: for a module that did not come from the zoo.
     """
+    if isinstance(entry_or_model, str):
+        return catalog.info(entry_or_model).input
     entry = getattr(entry_or_model, "zoo_entry", entry_or_model)
     if not isinstance(entry, ModelEntry):
         raise UsageError("this module did not come from zoo.load: give an entry, or make the batch yourself")
@@ -132,12 +136,24 @@ def decode(
             return list(range(min(total, (spec.frames - 1) * spec.stride + 1)))
         return sorted(set(sampled(total, spec)))
 
-    text = str(source)
+    if start != start or (end is not None and end != end):
+        raise UsageError("start and end are seconds, not nan")
+    clip = _read(source, pick, start, end)
+    if spec is not None and clip.total < spec.frames:
+        few = f"The clip has {_count_of(clip.total)} and the model takes {spec.frames}: some are shown more than once."
+        clip = dataclasses.replace(clip, warnings=(*clip.warnings, few))
+    return clip
+
+
+def _read(source: str | Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
+    text = os.fsencode(source).decode(errors="replace")  # a name that is not UTF-8 must not break what is written
     if text.startswith("sample:"):
         return _sample(text, pick)
     path = Path(source).expanduser()
     if path.is_dir():
-        return _folder(path, pick)
+        return _folder(text, path, pick)
+    if path.exists() and not path.is_file():
+        raise ClipError(f"{text} is neither a file nor a folder")
     if not path.is_file():
         raise UnknownNameError(
             f"clip in {path.parent}",
@@ -149,7 +165,7 @@ def decode(
         return _stacked(text, _tensor(path), pick)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return _stacked(text, _images(path), pick)
-    return _video(path, pick, start, end)
+    return _video(text, path, pick, start, end)
 
 
 def samples() -> dict[str, tuple[Any, int]]:
@@ -193,15 +209,20 @@ def convert(frames: Tensor, spec: InputSpec) -> Tensor:
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3) or 0 in frames.shape:
         shape = " x ".join(map(str, frames.shape))
         raise ClipError(f"expected uint8 frames T x H x W x C with C = 1 or 3, got {frames.dtype} {shape}")
-    frames = _channels(frames[sampled(len(frames), spec)], spec)
-    height, width = frames.shape[1:3]
+    return torch.stack([_converted(frame, spec) for frame in frames[sampled(len(frames), spec)]])
+
+
+def _converted(frame: Tensor, spec: InputSpec) -> Tensor:
+    """One frame as the model sees it, H x W x channels; one at a time, since floats of a large clip fill memory."""
+    frame = _channels(frame, spec)
+    height, width = frame.shape[:2]
     scaled = _scaled_size(height, width, spec)
     if scaled != (height, width):
-        moved = frames.permute(0, 3, 1, 2).float()
+        moved = frame.permute(2, 0, 1)[None].float()
         resized = F.interpolate(moved, size=scaled, mode="bilinear", align_corners=False, antialias=True)
-        frames = resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+        frame = resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
     top, left = ((scaled[axis] - spec.size[axis]) // 2 for axis in (0, 1))
-    return frames[:, top : top + spec.size[0], left : left + spec.size[1]].contiguous()
+    return frame[top : top + spec.size[0], left : left + spec.size[1]].contiguous()
 
 
 def normalize(frames: Tensor, spec: InputSpec) -> Tensor:
@@ -219,7 +240,7 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
     """One sentence for each step from the clip to the batch; steps that change nothing are left out."""
     height, width = clip.frames.shape[1:3]
     rate = f" at {clip.fps:.4g} frames per second" if clip.fps else ""
-    said = [f"Read {clip.total} frames of {width} × {height} pixels{rate}."]
+    said = [f"Read {_count_of(clip.total)} of {width} × {height} pixels{rate}."]
     if spec.sampling == "consecutive":
         taken = (
             f"Took {spec.frames} frames from the start, every {spec.stride}."
@@ -230,8 +251,6 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
         taken = f"Took {spec.frames} frames, evenly spread from the first to the last."
     if clip.total != spec.frames:
         said.append(taken)
-    if clip.total < spec.frames:
-        said.append(f"The clip has fewer than {spec.frames} frames, so some are shown more than once.")
     if spec.channels == "L" and bool((clip.frames != clip.frames[..., :1]).any()):
         said.append("Turned colour into grey (ITU-R 601 luma).")
     if spec.channels == "BGR":
@@ -248,13 +267,17 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
     return said
 
 
-def _channels(frames: Tensor, spec: InputSpec) -> Tensor:
+def _channels(frame: Tensor, spec: InputSpec) -> Tensor:
     if spec.channels == "L":
-        if frames.shape[-1] == 1:
-            return frames
-        return (frames.float() @ torch.tensor(_LUMA)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
-    frames = frames.expand(-1, -1, -1, 3)
-    return frames.flip(-1) if spec.channels == "BGR" else frames
+        if frame.shape[-1] == 1:
+            return frame
+        return (frame.float() @ torch.tensor(_LUMA)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
+    frame = frame.expand(-1, -1, 3)
+    return frame.flip(-1) if spec.channels == "BGR" else frame
+
+
+def _count_of(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 def _scaled_size(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
@@ -302,7 +325,7 @@ def _images(path: Path) -> Tensor:
         raise ClipError(f"{path} cannot be read as an image: {error}") from error
 
 
-def _folder(path: Path, pick: Callable[[int], list[int]]) -> Clip:
+def _folder(source: str, path: Path, pick: Callable[[int], list[int]]) -> Clip:
     files = sorted(
         (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
         key=lambda file: catalog.natural(file.name),
@@ -314,7 +337,7 @@ def _folder(path: Path, pick: Callable[[int], list[int]]) -> Clip:
     odd = next((file for file, image in zip(indices, images, strict=True) if image.shape != images[0].shape), None)
     if odd is not None:
         raise ClipError(f"{files[odd]} has another size than {files[indices[0]]}; the images of a clip share one size")
-    return Clip(frames=torch.stack(images), source=str(path), indices=tuple(indices), total=len(files))
+    return Clip(frames=torch.stack(images), source=source, indices=tuple(indices), total=len(files))
 
 
 def _stacked(source: str, frames: Tensor, pick: Callable[[int], list[int]], label: str | None = None) -> Clip:
@@ -325,12 +348,12 @@ def _stacked(source: str, frames: Tensor, pick: Callable[[int], list[int]], labe
     return Clip(frames=rgb, source=source, indices=tuple(indices), total=len(frames), label=label)
 
 
-def _video(path: Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
+def _video(source: str, path: Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
     """Decode a video twice at most: frames are chosen by the number it declares, again if fewer decode."""
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(_as_file(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise ClipError(f"{path} has no video stream")
             rate = container.streams.video[0].average_rate
@@ -349,12 +372,17 @@ def _video(path: Path, pick: Callable[[int], list[int]], start: float, end: floa
     cut = f"The video declares {declared} frames, and only {decoded} of them decode; those were used."
     return Clip(
         frames=torch.from_numpy(np.stack([kept[index] for index in indices])),
-        source=str(path),
+        source=source,
         indices=tuple(indices),
         total=decoded,
         fps=float(rate) if rate else None,
         warnings=(cut,) if decoded < declared else (),
     )
+
+
+def _as_file(path: Path) -> str:
+    """A path as FFmpeg takes it: a colon in a file's name must not read as a protocol."""
+    return f"file:{path}"
 
 
 def _no_frames(path: Path, declared: int, start: float, end: float | None) -> str:
@@ -387,7 +415,7 @@ def _decode(
 
     kept: dict[int, np.ndarray[Any, Any]] = {}
     decoded = size = 0
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(_as_file(path), metadata_errors="ignore") as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in _frames(container):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from zoo.errors import DeviceError
 
+#: What torch's allocators and oneDNN say where memory is full.
+_FULL = ("can't allocate memory", "out of memory", "could not create a primitive", "could not execute a primitive")
+
 
 def resolve(name: str) -> str:
     """The torch device for "auto", "cpu", "cuda" or "cuda:N"; "auto" is the first GPU where there is one.
@@ -37,4 +40,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error)
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    return isinstance(error, RuntimeError) and any(said in text for said in _FULL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +15,9 @@ Channels = Literal["RGB", "BGR", "L"]
 Sampling = Literal["uniform", "consecutive"]
 Resize = Literal["exact", "short_side"]
 Kind = Literal["classes", "value", "clip"]
+
+#: Most pixels, over all frames, that an input may ask for.
+MOST_PIXELS = 2**28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,8 @@ class InputSpec:
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
         if len(self.size) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
+        if self.frames * math.prod(self.size) > MOST_PIXELS:
+            raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {self.size}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in {1, self.channel_count}:
                 raise ValueError(f"{name} has one number, or one for each of the {self.channel_count} channels")

@@ -131,7 +131,10 @@ def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | 
         return entry, None
     if weights == "default":
         if named is None:
-            raise UsageError(f"{entry.name} has no trained weights; give a safetensors file, or none for random ones")
+            raise UsageError(
+                f"{entry.name} has no trained weights; `--weights FILE` takes a safetensors file, "
+                "`--weights none` random ones (weights=None in Python)"
+            )
         return entry, named
     if tagged and named is not None and weights != named.tag:
         raise UsageError(f"{name!r} names the weights {named.tag!r} already; leave out one of the two")
@@ -139,6 +142,8 @@ def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | 
         return entry, catalog.weights_of(entry, weights)
     if weights.endswith(".safetensors") or "/" in weights:
         return entry, weights_files.describe_file(weights)
+    if os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
+        raise UsageError(f"{weights} is no safetensors file, and only those are opened")
     return entry, catalog.weights_of(entry, weights)
 
 
@@ -198,6 +203,8 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
     tensors = weights_files.map_tensors(path, mmap=mmap)
     converted = 0
     for name, tensor in tensors.items():
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise WeightsError(f"{path}: {name} is {tensor.dtype}, expected {expected[name].dtype}; nothing was loaded")
         if tensor.dtype != expected[name].dtype:
             tensors[name] = tensor.to(expected[name].dtype)
             converted += 1

@@ -12,7 +12,13 @@ as_json = click.option(
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
 )
-seed = click.option("--seed", default=0, show_default=True, help="Seed of everything drawn at random.")
+seed = click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 2**63 - 1),
+    help="Seed of everything drawn at random.",
+)
 weights = click.option(
     "--weights", default="default", show_default=True, metavar="TAG|FILE|none", help="Weights to load."
 )
@@ -53,8 +59,9 @@ def program(name: str, help_text: str) -> click.Group:
     @click.option("--disable-plugin", multiple=True, metavar="NAME", help="Leave a plugin out; may be given again.")
     def commands(disable_plugin: tuple[str, ...]) -> None:
         if disable_plugin:
-            from zoo.plugins import DISABLE
+            from zoo.plugins import DISABLE, check_names
 
+            check_names(disable_plugin)
             os.environ[DISABLE] = ",".join(filter(None, [os.environ.get(DISABLE), *disable_plugin]))
 
     return commands

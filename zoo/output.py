@@ -71,7 +71,7 @@ def run(commands: click.Group) -> NoReturn:
     warnings.simplefilter("always", PluginWarning)
     warnings.showwarning = lambda message, *_: note(f"warning: {message}")
     try:
-        commands.main(standalone_mode=False)
+        status = commands.main(standalone_mode=False)
     except click.exceptions.Abort:
         stop("interrupted", 1)
     except click.ClickException as error:
@@ -87,7 +87,13 @@ def run(commands: click.Group) -> NoReturn:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         stop(f"{error.strerror or error}{where}", 1)
-    sys.exit(0)
+    except (RuntimeError, MemoryError) as error:
+        from zoo.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        stop(f"memory ran out: {error}; use a smaller clip, free memory, or another device", 1)
+    sys.exit(status if isinstance(status, int) else 0)  # click gives back the status of Context.exit
 
 
 def stop(message: str, exit_code: int) -> NoReturn:

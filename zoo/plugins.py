@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from zoo import hookspecs
-from zoo.errors import PluginError, PluginWarning
+from zoo.errors import PluginError, PluginWarning, UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 #: Entry-point group that plugins register in.
 GROUP = "zoo.plugins"
@@ -139,6 +139,14 @@ def _group_of(distribution: Any) -> list[EntryPoint]:
     if GROUP not in text:  # parsing every distribution's entry points would cost more than all the rest
         return []
     return [entry_point for entry_point in distribution.entry_points if entry_point.group == GROUP]
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise UnknownNameError for a name that no installed plugin answers to."""
+    known = [name for distribution, _, entry_point in installed() for name in (entry_point.name, distribution)]
+    for name in names:
+        if name not in known and name not in {f"{found[0]}:{found[2].name}" for found in installed()}:
+            raise UnknownNameError("plugin", name, dict.fromkeys(known), "`zoo plugins` shows all")
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
         `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape"}`.
 
     Raises:
-        ModelError: where the batch does not fit the model, or its output is neither tensor nor dict.
+        ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
         MemoryLimitError: where not even this batch fits into memory.
     """
     modes = [(module, module.training) for module in model.modules()]
@@ -45,6 +45,9 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
         for module, training in modes:
             module.training = training
     heads = by_head(model, output)
+    for name, head in heads.items():
+        if not bool(torch.isfinite(head).all()):
+            raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
     specs = output_specs(model, heads)
     return [
         {name: _describe(heads[name][sample].float(), specs[name], top) for name in heads}

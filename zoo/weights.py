@@ -187,6 +187,6 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
             overrides["outputs"] = tuple(
                 OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]
             )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
     return overrides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -112,6 +113,27 @@ def test_load_prints_the_load_report(run, tiny_zoo):
     assert (data["name"], data["tag"], data["parameters"], data["initialised"]) == ("tiny", None, 69, 9)
 
 
+def test_verify_ends_with_1_where_a_check_fails(run, installed, tiny, monkeypatch, tmp_path, tiny_zoo):
+    path = tmp_path / "w.safetensors"
+    save_file(zoo.load("tiny", weights=None).state_dict(), path)
+    for digest, status in (("0" * 64, 1), (hashlib.sha256(path.read_bytes()).hexdigest(), 0)):
+        weights = f"WeightsEntry(tag='a', source={str(path)!r}, bytes={path.stat().st_size}, sha256={digest!r})"
+        installed.add("full", tiny.replace("entry()", f"entry('sure', weights=({weights},))"))
+        installed.use(monkeypatch)
+        code, out, _ = run("verify", "sure")
+        assert code == status
+        assert ("FAILED" in out) == (status == 1)
+
+
+def test_models_of_one_name_are_listed_with_their_distributions(run, installed, tiny, monkeypatch):
+    installed.add("one", tiny)
+    installed.add("two", tiny)
+    installed.use(monkeypatch)
+    out = run("list")[1]
+    assert "dist-one:tiny" in out
+    assert "dist-two:tiny" in out
+
+
 def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
     installed.add("good", tiny)
     installed.add("bad", "raise RuntimeError('on purpose')")
@@ -137,6 +159,9 @@ def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
         (("verify", "nothing*"), 2, "no weights match"),
         (("train", "tiny.x"), 2, "unknown recipe"),
         (("lsit",), 2, "Did you mean"),
+        (("--disable-plugin", "spatiotemporal_mnits", "list"), 2, "did you mean 'spatiotemporal_mnist'"),
+        (("load", "tiny", "--weights", "none", "--seed", "-1"), 2, "--seed"),
+        (("load", "tiny", "--weights", "none", "--seed", "9" * 30), 2, "--seed"),
         (("list", "--jsn"), 2, "Did you mean"),
         (("predict", "tiny"), 2, "Missing argument"),
     ],
@@ -154,6 +179,8 @@ def test_a_users_mistake_gets_one_message(run, tiny_zoo, arguments, status, said
         (KeyboardInterrupt(), 1, "interrupted"),
         (OSError(errno.ENOSPC, "No space left on device", "/some/file"), 1, "No space left on device (/some/file)"),
         (torch.OutOfMemoryError("no room"), 1, "no room"),
+        (MemoryError("none left"), 1, "none left"),
+        (RuntimeError("could not create a primitive"), 1, "memory"),
     ],
 )
 def test_what_happens_outside_ends_in_a_message(run, tiny_zoo, monkeypatch, error, status, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 
 import av
@@ -99,6 +100,25 @@ def test_an_animation_is_a_clip_of_all_its_frames(tmp_path):
         assert [int(frame.float().mean().round()) for frame in zoo.read_clip(tmp_path / name)] == [0, 100, 200]
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "concat:one.mp4|two.mp4", "https:talk.mp4", "a b'\"<c>.mp4"])
+def test_a_files_name_is_never_read_as_anything_else(video, tmp_path, monkeypatch, name):
+    path = video(grey_ramp(5), name="safe.mp4").rename(tmp_path / name)
+    assert len(zoo.read_clip(path)) == 5
+    monkeypatch.chdir(tmp_path)
+    assert len(zoo.read_clip(name)) == 5
+
+
+def test_a_clip_with_too_few_frames_is_read_with_a_warning(video):
+    clip = clips.decode(video(grey_ramp(3)), spec=entry(frames=4).input)
+    assert clip.warnings == ("The clip has 3 frames and the model takes 4: some are shown more than once.",)
+
+
+def test_a_name_that_is_not_utf8_is_read_and_can_be_written(video):
+    path = video(grey_ramp(3))
+    odd = path.rename(path.with_name(os.fsdecode(b"odd\xff.mp4")))
+    assert clips.decode(odd).source.encode().endswith("odd\N{REPLACEMENT CHARACTER}.mp4".encode())
+
+
 def test_a_folder_of_images_is_a_clip_in_natural_order(tmp_path):
     for index in (10, 9, 1):
         Image.new("RGB", (12, 10), (5 * index,) * 3).save(tmp_path / f"frame{index}.png")
@@ -181,6 +201,9 @@ def test_the_batch_has_the_type_of_the_model():
         {"resize": "pad"},
         {"mean": (0.1, 0.2)},
         {"std": (0.0,)},
+        {"frames": "x"},
+        {"frames": 10**9},
+        {"size": (10**5, 10**5)},
     ],
 )
 def test_an_input_that_cannot_be_is_refused(wrong):
@@ -250,7 +273,7 @@ def test_what_cannot_be_read_says_so(tmp_path, video):
         zoo.read_clip(tmp_path / "rihgt.mp4")
     with pytest.raises(ClipError, match="no frame between 9 s and its end"):
         zoo.read_clip(tmp_path / "right.mp4", start=9)
-    for wrong in ({"frames": 0}, {"start": -1}, {"start": 2, "end": 1}):
+    for wrong in ({"frames": 0}, {"start": -1}, {"start": 2, "end": 1}, {"start": float("nan")}):
         with pytest.raises(UsageError):
             zoo.read_clip(tmp_path / "right.mp4", **wrong)
 

@@ -149,6 +149,13 @@ def test_a_file_in_another_type_is_converted_and_counted(trained, tmp_path):
     assert model.zoo_load_report.converted == len(tensors) - 1  # all but the batch counter
 
 
+def test_whole_numbers_are_no_weights(trained, tmp_path):
+    path = tmp_path / "whole.safetensors"
+    save_file({**trained[1], "0.weight": trained[1]["0.weight"].to(torch.int32)}, path)
+    with pytest.raises(WeightsError, match=r"0\.weight is torch\.int32"):
+        zoo.load("tiny", weights=path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

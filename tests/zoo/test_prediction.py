@@ -69,6 +69,11 @@ def test_outputs_that_do_not_fit_are_named(model):
         zoo.predict(model, torch.zeros(1, 4))
 
 
+def test_what_is_not_a_number_is_no_prediction(model):
+    with pytest.raises(ModelError, match="shape is not a finite number"):
+        zoo.predict(model, torch.tensor([[float("nan"), 1.0, 1.0, 1.0]]))
+
+
 def test_a_batch_that_does_not_fit_and_a_full_memory_are_told():
     with pytest.raises(ModelError, match=r"\[1, 3\]"):
         zoo.predict(nn.Linear(2, 2), torch.zeros(1, 3))

@@ -106,6 +106,13 @@ def test_a_file_given_by_path_says_what_differs_from_its_architecture(file):
     assert described.input is None
 
 
+def test_a_header_nested_without_end_is_refused(tmp_path):
+    path = tmp_path / "deep.safetensors"
+    save_file({"a": torch.ones(1)}, path, metadata={"zoo": "[" * 100_000})
+    with pytest.raises(WeightsError, match="header"):
+        weights.describe_file(str(path))
+
+
 @pytest.mark.parametrize(
     "said", ["{", "[1]", '{"input": {"colour": 1}}', '{"outputs": 5}', '{"input": {"frames": 4, "size": 64}}']
 )
