@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +14,13 @@ Reduction = Literal["sum", "mean", "magnitude", "positive"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One attribution method."""
+    """One attribution method.
 
+    Raises:
+        ValueError: The name is not in snake_case.
+    """
+
+    #: In snake_case: files, pages and sprites are named after it.
     name: str
     #: What a map shows, in one sentence for readers of reports.
     summary: str
@@ -29,6 +35,11 @@ class Method:
     needs_layer: bool = False
     #: Options of `attribute` that change its result.
     options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse names that no page could hold."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise ValueError(f"the method name {self.name!r} is not in snake_case")
 
 
 #: The methods of this package.

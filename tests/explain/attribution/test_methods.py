@@ -57,6 +57,12 @@ def test_a_method_that_draws_repeats_with_its_seed(nets):
     assert not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("name", ["Smooth", "smooth.grad", "", "2d", "smooth grad"])
+def test_method_names_are_in_snake_case(name):
+    with pytest.raises(ValueError, match="snake_case"):
+        Method(name=name, summary="Smooth.", run="nowhere:none", source="here", reduction="sum")
+
+
 def refuses(job):
     raise KeyError("not today")
 
