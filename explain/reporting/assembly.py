@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,7 @@ def report(
         ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as `zoo.load`, `zoo.preprocess` and
             `explain.attribute` raise them.
     """
+    began = time.perf_counter()
     folder = writing.check(out, "report")
     methods, sections = _names(methods), _names(sections)
     if methods == ():
@@ -149,7 +151,7 @@ def report(
         find_layer(model, name)
     with preserved(model):
         model.eval()
-        context = _context(model, clip, target, seed, options, progress, seconds)
+        context = _context(model, clip, target, seed, options, progress, seconds, began)
         parts, problems = _build(context, sections)
         return _write(folder, context, parts, problems)
 
@@ -167,6 +169,7 @@ def _context(
     options: Options,
     progress: Callable[[str, int, int], None],
     seconds: dict[str, float],
+    began: float,
 ) -> Context:
     """Read the clip, ask the model once, and fix what is explained."""
     entry = entry_of(model)
@@ -200,6 +203,7 @@ def _context(
         options=options,
         progress=progress,
         seconds=seconds,
+        began=began,
     )
 
 

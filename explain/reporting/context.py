@@ -73,6 +73,9 @@ class Context:
     #: Seconds that each step took, in order; `timed` fills it.
     seconds: dict[str, float] = field(default_factory=dict)
 
+    #: When the report began, on the clock of `time.perf_counter`.
+    began: float = field(default_factory=time.perf_counter)
+
     @contextmanager
     def timed(self, step: str) -> Iterator[Callable[[int, int], None]]:
         """Note the seconds that a step takes; gives the function to be called as progress(done, total)."""

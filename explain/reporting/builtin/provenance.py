@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def facts(context: Context) -> dict[str, Any]:
         "seed": context.seed,
         "device": context.device,
         "seconds": dict(context.seconds),
-        "total_seconds": sum(context.seconds.values()),
+        "total_seconds": time.perf_counter() - context.began,
         "versions": versions(),
         "plugins": {plugin.key: plugin.version for plugin in plugins.registry().plugins if plugin.status == "ready"},
     }

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -76,6 +77,15 @@ def test_the_json_says_what_was_run(written, model):
     assert run["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert run["weights"] is None
     assert set(run["seconds"]) > {f"attribution: {name}" for name in METHODS}
+
+
+def test_the_time_is_that_of_everything(model, clip, tmp_path):
+    """Reading the clip and asking the model count, which are no steps of their own."""
+    forward = model.forward
+    model.forward = lambda batch: time.sleep(0.1) or forward(batch)
+    run = cheap(model, clip, tmp_path / "out", sections=["provenance"]).data["run"]
+    assert run["seconds"] == {}
+    assert run["total_seconds"] >= 0.1
 
 
 def test_predictions_are_those_of_the_model(written, model, clip):
