@@ -56,12 +56,17 @@ def breakable(name: str) -> Markup:
 
 
 def percent(value: float) -> Markup:
+    """A share of 1 as per cent, marked with its number."""
+    return exact(value, percent_text(value))
+
+
+def percent_text(value: float) -> str:
     """A share of 1 as per cent: whole ones, but tenths where it would read 0 or 100."""
     text = f"{100 * value:.0f}"
     if text in {"0", "100"} and value not in {0, 1}:
         text = f"{100 * value:.1f}"
         text = {"0.0": "under 0.1", "100.0": "over 99.9"}.get(text, text)
-    return exact(value, f"{text}\N{NARROW NO-BREAK SPACE}%")
+    return f"{text}\N{NARROW NO-BREAK SPACE}%"
 
 
 def exact(value: float, text: str) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from explain.reporting.rendering import render
+from explain.reporting.rendering import percent_text, render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def sentence(prediction: Mapping[str, Mapping[str, Any]]) -> str:
 def _in_words(head: Mapping[str, Any]) -> str:
     if head["kind"] == "classes":
         best = head["top"][0]
-        return f"{best['label']} ({100 * best['probability']:.0f} % sure)"
+        return f"{best['label']} ({percent_text(best['probability'])} sure)"
     if head["kind"] == "value":
         return f"{head['value']:.2f} {head['unit']}".strip()
     return ""

@@ -452,3 +452,14 @@ def test_weights_are_named_with_their_hash(model, clip, tmp_path):
     assert "0.875" in page
     assert "random" not in page
     assert report.data["run"]["weights"]["sha256"] == "ab" * 32
+
+
+def test_the_sentence_never_rounds_up_to_certainty():
+    from explain.reporting.builtin.prediction import sentence
+
+    def said(probability):
+        return sentence({"shape": {"kind": "classes", "top": [{"label": "round", "probability": probability}]}})
+
+    assert "99.7" in said(0.997)
+    assert "over 99.9" in said(0.9999)
+    assert "100" in said(1.0)
