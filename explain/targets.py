@@ -85,31 +85,38 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
     Raises:
         UnknownNameError: No such output, label, class index, layer or unit.
         UsageError: The target is ambiguous, or the callable gives no number for each sample.
-        ModelError: The model's output cannot be explained without a callable.
+        ModelError: The model's output cannot be explained without a callable, or is not finite.
     """
-    samples = batch.shape[0]
     with torch.no_grad():
-        unit = _unit_of(model, target)
-        if unit is not None:
-            return _resolve_unit(model, batch, *unit)
-        output = model(batch.clone())
-        if callable(target):
-            value = _one_each(target(output), samples)
-            name = getattr(target, "__name__", type(target).__name__)
-            return Target(descriptions=(name,) * samples, value=value, function=target)
-        outputs = by_head(model, output)
-        head, spec_labels, choice = _choose(_heads(model, outputs), target)
-        scores = outputs[head]
-        if choice is _VALUE:
-            return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
-        classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
-        labels = tuple(_label(spec_labels, int(index)) for index in classes)
-        return Target(
-            descriptions=tuple(f"{head} = {label}" for label in labels),
-            value=scores.gather(1, classes[:, None])[:, 0],
-            head=head,
-            classes=classes,
-        )
+        resolved = _resolve(model, batch, target)
+    if not bool(torch.isfinite(resolved.value).all()):
+        raise ModelError(f"the model gives {resolved.value.tolist()} for {resolved.description}: nothing to explain")
+    return resolved
+
+
+def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
+    samples = batch.shape[0]
+    unit = _unit_of(model, target)
+    if unit is not None:
+        return _resolve_unit(model, batch, *unit)
+    output = model(batch.clone())
+    if callable(target):
+        value = _one_each(target(output), samples)
+        name = getattr(target, "__name__", type(target).__name__)
+        return Target(descriptions=(name,) * samples, value=value, function=target)
+    outputs = by_head(model, output)
+    head, spec_labels, choice = _choose(_heads(model, outputs), target)
+    scores = outputs[head]
+    if choice is _VALUE:
+        return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
+    classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
+    labels = tuple(_label(spec_labels, int(index)) for index in classes)
+    return Target(
+        descriptions=tuple(f"{head} = {label}" for label in labels),
+        value=scores.gather(1, classes[:, None])[:, 0],
+        head=head,
+        classes=classes,
+    )
 
 
 def join(targets: Sequence[Target]) -> Target:

@@ -27,7 +27,7 @@ from explain.reporting.sections import BUILT_IN, Content, Section, select
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
 from zoo import clips, plugins
-from zoo.errors import ModelError, UsageError
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import os
@@ -184,8 +184,6 @@ def _context(
         frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
     said = zoo.predict(model, batch, top=5)[0]
     resolved: Target = resolve_target(model, batch, asked)
-    if not bool(torch.isfinite(resolved.value).all()):
-        raise ModelError(f"the model gives {float(resolved.value[0])} for {resolved.description}: nothing to explain")
     load_report = getattr(model, "zoo_load_report", None)
     return Context(
         model=model,

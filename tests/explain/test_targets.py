@@ -178,3 +178,9 @@ def test_targets_that_do_not_say_enough_are_refused():
         resolve(Gives(lambda x: "nothing"), BATCH)
     with pytest.raises(ModelError, match="3 columns"):
         resolve(Gives(lambda x: LOGITS, (OutputSpec(name="speed", kind="value"),)), BATCH)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_no_number_is_not_explained(value):
+    with pytest.raises(ModelError, match="nothing to explain"):
+        resolve(Gives(lambda x: x.flatten(1)[:, :2] * value), BATCH, 0)
