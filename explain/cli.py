@@ -301,7 +301,9 @@ def fields(model: str, weights: str, device: str, seed: int, *, as_json: bool) -
         for row in found
     ]
     if not all(row.exact for row in found):
-        output.note("note: something that is no layer mixes frames; behind it, at least so many frames are seen")
+        output.note(
+            "note: something that is no layer mixes or leaves out frames; behind it, at least so many frames are seen"
+        )
     header = ["layer", "kind", "kernel T x H x W", "sees T x H x W", "stride T x H x W"]
     output.emit([dataclasses.asdict(row) for row in found], output.table(header, rows), as_json=as_json)
 

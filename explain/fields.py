@@ -44,7 +44,8 @@ class ReceptiveField:
     output: Triple
     #: Axes along which the layer sees the whole input, however long (global pooling, recurrence).
     whole: tuple[bool, bool, bool]
-    #: False where single frames reached further than the layers explain: then `field` is at least that many frames.
+    #: False where single frames reached further than the layers explain, or where frames were left out: then `field`
+    #: is at least that many frames.
     exact: bool = True
 
 
@@ -62,8 +63,9 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
     statistics of normalisations do not count. Other operations count as elementwise, although some mix frames (shifts
     and differences of frames, cumulative sums, recurrences written by hand). In time this is checked: three more runs
     change one frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame
-    by frame sees all of time, and this and every later layer is marked as not exact. Frames left out by slicing are not
-    seen as a stride, and nothing is checked along rows and columns.
+    by frame sees all of time, and this and every later layer is marked as not exact. So are layers whose positions do
+    not cover the clip, since frames left out by indexing are not known as a stride. Nothing is checked along rows and
+    columns.
 
     Args:
         model: Any module; left as it was found.
@@ -192,6 +194,7 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         means = (means if means.ndim > 1 else means[None]).movedim(time, 0).flatten(1)
         if len(means) in {1, view.extent[0]}:
             self.means.setdefault((layer, kind), []).append(means)
+        positions = len(means) if len(means) > 1 else view.extent[0]
         before = self.rows.get((layer, kind))
         if before is not None and math.prod(before.field) >= math.prod(view.field):
             return
@@ -204,6 +207,8 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             stride=view.stride,
             output=view.extent,
             whole=view.whole,
+            # Where a clip is not covered, frames were left out: neighbours may lie further apart than known.
+            exact=view.whole[0] or (positions + 2) * view.stride[0] + view.field[0] > self.size[0],
         )
 
     def __torch_dispatch__(

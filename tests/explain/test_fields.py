@@ -223,6 +223,26 @@ def test_operations_that_mix_frames_are_found_out(mix, field):
     assert rows["last"].whole[0] or not rows["last"].exact
 
 
+@pytest.mark.parametrize(
+    ("model", "take"),
+    [
+        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x[:, :, ::4]),
+        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x.index_select(2, torch.tensor([0, 5, 10, 15]))),
+        (nn.Conv2d(1, 2, 3, padding=1), lambda x: x[:, :, ::4].transpose(1, 2).flatten(0, 1)),
+    ],
+)
+def test_frames_left_out_are_found_out(model, take):
+    class Sparse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = model
+
+        def forward(self, x):
+            return self.conv(take(x))
+
+    assert not fields(Sparse(), (1, 1, 16, 8, 8))["conv"].exact
+
+
 class ConvolutionalRecurrence(nn.Module):
     def __init__(self):
         super().__init__()
@@ -267,6 +287,9 @@ def test_recurrences_written_by_hand_are_found_out():
         nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3)),
         nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ConvTranspose3d(4, 4, 3, 2), nn.Conv3d(4, 2, 3, 2)),
         nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv3d(1, 2, 3), nn.MaxPool3d(2), nn.Conv3d(2, 2, 2)),
+        nn.Sequential(*[nn.Conv3d(1, 1, 2, 2) for _ in range(3)]),
+        nn.Sequential(nn.AdaptiveAvgPool3d((7, 8, 8)), nn.Conv3d(1, 1, 3)),
+        nn.Conv3d(1, 1, 1, 7),
         Decoder(),
         Branches(),
         Folded(),
