@@ -430,6 +430,14 @@ def _relabelled(view: View, output: Tensor) -> View:
     return view.with_channels(channels)
 
 
+#: Poolings to a given size, with their number of spatial axes; torch runs those to one position as a mean.
+_GLOBAL: dict[type[nn.Module], int] = {
+    nn.AdaptiveAvgPool1d: 1,
+    nn.AdaptiveAvgPool2d: 2,
+    nn.AdaptiveAvgPool3d: 3,
+}
+
+
 @contextlib.contextmanager
 def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
     """Tell the tracker which module runs; what a recurrent module gives out sees all of time."""
@@ -450,6 +458,12 @@ def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
                 for tensor in _tensors([output]):
                     tracker.tag(tensor, seen)
                 tracker.record("recurrence", (merged.extent[0], 1, 1), seen, _tensors([output])[0], 1)
+        dims = _GLOBAL.get(type(module))
+        if dims is not None and (tracker.running[-1], "average pooling") not in tracker.rows:  # torch ran a mean
+            before, after = (tracker.view_of(tensor) for tensor in (inputs[0], output))
+            if before is not None and after is not None:
+                kernel = [had if left == 1 else 1 for had, left in zip(before.extent, after.extent, strict=True)]
+                tracker.record("average pooling", (kernel[0], kernel[1], kernel[2]), after, output, dims)
         tracker.running.pop()
 
     try:

@@ -404,3 +404,12 @@ def test_the_model_is_left_as_found_also_on_failure(nets):
     assert nets.fingerprint(model) == found
     with pytest.raises(UsageError):
         receptive_fields(model, (2, 3))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_pooling_to_one_position_is_listed(dims):
+    pool = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}[dims](1)
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims](1, 4, 3)
+    *_, last = receptive_fields(nn.Sequential(conv, pool, nn.Flatten(), nn.Linear(4, 2)), (1, 1, 8, 16, 16)[: dims + 2])
+    assert (last.layer, last.kind) == ("1", "average pooling")
+    assert last.whole[1:] == (True, True)
