@@ -69,7 +69,7 @@ class _Shown:
     @property
     def baseline(self) -> str:
         """What the map is seen against, in words."""
-        return {None: "a clip of zeros", "blur": "the same clip, blurred"}[self.settings.get("baseline")]
+        return {None: "a clip of zeros", "blur": "the blurred clip"}[self.settings.get("baseline")]
 
     @property
     def signed(self) -> bool:

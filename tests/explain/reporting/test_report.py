@@ -152,7 +152,7 @@ def test_a_map_that_does_not_add_up_from_zeros_is_taken_from_the_blurred_clip(mo
     (method,) = report.data["sections"]["attributions"]["methods"]
     assert method["settings"]["baseline"] == "blur"
     assert not method["incomplete"]
-    assert "from the same clip, blurred to this clip" in report.page.read_text(encoding="utf-8")
+    assert "from the blurred clip to the clip itself" in report.page.read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model, clip, tmp_path):
