@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
-from zoo.errors import PluginError, UnknownNameError, WeightsError
+from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError
+from zoo.writing import write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,13 +91,9 @@ def _remembered() -> dict[str, Any]:
 def _remember(memory: dict[str, Any]) -> None:
     """Write the memory atomically; a cache that cannot be written costs only time, so that is no error."""
     target = _memory_file()
-    try:
+    with contextlib.suppress(OSError, OutputError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False) as file:
-            json.dump({path: known for path, known in memory.items() if Path(path).exists()}, file)
-        Path(file.name).replace(target)
-    except OSError:
-        return
+        write(target, json.dumps({path: known for path, known in memory.items() if Path(path).exists()}))
 
 
 def check(path: Path, weights: WeightsEntry) -> None:

@@ -28,6 +28,7 @@ from explain.targets import Target
 from explain.targets import resolve as resolve_target
 from zoo import clips, plugins
 from zoo.errors import UsageError
+from zoo.output import plain
 
 if TYPE_CHECKING:
     import os
@@ -302,7 +303,7 @@ def _checked(content: Any, taken: set[str]) -> Content:
     """
     if not isinstance(content, Content):
         raise TypeError(f"expected explain.reporting.sections.Content, got {type(content).__name__}")
-    writing.plain(content.data)
+    plain(content.data)
     safetensors.torch.save({name: _stored(tensor) for name, tensor in content.tensors.items()})
     double = taken & {sprite.name for sprite in content.sprites}
     if double:
@@ -315,7 +316,7 @@ def _write(folder: Path, context: Context, parts: list[_Part], problems: list[di
     last = built.get("provenance")
     run = dict(last.data) if last else provenance.facts(context)
     created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    data: dict[str, Any] = writing.plain(
+    data: dict[str, Any] = plain(
         {
             "format": 1,
             "created": created,

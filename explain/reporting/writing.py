@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OutputError
+from zoo.output import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,23 +73,6 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return path
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON holds it; numbers that are not finite become null.
-
-    Raises:
-        TypeError: for anything that JSON cannot hold.
-    """
-    if hasattr(value, "items"):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    raise TypeError(f"{type(value).__name__} does not fit into JSON")
 
 
 def _replace_files(path: Path, earlier: set[str], temporary: Path, names: list[str]) -> None:

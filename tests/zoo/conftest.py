@@ -1,8 +1,10 @@
-"""A plugin written into a folder, as a third party would install it, and its models."""
+"""Plugins written into a folder, as third parties would install them, and a disk that is full."""
 
 from __future__ import annotations
 
 import importlib
+import resource
+import signal
 import sys
 from importlib.metadata import EntryPoint
 from textwrap import dedent
@@ -89,3 +91,13 @@ TINY = """
 def tiny():
     """Code of a plugin with one small model, `tiny`."""
     return TINY
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 512 bytes: a write fails part of the way, as on a full disk."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from zoo.errors import DataError
+from zoo.errors import DataError, OutputError
+from zoo.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,10 +126,10 @@ def download(
             if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == digest:
                 report(f"{name}: already there")
                 continue
-            _replace(path, _fetch(name, digest, mirrors))
+            write(path, _fetch(name, digest, mirrors))
             report(f"{name}: downloaded")
-    except OSError as error:
-        raise DataError(f"cannot write MNIST to {folder}: {error.strerror or error}") from error
+    except (OSError, OutputError) as error:
+        raise DataError(f"cannot write MNIST to {folder}: {getattr(error, 'strerror', error)}") from error
     _read.cache_clear()
     return folder
 
@@ -147,15 +147,3 @@ def _fetch(name: str, digest: str, mirrors: tuple[str, ...]) -> bytes:
             return content
         reasons.append(f"{mirror}: not the published file (its md5 differs)")
     raise DataError(f"cannot download {name}: " + "; ".join(reasons))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.plugins import resolve
-from zoo.training.writing import write, write_tensors
+from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

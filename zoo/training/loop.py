@@ -27,7 +27,7 @@ from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsErro
 from zoo.plugins import resolve
 from zoo.training.finalizing import finalize
 from zoo.training.recipes import Stage
-from zoo.training.writing import write, write_tensors
+from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

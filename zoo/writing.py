@@ -1,4 +1,4 @@
-"""Writing the files of a training run, each at once."""
+"""Files that are written at once: whoever looks sees the old one or the new one."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from zoo.errors import OutputError
-from zoo.training.writing import write, write_tensors
+from zoo.writing import write, write_tensors
 
 
 def test_a_full_disk_is_an_error_and_leaves_the_file_before(tmp_path, full_disk):
