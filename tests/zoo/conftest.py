@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
-import resource
-import signal
+import os
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -94,10 +95,12 @@ def tiny():
 
 
 @pytest.fixture
-def full_disk():
-    """No file may grow beyond 512 bytes: a write fails part of the way, as on a full disk."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+def full_disk(monkeypatch):
+    """Every file fails part of the way, as on a full disk."""
+    whole = Path.write_bytes
+
+    def part(path, content):
+        whole(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", part)

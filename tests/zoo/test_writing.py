@@ -7,7 +7,8 @@ from zoo.writing import write, write_tensors
 
 def test_a_full_disk_is_an_error_and_leaves_the_file_before(tmp_path, full_disk):
     path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(b"before")
+    with path.open("wb") as file:
+        file.write(b"before")
     with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors"):
         write_tensors(path, {"x": torch.zeros(1000)}, {})
     with pytest.raises(OutputError, match=r"cannot write .*checkpoint\.safetensors"):
