@@ -18,6 +18,7 @@ from explain.budget import within_memory
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.reach import Axis, Triple, View, merge
+from zoo import devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,9 +76,8 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
         UsageError: The shape is neither that of a batch of clips nor of images.
         MemoryLimitError: Memory does not hold one sample.
     """
-    device, dtype = _placement(model)
     draw = torch.Generator().manual_seed(0)
-    batch = torch.rand((1, *input_shape[1:]), generator=draw).to(device, dtype)
+    batch = torch.rand((1, *input_shape[1:]), generator=draw).to(devices.like(model))
     tracker = _tracked(model, batch)
     rows = dict(tracker.rows)
     layout = layout_of(model, batch)
@@ -140,13 +140,6 @@ def _reached(before: list[Tensor], after: list[Tensor], *, joined: bool) -> int:
         places = ((now - was).abs().amax(dim=1) > _ROUNDING * was.abs().amax()).nonzero()
         reached.append(int(places.max() - places.min()) if len(places) else 0)
     return max(reached)
-
-
-def _placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    for tensor in model.parameters():
-        if tensor.is_floating_point():
-            return tensor.device, tensor.dtype
-    return torch.device("cpu"), torch.get_default_dtype()
 
 
 #: Changes below this share of the largest number may be rounding: some convolution algorithms share sums.

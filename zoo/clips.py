@@ -85,8 +85,7 @@ def preprocess(
         1 x C x T x H x W (or as the layout of the input says), in the model's floating-point type, else float32.
     """
     spec = spec_of(entry_or_model)
-    parameters = entry_or_model.parameters() if isinstance(entry_or_model, nn.Module) else iter(())
-    like = next((parameter for parameter in parameters if parameter.is_floating_point()), torch.empty(0))
+    like = devices.like(entry_or_model) if isinstance(entry_or_model, nn.Module) else torch.empty(0)
     if isinstance(clip, str | Path):
         clip = decode(clip, spec=spec)
     frames = clip.frames if isinstance(clip, Clip) else clip

@@ -1,8 +1,13 @@
-"""The device that a name asks for, and whether an error says that its memory is full."""
+"""The device that a name asks for or a model is on, and whether an error says that its memory is full."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from zoo.errors import DeviceError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 #: What torch's allocators and oneDNN say where memory is full.
 _FULL = ("can't allocate memory", "out of memory", "could not create a primitive", "could not execute a primitive")
@@ -31,6 +36,13 @@ def resolve(name: str) -> str:
     elif asked.type != "cpu":
         raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     return name
+
+
+def like(model: nn.Module) -> Tensor:
+    """An empty tensor on a model's device and in its floating-point type: those of its first such parameter."""
+    import torch
+
+    return next((value.new_empty(0) for value in model.parameters() if value.is_floating_point()), torch.empty(0))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -143,10 +143,14 @@ def _group_of(distribution: Any) -> list[EntryPoint]:
 
 def check_names(names: Iterable[str]) -> None:
     """Raise UnknownNameError for a name that no installed plugin answers to."""
-    known = [name for distribution, _, entry_point in installed() for name in (entry_point.name, distribution)]
+    known = {
+        name: None
+        for distribution, _, entry_point in installed()
+        for name in (entry_point.name, distribution, f"{distribution}:{entry_point.name}")
+    }
     for name in names:
-        if name not in known and name not in {f"{found[0]}:{found[2].name}" for found in installed()}:
-            raise UnknownNameError("plugin", name, dict.fromkeys(known), "`zoo plugins` shows all")
+        if name not in known:
+            raise UnknownNameError("plugin", name, known, "`zoo plugins` shows all")
 
 
 @functools.cache

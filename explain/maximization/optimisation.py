@@ -16,6 +16,7 @@ from explain.maximization.redirection import redirected
 from explain.maximization.transforms import Transform, find_transform
 from explain.preservation import prepared
 from explain.targets import unit_index
+from zoo import devices
 from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class _Climb:
 
     def survey(self) -> tuple[int, int, int]:
         """One whole pass on grey: clips that fit at once, calls of the layer, and its number of units."""
-        grey = torch.full((1, *self.shape), 0.5).to(_like(self.model))
+        grey = torch.full((1, *self.shape), 0.5).to(devices.like(self.model))
         with torch.no_grad(), Capture(self.model, self.layer) as capture, MeasuredBytes() as measured:
             capture.run(self.to_input(grey))
         if is_folded(capture.calls, 1):
@@ -164,7 +165,7 @@ class _Climb:
     def run(self, units: list[int], calls: int, progress: Progress | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clips, activation, initial activation and history of some units."""
         seeds = [(self.seed * 1_000_003 + unit) % 2**63 for unit in units]
-        parametrization = find_parametrization(self.parametrization)(self.shape, seeds, _like(self.model))
+        parametrization = find_parametrization(self.parametrization)(self.shape, seeds, devices.like(self.model))
         objective = mean_of_units(units)
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         optimizer = torch.optim.Adam([parametrization.values], lr=LEARNING_RATE)
@@ -230,14 +231,6 @@ def _shape_of(model: nn.Module, shape: tuple[int, ...] | None) -> tuple[Shape, L
     if layout == "NCHW" and full[1] != 1:
         raise UsageError(f"the model takes images: shape {shape} has {full[1]} frames")
     return full, layout
-
-
-def _like(model: nn.Module) -> Tensor:
-    """A tensor of the model's device and dtype."""
-    for tensor in model.parameters():
-        if tensor.is_floating_point():
-            return tensor.new_empty(0)
-    return torch.empty(0)
 
 
 def _part_of(progress: Progress | None, part: int, total: int, steps: int) -> Progress | None:

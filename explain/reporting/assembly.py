@@ -26,7 +26,7 @@ from explain.reporting.media import Sprite, clip_sprite
 from explain.reporting.sections import BUILT_IN, Content, Section, select
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
-from zoo import clips, plugins
+from zoo import clips, devices, plugins
 from zoo.errors import UsageError
 from zoo.output import plain
 
@@ -174,14 +174,13 @@ def _context(
 ) -> Context:
     """Read the clip, ask the model once, and fix what is explained."""
     entry = entry_of(model)
-    first = next(model.parameters(), None)
-    device = first.device if first is not None else torch.device("cpu")
+    like = devices.like(model)
     if entry is None:
-        read, frames, batch = _ready_made(model, clip, device)
+        read, frames, batch = _ready_made(model, clip, like.device)
     else:
         read = _read(clip, entry.input)
         frames = clips.convert(read.frames, entry.input)
-        batch = clips.normalize(frames, entry.input).to(device)
+        batch = clips.normalize(frames, entry.input).to(like)
         frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
     said = zoo.predict(model, batch, top=5)[0]
     resolved: Target = resolve_target(model, batch, asked)
@@ -197,7 +196,7 @@ def _context(
         target=resolved,
         asked=asked,
         prediction=said,
-        device=str(device),
+        device=str(like.device),
         seed=seed,
         options=options,
         progress=progress,

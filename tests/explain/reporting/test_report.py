@@ -463,3 +463,10 @@ def test_the_sentence_never_rounds_up_to_certainty():
     assert "99.7" in said(0.997)
     assert "over 99.9" in said(0.9999)
     assert "100" in said(1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_model_in_another_type_is_given_its_clip_in_that_type(model, clip, tmp_path, dtype):
+    report = cheap(model.to(dtype), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
+    with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
+        assert file.get_tensor("batch").dtype == dtype
