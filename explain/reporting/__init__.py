@@ -1,24 +1,29 @@
-"""Reports: one self-contained page on what a model looks at in a clip, and every number behind it.
+"""Reports: self-contained pages on what a model looks at in a clip, and every number behind it.
 
 Importing this package imports no torch; `report` does.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from explain.reporting.assembly import Report, report
+    from explain.reporting.assembly import report
+    from explain.reporting.composition import Report
+
+_HOMES = {
+    "Report": "explain.reporting.composition",
+    "report": "explain.reporting.assembly",
+}
 
 __all__ = ["Report", "report"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'explain.reporting' has no attribute {name!r}")
-    from explain.reporting import assembly
-
-    return getattr(assembly, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

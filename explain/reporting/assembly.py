@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import json
-import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -19,64 +15,21 @@ from explain.attribution.methods import find_method
 from explain.layers import find_layer
 from explain.layouts import entry_of, layout_of, to_ncthw
 from explain.preservation import preserved
-from explain.reporting import rendering, writing
+from explain.reporting import composition, writing
 from explain.reporting.builtin import prediction, provenance
 from explain.reporting.context import Context, Options, silent
-from explain.reporting.media import Sprite, clip_sprite
-from explain.reporting.sections import BUILT_IN, Content, Section, select
+from explain.reporting.media import clip_sprite
+from explain.reporting.sections import BUILT_IN
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
-from zoo import clips, devices, plugins
+from zoo import clips, devices
 from zoo.errors import UsageError
-from zoo.output import plain
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Sequence
 
-    from zoo.plugins import Plugin
-
-PAGE = "report.html"
-TENSORS = "tensors.safetensors"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """A written report."""
-
-    #: The folder that holds it.
-    folder: Path
-    #: What report.json says.
-    data: dict[str, Any]
-
-    @property
-    def page(self) -> Path:
-        """The page to open."""
-        return self.folder / PAGE
-
-    @property
-    def problems(self) -> list[dict[str, str]]:
-        """Sections and plugins that did not work, each with its reason."""
-        return list(self.data["problems"])
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a reader of the clip should know."""
-        return list(self.data["warnings"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One section, built or failed."""
-
-    name: str
-    title: str
-    content: Content | None = None
-    problem: str = ""
-
-    @property
-    def html(self) -> str:
-        return self.content.html if self.content else ""
+    from explain.reporting.composition import Part, Report
 
 
 def report(
@@ -153,7 +106,9 @@ def report(
     with preserved(model):
         model.eval()
         context = _context(model, clip, target, seed, options, progress, seconds, began)
-        parts, problems = _build(context, sections)
+        parts, problems = composition.build(
+            BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
+        )
         return _write(folder, context, parts, problems)
 
 
@@ -245,123 +200,43 @@ def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[cli
     return read, shown.contiguous(), batch
 
 
-def _build(context: Context, names: Iterable[str] | None) -> tuple[list[_Part], list[dict[str, str]]]:
-    """Every section; one of a plugin that fails is reported and changes no other."""
-    given, problems = _from_plugins(context)
-    owners = {section.name: plugin for plugin, section in given}
-    # What was run comes last, when everything has run.
-    ordered = [*BUILT_IN[:-1], *(section for _, section in given), BUILT_IN[-1]]
-    parts: list[_Part] = []
-    taken = {context.picture.name}
-    for section in select(ordered, names):
-        plugin = owners.get(section.name)
-        if plugin is None:
-            content = plugins.resolve(section.build)(context)
-            parts.append(_Part(name=section.name, title=section.title, content=content))
-            problems += [{"section": section.name, **problem} for problem in content.problems]
-            taken |= {sprite.name for sprite in content.sprites}
-            continue
-        try:
-            with context.timed(section.name):
-                content = _checked(plugins.resolve(section.build)(context), taken)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
-            parts.append(_Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
-        else:
-            parts.append(_Part(name=section.name, title=section.title, content=content))
-            taken |= {sprite.name for sprite in content.sprites}
-    return parts, problems
-
-
-def _from_plugins(context: Context) -> tuple[list[tuple[Plugin, Section]], list[dict[str, str]]]:
-    """Sections of plugins under names of their own, and what is wrong with the others."""
-    problems: list[dict[str, str]] = []
-    kept: list[tuple[Plugin, Section]] = []
-    names = {section.name for section in BUILT_IN}
-    for plugin, section in plugins.collect("explain_sections", Section, context=context):
-        if section.name in names or not re.fullmatch(r"[a-z][a-z0-9_]*", section.name):
-            reason = f"the section name {section.name!r} is taken, or not in snake_case"
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
-            continue
-        names.add(section.name)
-        kept.append((plugin, section))
-    problems += [
-        {"section": "", "plugin": plugin.key, "reason": plugin.reason}
-        for plugin in plugins.registry().plugins
-        if plugin.status == "failed"
-    ]
-    return kept, problems
-
-
-def _checked(content: Any, taken: set[str]) -> Content:
-    """What a plugin's section returned, if it can be written.
-
-    Raises:
-        TypeError, ValueError: where it cannot.
-    """
-    if not isinstance(content, Content):
-        raise TypeError(f"expected explain.reporting.sections.Content, got {type(content).__name__}")
-    plain(content.data)
-    safetensors.torch.save({name: _stored(tensor) for name, tensor in content.tensors.items()})
-    double = taken & {sprite.name for sprite in content.sprites}
-    if double:
-        raise ValueError(f"sprite names are taken: {', '.join(sorted(double))}")
-    return content
-
-
-def _write(folder: Path, context: Context, parts: list[_Part], problems: list[dict[str, str]]) -> Report:
+def _write(folder: Path, context: Context, parts: list[Part], problems: list[dict[str, str]]) -> Report:
     built = {part.name: part.content for part in parts if part.content}
     last = built.get("provenance")
     run = dict(last.data) if last else provenance.facts(context)
     created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    data: dict[str, Any] = plain(
-        {
-            "format": 1,
-            "created": created,
-            "model": context.name,
-            "clip": context.clip.source,
-            "summary": prediction.sentence(context.prediction),
-            "warnings": list(context.clip.warnings),
-            "target": context.target.description,
-            "run": run,
-            "sections": {name: content.data for name, content in built.items()},
-            "problems": problems,
-        }
-    )
-    tensors = {"batch": _stored(context.batch)}
-    for name, content in built.items():
-        tensors |= {f"{name}/{key}": _stored(tensor) for key, tensor in content.tensors.items()}
-    # One key alone: safetensors writes several in an order that changes from run to run.
-    about = {"report": json.dumps({"model": context.name, "clip": context.clip.source, "seed": context.seed})}
-    files = {
-        PAGE: _page(context, parts, problems, created).encode(),
-        TENSORS: safetensors.torch.save(tensors, metadata=about),
+    said = prediction.sentence(context.prediction)
+    data: dict[str, Any] = {
+        "created": created,
+        "model": context.name,
+        "clip": context.clip.source,
+        "summary": said,
+        "warnings": list(context.clip.warnings),
+        "target": context.target.description,
+        "run": run,
+        "problems": problems,
     }
-    return Report(folder=writing.write(folder, "report", data, files), data=data)
-
-
-def _page(context: Context, parts: list[_Part], problems: list[dict[str, str]], created: str) -> str:
-    script = rendering.asset("report.js")
-    sprites: list[Sprite] = [context.picture]
-    for part in parts:
-        sprites += part.content.sprites if part.content else ()
-    return rendering.render(
-        "page.html",
+    return composition.write(
+        folder,
+        "report",
+        parts,
+        data,
+        {"batch": context.batch},
+        {"model": context.name, "clip": context.clip.source, "seed": context.seed},
+        [context.picture],
         model_name=context.name,
-        clip_name=Path(context.clip.source).name if "sample:" not in context.clip.source else context.clip.source,
+        clip_name=clip_name(context.clip),
         summary=context.entry.summary if context.entry else "",
-        sentence=prediction.sentence(context.prediction),
+        sentence=said,
         notices=_notices(context, problems),
-        parts=parts,
-        sprites=sprites,
         frames=context.picture.frames,
-        versions=provenance.versions(),
         created=created,
-        style=rendering.asset("report.css"),
-        script=script,
-        script_hash=rendering.source_hash(script),
     )
+
+
+def clip_name(clip: clips.Clip) -> str:
+    """What a page calls a clip: its file's name, or the sample's."""
+    return Path(clip.source).name if "sample:" not in clip.source else clip.source
 
 
 def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
@@ -369,19 +244,10 @@ def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
     said = [f"Note: {warning}" for warning in context.clip.warnings]
     if context.entry is not None and not context.entry.weights:
         said.append("These weights are random: the model has learned nothing, and the maps mean nothing yet.")
-    said += [
-        f"The plugin {problem['plugin']} does not work and adds nothing here: {problem['reason']}"
-        for problem in problems
-        if not problem["section"]
-    ]
-    return said
+    return said + composition.broken(problems)
 
 
 def _check_counts(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise UsageError(f"{name} must be at least 1, got {count}")
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous().clone()

@@ -43,37 +43,32 @@ def silent(step: str, done: int, total: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """One model on one clip; given to every section's `build` and to the hook `explain_sections`."""
+class Subject:
+    """One model in a comparison; on a clip it is a `Context`. Given to the hook `explain_comparisons`, one a model."""
 
-    model: nn.Module
-    #: The resolved entry (`weights` holds the loaded file alone); None for a module from outside the zoo.
+    #: None where no clip was given.
+    model: nn.Module | None = None
+    #: The resolved entry (`weights` holds the loaded file alone); None for a model that the zoo does not know.
     entry: ModelEntry | None
-    #: `architecture.tag`, or the class name of a module from outside the zoo.
+    #: `architecture.tag`, or the class name of a module from outside the zoo; unique in a comparison.
     name: str
-    #: The clip as it was read.
-    clip: Clip
-    #: The clip as the model sees it before normalisation: uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
-    frames: npt.NDArray[np.uint8]
-    #: `frames` as a sprite named "clip", which every page holds.
-    picture: Sprite
-    #: The batch of one sample that the model was given.
-    batch: Tensor
-    #: What is explained, fixed for the sample.
-    target: Target
-    #: What the target was asked for as; `explain.attribute` takes it.
-    asked: Any
-    #: `zoo.predict` of the sample: head -> what it says.
-    prediction: Mapping[str, Mapping[str, Any]]
-    device: str
-    seed: int
+    #: What was measured, as `zoo.training.evaluation.stored` gives it; None where nothing was.
+    evaluation: Mapping[str, Any] | None = None
+    #: The clip as it was read; None where none was given.
+    clip: Clip | None = None
+    #: The batch of one sample that the model was given; None where no clip was.
+    batch: Tensor | None = None
+    #: What is explained, fixed for the sample; None where no clip was given.
+    target: Target | None = None
+    #: Where the model is; None where it was not loaded.
+    device: str | None = None
+    seed: int = 0
     options: Options = Options()
     #: Told what goes on: the step, how much of it is done, and how much there is.
     progress: Callable[[str, int, int], None] = silent
     #: Seconds that each step took, in order; `timed` fills it.
     seconds: dict[str, float] = field(default_factory=dict)
-
-    #: When the report began, on the clock of `time.perf_counter`.
+    #: When all began, on the clock of `time.perf_counter`.
     began: float = field(default_factory=time.perf_counter)
 
     @contextmanager
@@ -86,3 +81,22 @@ class Context:
         finally:
             self.seconds[step] = time.perf_counter() - start
             self.progress(step, 1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context(Subject):
+    """One model on one clip; given to every section's `build` and to the hook `explain_sections`."""
+
+    model: nn.Module
+    clip: Clip
+    #: The clip as the model sees it before normalisation: uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+    frames: npt.NDArray[np.uint8]
+    #: `frames` as a sprite, which every page holds; the only model of a page calls it "clip".
+    picture: Sprite
+    batch: Tensor
+    target: Target
+    #: What the target was asked for as; `explain.attribute` takes it.
+    asked: Any
+    #: `zoo.predict` of the sample: head -> what it says.
+    prediction: Mapping[str, Mapping[str, Any]]
+    device: str

@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explain.reporting import charts
-from zoo.clips import spread
 
 #: Digits and sign of an exponent, raised.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -76,7 +75,11 @@ def exact(value: float, text: str) -> Markup:
 
 def evenly(total: int, count: int) -> list[int]:
     """At most `count` whole numbers below `total`, evenly spread."""
-    return list(range(total)) if total <= count else spread(total, count)
+    if total <= count:
+        return list(range(total))
+    from zoo.clips import spread  # that module imports torch; pages without clips need none
+
+    return spread(total, count)
 
 
 @cache

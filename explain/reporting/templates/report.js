@@ -30,7 +30,8 @@
     function show(next) {
       frame = ((next % frames) + frames) % frames;
       for (const sprite of sprites) {
-        const own = frame % sprite.frames;
+        // A clip that another model sees in fewer frames goes along with the longest.
+        const own = Math.floor((frame * sprite.frames) / frames);
         const column = own % sprite.columns;
         const row = Math.floor(own / sprite.columns);
         const rows = Math.ceil(sprite.frames / sprite.columns);

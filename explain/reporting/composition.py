@@ -1,0 +1,214 @@
+"""From sections to a written page: what reports on one model and comparisons of several share. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from explain.reporting import rendering, writing
+from explain.reporting.builtin import provenance
+from explain.reporting.sections import Content, Section, select
+from zoo import plugins
+from zoo.output import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from explain.reporting.media import Sprite
+    from zoo.plugins import Plugin
+
+TENSORS = "tensors.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A written report, or comparison."""
+
+    #: The folder that holds it.
+    folder: Path
+    #: What its JSON file says.
+    data: dict[str, Any]
+    #: "report" or "comparison": what its files are called.
+    kind: str = "report"
+
+    @property
+    def page(self) -> Path:
+        """The page to open."""
+        return self.folder / f"{self.kind}.html"
+
+    @property
+    def problems(self) -> list[dict[str, str]]:
+        """Sections and plugins that did not work, each with its reason."""
+        return list(self.data["problems"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader should know first."""
+        return list(self.data["warnings"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One section, built or failed."""
+
+    name: str
+    title: str
+    content: Content | None = None
+    problem: str = ""
+
+    @property
+    def html(self) -> str:
+        """Its markup; empty where it failed."""
+        return self.content.html if self.content else ""
+
+
+def build(
+    built_in: Sequence[Section],
+    names: Iterable[str] | None,
+    taken: Iterable[str],
+    timed: Callable[[str], AbstractContextManager[Any]],
+    hook: str,
+    **given: Any,
+) -> tuple[list[Part], list[dict[str, str]]]:
+    """Every section, in order; one of a plugin that fails is reported and changes no other.
+
+    Args:
+        built_in: The sections of explain itself; those of plugins come before the last of them.
+        names: Which to build; None builds all.
+        taken: Names of sprites that the page holds already.
+        timed: Notes the seconds of a step.
+        hook: Hook that plugins give sections by.
+        given: Its one argument, which the sections' `build` is called with, too.
+    """
+    (argument,) = given.values()
+    from_plugins, problems = _from_plugins(built_in, hook, given)
+    owners = {section.name: plugin for plugin, section in from_plugins}
+    # What was run comes last, when everything has run.
+    ordered = [*built_in[:-1], *(section for _, section in from_plugins), built_in[-1]]
+    parts: list[Part] = []
+    sprites = set(taken)
+    for section in select(ordered, names):
+        plugin = owners.get(section.name)
+        if plugin is None:
+            content = plugins.resolve(section.build)(argument)
+            parts.append(Part(name=section.name, title=section.title, content=content))
+            problems += [{"section": section.name, **problem} for problem in content.problems]
+            sprites |= {sprite.name for sprite in content.sprites}
+            continue
+        try:
+            with timed(section.name):
+                content = _checked(plugins.resolve(section.build)(argument), sprites)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
+        else:
+            parts.append(Part(name=section.name, title=section.title, content=content))
+            sprites |= {sprite.name for sprite in content.sprites}
+    return parts, problems
+
+
+def write(
+    folder: Path,
+    kind: str,
+    parts: Sequence[Part],
+    data: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    about: Mapping[str, Any],
+    pictures: Iterable[Sprite] = (),
+    **page: Any,
+) -> Report:
+    """Write KIND.html from the template of this name, KIND.json and, where there are any, the raw tensors.
+
+    Args:
+        folder: Where to; `writing.check` has seen it.
+        kind: "report" or "comparison".
+        parts: The sections.
+        data: What the JSON file says beside the sections' numbers.
+        tensors: Raw results beside those of the sections.
+        about: What the file of tensors says of itself.
+        pictures: Sprites beside those of the sections.
+        page: Values of the template.
+    """
+    built = {part.name: part.content for part in parts if part.content}
+    told = plain({"format": 1, **data, "sections": {name: content.data for name, content in built.items()}})
+    stored = dict(tensors)
+    for name, content in built.items():
+        stored |= {f"{name}/{key}": tensor for key, tensor in content.tensors.items()}
+    script = rendering.asset("report.js")
+    html = rendering.render(
+        f"{kind}.html",
+        parts=parts,
+        sprites=[*pictures, *(sprite for content in built.values() for sprite in content.sprites)],
+        versions=provenance.versions(),
+        has_tensors=bool(stored),
+        style=rendering.asset("report.css"),
+        script=script,
+        script_hash=rendering.source_hash(script),
+        **page,
+    )
+    files = {f"{kind}.html": html.encode()}
+    if stored:
+        # One key alone: safetensors writes several in an order that changes from run to run.
+        files[TENSORS] = _file(stored, {kind: json.dumps(about)})
+    return Report(folder=writing.write(folder, kind, told, files), data=told, kind=kind)
+
+
+def broken(problems: Iterable[Mapping[str, str]]) -> list[str]:
+    """What a reader must know of plugins that do not work at all."""
+    return [
+        f"The plugin {problem['plugin']} does not work and adds nothing here: {problem['reason']}"
+        for problem in problems
+        if not problem["section"]
+    ]
+
+
+def _from_plugins(
+    built_in: Iterable[Section], hook: str, given: Mapping[str, Any]
+) -> tuple[list[tuple[Plugin, Section]], list[dict[str, str]]]:
+    """Sections of plugins under names of their own, and what is wrong with the others."""
+    problems: list[dict[str, str]] = []
+    kept: list[tuple[Plugin, Section]] = []
+    names = {section.name for section in built_in}
+    for plugin, section in plugins.collect(hook, Section, **given):
+        if section.name in names or not re.fullmatch(r"[a-z][a-z0-9_]*", section.name):
+            reason = f"the section name {section.name!r} is taken, or not in snake_case"
+            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            continue
+        names.add(section.name)
+        kept.append((plugin, section))
+    problems += [
+        {"section": "", "plugin": plugin.key, "reason": plugin.reason}
+        for plugin in plugins.registry().plugins
+        if plugin.status == "failed"
+    ]
+    return kept, problems
+
+
+def _checked(content: Any, taken: set[str]) -> Content:
+    """What a plugin's section returned, if it can be written.
+
+    Raises:
+        TypeError, ValueError: where it cannot.
+    """
+    if not isinstance(content, Content):
+        raise TypeError(f"expected explain.reporting.sections.Content, got {type(content).__name__}")
+    plain(content.data)
+    if content.tensors:
+        _file(content.tensors, {})
+    double = taken & {sprite.name for sprite in content.sprites}
+    if double:
+        raise ValueError(f"sprite names are taken: {', '.join(sorted(double))}")
+    return content
+
+
+def _file(tensors: Mapping[str, Tensor], about: dict[str, str]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, metadata=about)
