@@ -135,7 +135,7 @@ def test_r3d_18_reads_as_published():
 @pytest.mark.parametrize(("name", "time"), [("conv2d", [1] * 8), ("conv3d", [3, 5, 7, 9, 11, 13, 15, 17])])
 def test_the_networks_for_blinking_digits_read_as_in_their_papers_tables(name, time):
     networks = pytest.importorskip("zoo_spatiotemporal_mnist.networks")
-    rows = fields(getattr(networks, name)(), (1, 1, 48, 64, 64))
+    rows = fields(networks.build(design=name), (1, 1, 48, 64, 64))
     blocks = [rows[f"body.{block.name}.main.expand"] for block in networks.DESIGNS[name].rows]
     space = [3, 7, 15, 31, 47, 79, 111, 143]
     assert [block.field for block in blocks] == [(t, s, s) for t, s in zip(time, space, strict=True)]

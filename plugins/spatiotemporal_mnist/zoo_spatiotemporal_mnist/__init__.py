@@ -54,31 +54,41 @@ _WEIGHTS = {
                 Metric(dataset="blinking_mnist", split="test", name="speed mean absolute error", value=0.1737),
             ),
             golden="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.golden.safetensors",
+            record="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.json",
         ),
     ),
 }
 
 
-def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
-    return ModelEntry(
-        name=name,
-        builder=f"zoo_spatiotemporal_mnist.networks:{name}",
-        summary=summary,
-        parameters=parameters,
-        input=_INPUT,
-        outputs=_OUTPUTS,
-        weights=_WEIGHTS.get(name, ()),
-        samples=_SAMPLES,
-        paper=_PAPER,
-    )
+#: Every architecture: name, summary, parameters.
+_ARCHITECTURES = (
+    ("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881),
+    ("conv3d", "Residual 3D convolutions, then a two-layer LSTM", 472_721),
+    ("convlstm", "Residual blocks of convolutional LSTMs", 436_961),
+    ("conv2d_xl", "Wider residual 2D convolutions frame by frame, then a two-layer LSTM", 701_513),
+    ("conv3d_xl", "Wider residual 3D convolutions, then a two-layer LSTM", 1_145_393),
+    ("ts_conv3d_xl", "Residual 3D convolutions that stride in time as in space, then a two-layer LSTM", 1_145_393),
+    ("convlstm_xl", "Wider residual blocks of convolutional LSTMs", 1_966_805),
+)
 
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
     """The architectures of this plugin."""
     return [
-        _entry("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881),
-        _entry("conv3d", "Residual 3D convolutions, then a two-layer LSTM", 472_721),
+        ModelEntry(
+            name=name,
+            builder="zoo_spatiotemporal_mnist.networks:build",
+            arguments={"design": name},
+            summary=summary,
+            parameters=parameters,
+            input=_INPUT,
+            outputs=_OUTPUTS,
+            weights=_WEIGHTS.get(name, ()),
+            samples=_SAMPLES,
+            paper=_PAPER,
+        )
+        for name, summary, parameters in _ARCHITECTURES
     ]
 
 

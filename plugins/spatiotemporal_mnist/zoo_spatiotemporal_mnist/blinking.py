@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo.datasets import digits as mnist
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,9 +170,23 @@ def read_digits(split: str) -> mnist.Digits:
     return mnist.Digits(training.images[kept], training.labels[kept])
 
 
-def fixed_clips(split: str = "test", count: int = 2_000) -> tuple[Tensor, Parameters]:
-    """The fixed clips of a split, every one of another digit: N x 1 x 48 x 64 x 64 (uint8) and what happens in them."""
+def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Parameters]:
+    """The fixed clips of a split before they are painted: its digit images M x 28 x 28 (uint8), and what happens.
+
+    There is one clip for every digit of the split, 10,000 for `test`; `count` takes the first so many.
+
+    Raises:
+        UsageError: where there are fewer, or `count` is not positive.
+    """
     found = read_digits(split)
-    generator = torch.Generator().manual_seed(FIXED_SEED)
-    parameters = draw(count, found.labels, generator=generator, distinct=True)
-    return render(found.images, parameters), parameters
+    every = len(found.labels)
+    if count is not None and not 0 < count <= every:
+        raise UsageError(f"{count:,} clips of blinking_mnist {split}: 1 to {every:,} can be measured")
+    parameters = draw(every, found.labels, generator=torch.Generator().manual_seed(FIXED_SEED), distinct=True)
+    return found.images, parameters[:count]
+
+
+def fixed_clips(split: str = "test", count: int | None = None) -> tuple[Tensor, Parameters]:
+    """The fixed clips of a split, painted: N x 1 x 48 x 64 x 64 (uint8; 2 GB for all of `test`) and what happens."""
+    images, parameters = fixed_set(split, count)
+    return render(images, parameters), parameters

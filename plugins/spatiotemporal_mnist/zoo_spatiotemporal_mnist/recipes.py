@@ -13,9 +13,12 @@ from zoo.training.recipes import Recipe, Stage
 _HERE = "zoo_spatiotemporal_mnist"
 
 
-def _stage(name: str, **settings: Any) -> Stage:
+def _stage(name: str, steps: int, batch_size: int, learning_rate: float, **settings: Any) -> Stage:
     return Stage(
         name=name,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
         data=f"{_HERE}.training:clips",
         loss=f"{_HERE}.training:loss",
         weight_decay=0.01,
@@ -25,50 +28,59 @@ def _stage(name: str, **settings: Any) -> Stage:
     )
 
 
-CONV3D = Recipe(
-    name="conv3d.blinking_mnist",
-    summary="Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights",
-    build=f"{_HERE}.training:build",
-    export=f"{_HERE}.training:export",
-    evaluate=f"{_HERE}.evaluation:evaluate",
-    example=f"{_HERE}.evaluation:example",
-    arguments={"network": "conv3d"},
-    seed=1,
-    stages=(
-        _stage(
-            "excerpts",
-            steps=1_800,
-            batch_size=64,
-            learning_rate=3e-3,
-            final_rate=0.3,
-            arguments={"frames": 10, "periods": 3, "late_start": True, "whole": 0.25},
-        ),
-        _stage(
-            "longer_excerpts",
-            steps=1_600,
-            batch_size=40,
-            learning_rate=2e-3,
-            final_rate=0.3,
-            arguments={"frames": 16, "periods": 6, "late_start": True},
-        ),
-        _stage(
-            "clips",
-            steps=2_600,
-            batch_size=24,
-            learning_rate=2e-3,
-            final_rate=0.1,
-            arguments={"frames": 48},
-        ),
-        _stage(
-            "averaged",
-            steps=1_600,
-            batch_size=24,
-            learning_rate=1e-3,
-            averaging=0.99,
-            recalibration=40,
-            arguments={"frames": 48, "frame_weight": 0.5},
-        ),
+def _recipe(design: str, summary: str, *stages: Stage, **arguments: Any) -> Recipe:
+    return Recipe(
+        name=f"{design}.blinking_mnist",
+        summary=summary,
+        build=f"{_HERE}.training:build",
+        export=f"{_HERE}.training:export",
+        evaluate=f"{_HERE}.evaluation:evaluate",
+        example=f"{_HERE}.evaluation:example",
+        arguments={"design": design, **arguments},
+        seed=1,
+        stages=stages,
+    )
+
+
+def _excerpts(steps: int, batch_size: int) -> Stage:
+    """Ten frames that blink fast, a quarter of them whole digits: what a frame shows, and the first orders."""
+    arguments = {"frames": 10, "periods": 3, "late_start": True, "whole": 0.25}
+    return _stage("excerpts", steps, batch_size, 3e-3, final_rate=0.3, arguments=arguments)
+
+
+def _longer_excerpts(steps: int, batch_size: int) -> Stage:
+    arguments = {"frames": 16, "periods": 6, "late_start": True}
+    return _stage("longer_excerpts", steps, batch_size, 2e-3, final_rate=0.3, arguments=arguments)
+
+
+def _clips(steps: int, batch_size: int, learning_rate: float = 2e-3, *, frame_weight: float = 1.0) -> Stage:
+    arguments = {"frames": 48} if frame_weight == 1 else {"frames": 48, "frame_weight": frame_weight}
+    return _stage("clips", steps, batch_size, learning_rate, final_rate=0.1, arguments=arguments)
+
+
+def _averaged(steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame_weight: float = 0.5) -> Stage:
+    """Whole clips at a falling rate; the running average of the weights is kept."""
+    arguments = {"frames": 48, "frame_weight": frame_weight}
+    return _stage("averaged", steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
+
+
+_FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
+
+RECIPES: tuple[Recipe, ...] = (
+    _recipe(
+        "conv2d",
+        _FROM_NOTHING,
+        _excerpts(1_800, 64),
+        _longer_excerpts(1_600, 40),
+        _clips(5_000, 32),
+        _averaged(2_400, 32),
+    ),
+    _recipe(
+        "conv3d",
+        _FROM_NOTHING,
+        _excerpts(1_800, 64),
+        _longer_excerpts(1_600, 40),
+        _clips(2_600, 24),
+        _averaged(1_600, 24),
     ),
 )
-
-RECIPES: tuple[Recipe, ...] = (CONV3D,)

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo_spatiotemporal_mnist import blinking, networks
+import zoo
+from zoo_spatiotemporal_mnist import blinking, growth, networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,30 +49,49 @@ class AuxiliaryHeads(nn.Module):
         self.frame = nn.Linear(features, 5 + 10 + 6 + 2 + 1)
         self.track = nn.Linear(features, 4)
 
-    def features(self, clips: Tensor) -> Tensor:
-        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T x F (float32)."""
+    def features(self, clips: Tensor, visible: Tensor) -> Tensor:
+        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T' x F (float32).
+
+        Where features depend on a single frame, only the frames that `visible` (N x T) names are computed, and one empty
+        frame for all others: three frames in four are empty, and BatchNorm's statistics are those of what is to be seen.
+        """
+        if self.network.by_frame:
+            frames = clips.transpose(1, 2)[visible.to(clips.device)]
+            packed = torch.cat((frames, torch.zeros_like(clips[:1, :, 0])))[:, :, None]
+            index = torch.full(visible.shape, len(frames), device=clips.device)
+            index[visible] = torch.arange(len(frames), device=clips.device)
+            return self._features(packed)[:, 0][index]
+        return self._features(clips)
+
+    def _features(self, clips: Tensor) -> Tensor:
         x = clips.to(memory_format=torch.channels_last_3d).float().div_(255)
-        return self.network.features(x).float()
+        return cast("Tensor", self.network.features(x).float())
 
 
-def build(*, network: str) -> AuxiliaryHeads:
-    """The network of that name with its auxiliary heads, ready to train from nothing.
+def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:
+    """The network of that design with its auxiliary heads, ready to train.
 
-    The LSTM's forget gates start open (bias 1), the speed at the middle of its range.
+    From nothing, the LSTM's forget gates start open (bias 1), the speed at the middle of its range. `grown_from` names
+    trained weights of a network that is no wider, to begin with (`growth.py`).
     """
-    built = cast("networks.BlinkingNetwork", getattr(networks, network)())
+    built = networks.build(design=design)
     for part in built.modules():
         if isinstance(part, nn.ReLU):
             part.inplace = True
-    with torch.no_grad():
-        for name, bias in built.lstm.named_parameters():
-            if name.startswith("bias_ih"):
-                size = built.lstm.hidden_size
-                bias[size : 2 * size] += 1
-        built.speed.bias.fill_(3.5)
-    module = AuxiliaryHeads(built)
-    module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
-    return module
+        elif isinstance(part, nn.Conv3d):
+            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
+        elif isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if grown_from is not None:
+        growth.grow(built, zoo.load(grown_from))
+    else:
+        with torch.no_grad():
+            for name, bias in built.named_parameters():
+                size = len(bias) // 4
+                if name.startswith("lstm.bias_ih") or name.endswith("convlstm.of_input.bias"):
+                    bias[size : 2 * size] += 1  # the forget gate, second of four in both kinds
+            built.speed.bias.fill_(3.5)
+    return AuxiliaryHeads(built)
 
 
 def export(module: AuxiliaryHeads) -> nn.Module:
@@ -162,7 +182,7 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
 
 def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
     """What the LSTM says at every time step, weighted by what can be known there, and at the last one."""
-    states, _ = module.network.lstm(features)
+    states = module.network.states(features)
     outputs = module.network.read(states)
     corner, velocity = module.track(states).split(2, dim=-1)
     frames = features.shape[1]
@@ -197,13 +217,27 @@ def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
 def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
     """Both losses together; the stage argument `frame_weight` (1 unless told) weighs the one on single frames.
 
-    The body runs in whatever precision the stage has, LSTM, heads and losses in float32.
+    The body runs in whatever precision the stage has, LSTM, heads and losses in float32. Networks that stride in time
+    have no features of single frames: their stages give that loss no weight.
     """
-    features = module.features(batch["clips"])
+    features = module.features(batch["clips"], batch["quadrant"] >= 0)
     with torch.autocast(features.device.type, enabled=False):
-        of_state, terms = state_loss(module, features, batch)
+        of_state, terms = state_loss(module, features, _at_steps(batch, features.shape[1]))
+        weight = stage.arguments.get("frame_weight", 1.0)
+        if not weight:
+            return of_state, terms
         of_frames, more = frame_loss(module, features, batch)
-    return of_state + stage.arguments.get("frame_weight", 1.0) * of_frames, {**terms, **more}
+    return of_state + weight * of_frames, {**terms, **more}
+
+
+def _at_steps(batch: Batch, steps: int) -> Batch:
+    """What is true at each of the network's time steps: at the last of the frames that a step stands for."""
+    frames = batch["seen"].shape[1]
+    if steps == frames:
+        return batch
+    stride = -(-frames // steps)
+    last = torch.arange(1, steps + 1, device=batch["seen"].device).mul(stride).clamp(max=frames) - 1
+    return {**batch, **{name: batch[name][:, last] for name in ("seen", "corner", "velocity")}}
 
 
 def _classes(logits: Tensor, label: Tensor) -> Tensor:

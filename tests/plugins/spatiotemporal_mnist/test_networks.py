@@ -11,7 +11,7 @@ PARAMETERS = {"conv2d": (385, 384_881), "conv3d": (473, 472_721)}
 @pytest.fixture(scope="module", params=sorted(PARAMETERS))
 def named(request):
     torch.manual_seed(0)
-    return request.param, getattr(networks, request.param)().eval()
+    return request.param, networks.build(design=request.param).eval()
 
 
 def test_parameters_are_as_many_as_published(named):
@@ -74,7 +74,7 @@ def test_the_first_block_has_no_convolution_before_its_3x3_and_the_others_do(nam
 def test_standardising_adds_no_parameter_and_gives_unit_features_in_training(named):
     name, network = named
     assert list(network.standardize.parameters()) == []
-    trained = getattr(networks, name)().train()
+    trained = networks.build(design=name).train()
     features = trained.features(torch.rand(4, 1, 6, 64, 64)).flatten(0, 1)
     torch.testing.assert_close(features.mean(0), torch.zeros(128), atol=1e-4, rtol=0)
     alive = features.std(0) > 0.5
@@ -126,12 +126,12 @@ def test_the_output_is_what_the_last_time_step_says(named):
 def test_building_on_meta_allocates_nothing(named):
     name, _ = named
     with torch.device("meta"):
-        built = getattr(networks, name)()
+        built = networks.build(design=name)
     assert all(parameter.is_meta for parameter in built.parameters())
 
 
 def test_other_numbers_of_classes_and_channels_are_built():
-    network = networks.conv3d(in_channels=3, digits=5, orders=2).eval()
+    network = networks.build(design="conv3d", in_channels=3, digits=5, orders=2).eval()
     with torch.no_grad():
         outputs = network(torch.rand(1, 3, 2, 64, 64))
     assert outputs["digit"].shape == (1, 5)
