@@ -1,0 +1,116 @@
+"""Figures drawn with matplotlib, as inline SVG: text stays text, lines follow the page's light and dark colours.
+
+Draw inside `style()`, on a `figure()`, with the colours below; `svg` turns that into markup. The same figure gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.typing import ColorType
+
+#: Colours that stand for the page's own, whatever its scheme; they are no colours to look at until `svg` names them.
+INK, SOFT, LINE, CARD = (f"#00000{place}" for place in range(1, 5))
+#: The same for up to eight series, distinct for colour-blind eyes and in lightness; tell series apart by marks, too.
+SERIES = tuple(f"#0000a{place}" for place in range(1, 9))
+#: A marker and a line style for each series.
+MARKS = tuple(zip("os^Dv*Xp", ("-", "--", "-.", ":", "-", "--", "-.", ":"), strict=True))
+
+#: Units of an SVG of this module are CSS pixels at full size.
+_DPI = 72
+_STYLE: dict[Any, Any] = {
+    "figure.dpi": _DPI,
+    "font.size": 11,
+    "axes.labelsize": 11,
+    "axes.titlesize": 12,
+    "xtick.labelsize": 11,
+    "ytick.labelsize": 11,
+    "legend.fontsize": 11,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "grid.color": LINE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+}
+_NAMES = {INK: "ink", SOFT: "soft", LINE: "line", CARD: "card"} | {
+    colour: f"series-{place}" for place, colour in enumerate(SERIES, start=1)
+}
+#: The linear light of an sRGB number turns from a line to a power here (WCAG 2.2, relative luminance).
+_LINEAR = 0.04045
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the page's style; matplotlib's own settings are as before afterwards."""
+    with mpl.rc_context():
+        mpl.rcdefaults()  # somebody's own matplotlibrc must not show
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of this many CSS pixels; a page may show it smaller, never larger."""
+    return Figure(figsize=(width / _DPI, height / _DPI), layout="constrained")
+
+
+def svg(drawn: Figure, name: str, label: str) -> Markup:
+    """A figure as markup for a page. Call it inside `style()`.
+
+    Args:
+        drawn: The figure.
+        name: Unique on the page; what the SVG refers to inside itself is named after it.
+        label: What the figure shows, for those who cannot see it.
+    """
+    file = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.hashsalt": name}):
+        drawn.savefig(file, format="svg", transparent=True, metadata=nothing)
+    text = file.getvalue().decode()
+    text = text[text.index("<svg ") :]
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    if size is None:
+        raise ValueError("matplotlib wrote an SVG without a viewBox")
+    body = text[text.index(">") + 1 :]
+    body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)
+    # The page's own font; angles and coordinates no finer than a hundredth of a pixel.
+    body = re.sub(r"font-family: [^;\"]*(; )?", "", body)
+    body = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", body)
+    body = re.sub(r'="[^"]*"', lambda attribute: re.sub(r"(\d\.\d\d)\d+", r"\1", attribute[0]), body)
+    for colour, variable in _NAMES.items():
+        body = body.replace(colour, f"var(--{variable})")
+    body = re.sub(r"\s*\n\s*", " ", body)
+    width, height = size.groups()
+    opening = (
+        f'<svg class="drawn" viewBox="0 0 {width} {height}" style="max-width:{float(width):.0f}px" role="img" '
+        f'stroke-linejoin="round" aria-label="{escape(label)}">'
+    )
+    return Markup(opening + body.strip())  # noqa: S704 - matplotlib escapes the texts that it draws
+
+
+def readable_on(colour: ColorType) -> str:
+    """Black or white, whichever stands out more from a colour."""
+    light = (share / 12.92 if share <= _LINEAR else ((share + 0.055) / 1.055) ** 2.4 for share in to_rgb(colour))
+    red, green, blue = light
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    # Contrast with white above that with black: (1.05 / (L + 0.05)) > ((L + 0.05) / 0.05).
+    return "#ffffff" if (luminance + 0.05) ** 2 < 1.05 * 0.05 else "#111111"
