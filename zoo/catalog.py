@@ -160,10 +160,14 @@ def recipe(name: str) -> Recipe:
     Raises:
         UnknownNameError: where no plugin gives it.
     """
-    from zoo.training.recipes import Recipe
-
-    given = {item.name: item for _, item in plugins.collect("zoo_recipes", Recipe)}
+    given = recipes()
     if name not in given:
         raise UnknownNameError("recipe", name, given, "a plugin's hook zoo_recipes gives its recipes")
-    found: Recipe = given[name]
-    return found
+    return given[name]
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every plugin's recipes by name."""
+    from zoo.training.recipes import Recipe
+
+    return {item.name: item for _, item in plugins.collect("zoo_recipes", Recipe)}

@@ -123,6 +123,9 @@ class WeightsEntry:
     metrics: tuple[Metric, ...] = ()
     #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
     golden: str | None = None
+    #: The JSON that training wrote beside the file (recipe, log, metrics and their breakdown), same form as `source`;
+    #: `zoo.training.evaluation.stored` reads it.
+    record: str | None = None
     #: What differs from the architecture's entry; None where nothing does.
     arguments: Mapping[str, Any] | None = None
     input: InputSpec | None = None

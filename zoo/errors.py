@@ -68,6 +68,10 @@ class WeightsError(ZooError):
     """A weights file is missing, damaged, not what its entry says, or of another architecture."""
 
 
+class NoEvaluationError(ZooError):
+    """No evaluation was stored with these weights."""
+
+
 class DataError(ZooError):
     """Training data is missing or damaged."""
 

@@ -154,10 +154,13 @@ def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
 def describe_file(source: str) -> WeightsEntry:
     """The entry of a weights file given by its path: tag from its name, overrides from its header.
 
+    A JSON file of the same name beside it is taken for its record, and not read here.
+
     Raises:
         UnknownNameError, WeightsError: where the file is missing or unreadable.
     """
     path = locate(source)
+    record = path.with_suffix(".json")
     overrides = _overrides(path, read_header(path).metadata.get(METADATA_KEY, "{}"))
     return WeightsEntry(
         tag=path.name.removesuffix(".safetensors"),
@@ -165,6 +168,7 @@ def describe_file(source: str) -> WeightsEntry:
         bytes=path.stat().st_size,
         sha256=sha256_of(path),
         licence="unknown",
+        record=str(record) if record.is_file() else None,
         **overrides,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     from safetensors.torch import save
 
     write(path, save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata=metadata))
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError where `write` could not put a file, before long work is done for it."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: {os.strerror(errno.EISDIR)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write(path: Path, content: bytes | str) -> None:

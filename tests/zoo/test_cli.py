@@ -78,7 +78,7 @@ def test_info_json_of_a_trained_model_has_the_agreed_keys(run):
     assert isinstance(data["parameters"], int)
     assert {"input", "outputs", "weights", "paper", "samples"} <= set(data)
     for weights in data["weights"]:
-        assert set(weights) == {"tag", "source", "bytes", "sha256", "license", "recipe", "metrics"}
+        assert set(weights) == {"tag", "source", "bytes", "sha256", "license", "recipe", "record", "metrics"}
         for metric in weights["metrics"]:
             assert set(metric) == {"dataset", "split", "name", "value"}
 

@@ -1,39 +1,190 @@
-"""Measuring trained weights again, the way their recipe did."""
+"""Measuring weights the way their recipe says, and reading what was measured before. Reading imports no torch."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from zoo import catalog, loading
-from zoo.errors import UsageError
+from zoo import catalog
+from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError
 from zoo.plugins import resolve
+from zoo.weights import describe_file, locate
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from zoo.entries import WeightsEntry
+    from zoo.training.recipes import Recipe
 
 
 def evaluate(
-    name: str, *, recipe: str | None = None, weights: str | None = "default", device: str = "cpu"
+    name: str,
+    *,
+    recipe: str | None = None,
+    weights: str | None = "default",
+    device: str = "cpu",
+    clips: int | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """The metrics and their breakdown of the model that `zoo.load(name, weights=weights)` gives.
+    """Measure the model that `zoo.load(name, weights=weights)` gives on the fixed test set of a recipe.
 
     Args:
         name: `architecture` or `architecture.tag`.
-        recipe: Whose evaluation to use; None is the recipe of the weights.
+        recipe: Whose evaluation to use; None is the recipe of the weights and, for random ones, the only recipe that
+            the architecture has.
         weights: As in `zoo.load`.
         device: As in `zoo.load`.
+        clips: Measure the first so many clips of the set, which every device and run has in the same order; None
+            measures all.
+        seed: As in `zoo.load`.
 
     Returns:
-        `metrics` (a list of dataset, split, name, value) and `breakdown`, as the recipe's evaluation gives them.
+        As `measure` does.
 
     Raises:
-        UsageError: where the weights name no recipe and none was given.
+        UsageError: where no recipe is known and none was given, or the set has fewer clips.
         DataError: where the data is missing.
     """
-    model = loading.load(name, weights=weights, device=device)
-    chosen: Any = model.zoo_weights
-    recipe = recipe or (chosen.recipe if chosen is not None else None)
-    if recipe is None:
-        raise UsageError(f"{name}: these weights name no recipe; say which recipe's evaluation to use")
-    place = next(model.parameters()).device
-    measured: dict[str, Any] = resolve(catalog.recipe(recipe).evaluate)(model, torch.device(place))
-    return measured
+    from zoo import loading
+
+    entry, chosen = loading.resolve(name, weights)
+    found = catalog.recipe(recipe or _recipe_of(entry.name, chosen))  # a wrong name need not wait for the model
+    network = loading.load(name, weights=weights, device=device, seed=seed)
+    report: Any = network.zoo_load_report
+    return measure(found, network, next(network.parameters()).device, report.name, report.sha256, clips=clips)
+
+
+def measure(
+    recipe: Recipe, network: nn.Module, device: torch.device, name: str, sha256: str | None, *, clips: int | None = None
+) -> dict[str, Any]:
+    """Measure a network that is on `device` and in eval mode; `name` and `sha256` say what it is.
+
+    Returns:
+        JSON-ready: `model`, `sha256` of the weights file (None for random weights), `measured_as` (name of the
+        recipe), `clips_measured`, `metrics` (a list of dataset, split, name, value), `breakdown` (the same metrics in
+        tables by name, each a list of rows), `torch` and `device`.
+
+    Raises:
+        PluginError: where the recipe's evaluation gives something else.
+    """
+    import torch
+
+    measured = resolve(recipe.evaluate)(network, device, clips)
+    problem = _problem(measured)
+    if problem:
+        raise PluginError(f"{recipe.evaluate}, the evaluation of {recipe.name}, gave {problem}")
+    return {
+        "model": name,
+        "sha256": sha256,
+        "measured_as": recipe.name,
+        "clips_measured": None,
+        **measured,
+        "torch": torch.__version__,
+        "device": str(device),
+    }
+
+
+def stored(name: str) -> dict[str, Any]:
+    """The evaluation that was stored with weights, read without torch.
+
+    Args:
+        name: `architecture` or `architecture.tag`, the path of a weights file (`x.safetensors`, its record `x.json`
+            beside it), or the path of a JSON file: a record, or what `zoo evaluate NAME --out FILE.json` wrote.
+
+    Returns:
+        As `measure` does; the record that training writes holds `recipe`, `steps`, `clips_seen` and `log` as well.
+
+    Raises:
+        UnknownNameError: for an unknown model, tag or file.
+        NoEvaluationError: where nothing was stored.
+        WeightsError: where what was stored is damaged, or of other weights.
+    """
+    model, sha256 = "", None
+    if name.endswith(".json"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            near = [other.name for other in path.parent.glob("*.json")]
+            raise UnknownNameError(f"evaluation in {path.parent}", path.name, near, "`zoo evaluate --out` writes one")
+    else:
+        if name.endswith(".safetensors"):
+            weights: WeightsEntry | None = describe_file(name)
+            model = name
+        else:
+            listing, weights, _ = catalog.find(name)
+            model = listing.entry.name + (f".{weights.tag}" if weights else "")
+        if weights is None or weights.record is None:
+            raise NoEvaluationError(
+                f"no evaluation of {model} is stored; `zoo evaluate --out FILE.json` measures it and writes one"
+            )
+        path, sha256 = locate(weights.record), weights.sha256
+    record = _read(path)
+    of = record.get("sha256")
+    if sha256 and of and of != sha256:
+        raise WeightsError(f"{path} is an evaluation of other weights (sha256 {of}) than {model} ({sha256})")
+    recipe = _trained_by(record)
+    return {
+        "model": model or recipe or path.stem,
+        "sha256": sha256,
+        "measured_as": recipe,
+        "clips_measured": None,
+        **record,
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        raise WeightsError(f"{path} is no whole JSON file: {error}; measure again with `zoo evaluate`") from error
+    problem = _problem(record)
+    if problem:
+        raise WeightsError(f"{path} holds {problem}; expected a record of training or of `zoo evaluate --out`")
+    return dict(record)
+
+
+def _trained_by(record: dict[str, Any]) -> str | None:
+    """The name of the recipe whose training wrote a record."""
+    recipe = record.get("recipe")
+    return str(recipe["name"]) if isinstance(recipe, dict) and "name" in recipe else None
+
+
+def _problem(evaluation: Any) -> str:
+    """What keeps a value from being an evaluation: empty where nothing does."""
+    if not isinstance(evaluation, dict) or not {"metrics", "breakdown"} <= set(evaluation):
+        return "no evaluation (no `metrics` and `breakdown`)"
+    metrics, breakdown = evaluation["metrics"], evaluation["breakdown"]
+    if not _is_table(metrics) or not all(
+        all(isinstance(row.get(key), str) for key in ("dataset", "split", "name"))
+        and isinstance(row.get("value"), float | int | None)
+        for row in metrics
+    ):
+        return "`metrics` that are no list of dataset, split, name and value"
+    if not isinstance(breakdown, dict) or not all(map(_is_table, breakdown.values())):
+        return "a `breakdown` that is no mapping of names to lists of rows"
+    return ""
+
+
+def _is_table(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+
+
+def _recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
+    """The recipe that evaluates these weights: the one that made them, or for random ones the architecture's only one.
+
+    Weights of unknown making are not measured by guess: they may have been trained on something else.
+    """
+    if weights is not None:
+        if weights.recipe:
+            return weights.recipe
+        if weights.record and (recipe := _trained_by(_read(locate(weights.record)))):
+            return recipe
+    own = [name for name in catalog.recipes() if name.partition(".")[0] == architecture]
+    if weights is None and len(own) == 1:
+        return own[0]
+    what = f"{weights.source} names no recipe" if weights is not None else f"random weights of {architecture}"
+    known = f"recipes of {architecture}: {', '.join(own)}" if own else f"no plugin gives a recipe of {architecture}"
+    raise UsageError(f"{what}; say with `--recipe NAME` which one's evaluation to use ({known})")

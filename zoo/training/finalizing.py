@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zoo.output import plain
 from zoo.plugins import resolve
+from zoo.training.evaluation import measure
+from zoo.weights import sha256_of
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
@@ -18,18 +21,23 @@ if TYPE_CHECKING:
 
 
 def finalize(
-    recipe: Recipe, module: nn.Module, out: Path, *, log: list[dict[str, Any]], device: str | torch.device = "cpu"
+    recipe: Recipe,
+    module: nn.Module,
+    out: Path,
+    *,
+    log: list[dict[str, Any]],
+    device: str | torch.device = "cpu",
+    clips: int | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.golden.safetensors and NAME.json into `out`; return the first.
 
     The weights file's header carries, as JSON under the key `zoo`, what differs from the architecture's entry. The
     golden file holds `input` and one tensor for each output, computed in float32 on the CPU in eval mode. The JSON
-    file holds the recipe, its metrics and their breakdown, and the log.
+    file, written last because measuring takes long, holds the recipe, the log and what `evaluation.measure` gives, on
+    `device` and on the first `clips` clips of the test set (None: all).
     """
     network: nn.Module = resolve(recipe.export)(module)
-    network.eval()
-    measured = resolve(recipe.evaluate)(network, torch.device(device))
-    network.to("cpu", torch.float32)
+    network.eval().to("cpu", torch.float32)
     example: Tensor = resolve(recipe.example)()
     with torch.no_grad():
         outputs = network(example)
@@ -38,14 +46,14 @@ def finalize(
     path = out / f"{recipe.name}.safetensors"
     write_tensors(path, network.state_dict(), {"zoo": json.dumps(dict(recipe.header))})
     write_tensors(out / f"{recipe.name}.golden.safetensors", {"input": example, **outputs}, {})
+    network.to(device)
+    measured = measure(recipe, network, torch.device(device), recipe.name, sha256_of(path), clips=clips)
     record = {
         "recipe": recipe.to_dict(),
         "steps": recipe.steps,
         "clips_seen": recipe.clips,
         **measured,
-        "torch": torch.__version__,
-        "device": str(device),
         "log": log,
     }
-    write(out / f"{recipe.name}.json", json.dumps(record, indent=1) + "\n")
+    write(out / f"{recipe.name}.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
     return path

@@ -56,7 +56,9 @@ class Recipe:
     build: str
     #: `export(module) -> nn.Module`: the network that is kept.
     export: str
-    #: `evaluate(network, device) -> {"metrics": [{dataset, split, name, value}], "breakdown": {...}}`.
+    #: `evaluate(network, device, clips=None) -> {"metrics": [{dataset, split, name, value}], "clips_measured": N,
+    #: "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips` clips (`UsageError` where
+    #: there are fewer). A row holds what it is of, its `clips`, and the metrics by name.
     evaluate: str
     #: `example() -> Tensor`: one batch for the golden tensors.
     example: str

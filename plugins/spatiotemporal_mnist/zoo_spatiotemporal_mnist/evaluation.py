@@ -37,7 +37,8 @@ def evaluate(
 
     `metrics`: accuracies as shares of 1 (the speed counts as right where it rounds to the true one) and the speed's
     mean absolute error in pixels a frame. `breakdown`: the same by what was drawn for a clip, each row with its number
-    of clips. `batch_size` None is 2 on a CPU, where larger batches lose more to memory than they gain, and 100 elsewhere.
+    of clips. `batch_size` None is 2 on a CPU, where larger batches lose more to memory than they gain, and 100
+    elsewhere.
 
     Raises:
         zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.

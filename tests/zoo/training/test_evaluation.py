@@ -1,27 +1,45 @@
-import pytest
+import json
 
-from zoo.errors import UnknownNameError, UsageError
-from zoo.training.evaluation import evaluate
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import zoo
+from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError
+from zoo.training.evaluation import evaluate, stored
 
 PLUGIN = """
-    from zoo import InputSpec, ModelEntry, OutputSpec, Recipe, hookimpl
+    from zoo import InputSpec, ModelEntry, OutputSpec, Recipe, WeightsEntry, hookimpl
 
     def build():
         from torch import nn
         return nn.Linear(2, 3)
 
-    def measure(network, device):
-        return {"metrics": [], "breakdown": {"parameters": len(list(network.parameters())), "device": str(device)}}
+    def measure(network, device, clips=None):
+        value = network.weight.sum().item()
+        return {"metrics": [{"dataset": "lines", "split": "test", "name": "sum", "value": value}],
+                "clips_measured": clips or 7, "breakdown": {"side": [{"side": "left", "clips": 2, "sum": None}]}}
+
+    def talk(network, device, clips=None):
+        return {"metrics": "good", "breakdown": {}}
+
+    def recipe(name, evaluate="measure"):
+        return Recipe(name=name, build="b:b", export="e:e", example="x:x", stages=(),
+                      evaluate=f"{__name__}:{evaluate}")
+
+    def entry(name, weights=()):
+        return ModelEntry(name=name, builder=f"{__name__}:build", summary="flat", parameters=9, weights=weights,
+                          input=InputSpec(frames=1, size=(1, 2)), outputs=(OutputSpec(),))
 
     @hookimpl
     def zoo_models():
-        return [ModelEntry(name="flat", builder=f"{__name__}:build", summary="flat", parameters=9,
-                           input=InputSpec(frames=1, size=(1, 2)), outputs=(OutputSpec(),))]
+        return [entry("flat"), entry("steep"), entry("bare"), entry("trained", WEIGHTS)]
 
     @hookimpl
     def zoo_recipes():
-        return [Recipe(name="flat.tag", build="b:b", export="e:e", example="x:x", stages=(),
-                       evaluate=f"{__name__}:measure")]
+        return [recipe("flat.tag"), recipe("steep.one"), recipe("steep.two"), recipe("loud.tag", "talk")]
+
+    WEIGHTS = ()
 """
 
 
@@ -31,13 +49,126 @@ def flat(installed, monkeypatch):
     installed.use(monkeypatch)
 
 
+@pytest.fixture
+def file(tmp_path, flat):
+    """Weights of the architecture `flat`, nothing beside them."""
+    path = tmp_path / "flat.tag.safetensors"
+    save_file(zoo.load("flat", weights=None, seed=3).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def trained(installed, monkeypatch, file):
+    """An architecture whose weights have a record; gives the record's path."""
+    weights = zoo.weights.describe_file(str(file))
+    record = file.with_name("record.json")
+    given = {"source": str(file), "bytes": weights.bytes, "sha256": weights.sha256, "record": str(record)}
+    full, bare = {"tag": "tag", "recipe": "flat.tag", **given}, {"tag": "bare", **given, "record": None}
+    code = f"WEIGHTS = (WeightsEntry(**{full}), WeightsEntry(**{bare}))"
+    installed.add("flat", PLUGIN.replace("WEIGHTS = ()", code))
+    installed.use(monkeypatch)
+    return record
+
+
+RECORD = {
+    "recipe": {"name": "flat.tag"},
+    "metrics": [{"dataset": "lines", "split": "test", "name": "sum", "value": 1.5}],
+    "breakdown": {"side": [{"side": "left", "clips": 2, "sum": 3}]},
+}
+
+
 def test_a_model_is_measured_as_its_recipe_says(flat):
-    found = evaluate("flat", weights=None, recipe="flat.tag")
-    assert found == {"metrics": [], "breakdown": {"parameters": 2, "device": "cpu"}}
+    found = evaluate("flat", weights=None, recipe="flat.tag", seed=5)
+    assert found == {
+        "model": "flat",
+        "sha256": None,
+        "measured_as": "flat.tag",
+        "clips_measured": 7,
+        "metrics": [{"dataset": "lines", "split": "test", "name": "sum", "value": found["metrics"][0]["value"]}],
+        "breakdown": {"side": [{"side": "left", "clips": 2, "sum": None}]},
+        "torch": torch.__version__,
+        "device": "cpu",
+    }
+    expected = zoo.load("flat", weights=None, seed=5).weight.sum().item()
+    assert found["metrics"][0]["value"] == expected
+    assert evaluate("flat", weights=None, recipe="flat.tag", clips=3)["clips_measured"] == 3
 
 
-def test_weights_without_a_recipe_need_one_named(flat):
-    with pytest.raises(UsageError, match="say which recipe"):
-        evaluate("flat", weights=None)
+def test_random_weights_are_measured_as_the_only_recipe_of_their_architecture(flat):
+    assert evaluate("flat", weights=None)["measured_as"] == "flat.tag"
+    with pytest.raises(UsageError, match=r"--recipe NAME.*recipes of steep: steep\.one, steep\.two"):
+        evaluate("steep", weights=None)
+    with pytest.raises(UsageError, match=r"--recipe NAME.*no plugin gives a recipe of bare"):
+        evaluate("bare", weights=None)
     with pytest.raises(UnknownNameError, match=r"flat\.tag"):
         evaluate("flat", weights=None, recipe="flat.tak")
+
+
+def test_a_file_is_measured_as_the_record_beside_it_or_the_user_says(file):
+    with pytest.raises(UsageError, match=r"flat\.tag\.safetensors names no recipe; say with `--recipe NAME`"):
+        evaluate("flat", weights=str(file))
+    found = evaluate("flat", weights=str(file), recipe="flat.tag")
+    assert found["sha256"] == zoo.weights.sha256_of(file)
+    assert found["model"] == "flat.flat.tag"
+    file.with_suffix(".json").write_text(json.dumps(RECORD))
+    assert evaluate("flat", weights=str(file)) == found
+    file.with_suffix(".json").write_text('{"of": "something else"}')
+    with pytest.raises(WeightsError, match=r"flat\.tag\.json holds no evaluation"):
+        evaluate("flat", weights=str(file))
+    assert evaluate("flat", weights=str(file), recipe="flat.tag") == found
+
+
+def test_a_recipe_whose_evaluation_gives_something_else_is_named(flat):
+    with pytest.raises(PluginError, match=r"flat:talk, the evaluation of loud\.tag, gave `metrics` that are no list"):
+        evaluate("flat", weights=None, recipe="loud.tag")
+
+
+def test_what_was_stored_with_weights_is_read_by_name_or_path(trained, file):
+    trained.write_text(json.dumps(RECORD))
+    sha256 = zoo.weights.sha256_of(file)
+    expected = {"model": "trained.tag", "sha256": sha256, "measured_as": "flat.tag", "clips_measured": None, **RECORD}
+    assert stored("trained") == stored("trained.tag") == expected
+    file.with_suffix(".json").write_text(json.dumps(RECORD))
+    assert stored(str(file)) == {**expected, "model": str(file)}
+    assert stored(str(trained)) == {**expected, "model": "flat.tag", "sha256": None}
+
+
+def test_an_evaluation_that_was_written_is_read_as_it_was(file, tmp_path):
+    measured = evaluate("flat", weights=str(file), recipe="flat.tag")
+    (tmp_path / "measured.json").write_text(json.dumps(measured))
+    assert stored(str(tmp_path / "measured.json")) == measured
+
+
+def test_where_nothing_is_stored_the_message_says_how_to_measure(trained, file):
+    for name in ("flat", "trained.bare", str(file)):
+        with pytest.raises(NoEvaluationError, match=f"no evaluation of {name}.* is stored; `zoo evaluate --out"):
+            stored(name)
+    with pytest.raises(UnknownNameError, match="unknown model 'flap'; did you mean 'flat'"):
+        stored("flap")
+    with pytest.raises(UnknownNameError, match=r"record\.json"):
+        stored("trained")
+    trained.write_text(json.dumps(RECORD))
+    with pytest.raises(UnknownNameError, match=r"unknown evaluation in .*'recor\.json'; did you mean 'record\.json'"):
+        stored(str(trained.with_name("recor.json")))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is no whole JSON file"),
+        (json.dumps(RECORD)[:-9].encode(), "is no whole JSON file"),
+        (b"\xff\xfe{", "is no whole JSON file"),
+        (b"[" * 100_000, "is no whole JSON file"),
+        (b"[]", "holds no evaluation"),
+        (b'{"metrics": []}', "holds no evaluation"),
+        (json.dumps({**RECORD, "metrics": [{"dataset": "lines"}]}).encode(), "holds `metrics` that are no list"),
+        (json.dumps({**RECORD, "metrics": {"value": 3}}).encode(), "holds `metrics` that are no list"),
+        (json.dumps({**RECORD, "breakdown": {"side": 3}}).encode(), "holds a `breakdown` that is no mapping"),
+        (json.dumps({**RECORD, "breakdown": []}).encode(), "holds a `breakdown` that is no mapping"),
+        (json.dumps({**RECORD, "sha256": "0" * 64}).encode(), "is an evaluation of other weights"),
+    ],
+)
+def test_a_damaged_record_is_named(trained, content, said):
+    trained.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"record\.json {said}"):
+        stored("trained")
