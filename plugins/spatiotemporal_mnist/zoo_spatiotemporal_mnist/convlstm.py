@@ -1,11 +1,14 @@
-"""A convolutional LSTM layer (Shi et al., arXiv 1506.04214, without peepholes), with the work that can wait for no
-state taken out of the loop over time.
+"""A convolutional LSTM layer (Shi et al., arXiv 1506.04214, without peepholes), with all the work that needs no state of
+the frame before taken out of the loops over time: forward the convolution of the input, backward all weight gradients.
 """
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class ConvLSTM(nn.Module):
@@ -15,35 +18,96 @@ class ConvLSTM(nn.Module):
         c_t = f c_(t-1) + i g, h_t = o tanh(c_t), h_0 = c_0 = 0.
 
     W_x (with bias, carrying the spatial stride) and W_h (without) hold the four gates one after the other, in the order
-    i, f, o, g. W_x is applied to all frames in one call, so that a step costs a single convolution.
+    i, f, o, g. Gradients can be taken once, not twice.
 
     Shapes: N x incoming x T x H x W to the states h of all frames, N x channels x T x H/stride x W/stride.
     """
 
     def __init__(self, incoming: int, channels: int, *, kernel: int = 3, stride: int = 1) -> None:
         super().__init__()
-        self.channels = channels
         self.of_input = nn.Conv2d(incoming, 4 * channels, kernel, stride=stride, padding=kernel // 2)
         self.of_state = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The states of all frames, as the class says."""
         count, _, frames = x.shape[:3]
-        gates = self.of_input(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (count, frames))
+        # Channels last throughout: the gates of a pixel lie together, and convolutions take it as it is.
+        folded = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        gates = self.of_input(folded).permute(0, 2, 3, 1).unflatten(0, (count, frames))
+        weight = self.of_state.weight.to(gates.dtype).contiguous(memory_format=torch.channels_last)
+        return cast("Tensor", _Recurrence.apply(gates, weight)).permute(0, 4, 1, 2, 3)
+
+
+class _Recurrence(torch.autograd.Function):
+    """From what the input says about the gates, N x T x H x W x 4C, and W_h to the states, N x T x H x W x C.
+
+    tanh(z) is computed as 2 sigmoid(2z) - 1, so that the four gates go through one function in one call, there and back.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gates: Tensor, weight: Tensor) -> Tensor:
+        channels = weight.shape[1]
+        scale = torch.cat((weight.new_ones(3 * channels), weight.new_full((channels,), 2)))
+        weight = weight * scale[:, None, None, None]
+        activated: list[Tensor] = []
+        squashed: list[Tensor] = []
+        memories: list[Tensor] = []
         states: list[Tensor] = []
-        memory: Tensor | None = None
         for of_frame in gates.unbind(1):
-            state, memory = step(of_frame if memory is None else of_frame + self.of_state(states[-1]), memory)
-            states.append(state)
-        # Channels last inside and out: the convolutions around take and give it without a copy.
-        return torch.stack([state.permute(0, 2, 3, 1) for state in states], dim=1).permute(0, 4, 1, 2, 3)
+            gate = of_frame * scale
+            if states:
+                gate.add_(_convolve(states[-1], weight))
+            activated.append(gate.sigmoid_())
+            incoming, kept, outgoing, candidate = gate.chunk(4, dim=-1)
+            memory = (2 * candidate).sub_(1).mul_(incoming)
+            memories.append(memory.addcmul_(kept, memories[-1]) if memories else memory)
+            squashed.append((2 * memory).sigmoid_().mul_(2).sub_(1))
+            states.append(outgoing * squashed[-1])
+        everything = torch.stack(states, dim=1)
+        ctx.save_for_backward(everything, weight, scale, *activated, *squashed, *memories)
+        return everything
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]  # torch's stub leaves it out
+    def backward(ctx: Any, of_states: Tensor) -> tuple[Tensor, Tensor]:
+        states, weight, scale, *saved = ctx.saved_tensors
+        frames = states.shape[1]
+        activated, squashed, memories = saved[:frames], saved[frames : 2 * frames], saved[2 * frames :]
+        nothing = torch.zeros_like(memories[0])
+        of_gates: list[Tensor] = []
+        of_state, of_memory = of_states[:, -1].contiguous(), nothing
+        for t in reversed(range(frames)):
+            incoming, kept, outgoing, candidate = activated[t].chunk(4, dim=-1)
+            of_memory = of_memory + torch.ops.aten.tanh_backward(of_state * outgoing, squashed[t])
+            of_activated = (
+                (2 * candidate).sub_(1).mul_(of_memory),
+                of_memory * (memories[t - 1] if t else nothing),
+                of_state * squashed[t],
+                (2 * incoming).mul_(of_memory),
+            )
+            of_gates.append(torch.ops.aten.sigmoid_backward(torch.cat(of_activated, dim=-1), activated[t]))
+            if t:
+                of_memory = of_memory * kept
+                of_state = _convolve_backward(of_gates[-1], memories[t], weight, of_input=True).add_(of_states[:, t - 1])
+        of_gates.reverse()
+        of_every_gate = torch.stack(of_gates, dim=1)
+        before = torch.cat((nothing[:, None], states[:, :-1]), dim=1)
+        # One call for the weight gradients of all steps.
+        of_weight = _convolve_backward(of_every_gate.flatten(0, 1), before.flatten(0, 1), weight, of_input=False)
+        return of_every_gate.mul_(scale), of_weight * scale[:, None, None, None]
 
 
-def step(gates: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-    """State and memory after one frame: gates N x 4C x H x W before their functions, memory N x C x H x W or None (0)."""
-    channels = gates.shape[1] // 4
-    opened, candidate = gates.split((3 * channels, channels), dim=1)
-    incoming, kept, outgoing = opened.sigmoid().chunk(3, dim=1)
-    added = incoming * candidate.tanh()
-    memory = added if memory is None else torch.addcmul(added, kept, memory)
-    return outgoing * memory.tanh(), memory
+def _convolve(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution that keeps the size, channels last: N x H x W x C."""
+    return torch.conv2d(x.permute(0, 3, 1, 2), weight, padding=weight.shape[-1] // 2).permute(0, 2, 3, 1)
+
+
+def _convolve_backward(of_output: Tensor, x: Tensor, weight: Tensor, *, of_input: bool) -> Tensor:
+    """The gradient of `_convolve` to its input, where only the shape of `x` matters, or to its weight."""
+    of_output, x = of_output.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+    padding = [weight.shape[-1] // 2] * 2
+    wanted = [of_input, not of_input, False]
+    found = torch.ops.aten.convolution_backward(
+        of_output, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
+    )
+    return found[0].permute(0, 2, 3, 1) if of_input else cast("Tensor", found[1])

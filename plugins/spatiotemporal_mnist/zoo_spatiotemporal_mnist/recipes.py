@@ -83,4 +83,12 @@ RECIPES: tuple[Recipe, ...] = (
         _clips(2_600, 24),
         _averaged(1_600, 24),
     ),
+    _recipe(
+        "convlstm",
+        _FROM_NOTHING,
+        _excerpts(1_400, 64),
+        _longer_excerpts(1_000, 40),
+        _clips(1_300, 24),
+        _averaged(700, 24),
+    ),
 )
