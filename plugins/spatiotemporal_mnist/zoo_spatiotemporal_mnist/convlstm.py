@@ -1,5 +1,7 @@
-"""A convolutional LSTM layer (Shi et al., arXiv 1506.04214, without peepholes), with all the work that needs no state of
-the frame before taken out of the loops over time: forward the convolution of the input, backward all weight gradients.
+"""A convolutional LSTM layer (Shi et al., arXiv 1506.04214, without peepholes).
+
+What needs no state of the frame before is taken out of the loops over time: forward the convolution of the input,
+backward the gradients of all weights.
 """
 
 from __future__ import annotations
@@ -35,13 +37,14 @@ class ConvLSTM(nn.Module):
         folded = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         gates = self.of_input(folded).permute(0, 2, 3, 1).unflatten(0, (count, frames))
         weight = self.of_state.weight.to(gates.dtype).contiguous(memory_format=torch.channels_last)
-        return cast("Tensor", _Recurrence.apply(gates, weight)).permute(0, 4, 1, 2, 3)
+        states: Tensor = _Recurrence.apply(gates, weight)  # type: ignore[no-untyped-call]
+        return states.permute(0, 4, 1, 2, 3)
 
 
 class _Recurrence(torch.autograd.Function):
     """From what the input says about the gates, N x T x H x W x 4C, and W_h to the states, N x T x H x W x C.
 
-    tanh(z) is computed as 2 sigmoid(2z) - 1, so that the four gates go through one function in one call, there and back.
+    tanh(z) is computed as 2 sigmoid(2z) - 1, so that the four gates go through one function in one call, both ways.
     """
 
     @staticmethod
@@ -68,7 +71,7 @@ class _Recurrence(torch.autograd.Function):
         return everything
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's stub leaves it out
+    @once_differentiable
     def backward(ctx: Any, of_states: Tensor) -> tuple[Tensor, Tensor]:
         states, weight, scale, *saved = ctx.saved_tensors
         frames = states.shape[1]
@@ -88,7 +91,8 @@ class _Recurrence(torch.autograd.Function):
             of_gates.append(torch.ops.aten.sigmoid_backward(torch.cat(of_activated, dim=-1), activated[t]))
             if t:
                 of_memory = of_memory * kept
-                of_state = _convolve_backward(of_gates[-1], memories[t], weight, of_input=True).add_(of_states[:, t - 1])
+                of_state = _convolve_backward(of_gates[-1], memories[t], weight, of_input=True)
+                of_state += of_states[:, t - 1]
         of_gates.reverse()
         of_every_gate = torch.stack(of_gates, dim=1)
         before = torch.cat((nothing[:, None], states[:, :-1]), dim=1)
@@ -106,8 +110,6 @@ def _convolve_backward(of_output: Tensor, x: Tensor, weight: Tensor, *, of_input
     """The gradient of `_convolve` to its input, where only the shape of `x` matters, or to its weight."""
     of_output, x = of_output.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
     padding = [weight.shape[-1] // 2] * 2
-    wanted = [of_input, not of_input, False]
-    found = torch.ops.aten.convolution_backward(
-        of_output, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, wanted
-    )
+    settings = [1, 1], padding, [1, 1], False, [0, 0], 1  # stride, padding, dilation, no transposition, one group
+    found = torch.ops.aten.convolution_backward(of_output, x, weight, None, *settings, [of_input, not of_input, False])
     return found[0].permute(0, 2, 3, 1) if of_input else cast("Tensor", found[1])

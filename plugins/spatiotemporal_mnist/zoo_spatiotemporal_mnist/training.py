@@ -52,8 +52,8 @@ class AuxiliaryHeads(nn.Module):
     def features(self, clips: Tensor, visible: Tensor) -> Tensor:
         """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T' x F (float32).
 
-        Where features depend on a single frame, only the frames that `visible` (N x T) names are computed, and one empty
-        frame for all others: three frames in four are empty, and BatchNorm's statistics are those of what is to be seen.
+        Where features depend on a single frame, only the frames that `visible` (N x T) names are computed, and one
+        empty frame for all others: that is a fourth of the work, and gives BatchNorm the statistics of what is seen.
         """
         if self.network.by_frame:
             frames = clips.transpose(1, 2)[visible.to(clips.device)]
@@ -65,7 +65,7 @@ class AuxiliaryHeads(nn.Module):
 
     def _features(self, clips: Tensor) -> Tensor:
         x = clips.to(memory_format=torch.channels_last_3d).float().div_(255)
-        return cast("Tensor", self.network.features(x).float())
+        return self.network.features(x).float()
 
 
 def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:

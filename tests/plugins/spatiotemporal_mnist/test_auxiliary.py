@@ -18,7 +18,7 @@ def mnist(monkeypatch, test_data):
 @pytest.fixture(scope="module")
 def module():
     torch.manual_seed(0)
-    return training.build(network="conv3d")
+    return training.build(design="conv3d")
 
 
 def stage(**arguments):
@@ -44,11 +44,52 @@ def test_the_network_is_kept_and_the_auxiliary_heads_are_dropped(module):
 
 def test_forget_gates_start_open_and_the_speed_in_the_middle():
     torch.manual_seed(0)
-    lstm = training.build(network="conv3d").network.lstm
+    lstm = training.build(design="conv3d").network.lstm
     bound = 1 / math.sqrt(128)
     assert (lstm.bias_ih_l0[128:256] > 1 - bound).all()
     assert (lstm.bias_ih_l0[:128] < bound).all()
-    assert training.build(network="conv2d").network.speed.bias.item() == 3.5
+    assert training.build(design="conv2d").network.speed.bias.item() == 3.5
+
+
+@pytest.mark.parametrize("layer", ["lstm.bias_ih_l1", "body.res2_1.main.convlstm.of_input.bias"])
+def test_only_forget_gates_start_open(layer):
+    torch.manual_seed(0)
+    design = "convlstm" if "convlstm" in layer else "conv2d"
+    bias = dict(training.build(design=design).network.named_parameters())[layer].detach()
+    means = bias.unflatten(0, (4, -1)).mean(1)
+    assert means[1] > 0.9
+    assert means[[0, 2, 3]].abs().max() < 0.1
+
+
+def test_empty_frames_left_out_change_no_feature():
+    torch.manual_seed(0)
+    module = training.build(design="conv2d").eval()
+    parameters = drawn(pairs=[(1, 3), (2, 5)])
+    images = torch.randint(0, 256, (10, 28, 28), dtype=torch.uint8)
+    parameters.image.remainder_(10)
+    clips = blinking.render(images, parameters)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            module.features(clips, parameters.quadrant >= 0), module.network.features(clips / 255.0)
+        )
+
+
+def test_strided_steps_are_asked_for_what_their_last_frame_knows():
+    batch = batch_of(drawn(frames=12))
+    at_steps = training._at_steps(batch, 3)
+    for name in ("seen", "corner", "velocity"):
+        assert torch.equal(at_steps[name], batch[name][:, [3, 7, 11]])
+    assert at_steps["digit"] is batch["digit"]
+
+
+def test_a_stage_may_leave_single_frames_unasked(mnist):
+    torch.manual_seed(0)
+    module = training.build(design="ts_conv3d_xl")
+    chosen = stage(frames=17, frame_weight=0)
+    loss, terms = training.loss(module, training.clips(module, chosen, 0, CPU)(0), chosen)
+    loss.backward()
+    assert {"digit", "order", "speed", "track"} == set(terms)
+    assert module.frame.weight.grad is None
 
 
 def test_a_batch_depends_on_seed_and_step_alone(mnist, module):
@@ -152,7 +193,7 @@ class Knowing(nn.Module):
 
 def test_frame_losses_vanish_for_heads_that_know_the_truth():
     torch.manual_seed(0)
-    module = training.build(network="conv3d")
+    module = training.build(design="conv3d")
     batch = batch_of(drawn(pairs=[(2, 2), (3, 1), (1, 5)]), whole=1)
     features = torch.zeros(6, 12, 128)
     assert training.frame_loss(module, features, batch)[0] > 1

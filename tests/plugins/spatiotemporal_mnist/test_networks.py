@@ -5,7 +5,15 @@ from torch import nn
 from zoo_spatiotemporal_mnist import networks
 
 #: Table 5 of arXiv 2009.07338, in thousands, and the exact counts that round to them.
-PARAMETERS = {"conv2d": (385, 384_881), "conv3d": (473, 472_721)}
+PARAMETERS = {
+    "conv2d": (385, 384_881),
+    "conv3d": (473, 472_721),
+    "convlstm": (437, 436_961),
+    "conv2d_xl": (702, 701_513),
+    "conv3d_xl": (1_145, 1_145_393),
+    "ts_conv3d_xl": (1_145, 1_145_393),
+    "convlstm_xl": (1_967, 1_966_805),
+}
 
 
 @pytest.fixture(scope="module", params=sorted(PARAMETERS))
@@ -20,7 +28,7 @@ def test_parameters_are_as_many_as_published(named):
     assert (round(count / 1000), count) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("frames", [1, 3, 48])
+@pytest.mark.parametrize("frames", [1, 3, 17])
 def test_three_heads_read_clips_of_any_length(named, frames):
     _, network = named
     with torch.no_grad():
@@ -32,37 +40,44 @@ def test_three_heads_read_clips_of_any_length(named, frames):
     }
 
 
-def test_blocks_have_the_channels_and_sizes_of_tables_1_and_2(named):
-    _, network = named
-    x = torch.rand(1, 1, 4, 64, 64)
-    found = {}
+def test_blocks_have_the_channels_and_sizes_of_tables_1_to_4(named):
+    name, network = named
+    narrow, wide, features, deep = (36, 72, 72, 144) if name.endswith("_xl") else (16, 32, 64, 128)
+    times = (8, 4, 2, 2, 1, 1, 1, 1) if name == "ts_conv3d_xl" else (16,) * 8
+    x = torch.rand(1, 1, 16, 64, 64)
+    found = []
     with torch.no_grad():
-        for name, block in network.body.named_children():
-            inside = block.main.conv.out_channels
+        for block, part in network.body.named_children():
+            inside = part.main.expand.in_channels
             incoming = x.shape[1]
-            x = block(x)
-            found[name] = (incoming, inside, *x.shape[1:])
-    assert found == {
-        "res1_1": (1, 16, 64, 4, 32, 32),
-        "res2_1": (64, 16, 64, 4, 16, 16),
-        "res3_1": (64, 16, 64, 4, 8, 8),
-        "res3_2": (64, 16, 64, 4, 8, 8),
-        "res4_1": (64, 32, 128, 4, 4, 4),
-        "res4_2": (128, 32, 128, 4, 4, 4),
-        "res4_3": (128, 32, 128, 4, 4, 4),
-        "res4_4": (128, 32, 128, 4, 4, 4),
-    }
+            x = part(x)
+            found.append((block, incoming, inside, *x.shape[1:]))
+    assert found == [
+        ("res1_1", 1, narrow, features, times[0], 32, 32),
+        ("res2_1", features, narrow, features, times[1], 16, 16),
+        ("res3_1", features, narrow, features, times[2], 8, 8),
+        ("res3_2", features, narrow, features, times[3], 8, 8),
+        ("res4_1", features, wide, deep, times[4], 4, 4),
+        ("res4_2", deep, wide, deep, times[5], 4, 4),
+        ("res4_3", deep, wide, deep, times[6], 4, 4),
+        ("res4_4", deep, wide, deep, times[7], 4, 4),
+    ]
 
 
 def test_features_see_as_many_frames_as_the_tables_say(named):
     name, network = named
-    reach = {"conv2d": 0, "conv3d": 8}[name]  # temporal receptive fields 1 and 17
     clip = torch.rand(1, 1, 25, 64, 64)
     changed = clip.clone()
     changed[:, :, 12] += 10
     with torch.no_grad():
         moved = (network.features(clip) - network.features(changed)).abs().amax((0, 2)) > 0
-    assert moved.nonzero().flatten().tolist() == list(range(12 - reach, 12 + reach + 1))
+    expected = {
+        "conv2d": [12],
+        "conv3d": list(range(4, 21)),  # temporal receptive field 17
+        "convlstm": list(range(12, 25)),  # a frame and all before it
+        "ts_conv3d": [0, 1],  # both of its two steps
+    }[name.removesuffix("_xl")]
+    assert moved.nonzero().flatten().tolist() == expected
 
 
 def test_the_first_block_has_no_convolution_before_its_3x3_and_the_others_do(named):
@@ -75,8 +90,8 @@ def test_standardising_adds_no_parameter_and_gives_unit_features_in_training(nam
     name, network = named
     assert list(network.standardize.parameters()) == []
     trained = networks.build(design=name).train()
-    features = trained.features(torch.rand(4, 1, 6, 64, 64)).flatten(0, 1)
-    torch.testing.assert_close(features.mean(0), torch.zeros(128), atol=1e-4, rtol=0)
+    features = trained.features(torch.rand(4, 1, 20, 64, 64)).flatten(0, 1)
+    torch.testing.assert_close(features.mean(0), torch.zeros(features.shape[1]), atol=1e-4, rtol=0)
     alive = features.std(0) > 0.5
     assert alive.any()
 
@@ -86,7 +101,8 @@ def test_every_convolution_and_relu_is_a_module_used_once(named):
     calls: dict[str, int] = {}
     hooks = []
     for path, module in network.named_modules():
-        if isinstance(module, nn.Conv3d | nn.ReLU):
+        recurrent = path.endswith("of_state")  # called by its weight, step by step
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ReLU) and not recurrent:
             hook = module.register_forward_hook(lambda *_, path=path: calls.update({path: calls.get(path, 0) + 1}))
             hooks.append(hook)
     with torch.no_grad():
@@ -99,17 +115,23 @@ def test_every_convolution_and_relu_is_a_module_used_once(named):
 
 def test_a_block_is_what_section_4_says(named):
     """Main path and open connection written out with the block's own weights."""
-    _, network = named
+    name, network = named
     block = network.body.res2_1
     main = block.main
-    x = torch.randn(1, 64, 3, 8, 8)
-    pad = tuple(size // 2 for size in main.conv.kernel_size)
+    x = torch.randn(1, block.shortcut.in_channels, 4, 8, 8)
+    strides = (2, 2, 2) if name == "ts_conv3d_xl" else (1, 2, 2)
     with torch.no_grad():
         y = main.reduce_norm(nn.functional.conv3d(x, main.reduce.weight, main.reduce.bias)).clamp(min=0)
-        y = nn.functional.conv3d(y, main.conv.weight, main.conv.bias, stride=(1, 2, 2), padding=pad)
-        y = nn.functional.conv3d(main.conv_norm(y).clamp(min=0), main.expand.weight, main.expand.bias)
-        open_connection = nn.functional.conv3d(x[..., ::2, ::2], block.shortcut.weight, block.shortcut.bias)
-        torch.testing.assert_close(block(x), (main.expand_norm(y) + open_connection).clamp(min=0))
+        if name.startswith("convlstm"):
+            y = main.convlstm(y)
+        else:
+            pad = tuple(size // 2 for size in main.conv.kernel_size)
+            y = nn.functional.conv3d(y, main.conv.weight, main.conv.bias, stride=strides, padding=pad)
+            y = main.conv_norm(y).clamp(min=0)
+        y = main.expand_norm(nn.functional.conv3d(y, main.expand.weight, main.expand.bias))
+        kept = x[:, :, :: strides[0], ::2, ::2]
+        open_connection = nn.functional.conv3d(kept, block.shortcut.weight, block.shortcut.bias)
+        torch.testing.assert_close(block(x), (y + open_connection).clamp(min=0))
         assert isinstance(network.body.res3_2.shortcut, nn.Identity)
 
 
@@ -117,8 +139,8 @@ def test_the_output_is_what_the_last_time_step_says(named):
     _, network = named
     clip = torch.rand(2, 1, 5, 64, 64)
     with torch.no_grad():
-        states, _ = network.lstm(network.features(clip))
-        every = network.read(states)
+        features = network.features(clip)
+        every = network.read(features if network.lstm is None else network.lstm(features)[0])
         for head, value in network(clip).items():
             torch.testing.assert_close(value, every[head][:, -1])
 
