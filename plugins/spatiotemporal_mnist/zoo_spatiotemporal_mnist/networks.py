@@ -80,8 +80,9 @@ DESIGNS: dict[str, Design] = {
 class ResidualBlock(nn.Module):
     """1x1x1 convolution, the design's convolution, 1x1x1 convolution; the input is added (section 4, "Models").
 
-    Each convolution is followed by BatchNorm, the first two by ReLU as well; a convolutional LSTM by neither. The sum goes through ReLU. A block that strides carries a strided 1x1x1 convolution on its open connection. A block
-    that reads the clip itself (one channel in) has no first 1x1x1 convolution.
+    Each convolution is followed by BatchNorm, the first two by ReLU as well; a convolutional LSTM by neither. The sum
+    goes through ReLU. A block that strides carries a strided 1x1x1 convolution on its open connection. A block that
+    reads the clip itself (one channel in) has no first 1x1x1 convolution.
 
     Shapes: N x incoming x T x H x W to N x outgoing x T x H/stride x W/stride (T/stride where time is strided).
     """

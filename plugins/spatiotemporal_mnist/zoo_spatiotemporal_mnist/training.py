@@ -7,7 +7,7 @@ what is in it, and the LSTM where the digit is and how it moves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
