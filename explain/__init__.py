@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from explain.attribution.methods import Method
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, maximize
-    from explain.reporting import Report, report
+    from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
 
 #: Where each public name is defined; imported when it is first asked for.
@@ -25,6 +25,7 @@ _HOMES = {
     "Report": "explain.reporting",
     "Section": "explain.reporting.sections",
     "attribute": "explain.attribution",
+    "compare": "explain.reporting",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
     "report": "explain.reporting",
@@ -39,6 +40,7 @@ __all__ = [
     "Report",
     "Section",
     "attribute",
+    "compare",
     "maximize",
     "receptive_fields",
     "report",

@@ -27,7 +27,7 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from explain.reporting.composition import Part, Report
 
@@ -88,7 +88,6 @@ def report(
         find_method(name)
     _check_counts(steps=steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
-    seconds: dict[str, float] = {}
     options = Options(
         methods=methods,
         layer=layer,
@@ -105,7 +104,7 @@ def report(
         find_layer(model, name)
     with preserved(model):
         model.eval()
-        context = _context(model, clip, target, seed, options, progress, seconds, began)
+        context = read(model, clip, target, seed=seed, options=options, progress=progress, seconds={}, began=began)
         parts, problems = composition.build(
             BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
         )
@@ -117,24 +116,35 @@ def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     return None if given is None else tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
-def _context(
+def read(
     model: nn.Module,
     clip: Any,
     asked: Any,
-    seed: int,
-    options: Options,
-    progress: Callable[[str, int, int], None],
-    seconds: dict[str, float],
-    began: float,
+    *,
+    picture: str = "clip",
+    name: str | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    **shared: Any,
 ) -> Context:
-    """Read the clip, ask the model once, and fix what is explained."""
+    """Read the clip, ask the model once, and fix what is explained.
+
+    Args:
+        model: The model, in eval mode.
+        clip: As in `report`.
+        asked: The target, as in `report`.
+        picture: What the clip's sprite is called.
+        name: What the page calls the model; None is what it was loaded by.
+        evaluation: What was measured of it.
+        shared: What all models of one page have in common: `seed`, `options`, `progress`, `seconds` and `began` of the
+            `Context`.
+    """
     entry = entry_of(model)
     like = devices.like(model)
     if entry is None:
-        read, frames, batch = _ready_made(model, clip, like.device)
+        decoded, frames, batch = _ready_made(model, clip, like.device)
     else:
-        read = _read(clip, entry.input)
-        frames = clips.convert(read.frames, entry.input)
+        decoded = _read(clip, entry.input)
+        frames = clips.convert(decoded.frames, entry.input)
         batch = clips.normalize(frames, entry.input).to(like)
         frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
     said = zoo.predict(model, batch, top=5)[0]
@@ -143,20 +153,17 @@ def _context(
     return Context(
         model=model,
         entry=entry,
-        name=load_report.name if load_report else entry.name if entry else type(model).__name__,
-        clip=read,
+        name=name or (load_report.name if load_report else entry.name if entry else type(model).__name__),
+        evaluation=evaluation,
+        clip=decoded,
         frames=frames.numpy(),
-        picture=clip_sprite("clip", frames.numpy()),
+        picture=clip_sprite(picture, frames.numpy()),
         batch=batch,
         target=resolved,
         asked=asked,
         prediction=said,
         device=str(like.device),
-        seed=seed,
-        options=options,
-        progress=progress,
-        seconds=seconds,
-        began=began,
+        **shared,
     )
 
 

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 _HEIGHT = 100.0
 
 
-def curve(values: Sequence[float]) -> Markup:
-    """A filled curve, one point a value, over a zero line; frame t stands in the middle of [t, t + 1]."""
-    low, high = min(0.0, *values), max(0.0, *values)
+def curve(values: Sequence[float], top: float = 0.0) -> Markup:
+    """A filled curve, one point a value, over a zero line; frame t stands in the middle of [t, t + 1].
+
+    The chart reaches up to the largest value, or `top` where that is larger.
+    """
+    low, high = min(0.0, *values), max(top, *values)
     span = (high - low) or 1.0
 
     def height(value: float) -> str:

@@ -19,14 +19,16 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from matplotlib.axes import Axes
     from matplotlib.typing import ColorType
 
 #: Colours that stand for the page's own, whatever its scheme; they are no colours to look at until `svg` names them.
 INK, SOFT, LINE, CARD = (f"#00000{place}" for place in range(1, 5))
-#: The same for up to eight series, distinct for colour-blind eyes and in lightness; tell series apart by marks, too.
+#: The same for eight series.
 SERIES = tuple(f"#0000a{place}" for place in range(1, 9))
-#: A marker and a line style for each series.
-MARKS = tuple(zip("os^Dv*Xp", ("-", "--", "-.", ":", "-", "--", "-.", ":"), strict=True))
+#: Marks and lines tell series apart where colours do not.
+_MARKERS = "os^DvXP*"
+_LINES = ("-", "--", "-.", ":")
 
 #: Units of an SVG of this module are CSS pixels at full size.
 _DPI = 72
@@ -70,6 +72,18 @@ def style() -> Iterator[None]:
 def figure(width: float, height: float) -> Figure:
     """An empty figure of this many CSS pixels; a page may show it smaller, never larger."""
     return Figure(figsize=(width / _DPI, height / _DPI), layout="constrained")
+
+
+def series(place: int) -> tuple[str, tuple[str, str]]:
+    """The colour of a series, and its marker and line style; those of the first eight are all distinct."""
+    return SERIES[place % len(SERIES)], (_MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
+
+
+def legend(drawn: Figure, axes: Axes) -> None:
+    """Name the series above the axes, where they hide nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        drawn.legend(handles, labels, loc="outside upper left", ncols=2 if len(labels) > 1 else 1)
 
 
 def svg(drawn: Figure, name: str, label: str) -> Markup:

@@ -7,12 +7,15 @@ import math
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explain.reporting import charts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Digits and sign of an exponent, raised.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -49,20 +52,26 @@ def number(value: float, digits: int = 3) -> Markup:
     return exact(value, text.replace("-", "\N{MINUS SIGN}"))
 
 
+def listed(names: Sequence[str]) -> Markup:
+    """Names in a sentence: "a", "a and b", "a, b and c"."""
+    marked = [Markup('<span class="name">{}</span>').format(name) for name in names]
+    return Markup(" and ").join([Markup(", ").join(marked[:-1]), marked[-1]] if marked[1:] else marked)
+
+
 def breakable(name: str) -> Markup:
     """A dotted name that may break after its dots."""
     return Markup("<wbr>").join(part + "." * (at < name.count(".")) for at, part in enumerate(name.split(".")))
 
 
-def percent(value: float) -> Markup:
+def percent(value: float, digits: int = 0) -> Markup:
     """A share of 1 as per cent, marked with its number."""
-    return exact(value, percent_text(value))
+    return exact(value, percent_text(value, digits))
 
 
-def percent_text(value: float) -> str:
-    """A share of 1 as per cent: whole ones, but tenths where it would read 0 or 100."""
-    text = f"{100 * value:.0f}"
-    if text in {"0", "100"} and value not in {0, 1}:
+def percent_text(value: float, digits: int = 0) -> str:
+    """A share of 1 as per cent, with `digits` after the point, but tenths where it would read 0 or 100."""
+    text = f"{100 * value:.{digits}f}"
+    if float(text) in {0, 100} and value not in {0, 1}:
         text = f"{100 * value:.1f}"
         text = {"0.0": "under 0.1", "100.0": "over 99.9"}.get(text, text)
     return f"{text}\N{NARROW NO-BREAK SPACE}%"
@@ -93,5 +102,6 @@ def environment() -> Environment:
     made = Environment(
         loader=_loader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters.update(number=number, percent=percent, curve=charts.curve, evenly=evenly, breakable=breakable)
+    made.filters.update(number=number, percent=percent, curve=charts.curve, evenly=evenly)
+    made.filters.update(breakable=breakable, listed=listed)
     return made

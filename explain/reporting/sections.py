@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 class Section:
     """One part of a report.
 
-    A plugin gives its own through the hook `explain_sections(context)`; they follow the built-in ones.
+    A plugin gives its own through the hooks `explain_sections(context)` and `explain_comparisons(contexts)`; they
+    follow the built-in ones.
     """
 
     #: Short name in snake_case, unique in a report: the key in report.json and the anchor in the page.
     name: str
     #: Heading.
     title: str
-    #: "package.module:function", called with the report's `Context`; returns `Content`.
+    #: "package.module:function", called with the report's `Context` (in a comparison, with the list of one `Subject` a
+    #: model, each a `Context` where there is a clip); returns `Content`.
     build: str
 
 
@@ -58,6 +60,19 @@ BUILT_IN: tuple[Section, ...] = (
     Section(name="conversion", title="How the clip was converted", build="explain.reporting.builtin.conversion:build"),
     Section(name="provenance", title="What was run", build="explain.reporting.builtin.provenance:build"),
 )
+
+#: The sections of a comparison, in the order of the page.
+COMPARED: tuple[Section, ...] = (
+    Section(name="measurements", title="What was measured", build="explain.reporting.compared.measurements:build"),
+    Section(name="predictions", title="What each says", build="explain.reporting.compared.predictions:build"),
+    Section(
+        name="attributions", title="Where and when each looked", build="explain.reporting.compared.attributions:build"
+    ),
+    Section(name="fields", title="How far each can see", build="explain.reporting.compared.fields:build"),
+    Section(name="provenance", title="What was run", build="explain.reporting.compared.provenance:build"),
+)
+#: Those of them that need a clip.
+ON_A_CLIP = ("predictions", "attributions", "fields")
 
 
 def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:

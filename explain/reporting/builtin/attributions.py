@@ -37,7 +37,7 @@ _TOLERATED = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Shown:
+class Shown:
     """One method, as the template takes it."""
 
     name: str
@@ -80,7 +80,7 @@ class _Shown:
 def build(context: Context) -> Content:
     """Run the methods and show them on one time axis."""
     names = context.options.methods or DEFAULT
-    shown: list[_Shown] = []
+    shown: list[Shown] = []
     refused: list[dict[str, str]] = []
     problems: list[dict[str, str]] = []
     tensors: dict[str, Tensor] = {}
@@ -88,7 +88,7 @@ def build(context: Context) -> Content:
         step = f"attribution: {name}"
         try:
             with context.timed(step) as progress:
-                attribution = _attribute(context, name, progress)
+                attribution = attribute(context, name, progress)
         except PluginError as error:
             refused.append({"method": name, "reason": str(error)})
             problems.append({"plugin": f"attribution method {name}", "reason": str(error)})
@@ -99,12 +99,12 @@ def build(context: Context) -> Content:
             refused.append({"method": name, "reason": str(error)})
             continue
         tensors[f"{name}/raw"], tensors[f"{name}/map"] = attribution.raw, attribution.map
-        shown.append(_show(find_method(name), attribution, context.seconds[step]))
+        shown.append(show(find_method(name), attribution, context.seconds[step]))
     data = {
         "target": context.target.description,
         "value": float(context.target.value[0]),
         "steps": context.options.steps,
-        "methods": [_data(one) for one in shown],
+        "methods": [data_of(one) for one in shown],
         "refused": refused,
     }
     html = render(
@@ -115,14 +115,14 @@ def build(context: Context) -> Content:
     )
 
 
-def _attribute(context: Context, name: str, progress: Progress) -> Attribution:
+def attribute(context: Context, name: str, progress: Progress) -> Attribution:
     """One method's answer; where it does not add up from zeros, that from the blurred clip if it misses less.
 
     Zeros can be so unlike every clip that the output jumps right beside them; a blurred clip is no such stranger
     (Sturmfels, Lundberg & Lee, Visualizing the Impact of Feature Attribution Baselines, Distill 2020).
     """
 
-    def attribute(baseline: str | None) -> Attribution:
+    def against(baseline: str | None) -> Attribution:
         return explain.attribute(
             context.model,
             context.batch,
@@ -135,10 +135,10 @@ def _attribute(context: Context, name: str, progress: Progress) -> Attribution:
             progress=progress,
         )
 
-    from_zeros = attribute(None)
+    from_zeros = against(None)
     if _missed(from_zeros) <= _TOLERATED:
         return from_zeros
-    from_blur = attribute("blur")
+    from_blur = against("blur")
     return from_blur if _missed(from_blur) < _missed(from_zeros) else from_zeros
 
 
@@ -151,7 +151,8 @@ def _missed(attribution: Attribution) -> float:
     return abs(delta) / max(abs(difference), 1e-12)
 
 
-def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
+def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
+    """A method's answer on its own scale."""
     values = attribution.map[0].detach().float().cpu().numpy()
     scale = _scale(np.abs(values))
     colours = colour.signed() if values.min() < 0 < values.max() else colour.magnitude()
@@ -162,7 +163,7 @@ def _show(method: Method, attribution: Attribution, seconds: float) -> _Shown:
     peak = int(time.argmax())
     delta = None if attribution.delta is None else float(attribution.delta[0])
     difference = None if delta is None else float(attribution.raw[0].double().sum()) - delta
-    return _Shown(
+    return Shown(
         name=method.name,
         title=title(method.name),
         summary=method.summary,
@@ -193,7 +194,8 @@ def title(method: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def _data(one: _Shown) -> dict[str, Any]:
+def data_of(one: Shown) -> dict[str, Any]:
+    """The numbers of a method that a page shows."""
     kept = (
         "layer",
         "note",

@@ -13,7 +13,7 @@ from explain.reporting.sections import Content
 from zoo import plugins
 
 if TYPE_CHECKING:
-    from explain.reporting.context import Context
+    from explain.reporting.context import Context, Subject
 
 _PACKAGES = ("motion-zoo", "torch", "captum", "numpy", "pillow", "av", "safetensors")
 
@@ -26,11 +26,17 @@ def build(context: Context) -> Content:
 
 def facts(context: Context) -> dict[str, Any]:
     """What someone needs who wants to get the same numbers again."""
-    entry = context.entry
+    return {**of_model(context), **of_run(context)}
+
+
+def of_model(subject: Subject) -> dict[str, Any]:
+    """What the model is, and its weights."""
+    entry, model = subject.entry, subject.model
     weights = entry.weights[0] if entry and entry.weights else None
+    counted = None if model is None else sum(parameter.numel() for parameter in model.parameters())
     return {
-        "model": context.name,
-        "parameters": sum(parameter.numel() for parameter in context.model.parameters()),
+        "model": subject.name,
+        "parameters": counted if counted is not None or entry is None else entry.parameters,
         "paper": entry.paper if entry else None,
         "license": entry.licence if entry else None,
         "weights": None
@@ -43,10 +49,16 @@ def facts(context: Context) -> dict[str, Any]:
             "recipe": weights.recipe,
             "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
         },
-        "seed": context.seed,
-        "device": context.device,
-        "seconds": dict(context.seconds),
-        "total_seconds": time.perf_counter() - context.began,
+    }
+
+
+def of_run(subject: Subject) -> dict[str, Any]:
+    """Seed, place, time, and versions of everything."""
+    return {
+        "seed": subject.seed,
+        "device": subject.device,
+        "seconds": dict(subject.seconds),
+        "total_seconds": time.perf_counter() - subject.began,
         "versions": versions(),
         "plugins": {plugin.key: plugin.version for plugin in plugins.registry().plugins if plugin.status == "ready"},
     }

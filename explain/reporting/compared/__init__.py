@@ -1,0 +1,1 @@
+"""The sections of a comparison; each builds from one `Subject` a model."""

@@ -1,0 +1,131 @@
+"""Each attribution method over the clip, model beside model, on one colour scale a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from explain.attribution.methods import find_method
+from explain.reporting import colour
+from explain.reporting.builtin.attributions import Shown, attribute, data_of, show, title
+from explain.reporting.media import overlay_sprite
+from explain.reporting.rendering import render
+from explain.reporting.sections import Content
+from zoo.errors import ModelError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from explain.reporting.colour import ColourMap
+    from explain.reporting.context import Context
+
+#: Methods where none were asked for: the gradient, the sum of gradients, and what the last layers hold of each frame.
+DEFAULT = ("saliency", "integrated_gradients", "grad_cam_per_frame")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Panel:
+    """One model under one method."""
+
+    context: Context
+    shown: Shown
+
+    @property
+    def shares(self) -> list[float]:
+        """Each frame's share of the whole clip's attribution: models differ in size, shares can be compared."""
+        total = sum(self.shown.time)
+        return [value / total for value in self.shown.time] if total else list(self.shown.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One method over all models."""
+
+    name: str
+    title: str
+    summary: str
+    scale: float
+    colours: ColourMap
+    panels: list[_Panel]
+    refused: list[dict[str, str]]
+
+    @property
+    def largest(self) -> float:
+        """The largest share of one frame in any model: the height of all curves."""
+        return max((max(panel.shares) for panel in self.panels), default=0.0)
+
+
+def build(contexts: Sequence[Context]) -> Content:
+    """Run every method on every model."""
+    names = contexts[0].options.methods or DEFAULT
+    tensors: dict[str, Tensor] = {}
+    problems: list[dict[str, str]] = []
+    rows = [_row(name, contexts, tensors, problems) for name in names]
+    data = {
+        "steps": contexts[0].options.steps,
+        "methods": [
+            {
+                "method": row.name,
+                "scale": row.scale,
+                "models": [
+                    {
+                        "model": panel.context.name,
+                        "target": panel.context.target.description,
+                        "value": float(panel.context.target.value[0]),
+                        **{key: value for key, value in data_of(panel.shown).items() if key != "method"},
+                        "shares": panel.shares,
+                    }
+                    for panel in row.panels
+                ],
+                "refused": row.refused,
+            }
+            for row in rows
+        ],
+    }
+    return Content(
+        html=render("compared_attributions.html", rows=rows, moving=any(len(one.frames) > 1 for one in contexts)),
+        data=data,
+        tensors=tensors,
+        sprites=tuple(panel.shown.picture for row in rows for panel in row.panels),
+        problems=problems,
+    )
+
+
+def _row(name: str, contexts: Sequence[Context], tensors: dict[str, Tensor], problems: list[dict[str, str]]) -> _Row:
+    """One method on every model; the largest scale of them serves all."""
+    method = find_method(name)
+    made: list[tuple[int, Context, Any, Shown]] = []
+    refused: list[dict[str, str]] = []
+    for place, context in enumerate(contexts):
+        step = f"{name}: {context.name}"
+        try:
+            with context.timed(step) as progress:
+                attribution = attribute(context, name, progress)
+        except (PluginError, ModelError) as error:
+            refused.append({"model": context.name, "reason": str(error)})
+            if isinstance(error, PluginError):
+                problems.append({"plugin": f"attribution method {name}", "reason": str(error)})
+            continue
+        tensors[f"{name}/{context.name}/map"] = attribution.map
+        made.append((place, context, attribution, show(method, attribution, context.seconds[step])))
+    scale = max((shown.scale for *_, shown in made), default=0.0)
+    colours = colour.signed() if any(shown.signed for *_, shown in made) else colour.magnitude()
+    panels = []
+    for place, context, attribution, shown in made:
+        values = attribution.map[0].detach().float().cpu().numpy()
+        share = values / scale if scale else values
+        picture = overlay_sprite(
+            f"map-{name.replace('_', '-')}-{place}", share if colours.low < 0 else abs(share), colours
+        )
+        panels.append(_Panel(context=context, shown=replace(shown, picture=picture, colours=colours)))
+    return _Row(
+        name=name,
+        title=title(name),
+        summary=method.summary,
+        scale=scale,
+        colours=colours,
+        panels=panels,
+        refused=refused,
+    )

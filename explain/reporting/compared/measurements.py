@@ -1,0 +1,151 @@
+"""What was measured of each model, side by side; nothing is computed but intervals."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from explain.reporting.rendering import listed, percent_text, render
+from explain.reporting.sections import Content
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from explain.reporting.context import Subject
+
+#: Words in a metric's name that say which way is better; other metrics get no mark.
+_LOWER = ("error", "loss", "distance", "perplexity")
+_HIGHER = ("accuracy", "precision", "recall", "score", "similarity", "psnr", "ssim")
+#: Standard normal quantile of a two-sided 95 % interval.
+_Z = 1.959963984540054
+
+
+def build(subjects: Sequence[Subject]) -> Content:
+    """The table of parameters, weights and metrics; the best figure of each metric is marked."""
+    data = {"models": [_model(subject) for subject in subjects], "metrics": metrics(subjects)}
+    return Content(html=render("measurements.html", **data), data=data)
+
+
+def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
+    """One row for each dataset, split and metric: a value and, for an accuracy, its 95 % interval for each model.
+
+    `best` holds the places of the best models: none where fewer than two have a value or no word of the metric's name
+    says which way is better. `clips` is the number that each value is of, or None.
+    """
+    keys = dict.fromkeys(
+        (metric["dataset"], metric["split"], metric["name"])
+        for subject in subjects
+        for metric in (subject.evaluation or {}).get("metrics", ())
+    )
+    rows = []
+    for dataset, split, name in keys:
+        values = [_value(subject, dataset, split, name) for subject in subjects]
+        clips = [
+            (subject.evaluation or {}).get("clips_measured") if value is not None else None
+            for subject, value in zip(subjects, values, strict=True)
+        ]
+        rows.append(
+            {
+                "dataset": dataset,
+                "split": split,
+                "name": name,
+                "kind": "share" if _is_share(name, values) else "number",
+                "better": _better(name),
+                "values": values,
+                "clips": clips,
+                "intervals": [
+                    interval(value, count) if _is_share(name, values) and count and value is not None else None
+                    for value, count in zip(values, clips, strict=True)
+                ],
+                "best": _best(name, values),
+            }
+        )
+    return rows
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` independent clips (Wilson, JASA 22, 1927)."""
+    middle = share + _Z**2 / (2 * count)
+    half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    whole = 1 + _Z**2 / count
+    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+
+
+def warnings(subjects: Sequence[Subject]) -> list[str]:
+    """What keeps the figures from being compared like with like."""
+    said = []
+    without = [subject.name for subject in subjects if not subject.evaluation]
+    if without:
+        said.append(f"no evaluation of {listed(without).striptags()} is stored.")
+    measured = [subject for subject in subjects if subject.evaluation]
+    on = {
+        subject.name: ", ".join(
+            dict.fromkeys(f"{one['dataset']} ({one['split']})" for one in (subject.evaluation or {})["metrics"])
+        )
+        for subject in measured
+    }
+    if len(set(on.values())) > 1:
+        told = "; ".join(f"{name}: {where or 'nothing'}" for name, where in on.items())
+        said.append(f"the models were not measured on the same data ({told}).")
+        return said
+    counts = {subject.name: (subject.evaluation or {}).get("clips_measured") for subject in measured}
+    if len(set(counts.values())) > 1:
+        told = "; ".join(f"{name}: {count:,}" if count else f"{name}: not told" for name, count in counts.items())
+        said.append(f"the models were not measured on the same number of clips ({told}).")
+    return said
+
+
+def sentence(subjects: Sequence[Subject]) -> str:
+    """Who is best at what, where all were measured alike; else empty."""
+    if warnings(subjects):
+        return ""
+    said = []
+    for row in metrics(subjects):
+        best = row["best"]
+        if len(best) == 1:
+            value = row["values"][best[0]]
+            text = percent_text(value, 1) if row["kind"] == "share" else f"{value:.3g}"
+            said.append(f"best {row['name']}: {subjects[best[0]].name} ({text})")
+    return f"B{'; '.join(said)[1:]}." if said else ""
+
+
+def _model(subject: Subject) -> dict[str, Any]:
+    weights = subject.entry.weights[0] if subject.entry and subject.entry.weights else None
+    evaluation = subject.evaluation or {}
+    return {
+        "name": subject.name,
+        "summary": subject.entry.summary if subject.entry else None,
+        "parameters": subject.entry.parameters if subject.entry else None,
+        "weights": None if weights is None else {"tag": weights.tag, "bytes": weights.bytes, "sha256": weights.sha256},
+        "clips_measured": evaluation.get("clips_measured"),
+        "measured_as": evaluation.get("measured_as"),
+        "evaluated_sha256": evaluation.get("sha256"),
+    }
+
+
+def _value(subject: Subject, dataset: str, split: str, name: str) -> float | None:
+    for metric in (subject.evaluation or {}).get("metrics", ()):
+        if (metric["dataset"], metric["split"], metric["name"]) == (dataset, split, name):
+            value: float | None = metric["value"]
+            return value
+    return None
+
+
+def _better(name: str) -> str | None:
+    words = name.casefold().replace("_", " ").split()
+    if any(word in words for word in _LOWER):
+        return "lower"
+    return "higher" if any(word in words for word in _HIGHER) else None
+
+
+def _is_share(name: str, values: Sequence[float | None]) -> bool:
+    return "accuracy" in name.casefold() and all(value is None or 0 <= value <= 1 for value in values)
+
+
+def _best(name: str, values: Sequence[float | None]) -> list[int]:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    better = _better(name)
+    if len(known) < 2 or better is None:
+        return []
+    best = min(known) if better == "lower" else max(known)
+    return [place for place, value in enumerate(values) if value == best]
