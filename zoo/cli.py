@@ -215,11 +215,13 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL on its recipe's fixed test set, as the metrics in its entry were measured."""
+    from zoo import devices
     from zoo.training import evaluation
     from zoo.writing import check_writable, write
 
     if out is not None:
         check_writable(out)
+    devices.keep_freed_memory()
     measured = evaluation.evaluate(
         model, recipe=recipe, weights=options.resolve_weights(weights), device=device, clips=clips, seed=seed
     )

@@ -191,12 +191,23 @@ def test_no_test_or_validation_digit_is_a_training_digit(mnist):
 
 def test_the_fixed_clips_are_fixed(mnist):
     clips, parameters = blinking.fixed_clips("test", 20)
-    again, _ = blinking.fixed_clips("test", 20)
+    again, _ = blinking.fixed_clips("test", 30)
     assert clips.shape == (20, 1, 48, 64, 64)
-    assert torch.equal(clips, again)
-    assert len(parameters.image.unique()) == 20
+    assert torch.equal(clips, again[:20])
     other, _ = blinking.fixed_clips("validation", 20)
     assert not torch.equal(clips, other)
+    told = (parameters.image, parameters.digit, parameters.order, parameters.speed, parameters.period)
+    assert torch.stack(told, 1)[:3].tolist() == [[6189, 8, 0, 2, 8], [480, 1, 1, 1, 3], [4875, 6, 3, 5, 2]]
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", 10_000), ("validation", 5_000)])
+def test_every_digit_of_a_split_is_in_one_fixed_clip(mnist, split, count):
+    images, parameters = blinking.fixed_set(split)
+    assert len(images) == count
+    assert sorted(parameters.image.tolist()) == list(range(count))
+    pairs = torch.stack((parameters.speed, parameters.period), 1).unique(dim=0, return_counts=True)[1]
+    assert len(pairs) == len(blinking.PAIRS)
+    assert pairs.min() > count / len(blinking.PAIRS) / 2
 
 
 def test_an_unknown_split_is_refused():
