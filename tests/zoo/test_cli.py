@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
+from textwrap import dedent
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 import zoo
 from zoo import cli, loading, output
 from zoo.errors import PluginWarning
+from zoo.training.evaluation import stored
 
 
 @pytest.fixture
@@ -123,6 +125,79 @@ def test_verify_ends_with_1_where_a_check_fails(run, installed, tiny, monkeypatc
         code, out, _ = run("verify", "sure")
         assert code == status
         assert ("FAILED" in out) == (status == 1)
+
+
+EVALUATED = """
+    from zoo import Recipe
+
+    def measure(network, device, clips=None):
+        from zoo.errors import UsageError
+        if clips and clips > 1200:
+            raise UsageError("1 to 1,200")
+        rows = [{"shape": "round", "clips": 1, "accuracy": 0.5}, {"shape": "flat", "clips": 1100, "accuracy": None}]
+        metric = {"dataset": "shapes", "split": "test", "name": "accuracy", "value": float("nan") if clips else 0.25}
+        return {"metrics": [metric], "clips_measured": clips or 1200, "breakdown": {"shape": rows}}
+
+    @hookimpl
+    def zoo_recipes():
+        return [Recipe(name="tiny.shapes", build="b:b", export="e:e", example="x:x", stages=(),
+                       evaluate=f"{__name__}:measure")]
+"""
+
+
+@pytest.fixture
+def evaluated(installed, tiny, monkeypatch):
+    installed.add("little", dedent(tiny) + dedent(EVALUATED))
+    installed.use(monkeypatch)
+
+
+def test_evaluate_prints_the_metrics_and_every_table(run, evaluated):
+    status, out, _ = run("evaluate", "tiny", "--weights", "none")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "tiny, measured on 1,200 clips as recipe tiny.shapes says"
+    assert lines[4].split() == ["shapes", "test", "accuracy", "0.2500"]
+    assert lines[6] == "by shape"
+    assert [line.split() for line in lines[10:]] == [["round", "1", "0.5000"], ["flat", "1,100", "-"]]
+
+
+def test_an_evaluation_is_json_and_is_stored_where_asked(run, evaluated, tmp_path):
+    path = tmp_path / "tiny.json"
+    status, out, err = run("evaluate", "tiny", "--weights", "none", "--clips", "1", "--out", path, "--json")
+    assert status == 0
+    data = json.loads(out)
+    assert (data["model"], data["measured_as"], data["clips_measured"]) == ("tiny", "tiny.shapes", 1)
+    assert data["metrics"][0]["value"] is None
+    assert stored(str(path)) == data == json.loads(path.read_text())
+    assert err == f"wrote {path}\n"
+    assert run("evaluate", "tiny", "--weights", "none", "--clips", "1")[1].startswith("tiny, measured on 1 clip as")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--clips", "0"), 2, "--clips"),
+        (("--clips", "-3"), 2, "--clips"),
+        (("--clips", "1201"), 2, "1 to 1,200"),
+        (("--recipe", "tiny.shaps"), 2, "did you mean 'tiny.shapes'"),
+        (("--out", "missing/folder/x.json"), 1, "cannot write missing/folder/x.json: No such file"),
+        (("--out", "."), 1, "cannot write .: Is a directory"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_one_message(run, evaluated, monkeypatch, tmp_path, arguments, status, said):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("evaluate", "tiny", "--weights", "none", *arguments)
+    assert (code, out) == (status, "")
+    assert said in err
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_an_evaluation_is_shown_also_where_it_cannot_be_stored(run, evaluated, full_disk, tmp_path):
+    status, out, err = run("evaluate", "tiny", "--weights", "none", "--out", tmp_path / "x.json")
+    assert status == 1
+    assert "0.2500" in out
+    assert "cannot write" in err
+    assert list(tmp_path.glob("*x.json*")) == []
 
 
 def test_models_of_one_name_are_listed_with_their_distributions(run, installed, tiny, monkeypatch):

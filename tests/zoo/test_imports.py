@@ -23,6 +23,7 @@ def imports_torch(code):
         "import zoo; zoo.list_models(); zoo.list_models(pretrained=True); zoo.info('conv3d')",
         "from zoo import Recipe, ModelEntry, hookimpl",
         "from explain import Method, Section",
+        "from zoo.training.evaluation import stored; stored('conv3d')",
     ],
 )
 def test_importing_and_listing_do_not_import_torch(code):
