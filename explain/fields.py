@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -18,6 +20,21 @@ from explain.budget import within_memory
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.reach import Axis, Triple, View, merge
+from explain.timeline import (
+    Located,
+    Stored,
+    Timeline,
+    carried,
+    concatenated,
+    multiplied,
+    reduced,
+    resized_windows,
+    shares_of,
+    store,
+    store_part,
+    windowed,
+    windows_of,
+)
 from zoo import devices
 
 if TYPE_CHECKING:
@@ -33,24 +50,56 @@ class ReceptiveField:
     #: Name of the layer, as `explain.layers.layer_names` lists it; "" for what the model's own forward calls as a
     #: function.
     layer: str
-    #: "convolution", "transposed convolution", "max pooling", "average pooling" or "recurrence".
+    #: "convolution", "transposed convolution", "max pooling", "average pooling", "recurrence" or "block".
     kind: str
     #: Extent of the layer's own window; 1 along an axis that it does not look along.
     kernel: Triple
-    #: Frames, rows and columns of the input; may exceed the input, whose border is then padding.
+    #: Frames, rows and columns of the input, over all of time; may exceed the input, whose border is then padding.
     field: Triple
+    #: Rows and columns of one frame alone: of the one that a position stands at. Less than those of `field` where a
+    #: recurrence looks further in earlier frames.
+    frame_field: tuple[int, int]
     #: Frames, rows and columns of the input from one position to the next; a fraction behind upsampling.
     stride: tuple[float, float, float]
     #: Positions in the layer's output.
     output: Triple
-    #: Axes along which the layer sees the whole input, however long (global pooling, recurrence).
+    #: Axes along which the layer sees the whole input, however long (global pooling), in time also where it sees
+    #: whatever came before (recurrence).
     whole: tuple[bool, bool, bool]
     #: False where single frames reached further than the layers explain, or where frames were left out: then `field`
     #: is at least that many frames.
     exact: bool = True
+    #: For each position in time the first and the last frame of the clip that it depends on, None for padding; None
+    #: altogether where that is not known.
+    frames: tuple[tuple[int, int] | None, ...] | None = None
 
 
-def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[ReceptiveField]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The fields of a model's layers, and which positions of one layer a position of another depends on."""
+
+    #: Frames of the clip.
+    frames: int
+    #: One for each layer, in the order in which they run.
+    rows: list[ReceptiveField]
+    #: By layer and kind, its positions in time and their numbers as units; only where these are known.
+    _positions: dict[tuple[str, str], tuple[Timeline, list[int]]]
+
+    def used(self, row: ReceptiveField, position: int) -> list[tuple[ReceptiveField, list[int]]]:
+        """For every layer whose time is known, the positions that one position of the layer `row` depends on."""
+        of_row, own = self._positions[row.layer, row.kind]
+        units = of_row.units[position]
+        found = []
+        for lower in self.rows:
+            known = self._positions.get((lower.layer, lower.kind))
+            if known is None:
+                continue
+            at = [place for place, unit in enumerate(known[1]) if unit < len(units) and units[unit]]
+            found.append((lower, [position] if known[1] is own else at))
+        return found
+
+
+def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False) -> list[ReceptiveField]:
     """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
 
     In one run on random numbers, every operation hands on the field of what it reads. Through a window of k positions,
@@ -60,86 +109,141 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...]) -> list[Rec
     times is listed once, with its largest field. Convolutions over rows and columns only, frames folded into the batch
     or not, leave the field in time as it is.
 
-    Exact are convolutions, pooling, sums, concatenations, means over whole axes, matrix products and recurrent modules;
-    statistics of normalisations do not count. Other operations count as elementwise, although some mix frames (shifts
-    and differences of frames, cumulative sums, recurrences written by hand). In time this is checked: three more runs
-    change one frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame
-    by frame sees all of time, and this and every later layer is marked as not exact. So are layers whose positions do
-    not cover the clip, since frames left out by indexing are not known as a stride. Nothing is checked along rows and
-    columns.
+    In time every position is followed by itself, frame by frame: what a recurrence written by hand sees is known, and
+    for each frame how far it looks there. A module that runs a convolution frame by frame on its own earlier results is
+    listed as a recurrence.
+
+    Exact are convolutions, pooling, sums, concatenations, shifts and differences of frames, means over whole axes,
+    matrix products and recurrences; statistics of normalisations do not count. Other operations count as elementwise,
+    although some mix frames (cumulative sums, Fourier transforms). In time this is checked: three more runs change one
+    frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame by frame
+    sees all of time, and this and every later layer is marked as not exact. Where the axis of time cannot be followed,
+    so are layers whose positions do not cover the clip, since frames left out by indexing are not known as a stride.
+    Nothing is checked along rows and columns.
 
     Args:
         model: Any module; left as it was found.
         input_shape: Shape of a batch, as the model takes it; one sample of it is run.
+        blocks: List modules made of several layers, too (kind "block"), behind the last of their layers.
 
     Raises:
         UsageError: The shape is neither that of a batch of clips nor of images.
         MemoryLimitError: Memory does not hold one sample.
     """
+    return trace(model, input_shape, blocks=blocks).rows
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False) -> Trace:
+    """The same as `receptive_fields`, with what ties the positions of layers to each other."""
     draw = torch.Generator().manual_seed(0)
     batch = torch.rand((1, *input_shape[1:]), generator=draw).to(devices.like(model))
-    tracker = _tracked(model, batch)
-    rows = dict(tracker.rows)
+    tracker = _tracked(model, batch, blocks=blocks)
+    positions = {key: known for key in tracker.rows if (known := tracker.positions(key)) is not None}
+    rows = {key: _followed(row, positions.get(key), tracker.size[0]) for key, row in tracker.rows.items()}
     layout = layout_of(model, batch)
     frames = to_ncthw(batch, layout).shape[2]
-    if frames == 1 or all(row.whole[0] for row in rows.values()):
-        return list(rows.values())
-    for frame in sorted({0, frames // 2, frames - 1}):
+    for frame in sorted({0, frames // 2, frames - 1}) if frames > 1 else ():
         changed = batch.clone()
         clip = to_ncthw(changed, layout)[:, :, frame]
         clip.copy_(3 * torch.rand(clip.shape, generator=draw))
-        rows = _checked(rows, tracker, _tracked(model, changed), frames)
-    return list(rows.values())
+        again = _tracked(model, changed, blocks=blocks, follow=False)
+        rows = _checked(rows, positions, frame, tracker, again, frames)
+    positions = {key: known for key, known in positions.items() if rows[key].exact}
+    listed = [row if key in positions else dataclasses.replace(row, frames=None) for key, row in rows.items()]
+    return Trace(frames=frames, rows=listed, _positions=positions)
 
 
-def _tracked(model: nn.Module, batch: Tensor) -> _Tracker:
+def _tracked(model: nn.Module, batch: Tensor, *, blocks: bool, follow: bool = True) -> _Tracker:
     """One run of the model."""
     clips = to_ncthw(batch, layout_of(model, batch))
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
-    batch = batch.clone()
-    tracker = _Tracker(extent)
+    batch = batch.clone(memory_format=torch.contiguous_format)
+    tracker = _Tracker(extent, blocks=blocks)
     tracker.tag(batch, View.of_input(extent, clips.shape[1]))
+    if follow:
+        at = {"NCTHW": 2, "NTCHW": 1, "NCHW": None}[layout_of(model, batch)]
+        tracker.keep(batch, (at if extent[0] > 1 else None, Timeline.of_input(extent[0])))
     with prepared(model, seed=0), torch.no_grad(), _current_module(model, tracker), tracker:
         within_memory(lambda _: model(batch), 1, f"one sample of {tuple(batch.shape[1:])}")
     return tracker
 
 
+def _followed(row: ReceptiveField, known: tuple[Timeline, list[int]] | None, frames: int) -> ReceptiveField:
+    """The row, with what following its positions through time found."""
+    if known is None:
+        return row
+    line, _ = known
+    ranges = [(int(at.min()), int(at.max())) if len(at := one.nonzero()[0]) else None for one in line.seen]
+    there = [one for one in ranges if one is not None]
+    if not there:
+        return row
+    extent = max(last - first + 1 for first, last in there)
+    time, whole = row.field[0], row.whole[0]
+    if extent > time:  # windows do not explain it
+        first, last = {first for first, _ in there}, {last for _, last in there}
+        whole = whole or (first == {0} and len(last) > 1) or (last == {frames - 1} and len(first) > 1)
+        whole = whole or (first, last) == ({0}, {frames - 1})
+        time = frames if whole else extent
+    steps = set(np.diff(line.own).tolist())
+    stride = steps.pop() if len(steps) == 1 and not row.whole[0] else row.stride[0]
+    return dataclasses.replace(
+        row,
+        field=(time, int(line.pixels[:, :, 0].max()), int(line.pixels[:, :, 1].max())),
+        frame_field=line.frame_field,
+        stride=(stride or row.stride[0], *row.stride[1:]),
+        whole=(whole, *row.whole[1:]),
+        exact=True,
+        frames=tuple(ranges),
+    )
+
+
 def _checked(
-    rows: dict[tuple[str, str], ReceptiveField], before: _Tracker, after: _Tracker, frames: int
+    rows: dict[tuple[str, str], ReceptiveField],
+    positions: dict[tuple[str, str], tuple[Timeline, list[int]]],
+    frame: int,
+    before: _Tracker,
+    after: _Tracker,
+    frames: int,
 ) -> dict[tuple[str, str], ReceptiveField]:
-    """The rows, corrected where a change of one frame (`after`) reached more positions than a layer's field allows."""
+    """The rows, corrected where a change of one frame (`after`) reached positions that a layer's field excludes."""
     checked = {}
     exact = True
     for key, row in rows.items():
         axis = before.seen[key]
         means = before.means.get(key, [])
         by_frame = len(means) == axis.extent > 1  # each run is one frame's
-        reached = _reached(means, after.means.get(key, []), joined=by_frame)
-        # Behind upsampling, fields differ from position to position.
-        fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1
-        slack = max(axis.grain, axis.jump) if fractions else 0
-        field = min(math.ceil(reached * axis.jump) + 1, frames)
-        whole = row.whole[0]
-        if not whole and field > row.field[0] + slack:
-            exact, whole = False, by_frame
+        changed = _changed(means, after.means.get(key, []), joined=by_frame)
+        reached = max((max(places) - min(places) for places in changed if places), default=0)
+        whole, field = row.whole[0], min(math.ceil(reached * axis.jump) + 1, frames)
+        if key in positions:
+            runs = [run[1].seen[:, frame].tolist() for run in before.noted[key] if run is not None]
+            seen = [list(itertools.chain.from_iterable(runs))] if by_frame else runs
+            further = any(not there[at] for there, places in zip(seen, changed, strict=False) for at in places)
+        else:
+            # Behind upsampling, fields differ from position to position.
+            fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1
+            further = not whole and field > row.field[0] + (max(axis.grain, axis.jump) if fractions else 0)
+        if further:
+            exact, whole = False, whole or by_frame
             row = dataclasses.replace(
-                row, field=(frames if whole else field, *row.field[1:]), whole=(whole, *row.whole[1:])
+                row,
+                field=(frames if whole else max(field, row.field[0]), *row.field[1:]),
+                whole=(whole, *row.whole[1:]),
             )
         checked[key] = dataclasses.replace(row, exact=row.exact and (exact or whole))
     return checked
 
 
-def _reached(before: list[Tensor], after: list[Tensor], *, joined: bool) -> int:
-    """How many positions in time lie between the first and the last that changed, in a run or, joined, over runs."""
+def _changed(before: list[Tensor], after: list[Tensor], *, joined: bool) -> list[list[int]]:
+    """The positions in time that changed, in each run or, joined, over runs."""
     if len(before) != len(after):
-        return 0
+        return []
     if joined:
         before, after = [torch.cat(before)], [torch.cat(after)]
-    reached = [0]
-    for was, now in zip(before, after, strict=True):
-        places = ((now - was).abs().amax(dim=1) > _ROUNDING * was.abs().amax()).nonzero()
-        reached.append(int(places.max() - places.min()) if len(places) else 0)
-    return max(reached)
+    return [
+        ((now - was).abs().amax(dim=1) > _ROUNDING * was.abs().amax()).nonzero().flatten().tolist()
+        for was, now in zip(before, after, strict=True)
+    ]
 
 
 #: Changes below this share of the largest number may be rounding: some convolution algorithms share sums.
@@ -154,17 +258,22 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     on T.
     """
 
-    def __init__(self, size: Triple) -> None:
+    def __init__(self, size: Triple, *, blocks: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # as above
         self.size = size
+        self.blocks = blocks
         #: One row for each layer and kind, in the order of their first run.
         self.rows: dict[tuple[str, str], ReceptiveField] = {}
         #: For each row, the time axis of its view.
         self.seen: dict[tuple[str, str], Axis] = {}
         #: For each row, run by run: means over rows and columns, positions in time x channels.
         self.means: dict[tuple[str, str], list[Tensor]] = {}
-        #: Names of the modules running now, outermost first.
-        self.running: list[str] = []
+        #: Names of the modules running now, outermost first, each with the number of units when it began.
+        self.running: list[tuple[str, int]] = []
+        #: Positions of layers noted so far, in all and by run of each layer: the first unit, and the timeline.
+        self.units = 0
+        self.noted: dict[tuple[str, str], list[tuple[int, Timeline] | None]] = {}
+        self._stored: dict[int, Stored] = {}
         self._views: dict[int, View] = {}
         # A storage that is gone could lend its address to another; a weak reference keeps the address, not the data.
         self._known: list[StorageWeakRef] = []
@@ -178,31 +287,73 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
     def view_of(self, tensor: Tensor) -> View | None:
         return self._views.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
 
-    def record(self, kind: str, kernel: Triple, view: View, output: Tensor, dims: int) -> None:
-        """Note a layer over `dims` spatial axes."""
-        layer = self.running[-1] if self.running else ""
+    def locate(self, tensor: Tensor) -> Located | None:
+        """Where a tensor's time lies and what its positions depend on; None where that is not known."""
+        stored = self._stored.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
+        return None if stored is None else stored.locate(tensor)
+
+    def keep(self, tensor: Tensor, located: Located | None, *, written: bool = False) -> None:
+        """Note what the positions of a new tensor depend on, or of one `written` into what was there before."""
+        key = tensor.untyped_storage()._cdata  # noqa: SLF001 - as above
+        stored = self._stored.pop(key, None)
+        if located is None:
+            return
+        if not written:
+            stored = store(tensor, located)
+        else:
+            stored = store_part(tensor, located) if stored is None else stored.written(tensor, located[1])
+        if stored is not None:
+            self._stored[key] = stored
+
+    def positions(self, key: tuple[str, str]) -> tuple[Timeline, list[int]] | None:
+        """What a layer's positions depend on, frame by frame where it ran so, and their numbers as units."""
+        runs = [run for run in self.noted.get(key, []) if run is not None]
+        if not runs or len(runs) < len(self.noted[key]):
+            return None
+        if any(len(line) > 1 for _, line in runs):
+            runs = runs[-1:]  # the same clip again
+        else:
+            by_frame = {int(line.own[0]): (first, line) for first, line in runs}
+            runs = [by_frame[frame] for frame in sorted(by_frame)]
+        units = [first + at for first, line in runs for at in range(len(line))]
+        return concatenated([line for _, line in runs]), units
+
+    def record(
+        self, kind: str, kernel: Triple, view: View, output: Tensor, dims: int, located: Located | None
+    ) -> Located | None:
+        """Note a layer over `dims` spatial axes; its positions are units of what follows."""
+        layer = self.running[-1][0] if self.running else ""
         # Over rows and columns alone, frames are folded into the batch, or each is a run of its own.
         time = 0 if dims == 2 else output.ndim - dims
         means = output.mean(dim=(-2, -1), dtype=torch.float64) if dims > 1 else output.double()
+        if located is not None and located[0] is not None:
+            time = located[0]
         means = (means if means.ndim > 1 else means[None]).movedim(time, 0).flatten(1)
         if len(means) in {1, view.extent[0]}:
             self.means.setdefault((layer, kind), []).append(means)
+        runs = self.noted.setdefault((layer, kind), [])
+        runs.append(None if located is None else (self.units, located[1]))
+        if located is not None:
+            located = located[0], located[1].noted(self.units)
+            self.units += len(located[1])
         positions = len(means) if len(means) > 1 else view.extent[0]
         before = self.rows.get((layer, kind))
         if before is not None and math.prod(before.field) >= math.prod(view.field):
-            return
+            return located
         self.seen[layer, kind] = view.axes[0]
         self.rows[layer, kind] = ReceptiveField(
             layer=layer,
             kind=kind,
             kernel=kernel,
             field=view.field,
+            frame_field=view.field[1:],
             stride=view.stride,
             output=view.extent,
             whole=view.whole,
             # Where a clip is not covered, frames were left out: neighbours may lie further apart than known.
             exact=view.whole[0] or (positions + 2) * view.stride[0] + view.field[0] > self.size[0],
         )
+        return located
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -212,15 +363,22 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             result = (args[0].clone(), *result[1:])  # so that they do not count
         inputs = [tensor for tensor in _tensors([*args, *(kwargs or {}).values()]) if self.view_of(tensor) is not None]
         outputs = _tensors([result])
-        if not inputs or not outputs or func.is_view:
+        if not inputs or not outputs or func.is_view or _makes_constants(func.overloadpacket.__name__):
             return result
-        view = self._after(func, args, inputs, outputs[0])
+        written = bool(func._schema.is_mutable)  # noqa: SLF001 - torch offers no other way to ask
+        view, located = self._after(func, args, inputs, outputs[0])
+        shared = {tensor.untyped_storage()._cdata for tensor in inputs}  # noqa: SLF001 - as above
         for output in outputs:
             self.tag(output, view)
+            if written or output.untyped_storage()._cdata not in shared:  # noqa: SLF001 - as above
+                fits = output.shape == outputs[0].shape or located is None or located[0] is None
+                self.keep(output, located if fits else None, written=written)
         return result
 
-    def _after(self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor) -> View:
-        """What an operation's output sees."""
+    def _after(
+        self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor
+    ) -> tuple[View, Located | None]:
+        """What an operation's output sees, and its positions in time."""
         views = [view for tensor in inputs if (view := self.view_of(tensor)) is not None]
         name = func.overloadpacket.__name__
         if name == "convolution":
@@ -229,17 +387,24 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if pooling is not None:
             return self._pooled(pooling, name, args, views[0], output)
         if name.startswith("upsample_"):
-            return _resized(name, views[0], output)
-        view = merge(views)
+            view = _resized(name, views[0], output)
+            windows = resized_windows(name, args, output)
+            return view, _grown(windowed(self.locate(args[0]), output.ndim - 2, args[0], windows), views[0], view)
+        before = merge(views)
+        read = [(tensor, self.locate(tensor)) for tensor in inputs]
         if name in _REDUCTIONS:
-            return self._reduced(args, inputs[0], view, output)
+            dims = _reduced_dims(args, inputs[0])
+            axes = {axis for dim in dims for axis in _axes_of(dim, inputs[0].shape, before)}
+            view = _relabelled(before.over_all(sorted(axes), self.size, reduced=True), output)
+            return view, _grown(reduced(read[0][1], dims, inputs[0], output), before, view)
         if name in _PRODUCTS:
-            return self._multiplied(name, inputs, view)
-        return _relabelled(view, output)
+            view = self._multiplied(name, inputs, before)
+            return view, _grown(multiplied(read, output), before, view)
+        return _relabelled(before, output), carried(name, args, read, output)
 
-    def _convolved(self, args: tuple[Any, ...], view: View, output: Tensor) -> View:
-        batch, weight, _, stride, _, dilation, transposed, _, groups = args[:9]
-        axes = _axes(weight.ndim - 2)
+    def _convolved(self, args: tuple[Any, ...], view: View, output: Tensor) -> tuple[View, Located | None]:
+        batch, weight, _, stride, padding, dilation, transposed, _, groups = args[:9]
+        axes, seen, windows = _axes(weight.ndim - 2), view, list[list[int]]()
         if len(axes) == 1 and batch.shape[-1] != view.extent[0]:
             view = view.over_all(range(3), self.size, reduced=False)  # along tokens, in whatever order
         entering = weight.shape[0] if transposed else weight.shape[1] * groups
@@ -250,23 +415,32 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             size, step, spread = weight.shape[2 + place], stride[place], dilation[place]
             kernel[axis] = size
             left, window = output.shape[output.ndim - len(axes) + place], (size - 1) * spread + 1
+            if axis == 0:
+                had = batch.shape[batch.ndim - len(axes) + place]
+                windows = windows_of(
+                    had, left, size, stride=step, padding=padding[place], spread=spread, transposed=transposed
+                )
             before = view.axes[axis]
             after = (before.upsampled if transposed else before.through)(window, Fraction(step), left)
             view = view.with_axis(axis, after)
         channels = output.shape[1] if batch.ndim == weight.ndim else output.shape[0]
         view = view.with_channels(channels)
-        self.record(
+        located = _grown(windowed(self.locate(batch), len(axes), batch, windows), seen, view)
+        located = self.record(
             "transposed convolution" if transposed else "convolution",
             (kernel[0], kernel[1], kernel[2]),
             view,
             output,
             len(axes),
+            located,
         )
-        return view
+        return view, located
 
-    def _pooled(self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: View, output: Tensor) -> View:
+    def _pooled(
+        self, pooling: tuple[str, int], name: str, args: tuple[Any, ...], view: View, output: Tensor
+    ) -> tuple[View, Located | None]:
         kind, dims = pooling
-        places = list(enumerate(_axes(dims)))
+        places, seen, windows = list(enumerate(_axes(dims))), view, list[list[int]]()
         if dims == 2 and _is_sequence(args[0].shape, view):
             places = [(1, 0)]
             if args[0].shape[-1] != view.extent[0]:
@@ -275,6 +449,7 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if "adaptive" in name:
             for place, axis in places:
                 left, had = output.shape[output.ndim - dims + place], view.extent[axis]
+                windows = shares_of(args[0].shape[args[0].ndim - dims + place], left) if axis == 0 else windows
                 if left == 1 and had > 1:
                     kernel[axis] = had
                     view = view.over_all([axis], self.size, reduced=True)
@@ -284,22 +459,92 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         else:
             sizes = _several(args[1], dims)
             strides = _several(args[2] if len(args) > 2 and args[2] else args[1], dims)
+            paddings = _several(args[3] if len(args) > 3 else 0, dims)
             dilations = _several(args[4] if kind == "max pooling" and len(args) > 4 else 1, dims)
             for place, axis in places:
                 kernel[axis] = sizes[place]
                 window, left = (sizes[place] - 1) * dilations[place] + 1, output.shape[output.ndim - dims + place]
                 view = view.with_axis(axis, view.axes[axis].through(window, Fraction(strides[place]), left))
-        if places == [(1, 0)]:
-            output, dims = output.squeeze(2), 1
-        self.record(kind, (kernel[0], kernel[1], kernel[2]), view, output, dims)
-        return view
+                if axis == 0:
+                    windows = windows_of(
+                        args[0].shape[args[0].ndim - dims + place],
+                        left,
+                        sizes[place],
+                        stride=strides[place],
+                        padding=paddings[place],
+                        spread=dilations[place],
+                    )
+        sequence = places == [(1, 0)]
+        located = _grown(windowed(self.locate(args[0]), 1 if sequence else dims, args[0], windows), seen, view)
+        if sequence:
+            shown = None if located is None else (None if located[0] is None else 2, located[1])
+            shown = self.record(kind, (kernel[0], kernel[1], kernel[2]), view, output.squeeze(2), 1, shown)
+            return view, None if located is None or shown is None else (located[0], shown[1])
+        return view, self.record(kind, (kernel[0], kernel[1], kernel[2]), view, output, dims, located)
 
-    def _reduced(self, args: tuple[Any, ...], tensor: Tensor, view: View, output: Tensor) -> View:
-        """Mean, sum, maximum over axes: those over time, rows or columns are seen whole from then on."""
-        dims = args[1] if len(args) > 1 and args[1] is not None else range(tensor.ndim)
-        dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensor.ndim))
-        axes = {axis for dim in dims for axis in _axes_of(dim % max(tensor.ndim, 1), tensor.shape, view)}
-        return _relabelled(view.over_all(sorted(axes), self.size, reduced=True), output)
+    def recurrent(self, module: nn.RNNBase, inputs: Any, output: Any) -> None:
+        """What a recurrent module gives out sees all that came before, in both directions all of time."""
+        views = [view for tensor in _tensors(inputs) if (view := self.view_of(tensor)) is not None]
+        if not views:
+            return
+        merged = merge(views)
+        seen = merged.over_all([0], self.size, reduced=False)
+        if module.input_size != merged.channels:  # maps flattened into features
+            seen = seen.over_all([1, 2], self.size, reduced=True)
+        states, *last = _tensors([output])
+        seen = seen.with_channels(states.shape[-1])
+        located = _grown(self.locate(_tensors(inputs)[0]), merged, seen)
+        if located is not None:
+            axis, line = located
+            located = axis, line.overall(len(line)) if module.bidirectional else line.accumulated()
+        self.tag(states, seen)
+        located = self.record("recurrence", (merged.extent[0], 1, 1), seen, states, 1, located)
+        self.keep(states, located)
+        for tensor in last:
+            self.tag(tensor, seen)
+            self.keep(tensor, None if located is None else (None, located[1].overall()))
+
+    def pooled_globally(self, dims: int, tensor: Tensor, output: Tensor) -> None:
+        """Pooling to one position, which torch runs as a mean."""
+        before, after = self.view_of(tensor), self.view_of(output)
+        if before is None or after is None:
+            return
+        kernel = [had if left == 1 else 1 for had, left in zip(before.extent, after.extent, strict=True)]
+        located = self.locate(output)
+        located = self.record("average pooling", (kernel[0], kernel[1], kernel[2]), after, output, dims, located)
+        self.keep(output, located, written=located is not None)
+
+    def composed(self, inputs: Any, output: Any) -> None:
+        """A module made of others: a recurrence written by hand where one of its layers reads its own results."""
+        _, began = self.running[-1]
+        read, tensors = _tensors(inputs), _tensors([output])
+        tensor = tensors[0] if tensors else None
+        if tensor is None or not 3 <= tensor.ndim <= 5 or (view := self.view_of(tensor)) is None or not read:
+            return
+        located = self.locate(tensor)
+        inside = {
+            key: runs
+            for key, noted in self.noted.items()
+            if (runs := [run for run in noted if run is not None and run[0] >= began])
+        }
+        loops = [key for key, runs in inside.items() if _reads_itself(runs)]
+        known = any(kind == "recurrence" for _, kind in inside)
+        if loops and not known and located is not None and len(located[1]) > 1:
+            sizes = [self.rows[key].kernel for key in loops]
+            kernel = (len(located[1]), max(size[1] for size in sizes), max(size[2] for size in sizes))
+            kind = "recurrence"
+        elif self.blocks and inside and (entered := self.view_of(read[0])) is not None:
+            time, *space = _window(entered, view)
+            line = self.locate(read[0])
+            if known and located is not None and line is not None:  # earlier frames are seen further
+                time = len(located[1])
+                wider = zip(located[1].frame_field, line[1].frame_field, entered.axes[1:], strict=True)
+                space = [int((new - old) / axis.jump) + 1 for new, old, axis in wider]
+            kernel, kind = (time, space[0], space[1]), "block"
+        else:
+            return
+        located = self.record(kind, kernel, view, tensor, {5: 3, 4: 2, 3: 1}[tensor.ndim], located)
+        self.keep(tensor, located, written=located is not None)
 
     def _multiplied(self, name: str, inputs: list[Tensor], view: View) -> View:
         """Matrix products: over the channels alone they mix no positions, else (attention, flattened maps) all."""
@@ -346,6 +591,41 @@ _PRODUCTS = {
     "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_cudnn_attention",
 }
+
+
+def _reads_itself(runs: list[tuple[int, Timeline]]) -> bool:
+    """Whether a layer that runs frame by frame reads what it gave out for an earlier frame."""
+    if any(len(line) > 1 for _, line in runs):
+        return False
+    return any(
+        now.units[0, before] for (before, _), (_, now) in itertools.pairwise(runs) if before < now.units.shape[1]
+    )
+
+
+def _window(before: View, after: View) -> Triple:
+    """How many positions of what a block reads each of its results looks at."""
+    sizes = [
+        had.extent if new.whole and not had.whole else int((new.field - had.field) / had.jump) + 1
+        for had, new in zip(before.axes, after.axes, strict=True)
+    ]
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _grown(located: Located | None, before: View, after: View) -> Located | None:
+    """Positions, with the rows and columns that an operation took from one view to another."""
+    return None if located is None else (located[0], located[1].widened(before, after))
+
+
+def _reduced_dims(args: tuple[Any, ...], tensor: Tensor) -> list[int]:
+    """Axes that a mean, sum or maximum is taken over: all, unless told."""
+    dims = args[1] if len(args) > 1 and args[1] is not None else range(tensor.ndim)
+    dims = [dims] if isinstance(dims, int) else list(dims) or list(range(tensor.ndim))
+    return [dim % max(tensor.ndim, 1) for dim in dims]
+
+
+def _makes_constants(name: str) -> bool:
+    """Whether an operation takes but the shape and the type of a tensor."""
+    return name.startswith(("new_zeros", "new_ones", "new_full", "new_empty")) or name.endswith("_like")
 
 
 def _takes_statistics(name: str, args: tuple[Any, ...]) -> bool:
@@ -433,30 +713,20 @@ _GLOBAL: dict[type[nn.Module], int] = {
 
 @contextlib.contextmanager
 def _current_module(model: nn.Module, tracker: _Tracker) -> Iterator[None]:
-    """Tell the tracker which module runs; what a recurrent module gives out sees all of time."""
+    """Tell the tracker which module runs, and what modules give out that no single operation tells."""
     handles: list[RemovableHandle] = []
 
     def entering(name: str) -> Any:
-        return lambda _module, _inputs: tracker.running.append(name)
+        return lambda _module, _inputs: tracker.running.append((name, tracker.units))
 
     def leaving(module: nn.Module, inputs: Any, output: Any) -> None:
+        name = tracker.running[-1][0]
         if isinstance(module, nn.RNNBase):
-            views = [view for tensor in _tensors(inputs) if (view := tracker.view_of(tensor)) is not None]
-            if views:
-                merged = merge(views)
-                seen = merged.over_all([0], tracker.size, reduced=False)
-                if module.input_size != merged.channels:  # maps flattened into features
-                    seen = seen.over_all([1, 2], tracker.size, reduced=True)
-                seen = seen.with_channels(_tensors([output])[0].shape[-1])
-                for tensor in _tensors([output]):
-                    tracker.tag(tensor, seen)
-                tracker.record("recurrence", (merged.extent[0], 1, 1), seen, _tensors([output])[0], 1)
-        dims = _GLOBAL.get(type(module))
-        if dims is not None and (tracker.running[-1], "average pooling") not in tracker.rows:  # torch ran a mean
-            before, after = (tracker.view_of(tensor) for tensor in (inputs[0], output))
-            if before is not None and after is not None:
-                kernel = [had if left == 1 else 1 for had, left in zip(before.extent, after.extent, strict=True)]
-                tracker.record("average pooling", (kernel[0], kernel[1], kernel[2]), after, output, dims)
+            tracker.recurrent(module, inputs, output)
+        elif type(module) in _GLOBAL and (name, "average pooling") not in tracker.rows:  # torch ran a mean
+            tracker.pooled_globally(_GLOBAL[type(module)], inputs[0], output)
+        elif next(module.children(), None) is not None:
+            tracker.composed(inputs, output)
         tracker.running.pop()
 
     try:

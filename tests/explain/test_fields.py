@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from explain.fields import receptive_fields
+from explain.fields import receptive_fields, trace
 from zoo.errors import UsageError
 
 
@@ -132,17 +132,152 @@ def test_r3d_18_reads_as_published():
     assert rows["2.0.shortcut"].field == (11, 23, 23)
 
 
-@pytest.mark.parametrize(("name", "time"), [("conv2d", [1] * 8), ("conv3d", [3, 5, 7, 9, 11, 13, 15, 17])])
-def test_the_networks_for_blinking_digits_read_as_in_their_papers_tables(name, time):
+#: Columns SRF and TRF of tables 1 to 4 of arXiv 2009.07338, block by block.
+SPACE = [3, 7, 15, 31, 47, 79, 111, 143]
+TIME = {
+    "conv2d": [1] * 8,
+    "conv2d_xl": [1] * 8,
+    "conv3d": [3, 5, 7, 9, 11, 13, 15, 17],
+    "conv3d_xl": [3, 5, 7, 9, 11, 13, 15, 17],
+    "ts_conv3d_xl": SPACE,
+    "convlstm": [48] * 8,
+    "convlstm_xl": [48] * 8,
+}
+PIXELS = [2, 4, 8, 8, 16, 16, 16, 16]
+
+
+@pytest.mark.parametrize("name", TIME)
+def test_the_networks_for_blinking_digits_read_as_in_their_papers_tables(name):
     networks = pytest.importorskip("zoo_spatiotemporal_mnist.networks")
-    rows = fields(networks.build(design=name), (1, 1, 48, 64, 64))
-    blocks = [rows[f"body.{block.name}.main.expand"] for block in networks.DESIGNS[name].rows]
-    space = [3, 7, 15, 31, 47, 79, 111, 143]
-    assert [block.field for block in blocks] == [(t, s, s) for t, s in zip(time, space, strict=True)]
-    assert [block.stride[1:] for block in blocks] == [(2, 2), (4, 4), (8, 8), (8, 8), *[(16, 16)] * 4]
-    assert [block.output for block in blocks] == [(48, s, s) for s in (32, 16, 8, 8, 4, 4, 4, 4)]
-    assert rows["lstm"].whole == (True, True, True)
-    assert all(row.exact for row in rows.values())
+    found = receptive_fields(networks.build(design=name), (1, 1, 48, 64, 64), blocks=True)
+    blocks = [row for row in found if row.kind == "block" and row.layer.count(".") == 1]
+    assert [block.layer for block in blocks] == [f"body.{row.name}" for row in networks.DESIGNS[name].rows]
+    assert [block.field[0] for block in blocks] == TIME[name]
+    assert [block.frame_field for block in blocks] == [(size, size) for size in SPACE]
+    assert [block.stride[1:] for block in blocks] == [(size, size) for size in PIXELS]
+    assert [block.output[1:] for block in blocks] == [(64 // size, 64 // size) for size in PIXELS]
+    assert [block.stride[0] for block in blocks] == (PIXELS if name.startswith("ts") else [1] * 8)
+    assert all(row.exact for row in found)
+    if name.startswith("convlstm"):
+        # From frame to frame, the recurrent convolution of one layer of all looks 2 positions further.
+        history = [2 * 47 * stride for stride in PIXELS]
+        assert [block.field[1] for block in blocks] == [a + b for a, b in zip(SPACE, history, strict=True)]
+        assert all(block.whole == (True, False, False) for block in blocks)
+        assert all(block.frames == tuple((0, frame) for frame in range(48)) for block in blocks)
+    else:
+        assert [block.field[1:] for block in blocks] == [(size, size) for size in SPACE]
+        assert next(row for row in found if row.layer == "lstm").whole == (True, True, True)
+
+
+class StackedConvLSTM(nn.Module):
+    """Two convolutional LSTMs, the second behind a stride, written as loops over frames."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.write = write
+        self.first, self.second = nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(1, 4, 3, 2, 1)
+        self.of_first, self.of_second = nn.Conv2d(1, 4, 3, 1, 1), nn.Conv2d(1, 4, 3, 1, 1)
+        self.last = nn.Conv3d(1, 1, 1)
+
+    def loop(self, x, conv, of_state):
+        state = memory = x.new_zeros(())
+        states, gathered = [], None
+        for frame in x.unbind(2):
+            gates = conv(frame)
+            state = state.expand(gates[:, :1].shape)
+            i, f, o, g = (gates + of_state(state)).chunk(4, 1)
+            memory = f.sigmoid() * memory + i.sigmoid() * g.tanh()
+            state = o.sigmoid() * memory.tanh()
+            if self.write:
+                gathered = state.new_zeros(*state.shape[:2], x.shape[2], *state.shape[2:]) if not states else gathered
+                gathered[:, :, len(states)] = state
+            states.append(state)
+        return gathered if self.write else torch.stack(states, 2)
+
+    def forward(self, x):
+        x = self.loop(x, self.first, self.of_first)
+        return self.last(self.loop(x, self.second, self.of_second))
+
+
+@pytest.mark.parametrize("write", [False, True])
+@pytest.mark.parametrize("frames", [1, 2, 4])
+def test_a_convolutional_recurrence_sees_what_its_gradient_sees(write, frames):
+    torch.manual_seed(0)
+    model, shape = StackedConvLSTM(write).double(), (1, 1, frames, 41, 41)
+    rows = fields(model, shape)
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    output = model(x)
+    (gradient,) = torch.autograd.grad(output[0, 0, -1, 10, 10], x)
+    extents = []
+    for frame in gradient[0, 0]:
+        used = frame.nonzero()
+        extents.append(tuple((used.amax(dim=0) - used.amin(dim=0) + 1).tolist()))
+    assert rows["last"].field == (frames, *map(max, zip(*extents, strict=True)))
+    assert rows["last"].frame_field == extents[-1]
+    assert rows["last"].exact
+    assert rows["last"].whole[0] == (frames > 1)
+    assert rows["last"].frames == tuple((0, frame) for frame in range(frames))
+
+
+def test_a_recurrence_by_hand_is_listed_with_its_module():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.after = ConvolutionalRecurrence(), nn.Conv3d(2, 2, (3, 1, 1), padding=(1, 0, 0))
+
+        def forward(self, x):
+            return self.after(self.cell(x))
+
+    torch.manual_seed(0)
+    rows = {(row.layer, row.kind): row for row in receptive_fields(Net(), (1, 1, 6, 8, 8))}
+    cell = rows["cell", "recurrence"]
+    assert (cell.kernel, cell.field, cell.frame_field, cell.whole[0]) == ((6, 3, 3), (6, 13, 13), (3, 3), True)
+    assert rows["after", "convolution"].frames == tuple((0, min(at + 1, 5)) for at in range(6))
+
+
+@pytest.mark.parametrize(
+    ("model", "last"), [(Decoder(), "last"), (Branches(), "last"), (Folded(), "time"), (FrameByFrame(), "time")]
+)
+def test_frames_are_those_that_change_a_position(model, last):
+    torch.manual_seed(0)
+    size = 24
+
+    class Sized(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(F.interpolate(x, (x.shape[2], size, size)))
+
+    row = {row.layer: row for row in receptive_fields(Sized(), (1, 1, 16, 8, 8))}[f"model.{last}"]
+    assert row.frames == by_change(Sized(), 16)
+
+
+def test_a_trace_says_which_positions_of_a_layer_are_used():
+    model = nn.Sequential(
+        nn.Conv3d(1, 1, 3, (2, 1, 1), 1), nn.Conv3d(1, 1, (3, 1, 1), (2, 1, 1), (1, 0, 0)), nn.Conv3d(1, 1, 1)
+    )
+    found = trace(model, (1, 1, 12, 6, 6))
+    used = {row.layer: at for row, at in found.used(found.rows[1], 1)}
+    assert used == {"0": [1, 2, 3], "1": [1], "2": []}
+    assert found.rows[1].frames[1] == (1, 7)
+
+
+@pytest.mark.parametrize(("both", "frames"), [(False, [(0, 1), (0, 2), (0, 3), (0, 3)]), (True, [(0, 3)] * 4)])
+def test_a_recurrent_layer_sees_the_past_and_in_both_directions_all(both, frames):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 3, padding=1)
+            self.lstm = nn.LSTM(2, 3, 2, batch_first=True, bidirectional=both)
+            self.after = nn.Conv1d(3 + 3 * both, 1, 1)
+
+        def forward(self, x):
+            return self.after(self.lstm(self.conv(x).mean(dim=(3, 4)).transpose(1, 2))[0].transpose(1, 2))
+
+    rows = fields(Net(), (1, 1, 4, 6, 6))
+    assert rows["lstm"].frames == rows["after"].frames == tuple(frames)
 
 
 def test_global_pooling_and_recurrence_see_whole_axes():
@@ -220,18 +355,33 @@ def test_operations_that_mix_frames_are_found_out(mix, field):
     rows = fields(Mixing(mix), (1, 1, 12, 8, 8))
     assert (rows["first"].field[0], rows["first"].exact) == (3, True)
     assert rows["last"].field[0] == field
-    assert rows["last"].whole[0] or not rows["last"].exact
+    assert rows["last"].whole[0] or not rows["last"].exact or rows["last"].frames == by_change(Mixing(mix), 12)
+
+
+def by_change(model, frames):
+    """For each position, the first and the last frame whose change changes it, found by changing each."""
+    model = model.double().eval()
+    clip = torch.rand(1, 1, frames, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        before = model(clip)
+        seen = []
+        for frame in range(frames):
+            changed = clip.clone()
+            changed[:, :, frame] = 3 * torch.rand(8, 8)
+            seen.append((model(changed) != before)[0].any(dim=(0, 2, 3)))
+    found = torch.stack(seen, 1)
+    return tuple((int(at[0]), int(at[-1])) for at in (row.nonzero().flatten() for row in found))
 
 
 @pytest.mark.parametrize(
-    ("model", "take"),
+    ("model", "take", "stride"),
     [
-        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x[:, :, ::4]),
-        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x.index_select(2, torch.tensor([0, 5, 10, 15]))),
-        (nn.Conv2d(1, 2, 3, padding=1), lambda x: x[:, :, ::4].transpose(1, 2).flatten(0, 1)),
+        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x[:, :, ::4], 4),
+        (nn.Conv3d(1, 2, 3, padding=1), lambda x: x.index_select(2, torch.tensor([0, 5, 10, 15])), 5),
+        (nn.Conv2d(1, 2, 3, padding=1), lambda x: x[:, :, ::4].transpose(1, 2).flatten(0, 1), 4),
     ],
 )
-def test_frames_left_out_are_found_out(model, take):
+def test_frames_left_out_widen_stride_and_field(model, take, stride):
     class Sparse(nn.Module):
         def __init__(self):
             super().__init__()
@@ -240,7 +390,10 @@ def test_frames_left_out_are_found_out(model, take):
         def forward(self, x):
             return self.conv(take(x))
 
-    assert not fields(Sparse(), (1, 1, 16, 8, 8))["conv"].exact
+    row = fields(Sparse(), (1, 1, 16, 8, 8))["conv"]
+    assert (row.stride[0], row.exact) == (stride, True)
+    if row.kernel[0] == 3:
+        assert row.frames == by_change(Sparse(), 16)
 
 
 class ConvolutionalRecurrence(nn.Module):
@@ -273,8 +426,8 @@ def test_recurrences_written_by_hand_are_found_out():
     torch.manual_seed(0)
     rows = fields(ConvolutionalRecurrence(), (1, 1, 10, 8, 8))
     assert (rows["gates"].field[0], rows["gates"].whole[0]) == (10, True)
-    assert rows["after"].field[0] > 4
-    assert not rows["after"].exact
+    assert (rows["after"].field, rows["after"].frame_field) == ((10, 21, 21), (3, 3))
+    assert rows["after"].exact
     rows = fields(CellOverFrames(), (1, 1, 10, 8, 8))
     assert (rows["conv"].field[0], rows["conv"].exact) == (1, True)
     assert rows["after"].whole[0] or not rows["after"].exact
