@@ -32,6 +32,8 @@ _LINES = ("-", "--", "-.", ":")
 
 #: Units of an SVG of this module are CSS pixels at full size.
 _DPI = 72
+#: How much larger than drawn a page may show a figure.
+_LARGEST = 4 / 3
 _STYLE: dict[Any, Any] = {
     "figure.dpi": _DPI,
     "font.size": 11,
@@ -70,7 +72,7 @@ def style() -> Iterator[None]:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of this many CSS pixels; a page may show it smaller, never larger."""
+    """An empty figure of this many CSS pixels; a page shows it at most a third larger."""
     return Figure(figsize=(width / _DPI, height / _DPI), layout="constrained")
 
 
@@ -115,8 +117,8 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"\s*\n\s*", " ", body)
     width, height = size.groups()
     opening = (
-        f'<svg class="drawn" viewBox="0 0 {width} {height}" style="max-width:{float(width):.0f}px" role="img" '
-        f'stroke-linejoin="round" aria-label="{escape(label)}">'
+        f'<svg class="drawn" viewBox="0 0 {width} {height}" style="max-width:{_LARGEST * float(width):.0f}px" '
+        f'role="img" stroke-linejoin="round" aria-label="{escape(label)}">'
     )
     return Markup(opening + body.strip())  # noqa: S704 - matplotlib escapes the texts that it draws
 

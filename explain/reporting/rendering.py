@@ -9,7 +9,7 @@ from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explain.reporting import charts
@@ -17,13 +17,20 @@ from explain.reporting import charts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_HERE = "explain.reporting"
 #: Digits and sign of an exponent, raised.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def render(template: str, **values: Any) -> Markup:
-    """Fill a template of this package; every value that is not `Markup` is escaped."""
-    return Markup(environment().get_template(template).render(**values))  # noqa: S704 - the environment escapes
+def render(template: str, package: str = _HERE, /, **values: Any) -> Markup:
+    """Fill a template; every value that is not `Markup` is escaped.
+
+    Args:
+        template: Its file name in the folder `templates` of the package.
+        package: A plugin gives its own; its templates may import those of this one ("parts.html").
+        values: What the template names.
+    """
+    return Markup(environment(package).get_template(template).render(**values))  # noqa: S704 - it escapes
 
 
 def asset(name: str) -> Markup:
@@ -54,7 +61,7 @@ def number(value: float, digits: int = 3) -> Markup:
 
 def listed(names: Sequence[str]) -> Markup:
     """Names in a sentence: "a", "a and b", "a, b and c"."""
-    marked = [Markup('<span class="name">{}</span>').format(name) for name in names]
+    marked = [Markup('<span class="name">{}</span>').format(breakable(name)) for name in names]
     return Markup(" and ").join([Markup(", ").join(marked[:-1]), marked[-1]] if marked[1:] else marked)
 
 
@@ -92,15 +99,19 @@ def evenly(total: int, count: int) -> list[int]:
 
 
 @cache
-def _loader() -> PackageLoader:
-    return PackageLoader("explain.reporting")
+def _loader(package: str = _HERE) -> PackageLoader:
+    return PackageLoader(package)
 
 
 @cache
-def environment() -> Environment:
-    """The one environment of all templates."""
+def environment(package: str = _HERE) -> Environment:
+    """The one environment of all templates of a package."""
     made = Environment(
-        loader=_loader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=ChoiceLoader([_loader(package), _loader()]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     made.filters.update(number=number, percent=percent, curve=charts.curve, evenly=evenly)
     made.filters.update(breakable=breakable, listed=listed)

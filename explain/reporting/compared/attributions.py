@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Methods where none were asked for: the gradient, the sum of gradients, and what the last layers hold of each frame.
 DEFAULT = ("saliency", "integrated_gradients", "grad_cam_per_frame")
+#: Below this share of the common scale a map is too faint to read.
+_FAINT = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class _Panel:
         """Each frame's share of the whole clip's attribution: models differ in size, shares can be compared."""
         total = sum(self.shown.time)
         return [value / total for value in self.shown.time] if total else list(self.shown.time)
+
+    def fainter(self, scale: float) -> float | None:
+        """How many times less strongly this model reacts than the strongest one, where that hides its map."""
+        return scale / self.shown.scale if 0 < self.shown.scale < _FAINT * scale else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ def build(contexts: Sequence[Context]) -> Content:
                         "value": float(panel.context.target.value[0]),
                         **{key: value for key, value in data_of(panel.shown).items() if key != "method"},
                         "shares": panel.shares,
+                        "fainter": panel.fainter(row.scale),
                     }
                     for panel in row.panels
                 ],

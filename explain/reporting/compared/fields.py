@@ -59,7 +59,7 @@ def _model(context: Context) -> dict[str, Any]:
 def _drawn(models: Sequence[dict[str, Any]]) -> Markup:
     """Frames against rows of pixels, one mark for each layer that sees further than those before it."""
     with figures.style():
-        figure = figures.figure(560, 340)
+        figure = figures.figure(380, 300)
         axes = figure.subplots()
         for place, model in enumerate(models):
             if not model["seen"]:

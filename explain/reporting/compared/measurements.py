@@ -29,8 +29,8 @@ def build(subjects: Sequence[Subject]) -> Content:
 def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row for each dataset, split and metric: a value and, for an accuracy, its 95 % interval for each model.
 
-    `best` holds the places of the best models: none where fewer than two have a value or no word of the metric's name
-    says which way is better. `clips` is the number that each value is of, or None.
+    `best` holds the places of the best models: none where all values are equal, or no word of the metric's name says
+    which way is better. `clips` is the number that each value is of, or None.
     """
     keys = dict.fromkeys(
         (metric["dataset"], metric["split"], metric["name"])
@@ -118,8 +118,7 @@ def _model(subject: Subject) -> dict[str, Any]:
         "parameters": subject.entry.parameters if subject.entry else None,
         "weights": None if weights is None else {"tag": weights.tag, "bytes": weights.bytes, "sha256": weights.sha256},
         "clips_measured": evaluation.get("clips_measured"),
-        "measured_as": evaluation.get("measured_as"),
-        "evaluated_sha256": evaluation.get("sha256"),
+        "evaluated": bool(evaluation),
     }
 
 
@@ -145,7 +144,7 @@ def _is_share(name: str, values: Sequence[float | None]) -> bool:
 def _best(name: str, values: Sequence[float | None]) -> list[int]:
     known = [value for value in values if value is not None and math.isfinite(value)]
     better = _better(name)
-    if len(known) < 2 or better is None:
+    if len(set(known)) < 2 or better is None:
         return []
     best = min(known) if better == "lower" else max(known)
     return [place for place, value in enumerate(values) if value == best]

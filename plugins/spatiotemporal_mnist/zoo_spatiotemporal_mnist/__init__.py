@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
@@ -96,3 +96,11 @@ def zoo_models() -> list[ModelEntry]:
 def zoo_recipes() -> list[Recipe]:
     """How the weights of this plugin were trained."""
     return list(RECIPES)
+
+
+@hookimpl
+def explain_comparisons(contexts: list[Any]) -> list[Any]:
+    """Speed errors over speed and visibility, orders and digits, for models that were measured on them."""
+    from zoo_spatiotemporal_mnist import comparisons  # it draws, which `zoo list` need not wait for
+
+    return list(comparisons.sections(contexts))
