@@ -85,18 +85,26 @@ class Trace:
     #: By layer and kind, its positions in time and their numbers as units; only where these are known.
     _positions: dict[tuple[str, str], tuple[Timeline, list[int]]]
 
-    def used(self, row: ReceptiveField, position: int) -> list[tuple[ReceptiveField, list[int]]]:
-        """For every layer whose time is known, the positions that one position of the layer `row` depends on."""
-        of_row, own = self._positions[row.layer, row.kind]
-        units = of_row.units[position]
-        found = []
-        for lower in self.rows:
-            known = self._positions.get((lower.layer, lower.kind))
-            if known is None:
-                continue
-            at = [place for place, unit in enumerate(known[1]) if unit < len(units) and units[unit]]
-            found.append((lower, [position] if known[1] is own else at))
-        return found
+    @property
+    def followed(self) -> list[ReceptiveField]:
+        """The layers whose positions in time are known, which the other methods take."""
+        return [row for row in self.rows if (row.layer, row.kind) in self._positions]
+
+    def stand(self, row: ReceptiveField) -> list[int]:
+        """For each position in time the frame that it stands at: the middle of its window, or that of its state."""
+        own: list[int] = self._positions[row.layer, row.kind][0].own.tolist()
+        return own
+
+    def seen(self, row: ReceptiveField, position: int) -> list[int]:
+        """The frames that a position depends on."""
+        frames: list[int] = self._positions[row.layer, row.kind][0].seen[position].nonzero()[0].tolist()
+        return frames
+
+    def used(self, row: ReceptiveField, position: int, lower: ReceptiveField) -> list[int]:
+        """The positions of another layer, `lower`, that a position of `row` depends on."""
+        units = self._positions[row.layer, row.kind][0].units[position]
+        numbers = self._positions[lower.layer, lower.kind][1]
+        return [at for at, unit in enumerate(numbers) if unit < len(units) and units[unit]]
 
 
 def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False) -> list[ReceptiveField]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor, nn
 
+    from explain.fields import Trace
     from explain.reporting.media import Sprite
     from explain.targets import Target
     from zoo.clips import Clip
@@ -70,6 +71,8 @@ class Subject:
     seconds: dict[str, float] = field(default_factory=dict)
     #: When all began, on the clock of `time.perf_counter`.
     began: float = field(default_factory=time.perf_counter)
+    #: What several sections need and one made, by name.
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[Callable[[int, int], None]]:
@@ -100,3 +103,14 @@ class Context(Subject):
     #: `zoo.predict` of the sample: head -> what it says.
     prediction: Mapping[str, Mapping[str, Any]]
     device: str
+
+    @property
+    def fields(self) -> Trace:
+        """The receptive fields of all layers, found once."""
+        if "fields" not in self.kept:
+            from explain.fields import trace
+
+            with self.timed("receptive fields"):
+                self.kept["fields"] = trace(self.model, tuple(self.batch.shape))
+        found: Trace = self.kept["fields"]
+        return found

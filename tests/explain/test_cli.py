@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from safetensors import safe_open
@@ -160,9 +161,21 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
 
 def test_fields_lists_every_layer(explain):
     run = explain("fields", "tiny", "--weights", "none", "--json")
-    (row,) = json.loads(run.stdout)
-    assert (row["layer"], row["field"], row["stride"]) == ("wide", [3, 3, 3], [1, 1, 1])
+    data = json.loads(run.stdout)
+    (row,) = data["layers"]
+    assert (row["layer"], row["field"], row["frame_field"], row["stride"]) == ("wide", [3, 3, 3], [3, 3], [1, 1, 1])
+    assert data["temporal_field"]["layers"][0]["stands_at"] == list(range(len(row["frames"])))
     assert "3 x 3 x 3" in explain("fields", "tiny", "--weights", "none", "--device", "cpu", "--seed", 1).stdout
+
+
+def test_fields_draws_the_unit_asked_for(explain, tmp_path):
+    figure = tmp_path / "unit.svg"
+    run = explain("fields", "tiny", "--weights", "none", "--layers", "w*", "--unit", "wide/0", "--figure", figure)
+    assert run.returncode == 0, run.stderr
+    assert "depends on frames 0 to 1 of" in run.stderr
+    root = ElementTree.parse(figure).getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "wide" in {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_methods_lists_every_method(explain):
@@ -196,6 +209,12 @@ def test_methods_lists_every_method(explain):
         (["maximize", "tiny", "--layer", "wild", "--unit", "0", "--weights", "none"], 2, "'wide'"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "4", "--weights", "none"], 2, "units are 0 to 3"),
         (["fields", "tinny"], 2, "'tiny'"),
+        (["fields", "tiny", "--weights", "none", "--layers", "wild"], 2, "'wide'"),
+        (["fields", "tiny", "--weights", "none", "--unit", "wide"], 2, "LAYER/POSITION"),
+        (["fields", "tiny", "--weights", "none", "--unit", "wild/0"], 2, "'wide'"),
+        (["fields", "tiny", "--weights", "none", "--unit", "wide/99"], 2, "not 99"),
+        (["fields", "tiny", "--weights", "none", "--figure", "OUT"], 2, ".svg"),
+        (["fields", "tiny", "--weights", "none", "--figure", "/proc/nowhere/out.svg"], 1, "cannot write"),
         (["reprot"], 2, "reprot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -259,9 +259,11 @@ def test_a_trace_says_which_positions_of_a_layer_are_used():
         nn.Conv3d(1, 1, 3, (2, 1, 1), 1), nn.Conv3d(1, 1, (3, 1, 1), (2, 1, 1), (1, 0, 0)), nn.Conv3d(1, 1, 1)
     )
     found = trace(model, (1, 1, 12, 6, 6))
-    used = {row.layer: at for row, at in found.used(found.rows[1], 1)}
-    assert used == {"0": [1, 2, 3], "1": [1], "2": []}
-    assert found.rows[1].frames[1] == (1, 7)
+    first, second, last = found.followed
+    assert [found.used(row, 1, first) for row in (first, second, last)] == [[], [1, 2, 3], [1, 2, 3]]
+    assert [found.used(second, 1, row) for row in (second, last)] == [[], []]
+    assert (found.stand(first), found.stand(second)) == ([0, 2, 4, 6, 8, 10], [0, 4, 8])
+    assert (found.seen(second, 1), second.frames[1]) == ([1, 2, 3, 4, 5, 6, 7], (1, 7))
 
 
 @pytest.mark.parametrize(("both", "frames"), [(False, [(0, 1), (0, 2), (0, 3), (0, 3)]), (True, [(0, 3)] * 4)])

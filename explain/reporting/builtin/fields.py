@@ -1,22 +1,22 @@
-"""How much of the clip each layer can see."""
+"""How much of the clip each layer can see, and which of its frames one unit depends on."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import explain
 from explain.layouts import layout_of, to_ncthw
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
+from explain.reporting.temporal_fields import draw, temporal_field
 
 if TYPE_CHECKING:
     from explain.reporting.context import Context
 
 
 def build(context: Context) -> Content:
-    """The table of theoretical receptive fields, with bars relative to the clip."""
-    with context.timed("receptive fields"):
-        found = explain.receptive_fields(context.model, tuple(context.batch.shape))
+    """The drawing of one unit's frames, and the table of theoretical fields, with bars relative to the clip."""
+    found = context.fields.rows
+    drawn = temporal_field(context.fields)
     clip = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
     rows = [
         {
@@ -24,11 +24,20 @@ def build(context: Context) -> Content:
             "kind": one.kind,
             "kernel": list(one.kernel),
             "field": list(one.field),
+            "frame_field": list(one.frame_field),
             "stride": list(one.stride),
             "whole": list(one.whole),
             "exact": one.exact,
         }
         for one in found
     ]
-    data = {"clip": list(clip), "layers": rows}
-    return Content(html=render("fields.html", **data, exact=all(one.exact for one in found)), data=data)
+    html = render(
+        "fields.html",
+        clip=list(clip),
+        layers=rows,
+        exact=all(one.exact for one in found),
+        differ=any(one.frame_field != one.field[1:] for one in found),
+        field=drawn,
+        drawing=draw(drawn) if drawn else "",
+    )
+    return Content(html=html, data={"clip": list(clip), "layers": rows, "temporal_field": drawn and drawn.data})

@@ -93,7 +93,7 @@ def _layers(context: Context) -> list[str]:
             find_layer(context.model, name)
         return list(asked)
     # Those that run: an auxiliary head may be there for training alone.
-    ran = {row.layer for row in explain.receptive_fields(context.model, tuple(context.batch.shape))}
+    ran = {row.layer for row in context.fields.rows}
     found = {
         name: module
         for name, module in context.model.named_modules()
