@@ -33,7 +33,7 @@ def _model(context: Context) -> dict[str, Any]:
     local = [one for one in found if not (one.whole[1] and one.whole[2])]
     seen: list[list[int]] = []
     for one in local:
-        extents = [clip[axis] if one.whole[axis] else one.field[axis] for axis in range(3)]
+        extents = [clip[0] if one.whole[0] else one.field[0], *one.frame_field]
         furthest = [max(extents[axis], seen[-1][axis] if seen else 0) for axis in range(3)]
         seen += [furthest] if not seen or furthest != seen[-1] else []
     deepest = local[-1] if local else None
@@ -42,13 +42,14 @@ def _model(context: Context) -> dict[str, Any]:
         "clip": list(clip),
         "layers": len(found),
         "exact": all(one.exact for one in local),
-        #: Frames, rows and columns that the layers see, each time that one sees more than all before it.
+        # Frames, and rows and columns of one, each time that a layer sees more than all before it.
         "seen": seen,
         "deepest": None
         if deepest is None
         else {
             "layer": deepest.layer,
             "field": list(deepest.field),
+            "frame_field": list(deepest.frame_field),
             "stride": list(deepest.stride),
             "whole": list(deepest.whole),
             "exact": deepest.exact,
@@ -57,7 +58,7 @@ def _model(context: Context) -> dict[str, Any]:
 
 
 def _drawn(models: Sequence[dict[str, Any]]) -> Markup:
-    """Frames against rows of pixels, one mark for each layer that sees further than those before it."""
+    """Frames against rows of one frame's pixels, one mark for each layer that sees further than those before it."""
     with figures.style():
         figure = figures.figure(380, 300)
         axes = figure.subplots()
@@ -73,7 +74,7 @@ def _drawn(models: Sequence[dict[str, Any]]) -> Markup:
                 linestyle=line,
                 label=model["name"],
             )
-        axes.set_xlabel("rows of pixels seen")
+        axes.set_xlabel("rows of one frame's pixels seen")
         axes.set_ylabel("frames seen")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)

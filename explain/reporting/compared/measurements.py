@@ -68,7 +68,8 @@ def interval(share: float, count: int) -> tuple[float, float]:
     middle = share + _Z**2 / (2 * count)
     half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     whole = 1 + _Z**2 / count
-    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+    # Rounding must not make an end of nothing or of all a little more or less.
+    return (middle - half) / whole if share > 0 else 0.0, (middle + half) / whole if share < 1 else 1.0
 
 
 def warnings(subjects: Sequence[Subject]) -> list[str]:
