@@ -56,7 +56,7 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of glibc's malloc.h
     with suppress(OSError, AttributeError, TypeError):  # no such function, or no such way to ask for it
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never give back
         mallopt(mmap_max, 0)
 
 
