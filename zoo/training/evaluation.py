@@ -47,13 +47,13 @@ def evaluate(
         UsageError: where no recipe is known and none was given, or the set has fewer clips.
         DataError: where the data is missing.
     """
-    from zoo import loading
+    from zoo import devices, loading
 
     entry, chosen = loading.resolve(name, weights)
     found = catalog.recipe(recipe or _recipe_of(entry.name, chosen))  # a wrong name need not wait for the model
     network = loading.load(name, weights=weights, device=device, seed=seed)
     report: Any = network.zoo_load_report
-    return measure(found, network, next(network.parameters()).device, report.name, report.sha256, clips=clips)
+    return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
 
 
 def measure(
