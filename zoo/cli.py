@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry, WeightsEntry
+    from zoo.training.runs import Outcome
 
 
 commands = options.program("zoo", "A zoo of video models: list them, load them, ask them about a clip.")
@@ -283,38 +285,101 @@ def plugins(*, as_json: bool) -> None:
     output.emit(rows, text if rows else "no plugins are installed", as_json=as_json)
 
 
-@commands.command(epilog="zoo train conv3d.blinking_mnist --out runs/conv3d")
-@click.argument("recipe")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the checkpoint, log and weights. [default: runs/RECIPE]"
+@commands.command(
+    epilog="zoo train conv3d.blinking_mnist --out runs/conv3d\n"
+    "zoo train 'conv3d*' convlstm.blinking_mnist --minutes 10    # say it again until all are finished\n"
+    "torchrun --nproc-per-node 2 -m zoo train conv3d.blinking_mnist"
 )
-@click.option("--from-weights", type=click.Path(path_type=Path), help="Start from this safetensors file.")
+@click.argument("recipes", metavar="RECIPE...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the checkpoint, log and weights; of several recipes, the folder of their folders. "
+    "[default: runs/RECIPE]",
+)
+@click.option("--from-weights", metavar="FILE|NAME", help="Start from this safetensors file or these trained weights.")
 @click.option("--until", help="Stop after the stage of this name.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0), help="Stop with a checkpoint after so long, all recipes together."
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.FloatRange(min=0),
+    default=120,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to replace the checkpoint.",
+)
+@click.option(
+    "--evaluate-clips", type=click.IntRange(min=1), help="Measure on the first N clips of the test set.  [default: all]"
+)
 @click.option("--seed", type=int, help="Seed instead of the recipe's own.")
 @options.device
 @options.as_json
+@click.pass_context
 def train(
-    recipe: str,
+    context: click.Context,
+    recipes: tuple[str, ...],
     out: Path | None,
-    from_weights: Path | None,
+    from_weights: str | None,
     until: str | None,
+    minutes: float | None,
+    checkpoint_every: float,
+    evaluate_clips: int | None,
     seed: int | None,
     device: str,
     *,
     as_json: bool,
 ) -> None:
-    """Train the weights file that RECIPE (architecture.tag) describes; goes on where it was stopped."""
-    from zoo import catalog, devices
-    from zoo.training import loop
+    """Train the weights that each RECIPE (architecture.tag, wildcards allowed) describes, one after the other.
 
-    chosen = catalog.recipe(recipe)
+    A run goes on where it was stopped or killed, and a finished one is left alone, so that the same command can be
+    repeated until all is done. Under torchrun, its processes share every batch (gloo on the CPU, nccl on GPUs, a GPU
+    each) and train as one process would; on the CPU each normalises by its own clips. The folder is to be one that all
+    of them read.
+    """
+    from zoo.training import parallel, runs
+
+    several = len(recipes) > 1 or any(map(runs.is_pattern, recipes))
+    if several and from_weights is not None:
+        raise UsageError("--from-weights starts one recipe; name that one alone")
+    chosen = runs.choose(recipes)
     if seed is not None:
-        chosen = dataclasses.replace(chosen, seed=seed)
-    written = loop.train(
-        chosen, out or Path("runs") / recipe, device=devices.resolve(device), from_weights=from_weights, until=until
-    )
-    text = f"wrote {written}" if written else f"stopped after {until}"
-    output.emit({"recipe": recipe, "weights": str(written) if written else None}, text, as_json=as_json)
+        chosen = [dataclasses.replace(recipe, seed=seed) for recipe in chosen]
+    parent = out or Path("runs")
+    folders = [out if out is not None and not several else parent / recipe.name for recipe in chosen]
+    with parallel.joined(device) as place:
+        outcomes = runs.train_all(
+            chosen,
+            folders,
+            report=output.note,
+            device=place,
+            from_weights=runs.weights_file(from_weights) if from_weights else None,
+            until=until,
+            minutes=minutes,
+            checkpoint_every=checkpoint_every,
+            evaluate_clips=evaluate_clips,
+        )
+        first = parallel.rank() == 0
+    if first:
+        data = [dataclasses.asdict(outcome) for outcome in outcomes]
+        lines = [[outcome.recipe, outcome.status, _outcome_text(outcome)] for outcome in outcomes]
+        text = output.table(["recipe", "status", ""], lines) if several else ": ".join(map(str, lines[0][1:]))
+        output.emit(data if several else data[0], text, as_json=as_json)
+        if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
+            output.note("run the same command again to go on" if until is None else "run it without --until to go on")
+    context.exit(1 if any(outcome.status == "failed" for outcome in outcomes) else 0)
+
+
+def _outcome_text(outcome: Outcome) -> str:
+    """Where a run's weights are, how far it came, or why it failed."""
+    at = outcome.position
+    if not at:
+        return outcome.weights or outcome.error or ""
+    size = f"checkpoint {at['checkpoint_bytes'] / 1e6:.1f} MB"
+    if at["stage"] is None:
+        return f"all stages are done, to be measured; {size}"
+    return f"step {at['step']:,} of {at['steps']:,} of stage {at['stage']!r}; {size}"
 
 
 @commands.command(epilog="ZOO_DATA=~/data zoo data mnist")

@@ -28,13 +28,15 @@ def finalize(
     log: list[dict[str, Any]],
     device: str | torch.device = "cpu",
     clips: int | None = None,
+    start: str | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.golden.safetensors and NAME.json into `out`; return the first.
 
     The weights file's header carries, as JSON under the key `zoo`, what differs from the architecture's entry. The
     golden file holds `input` and one tensor for each output, computed in float32 on the CPU in eval mode. The JSON
     file, written last because measuring takes long, holds the recipe, the log and what `evaluation.measure` gives, on
-    `device` and on the first `clips` clips of the test set (None: all).
+    `device` and on the first `clips` clips of the test set (None: all), and `start`, the sha256 of the weights that
+    training began with (None: the recipe's own beginning).
     """
     network: nn.Module = resolve(recipe.export)(module)
     network.eval().to("cpu", torch.float32)
@@ -52,6 +54,7 @@ def finalize(
         "recipe": recipe.to_dict(),
         "steps": recipe.steps,
         "clips_seen": recipe.clips,
+        "start": start,
         **measured,
         "log": log,
     }

@@ -1,4 +1,4 @@
-"""The loop that trains a recipe: resumable, on CPU or GPU, in bfloat16 where that is safe.
+"""The loop that trains a recipe: resumable, on CPU or GPU, in bfloat16 where that is safe, in one process or several.
 
 Output folder: `checkpoint.safetensors` (everything needed to go on, nothing pickled), `log.json` and, at the end, the
 weights file with its golden tensors and its metrics (`finalizing.py`).
@@ -7,14 +7,12 @@ weights file with its golden tensors and its metrics (`finalizing.py`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,17 +23,15 @@ from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms,
 from zoo import devices
 from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.plugins import resolve
+from zoo.training import checkpoints, parallel
+from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import finalize
-from zoo.training.recipes import Stage
-from zoo.writing import write, write_tensors
+from zoo.weights import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from zoo.training.recipes import Recipe
-
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.json"
+    from zoo.training.recipes import Recipe, Stage
 
 
 def train(
@@ -47,54 +43,87 @@ def train(
     checkpoint_every: float = 120.0,
     log_every: int = 100,
     until: str | None = None,
+    minutes: float | None = None,
+    evaluate_clips: int | None = None,
     progress: bool = True,
 ) -> Path | None:
     """Train `recipe` into the folder `out` and return the weights file written there.
 
-    A folder that holds a checkpoint of this recipe is resumed; the stages that are already done must be the recipe's
-    own. `from_weights` starts the exported network from a weights file instead of from the seed. `until` stops after
-    the stage of that name, at once where it is done, and returns None. The checkpoint is replaced every
-    `checkpoint_every` seconds, after each stage and, on Ctrl-C, after the step that is on.
+    A folder that holds a checkpoint of this recipe is resumed, by however many processes; the stages that are already
+    done must be the recipe's own. The checkpoint is replaced every `checkpoint_every` seconds, after each stage and, on
+    Ctrl-C or SIGTERM, after the step that is on. Several processes do this together within `parallel.joined`.
 
-    Raises `TrainingError` where the checkpoint belongs to another recipe or stands against `from_weights`,
-    `OutputError` where `out` cannot be written, `DeviceError` where there is no such device, `WeightsError` where
-    `from_weights` does not fit, `UnknownNameError` where `until` is no stage.
+    Args:
+        recipe: What to train.
+        out: Folder of this run alone.
+        device: As in `zoo.load`.
+        from_weights: Start the exported network from this weights file instead of from the seed.
+        checkpoint_every: Seconds.
+        log_every: Steps.
+        until: Stop after the stage of this name, at once where it is done, and return None.
+        minutes: Stop after the step that is on when they are over, with a checkpoint, and return None. At least one
+            step is made; recalibrating and measuring are not divided.
+        evaluate_clips: Measure the result on the first so many clips of the test set; None is all.
+        progress: Show a bar on stderr.
+
+    Raises:
+        TrainingError: where the checkpoint is damaged, belongs to another recipe or began from other weights, another
+            run is on in `out`, the loss is no number any more, or another process of this run is lost.
+        OutputError: where `out` cannot be written.
+        DeviceError: where there is no such device.
+        WeightsError: where `from_weights` does not fit.
+        UnknownNameError: where `until` is no stage.
     """
+    ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     stages = [stage.name for stage in recipe.stages]
     if until is not None and until not in stages:
         raise UnknownNameError("stage", until, stages)
     end = len(stages) if until is None else stages.index(until) + 1
     out = Path(out)
+    first = parallel.rank() == 0
     place = torch.device(devices.resolve(str(device)))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}") from error
-    if from_weights is not None and (out / CHECKPOINT).exists():
-        raise TrainingError(
-            f"{out / CHECKPOINT} is there: leave {from_weights} out to go on from it, or choose another folder to start"
-        )
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    if first:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write to {out}: {error.strerror}") from error
+    with (
+        checkpoints.held(out) if first else nullcontext(),
+        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
+    ):
+        if first:
+            checkpoints.clear_remains(out)
+        parallel.wait()
         torch.default_generator.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
+        start = None
         if from_weights is not None:
-            _start_from(Path(from_weights), resolve(recipe.export)(module))
-        module.to(place)
-        run = _Run(recipe, module, out, place, checkpoint_every, log_every, progress)
+            start = _start_from(Path(from_weights), resolve(recipe.export)(module))
+        module = parallel.synchronized(module.to(place))
+        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
         run.resume()
+        parallel.check_agreement(module, run.stage_index, run.step)
+        begun = run.stage_index, run.step
         while run.stage_index < end:
-            run.train_stage(recipe.stages[run.stage_index])
-    if until is not None:
-        return None
-    return finalize(recipe, module, out, log=run.log, device=place)
+            if not run.train_stage(recipe.stages[run.stage_index]):
+                return None
+        if until is not None or (begun != (run.stage_index, run.step) and run.is_over()):
+            return None
+        path = out / f"{recipe.name}.safetensors"
+        if first:
+            path = finalize(recipe, module, out, log=run.log, device=place, clips=evaluate_clips, start=run.start)
+        parallel.wait(long=True)
+        return path
 
 
-def _start_from(path: Path, network: nn.Module) -> None:
+def _start_from(path: Path, network: nn.Module) -> str:
+    """Load the network from a weights file; gives the file's sha256."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         network.load_state_dict(load_file(path))
+        return sha256_of(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
     except RuntimeError as error:
@@ -110,42 +139,61 @@ def learning_rate(stage: Stage, step: int) -> float:
 
 
 @torch.no_grad()
-def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batches: Iterable[Any]) -> None:
-    """Replace every BatchNorm's running statistics by their plain mean over `batches`, in float32."""
+def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batch_at: Callable[[int], Any]) -> None:
+    """Replace every BatchNorm's running statistics by their plain mean over the batches after the stage, in float32.
+
+    Several processes take whole batches in turn, so that the mean is the same as that of one process.
+    """
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     momenta = [norm.momentum for norm in norms]
+    own = range(parallel.rank(), stage.recalibration, parallel.size())
     module.train()
     try:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None
-        for batch in batches:
-            loss(module, batch, stage)
+        for k in own:
+            loss(module, batch_at(stage.steps + k), stage)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+    parallel.average_statistics(module, len(own) / stage.recalibration)
+    for norm in norms:
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked.fill_(stage.recalibration)
 
 
 @contextmanager
-def _held_interrupt() -> Iterator[list[int]]:
-    """Ctrl-C fills the list, so that a step can be ended and saved, and is raised at the end; a second one at once."""
-    pressed: list[int] = []
+def _held_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM fill the list, so that a step can be ended and saved, and are raised at the end.
+
+    A second one acts at once, except among several processes: torchrun sends its own after the terminal's.
+    """
+    got: list[int] = []
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    # other threads may set no handler, and a program's own handlers stay
+    main = threading.current_thread() is threading.main_thread()
+    held = {number: handler for number, handler in usual.items() if main and signal.getsignal(number) is handler}
+
+    def release() -> None:
+        for number, handler in held.items():
+            signal.signal(number, handler)
 
     def hold(number: int, _frame: object) -> None:
-        pressed.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        got.append(number)
+        if parallel.size() == 1:
+            release()
 
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    held = usual and threading.current_thread() is threading.main_thread()  # other threads may set no handler
-    if held:
-        signal.signal(signal.SIGINT, hold)
+    for number in held:
+        signal.signal(number, hold)
     try:
-        yield pressed
+        yield got
     finally:
-        if held:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-    if pressed:
+        release()
+    if signal.SIGINT in got:
         raise KeyboardInterrupt
+    if got:
+        raise SystemExit(128 + got[0])
 
 
 class _Run:
@@ -157,16 +205,20 @@ class _Run:
         module: nn.Module,
         out: Path,
         device: torch.device,
+        start: str | None,
         checkpoint_every: float,
         log_every: int,
+        ends: float,
         progress: bool,  # noqa: FBT001 (private, passed once)
     ) -> None:
         self.recipe = recipe
         self.module = module
         self.out = out
         self.device = device
+        self.start = start
         self.checkpoint_every = checkpoint_every
         self.log_every = log_every
+        self.ends = ends
         self.progress = progress
         self.stage_index = 0
         self.step = 0
@@ -175,8 +227,12 @@ class _Run:
         self.average: dict[str, Tensor] = {}
         self.moments: dict[str, Tensor] = {}
 
-    def train_stage(self, stage: Stage) -> None:
-        """Train the rest of the current stage, then step on to the next one."""
+    def is_over(self) -> bool:
+        """Whether the time given to this run is over, in any of its processes."""
+        return bool(parallel.highest(time.monotonic() >= self.ends)[0])
+
+    def train_stage(self, stage: Stage) -> bool:
+        """Train the rest of the current stage, then step on to the next one; False where time was over before."""
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
         self.module.train()
@@ -186,18 +242,23 @@ class _Run:
         if stage.averaging and not self.average:
             self.average = {name: value.detach().clone() for name, value in learning.items()}
         sums: dict[str, Tensor] = {}
-        counted = 0
+        counted = over = 0
         started = saved = time.monotonic()
         before = self.seconds
-        with _held_interrupt() as pressed, _bar(stage, self.step, shown=self.progress) as bar:
+        with (
+            _held_signals() as got,
+            parallel.sharing(self.module, stage.batch_size) as part,
+            _bar(stage, self.step, shown=self.progress) as bar,
+        ):
             while self.step < stage.steps:
                 self._seed()
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
-                    loss, terms = loss_of(self.module, batch_at(self.step), stage)
+                    loss, terms = loss_of(self.module, part.of(batch_at(self.step)), stage)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                (loss * part.weight).backward()
+                parallel.add_gradients(list(learning.values()))
                 nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
                 optimizer.step()
                 if stage.averaging:
@@ -208,23 +269,36 @@ class _Run:
                 self.step += 1
                 counted += 1
                 for name, value in {"loss": loss, **terms}.items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
-                self.seconds = before + time.monotonic() - started
+                    own = part.weight * value.detach().float()
+                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + own
+                now = time.monotonic()
+                self.seconds = before + now - started
                 bar.update(1)
                 logs = self.step % self.log_every == 0 or self.step == stage.steps
-                saves = bool(pressed) or time.monotonic() - saved > self.checkpoint_every
-                if (logs or saves) and not sums["loss"].isfinite():
-                    raise TrainingError(self._no_number("the loss", stage))
+                stop, due, over = parallel.highest(
+                    got[0] if got else 0, now - saved > self.checkpoint_every, now >= self.ends
+                )
+                if stop and not got:
+                    got.append(stop)  # another process was told
+                saves = bool(stop or due or over)
+                if logs or saves:
+                    whole = parallel.totals(sums)
+                    if not whole["loss"].isfinite():
+                        raise TrainingError(self._no_number("the loss", stage))
                 if logs:
-                    means = {name: round(float(value) / counted, 4) for name, value in sums.items()}
+                    means = {name: round(float(value) / counted, 4) for name, value in whole.items()}
                     self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
                     bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
                     sums, counted = {}, 0
                 if saves:
+                    parallel.average_statistics(self.module, part.weight)
                     self.save(stage, optimizer, learning)
                     saved = time.monotonic()
-                if pressed:
+                if stop or over:
                     break
+            parallel.average_statistics(self.module, part.weight)
+        if over:
+            return False
         if stage.recalibration:
             self.save(stage, optimizer, learning)  # it takes a while, and may be interrupted too
         if stage.averaging:
@@ -233,15 +307,17 @@ class _Run:
                     value.copy_(self.average[name])
         if stage.recalibration:
             self._seed()
-            recalibrate(self.module, stage, loss_of, (batch_at(stage.steps + k) for k in range(stage.recalibration)))
+            recalibrate(self.module, stage, loss_of, batch_at)
         self.average, self.moments = {}, {}
         self.stage_index += 1
         self.step = 0
         self.save(stage, None, {})
+        return True
 
     def _seed(self) -> None:
-        """Seed what dropout draws from for this step, so that a resumed run draws the same."""
-        drawn = hashlib.sha256(f"{self.recipe.seed} {self.stage_index} {self.step}".encode()).digest()
+        """Seed what dropout draws from for this step, so that a resumed run draws the same, each process its own."""
+        words = [self.recipe.seed, self.stage_index, self.step, *filter(None, [parallel.rank()])]
+        drawn = hashlib.sha256(" ".join(map(str, words)).encode()).digest()
         seed = int.from_bytes(drawn[:8], "big")
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed GPUs that are not used here
         if self.device.type == "cuda":
@@ -257,61 +333,39 @@ class _Run:
         for name, parameter in self.module.named_parameters():
             if not parameter.isfinite().all():
                 raise TrainingError(self._no_number(name, stage))
-        tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        if optimizer is not None:
-            for name, value in learning.items():
-                for key, moment in optimizer.state[value].items():
-                    tensors[f"moment.{key}.{name}"] = moment
-        state = {
-            "recipe": self.recipe.name,
-            "seed": self.recipe.seed,
-            "arguments": dict(self.recipe.arguments),
-            "stages": [asdict(stage) for stage in self.recipe.stages[: self.stage_index + (self.step > 0)]],
-            "stage_index": self.stage_index,
-            "step": self.step,
-            "seconds": self.seconds,
-            "log": self.log,
-        }
-        write_tensors(self.out / CHECKPOINT, tensors, {"training": json.dumps(state)})
-        write(self.out / LOG, json.dumps(self.log, indent=1) + "\n")
+        if parallel.rank() == 0:
+            tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
+            tensors |= {f"average.{name}": value for name, value in self.average.items()}
+            if optimizer is not None:
+                for name, value in learning.items():
+                    for key, moment in optimizer.state[value].items():
+                        tensors[f"moment.{key}.{name}"] = moment
+            names = ("stage_index", "step", "seconds", "log", "start")
+            checkpoints.save(self.out, self.recipe, {name: getattr(self, name) for name in names}, tensors)
+        parallel.wait()
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, where it has one."""
-        from safetensors import SafetensorError, safe_open
-
-        path = self.out / CHECKPOINT
-        if not path.exists():
+        found = checkpoints.read(self.out, self.recipe, str(self.device))
+        if found is None:
             return
-        try:
-            with safe_open(path, "pt", device=str(self.device)) as file:
-                state = json.loads(file.metadata()["training"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            differences = self._differences(state)
-            self.stage_index, self.step = state["stage_index"], state["step"]
-            self.seconds, self.log = state["seconds"], state["log"]
-        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"{path} is no checkpoint; delete it to start anew") from error
-        anew = "choose another folder, or delete it to start anew"
-        if differences:
-            raise TrainingError(f"{path} belongs to another recipe ({'; '.join(differences)}); {anew}")
+        state, tensors = found
+        path = self.out / CHECKPOINT
+        if self.start not in (None, state["start"]):
+            raise TrainingError(
+                f"{path} is there and began otherwise: leave --from-weights out to go on from it, "
+                "or choose another folder to start"
+            )
         try:
             self.module.load_state_dict(_part(tensors, "module."))
         except RuntimeError as error:
-            raise TrainingError(f"{path} holds another network than {self.recipe.build}: {error}; {anew}") from error
+            raise TrainingError(
+                f"{path} holds another network than {self.recipe.build}: {error}; {checkpoints.ANEW}"
+            ) from error
+        self.stage_index, self.step, self.start = state["stage_index"], state["step"], state["start"]
+        self.seconds, self.log = state["seconds"], state["log"]
         self.average = _part(tensors, "average.")
         self.moments = _part(tensors, "moment.")
-
-    def _differences(self, state: dict[str, Any]) -> list[str]:
-        """What the recipe of a checkpoint has otherwise; what an older checkpoint leaves out is at its default."""
-        own = {"recipe": self.recipe.name, "seed": self.recipe.seed, "arguments": dict(self.recipe.arguments)}
-        found = _unlike({name: state[name] for name in own if name in state}, own)
-        for k, stage in enumerate(state["stages"]):
-            with suppress(TypeError):  # a later version's checkpoint may have settings unknown here: they differ
-                stage = asdict(Stage(**stage))
-            now = asdict(self.recipe.stages[k]) if k < len(self.recipe.stages) else {}
-            found += [f"stage {stage['name']!r}: {line}" for line in _unlike(stage, now)]
-        return found
 
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
         for name, value in learning.items():
@@ -320,11 +374,6 @@ class _Run:
                 if moment is not None:
                     optimizer.state[value][key] = moment.cpu() if key == "step" else moment
         self.moments = {}
-
-
-def _unlike(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    plain = json.loads(json.dumps(now))  # tuples are lists in the checkpoint
-    return [f"{name} {value!r}, now {plain.get(name)!r}" for name, value in before.items() if plain.get(name) != value]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

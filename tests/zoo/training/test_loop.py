@@ -15,7 +15,8 @@ from torch import nn
 
 from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.training import Recipe, Stage
-from zoo.training.loop import CHECKPOINT, LOG, learning_rate, train
+from zoo.training.checkpoints import CHECKPOINT, LOG
+from zoo.training.loop import learning_rate, train
 
 
 class Toy(nn.Module):
@@ -367,8 +368,11 @@ def test_training_starts_from_given_weights(toy, tmp_path):
     save_file(start.state_dict(), tmp_path / "start.safetensors")
     path = train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
     assert load_file(path)["2.bias"].item() > 39
-    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is there: leave .*start\.safetensors out"):
-        train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
+    again = train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "start.safetensors", progress=False)
+    assert again == path
+    save_file(Toy().network.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is there and began otherwise: leave --from-w"):
+        train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "other.safetensors", progress=False)
 
 
 @pytest.mark.parametrize(

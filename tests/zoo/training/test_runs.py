@@ -1,0 +1,138 @@
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from zoo import WeightsEntry, catalog, cli
+from zoo.errors import UnknownNameError
+from zoo.training import runs
+from zoo.weights import sha256_of
+
+
+@pytest.fixture
+def run(regression, tmp_path, capsys, monkeypatch):
+    """Runs `zoo train --device cpu` in an empty folder; gives exit status, stdout as JSON, and stderr's messages."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["zoo", "train", "--device", "cpu", "--json", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        out, err = capsys.readouterr()
+        lines = [line for line in err.splitlines() if line.startswith(("error:", "Error:", "run "))]
+        return ended.value.code, json.loads(out or "null"), lines
+
+    return call
+
+
+def test_a_run_in_pieces_is_that_of_one_piece(run, tmp_path):
+    status, whole, _ = run("regression.plain", "--out", "whole")
+    assert (status, whole["status"]) == (0, "finished")
+    status, found, (hint,) = run("regression.plain", "--minutes", "0")
+    assert (status, found["status"], found["weights"]) == (0, "stopped", None)
+    assert (
+        found["position"]["checkpoint_bytes"]
+        == (tmp_path / "runs/regression.plain/checkpoint.safetensors").stat().st_size
+    )
+    assert hint == "run the same command again to go on"
+    places = []
+    while found["status"] == "stopped":
+        places.append((found["position"]["stage"], found["position"]["step"]))
+        _, found, _ = run("regression.plain", "--minutes", "0")
+    assert (
+        places == [("first", step) for step in range(1, 7)] + [("second", step) for step in range(1, 5)]
+        or places[-1][0] is None
+    )
+    assert (tmp_path / found["weights"]).read_bytes() == (tmp_path / whole["weights"]).read_bytes()
+
+
+def test_several_recipes_are_trained_a_failure_is_reported_and_what_is_finished_is_left(run, tmp_path):
+    status, first, lines = run("regression.empty", "regression.[ps]*", "regression.plain", "--out", "all")
+    assert status == 1
+    assert [(one["recipe"], one["status"]) for one in first] == [
+        ("regression.empty", "failed"),
+        ("regression.plain", "finished"),
+        ("regression.still", "finished"),
+    ]
+    assert lines == ["error: regression.empty: the numbers are missing"]
+    assert first[0]["error"] == "the numbers are missing"
+    written = tmp_path / "all/regression.plain/regression.plain.safetensors"
+    assert (tmp_path / first[1]["weights"]).samefile(written)
+    before = written.stat().st_mtime_ns
+    status, second, _ = run("regression.plain", "regression.still", "--out", "all")
+    assert (status, [one["status"] for one in second]) == (0, ["already finished"] * 2)
+    assert written.stat().st_mtime_ns == before
+
+
+def test_minutes_are_those_of_the_whole_command(run):
+    status, found, lines = run("regression.plain", "regression.still", "--minutes", "0")
+    assert (status, [one["status"] for one in found]) == (0, ["stopped", "waiting"])
+    assert lines == ["run the same command again to go on"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("regression.plian",), 2, "unknown recipe 'regression.plian'; did you mean 'regression.plain'"),
+        (("nothing*",), 2, "unknown recipe 'nothing*'"),
+        (("regression.*", "--from-weights", "x.safetensors"), 2, "--from-weights starts one recipe"),
+        (("regression.plain", "--from-weights", "x.safetensors"), 1, "x.safetensors cannot be read"),
+        (("regression.plain", "--from-weights", "conv9"), 2, "unknown model 'conv9'"),
+        (("regression.plain", "--until", "frist"), 2, "unknown stage 'frist'; did you mean 'first'"),
+        (("regression.plain", "--minutes", "-1"), 2, "-1.0 is not in the range"),
+        (("regression.empty",), 1, "the numbers are missing"),
+        (("regression.plain", "--out", "file"), 1, "cannot write to file"),
+        ((), 2, "Missing argument 'RECIPE...'"),
+    ],
+)
+def test_a_mistake_is_one_message(run, tmp_path, arguments, status, message):
+    (tmp_path / "file").write_text("")
+    found, out, (line,) = run(*arguments)
+    assert (found, out) == (status, None)
+    assert message in line
+
+
+def test_wildcards_choose_recipes_by_architecture_and_tag_in_natural_order(regression, monkeypatch):
+    names = ["net10.a", "net2.a", "net2.b", "other.a"]
+    known = {name: replace(regression.RECIPES[0], name=name) for name in names}
+    monkeypatch.setattr(catalog, "recipes", lambda: known)
+    assert [one.name for one in runs.choose(["net?", "net*", "other.a", "*.b"])] == [
+        "net2.a",
+        "net2.b",
+        "net10.a",
+        "other.a",
+    ]
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'net2'"):
+        runs.choose(["net2"])
+
+
+def test_a_run_begins_from_named_weights_and_goes_on_with_the_same_command(run, regression, tmp_path, monkeypatch):
+    start = regression.build().network.float().state_dict()
+    start["2.bias"].fill_(40.0)
+    save_file(start, tmp_path / "start.safetensors")
+    digest = sha256_of(tmp_path / "start.safetensors")
+    entry = WeightsEntry(
+        tag="tag",
+        source=str(tmp_path / "start.safetensors"),
+        sha256=digest,
+        licence="Apache-2.0",
+        bytes=(tmp_path / "start.safetensors").stat().st_size,
+    )
+    monkeypatch.setattr(catalog, "find", lambda name: (None, entry, True))
+    assert run("regression.plain", "--from-weights", "net.tag", "--minutes", "0")[1]["status"] == "stopped"
+    status, found, _ = run("regression.plain", "--from-weights", "start.safetensors")
+    assert (status, found["status"]) == (0, "finished")
+    assert load_file(found["weights"])["2.bias"].item() > 38
+    record = json.loads((tmp_path / "runs/regression.plain/regression.plain.json").read_text())
+    assert record["start"] == digest
+    assert run("regression.plain", "--from-weights", "net.tag")[1]["status"] == "already finished"
+    save_file({name: value + 1 for name, value in start.items()}, tmp_path / "other.safetensors")
+    status, _, (line,) = run("regression.plain", "--from-weights", "other.safetensors")
+    assert status == 1
+    assert "began otherwise" in line
+    entry = replace(entry, sha256="0" * 64)
+    status, _, (line,) = run("regression.plain", "--from-weights", "net.tag")
+    assert status == 1
+    assert "the file was changed" in line

@@ -1,0 +1,174 @@
+"""What a training run leaves behind on the way: one checkpoint file, from which it goes on, and its log.
+
+A checkpoint holds parameters, buffers, the optimiser's moments and the running average, all as they are trained
+(float32), and as JSON in its header where the run is: 12 to 16 bytes a parameter. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from zoo.errors import TrainingError
+from zoo.training.recipes import Recipe, Stage
+from zoo.writing import write, write_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+CHECKPOINT: Final = "checkpoint.safetensors"
+LOG: Final = "log.json"
+
+#: What a run may not differ in from the one whose checkpoint it goes on from.
+_IDENTITY: Final = ("recipe", "seed", "arguments")
+
+
+def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Replace the checkpoint and the log; a killed run leaves the ones before.
+
+    Args:
+        folder: Of the run.
+        recipe: Being trained.
+        state: `stage_index`, `step`, `seconds`, `log`, and `start` (sha256 of the weights it began with, or None).
+        tensors: Whatever the run needs to go on.
+
+    Raises:
+        OutputError: where they cannot be written.
+    """
+    begun = recipe.stages[: state["stage_index"] + (state["step"] > 0)]
+    whole = {**_identity(recipe), "stages": [asdict(stage) for stage in begun], **state}
+    write_tensors(folder / CHECKPOINT, tensors, {"training": json.dumps(whole)})
+    write(folder / LOG, json.dumps(state["log"], indent=1) + "\n")
+
+
+def read(folder: Path, recipe: Recipe, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """State and tensors of the folder's checkpoint; None where it has none.
+
+    Raises:
+        TrainingError: where the file is damaged, or belongs to another recipe.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            state = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        differences = _differences(recipe, state)
+        state = {"start": None, **{name: state[name] for name in ("stage_index", "step", "seconds", "log")}, **state}
+    except OSError as error:
+        raise TrainingError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path} is no checkpoint; delete it to start anew") from error
+    if differences:
+        raise TrainingError(f"{path} belongs to another recipe ({'; '.join(differences)}); {ANEW}")
+    return state, tensors
+
+
+#: What to do with a checkpoint that does not fit.
+ANEW: Final = "choose another folder, or delete it to start anew"
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    return {"recipe": recipe.name, "seed": recipe.seed, "arguments": dict(recipe.arguments)}
+
+
+def _differences(recipe: Recipe, state: dict[str, Any]) -> list[str]:
+    """What the recipe of a checkpoint has otherwise; what an older checkpoint leaves out is at its default."""
+    own = _identity(recipe)
+    found = _unlike({name: state[name] for name in own if name in state}, own)
+    for k, stage in enumerate(state["stages"]):
+        now = asdict(recipe.stages[k]) if k < len(recipe.stages) else {}
+        found += [f"stage {stage['name']!r}: {line}" for line in _unlike(_whole(stage), now)]
+    return found
+
+
+def _whole(stage: dict[str, Any]) -> dict[str, Any]:
+    """A stage with the settings that it leaves out at their defaults."""
+    with suppress(TypeError):  # a later version's file may have settings unknown here: they differ
+        return asdict(Stage(**stage))
+    return stage
+
+
+def _unlike(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    plain = json.loads(json.dumps(now))  # tuples are lists in the checkpoint
+    return [f"{name} {value!r}, now {plain.get(name)!r}" for name, value in before.items() if plain.get(name) != value]
+
+
+def finished(recipe: Recipe, folder: Path, start: str | None = None) -> Path | None:
+    """The weights file, where the folder holds a whole one with the record of this very recipe; else None.
+
+    Args:
+        recipe: To compare with.
+        folder: Of the run.
+        start: sha256 of the weights that it must have begun with; None is any.
+    """
+    path = folder / f"{recipe.name}.safetensors"
+    try:
+        record = json.loads((folder / f"{recipe.name}.json").read_text())
+        made = record["recipe"]
+        stages = [_whole(stage) for stage in made.pop("stages")]
+        own = recipe.to_dict()
+        whole = asdict(Recipe(**{**made, "stages": stages}))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    del own["summary"], whole["summary"]  # words
+    same = start in (None, record.get("start")) and not _unlike(whole, own)
+    return path if same and path.is_file() else None
+
+
+def position(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Where a stopped run is: `stage` and its `step` of `steps` (None once all are done), `checkpoint_bytes`."""
+    from zoo.weights import read_header
+
+    path = folder / CHECKPOINT
+    state = json.loads(read_header(path).metadata["training"])
+    stage = recipe.stages[state["stage_index"]] if state["stage_index"] < len(recipe.stages) else None
+    return {
+        "stage": stage and stage.name,
+        "step": state["step"],
+        "steps": stage.steps if stage else 0,
+        "checkpoint_bytes": path.stat().st_size,
+    }
+
+
+def clear_remains(folder: Path) -> None:
+    """Delete what a killed run had half written; nobody else may be writing there (`held`)."""
+    for path in folder.glob(".*"):
+        name, _, process = path.name[1:].rpartition(".")
+        if process.isdigit() and name.endswith((".safetensors", ".json")):
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder, for as long as this process lives or the context lasts.
+
+    Raises:
+        TrainingError: where another run is on there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing of the kind
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"another run is training in {folder}; wait for it, or choose another folder") from None
+        except OSError:  # some network disks lock nothing
+            pass
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,308 @@
+"""One training run in several processes, as torchrun starts them: each computes its share of every batch.
+
+The processes hold the same weights and add their gradients up, which gives the gradients of one process on the whole
+batch. A process that runs alone finds every function here doing nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
+
+from zoo import devices
+from zoo.errors import DeviceError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+#: How long a process waits for the others within a step, and while the first one measures the trained network.
+PATIENCE: Final = timedelta(minutes=10)
+_LONG_PATIENCE: Final = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class _Group:
+    rank: int
+    size: int
+    device: torch.device
+    #: What is said between steps goes here, over gloo also where gradients go over nccl; `rest` waits for very long.
+    talk: Any
+    rest: Any
+    #: A group of this process alone.
+    own: Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process computes of each batch: every `size`-th clip."""
+
+    batch_size: int
+    rank: int
+    size: int
+
+    @property
+    def weight(self) -> float:
+        """The share of the clips that are this process's own."""
+        return len(range(self.rank, self.batch_size, self.size)) / self.batch_size
+
+    def of(self, batch: Any) -> Any:
+        """This process's clips of a batch: a tensor, or tensors in mappings, lists and tuples, all clips first."""
+        if self.size == 1:
+            return batch
+        if isinstance(batch, Tensor):
+            if batch.dim() == 0 or len(batch) != self.batch_size:
+                raise TrainingError(
+                    f"a batch of {self.batch_size} clips holds a tensor of shape {tuple(batch.shape)}; "
+                    "to be shared by several processes, every tensor of a batch has the clips first"
+                )
+            return batch[self.rank :: self.size]
+        if isinstance(batch, dict):
+            return {name: self.of(value) for name, value in batch.items()}
+        if isinstance(batch, list | tuple):
+            return type(batch)(self.of(value) for value in batch)
+        return batch
+
+
+_group: _Group | None = None
+_part: Part | None = None
+
+
+def size() -> int:
+    """How many processes train together; 1 where this one is alone."""
+    return _group.size if _group else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0. Number 0 writes the files and shows progress."""
+    return _group.rank if _group else 0
+
+
+@contextmanager
+def joined(device: str = "auto", *, patience: timedelta = PATIENCE) -> Iterator[str]:
+    """Join the processes that torchrun started with this one; gives this process's device.
+
+    On GPUs each process of a machine takes its own, and they talk over nccl; on the CPU over gloo. Where a process
+    fails, the others end too; only the first to fail raises its error, the others exit with status 1.
+
+    Args:
+        device: As in `zoo.load`; "cuda" is this process's own GPU.
+        patience: How long a process waits within a step for one that does not answer.
+
+    Raises:
+        DeviceError: where there is no GPU for each process.
+        TrainingError: where the processes do not find each other, or one of them is lost.
+    """
+    global _group
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield devices.resolve(device)
+        return
+    try:
+        store, rank, size = next(iter(rendezvous("env://", timeout=patience)))
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            "RANK and WORLD_SIZE are set, and the processes that they speak of do not find each other: "
+            f"{_first_line(error)}; start them by torchrun"
+        ) from error
+    try:
+        place = _own_device(device, size)
+        with _talking():
+            dist.init_process_group(
+                "nccl" if place.type == "cuda" else "gloo", store=store, rank=rank, world_size=size, timeout=patience
+            )
+            talk = dist.new_group(backend="gloo", timeout=patience)
+            rest = dist.new_group(backend="gloo", timeout=_LONG_PATIENCE)
+            own = [dist.new_group([member]) for member in range(size)][rank]
+        _group = _Group(rank, size, place, talk, rest, own)
+        yield str(place)
+    except (Exception, KeyboardInterrupt):
+        if _is_first_to_fail(store):
+            raise
+        raise SystemExit(1) from None
+    finally:
+        _group = None
+    dist.destroy_process_group()
+
+
+def _is_first_to_fail(store: Any) -> bool:
+    try:
+        return bool(store.add("zoo/failed", 1) == 1)
+    except RuntimeError:  # the process that kept the store is gone without a word
+        return True
+
+
+def _own_device(device: str, size: int) -> torch.device:
+    if size > 1 and device.startswith("cuda:"):
+        raise UsageError(f"{size} processes cannot all take {device}; say cuda, and each takes its own GPU")
+    name = devices.resolve(device)
+    if name != "cuda":
+        return torch.device(name)
+    local, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= count:
+        raise DeviceError(
+            f"process {local + 1} of this machine has no GPU of its own: there are {count}; start as many, or say cpu"
+        )
+    torch.cuda.set_device(local)
+    return torch.device("cuda", local)
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # gloo and nccl have many words for a peer that is gone
+        raise TrainingError(
+            f"another process of this run has ended or does not answer ({_first_line(error)}); "
+            "the last checkpoint is whole: start all processes again to go on from it"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def synchronized(module: nn.Module) -> nn.Module:
+    """The module with BatchNorms that, on GPUs, normalise by the statistics of the whole batch.
+
+    torch has no such BatchNorm for the CPU: there each process normalises by its own clips.
+    """
+    if _group is None or _group.size == 1 or _group.device.type != "cuda":
+        return module
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module, _group.own)  # type: ignore[no-untyped-call]
+    return converted
+
+
+@contextmanager
+def sharing(module: nn.Module, batch_size: int) -> Iterator[Part]:
+    """Within it, batches are shared by all processes; outside, each process computes what it is given alone.
+
+    Raises:
+        UsageError: where there are fewer clips than processes.
+    """
+    global _part
+    if batch_size < size():
+        raise UsageError(f"{size()} processes cannot share batches of {batch_size} clips; start fewer")
+    norms = [part for part in module.modules() if isinstance(part, nn.SyncBatchNorm)]
+    _part = Part(batch_size, rank(), size())
+    try:
+        for norm in norms:
+            norm.process_group = None  # all processes
+        yield _part
+    finally:
+        _part = None
+        for norm in norms:
+            norm.process_group = _group.own if _group else None
+
+
+def divisor(count: Tensor | int) -> Tensor:
+    """What a loss divides a sum over a batch by, where it counts anything but clips: at least 1.
+
+    A mean over clips needs nothing: the loop weighs each process's loss by its share of the clips. A mean over masked
+    frames does, for the processes see different numbers of them: `values[mask].sum() / divisor(mask.sum())` is such
+    that the processes' weighted losses add up to the mean over the whole batch. All processes must call it equally
+    often. In one process it is the count itself.
+
+    Args:
+        count: A scalar: the frames, or the weight, in this process's part of the batch. No gradient goes through it.
+    """
+    part = _part
+    total = torch.as_tensor(count).detach()
+    if not total.is_floating_point():
+        total = total.float()
+    if part is None or part.size == 1 or _group is None:
+        return total.clamp(min=1)
+    total = total.to(_group.device, copy=True)
+    with _talking():
+        dist.all_reduce(total)
+    return total.clamp_(min=1) * part.weight
+
+
+@torch.no_grad()
+def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace the gradients by the sum of all processes' own; one that no process has stays None."""
+    if size() == 1:
+        return
+    somewhere = highest(*(parameter.grad is not None for parameter in parameters))
+    learning = [parameter for parameter, has in zip(parameters, somewhere, strict=True) if has]
+    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
+    with _talking():
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+    for parameter, total in zip(learning, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
+        parameter.grad = total.view_as(parameter)
+
+
+@torch.no_grad()
+def average_statistics(module: nn.Module, share: float) -> None:
+    """Replace BatchNorm's running statistics by their mean over the processes, weighted by shares that add up to 1."""
+    buffers = [
+        value
+        for part in module.modules()
+        if isinstance(part, _BatchNorm)
+        for value in (part.running_mean, part.running_var)
+        if value is not None
+    ]
+    if size() == 1 or not buffers:
+        return
+    flat = torch.cat(buffers) * share
+    with _talking():
+        dist.all_reduce(flat)
+    for buffer, mean in zip(buffers, torch.split(flat, [len(buffer) for buffer in buffers]), strict=True):
+        buffer.copy_(mean)
+
+
+def totals(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Scalars by name, added up over all processes."""
+    if _group is None or not values:
+        return dict(values)
+    flat = torch.stack([value.detach().double().cpu() for value in values.values()])
+    with _talking():
+        dist.all_reduce(flat, group=_group.talk)
+    return dict(zip(values, flat, strict=True))
+
+
+def highest(*values: int) -> list[int]:
+    """The highest of each of these numbers among all processes."""
+    if _group is None:
+        return list(values)
+    flat = torch.tensor(values)
+    with _talking():
+        dist.all_reduce(flat, dist.ReduceOp.MAX, group=_group.talk)
+    return flat.tolist()
+
+
+def wait(*, long: bool = False) -> None:
+    """Wait until all processes are here; `long`, while one of them does what takes hours."""
+    if _group is not None:
+        with _talking():
+            dist.barrier(_group.rest if long else _group.talk)
+
+
+def check_agreement(module: nn.Module, *position: int) -> None:
+    """Check that all processes are at the same position of the run with the same weights.
+
+    Raises:
+        TrainingError: where they are not.
+    """
+    if size() == 1:
+        return
+    digest = hashlib.sha256(repr(position).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().view(torch.uint8).numpy() if value.dim() else repr(value).encode())
+    number = int.from_bytes(digest.digest()[:7], "big")
+    if highest(number, -number) != [number, -number]:
+        raise TrainingError(
+            "the processes of this run do not begin with the same weights; "
+            "they need one folder that all of them read, and a recipe that builds the same from the same seed"
+        )

@@ -1,0 +1,131 @@
+"""Several recipes in one command: chosen by name, trained one after the other, each in its own folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+from zoo import catalog
+from zoo.errors import UnknownNameError, WeightsError, ZooError
+from zoo.training import checkpoints, loop, parallel
+from zoo.weights import sha256_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from zoo.training.recipes import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one recipe."""
+
+    recipe: str
+    #: "finished" now, "already finished" by an earlier command, "stopped" as `until` or `minutes` said, "waiting" for
+    #: the next command since this one's time was over, or "failed".
+    status: Literal["finished", "already finished", "stopped", "waiting", "failed"]
+    #: The weights file, where there is one.
+    weights: str | None = None
+    #: Where a stopped run is, as `checkpoints.position` says it.
+    position: dict[str, Any] | None = None
+    #: What a failed run said.
+    error: str | None = None
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name holds wildcards."""
+    return any(character in name for character in "*?[")
+
+
+def choose(names: Sequence[str]) -> list[Recipe]:
+    """The recipes of these names; wildcards are matched against `architecture` and `architecture.tag`.
+
+    Raises:
+        UnknownNameError: where nothing answers to a name.
+    """
+    known = catalog.recipes()
+    chosen: dict[str, Recipe] = {}
+    for name in names:
+        found = [name] if name in known else []
+        if is_pattern(name):
+            found = [one for one in known if fnmatchcase(one, name) or fnmatchcase(one.partition(".")[0], name)]
+            found.sort(key=catalog.natural)
+        if not found:
+            raise UnknownNameError("recipe", name, known, "a plugin's hook zoo_recipes gives its recipes")
+        chosen |= {one: known[one] for one in found}
+    return list(chosen.values())
+
+
+def weights_file(name: str) -> Path:
+    """The weights file that `--from-weights` names: a path, or `architecture.tag` of the catalogue.
+
+    Raises:
+        UnknownNameError, WeightsError: where there is none, or it is not what its entry says.
+    """
+    from pathlib import Path
+
+    from zoo import weights as weights_files
+
+    path = Path(name).expanduser()
+    if path.exists() or path.suffix == ".safetensors":
+        return path
+    _, weights, _ = catalog.find(name)
+    if weights is None:
+        raise WeightsError(f"{name} has no trained weights to start from")
+    path = weights_files.locate(weights.source)
+    weights_files.check(path, weights)
+    return path
+
+
+def train_all(
+    recipes: Sequence[Recipe],
+    folders: Sequence[Path],
+    *,
+    minutes: float | None = None,
+    report: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> list[Outcome]:
+    """Train each recipe in its folder, as `loop.train` does with these `settings`, and say what became of each.
+
+    A run that is finished already is left as it is. Where there are several recipes and one fails, the others go on;
+    a single one raises its error. So do several processes, which end together.
+
+    Args:
+        recipes: In the order of training.
+        folders: One for each.
+        minutes: For all of them together; one of them gets on in any case.
+        report: Takes one line for each recipe that fails.
+        settings: Further arguments of `loop.train`.
+    """
+    started = time.monotonic()
+    given_weights = settings.get("from_weights")
+    start = sha256_of(given_weights) if given_weights is not None and given_weights.is_file() else None
+    outcomes: list[Outcome] = []
+    for recipe, folder in zip(recipes, folders, strict=True):
+        given: dict[str, Any] = {"recipe": recipe.name}
+        left = None if minutes is None else max(0.0, minutes - (time.monotonic() - started) / 60)
+        done = checkpoints.finished(recipe, folder, start)
+        if parallel.highest(done is not None)[0]:  # as the first process sees it
+            outcomes.append(Outcome(**given, status="already finished", weights=str(done)))
+        elif parallel.highest(left == 0)[0] and any(one.status in ("finished", "stopped") for one in outcomes):
+            outcomes.append(Outcome(**given, status="waiting"))
+        else:
+            try:
+                written = loop.train(recipe, folder, minutes=left, **settings)
+            except Exception as error:  # a stranger's recipe may raise anything
+                if len(recipes) == 1 or parallel.size() > 1:
+                    raise
+                said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
+                outcomes.append(Outcome(**given, status="failed", error=said))
+                if report:
+                    report(f"error: {recipe.name}: {said}")
+                continue
+            if written is None:
+                where = checkpoints.position(recipe, folder)
+                outcomes.append(Outcome(**given, status="stopped", position=where))
+            else:
+                outcomes.append(Outcome(**given, status="finished", weights=str(written)))
+    return outcomes
