@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.training import parallel
 from zoo_spatiotemporal_mnist import blinking, growth, networks
 
 if TYPE_CHECKING:
@@ -157,10 +158,11 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
     masked = visible & batch["masked"][:, None]
     state = batch["quadrant"] + 1
     shown = features.shape[1]
-    quadrant_loss = F.cross_entropy(quadrant[batch["masked"]].flatten(0, 1), state[batch["masked"]].flatten())
+    blinks = batch["masked"]
+    quadrant_loss = _mean(F.cross_entropy(quadrant[blinks].flatten(0, 1), state[blinks].flatten(), reduction="none"))
     digits = batch["digit"][:, None].expand(-1, shown)
-    digit_loss = F.cross_entropy(digit[visible], digits[visible])
-    corner_loss = (corner[visible] - batch["corner"][visible]).abs().mean()
+    digit_loss = _mean(F.cross_entropy(digit[visible], digits[visible], reduction="none"))
+    corner_loss = _mean((corner[visible] - batch["corner"][visible]).abs())
     # Three neighbouring quadrants tell the order and the speed: within the network's reach up to every fourth frame.
     near = masked & (batch["period"] <= 4)[:, None]
     orders = batch["order"][:, None].expand(-1, shown)
@@ -171,8 +173,8 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
     loss = quadrant_loss + digit_loss + 4 * corner_loss + 0.5 * order_loss + 0.5 * speed_loss
     with torch.no_grad():
         terms = {
-            "frame_quadrant": (quadrant[masked].argmax(-1) == state[masked]).float().mean(),
-            "frame_digit": (digit[visible].argmax(-1) == digits[visible]).float().mean(),
+            "frame_quadrant": _mean((quadrant[masked].argmax(-1) == state[masked]).float()),
+            "frame_digit": _mean((digit[visible].argmax(-1) == digits[visible]).float()),
             "frame_corner": corner_loss * REACH,
             "frame_order": _mean((order[near].argmax(-1) == orders[near]).float()),
             "frame_speed": speed_loss,
@@ -199,8 +201,8 @@ def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
     loss = features.new_zeros(())
     for name, value in losses.items():
         weight = weights[name]
-        everywhere = (value * weight).sum() / weight.sum().clamp(min=1)
-        last = (value[:, -1] * weight[:, -1]).sum() / weight[:, -1].sum().clamp(min=1)
+        everywhere = (value * weight).sum() / parallel.divisor(weight.sum())
+        last = (value[:, -1] * weight[:, -1]).sum() / parallel.divisor(weight[:, -1].sum())
         loss = loss + (everywhere if name == "track" else 0.5 * everywhere + 0.5 * last)
     with torch.no_grad():
         ordered = weights["order"][:, -1] == 1
@@ -247,5 +249,5 @@ def _classes(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor) -> Tensor:
-    """The mean, 0 where there is nothing."""
-    return values.sum() / max(1, values.numel())
+    """The mean, 0 where there is nothing; over the clips of all processes where several train."""
+    return values.sum() / parallel.divisor(values.numel())
