@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _SVG, _LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 #: Layers drawn, at most.
 _MOST = 12
-#: CSS pixels: one layer's height, the room for names and fields beside, that of all frames, and of a unit at most.
-_ROW, _NAMES, _FIELDS, _WIDTH, _UNIT = 44.0, 170.0, 150.0, 640.0, 9.0
+#: CSS pixels: from layer to layer, and up to the frames.
+_ROW, _BASE = 44.0, 66.0
+#: CSS pixels: the room for names and fields beside, that of all frames, and a unit at most.
+_NAMES, _FIELDS, _WIDTH, _UNIT = 170.0, 150.0, 640.0, 9.0
 #: Characters of a layer's name, at most; the end tells more than the beginning.
 _LETTERS = 26
 
@@ -188,7 +190,7 @@ def _reads(trace: Trace, row: ReceptiveField, position: int, below: ReceptiveFie
 
 def draw(field: TemporalField, name: str = "temporal-field") -> Markup:
     """The drawing as inline SVG for a page (`explain.reporting.figures`): time to the right, layers upwards."""
-    height = _ROW * (len(field.levels) + 1) + 62
+    height = _BASE + _ROW * len(field.levels) + 24
     with figures.style():
         drawn = figures.figure(_NAMES + _WIDTH + _FIELDS, height)
         drawn.set_layout_engine("none")
@@ -236,9 +238,8 @@ def _paint(axes: Axes, field: TemporalField) -> None:
     def across(frames: Iterable[int]) -> list[float]:
         return [_NAMES + (frame + 0.5) * pitch for frame in frames]
 
-    base = 66.0
-    heights = [base + _ROW * (place + 1) for place in range(len(field.levels))]
-    below, below_height = list(range(field.frames)), base
+    heights = [_BASE + _ROW * (place + 1) for place in range(len(field.levels))]
+    below, below_height = list(range(field.frames)), _BASE
     for level, height in zip(field.levels, heights, strict=True):
         at = across(level.stand)
         under = across(below)
@@ -252,8 +253,8 @@ def _paint(axes: Axes, field: TemporalField) -> None:
         below, below_height = level.stand, height
     everything = range(field.frames)
     unseen = [frame for frame in everything if frame not in set(field.seen)]
-    _marks(axes, across(unseen), base, "s", size, figures.CARD, figures.SOFT)
-    _marks(axes, across(field.seen), base, "s", size, figures.SERIES[4], figures.SERIES[4])
+    _marks(axes, across(unseen), _BASE, "s", size, figures.CARD, figures.SOFT)
+    _marks(axes, across(field.seen), _BASE, "s", size, figures.SERIES[4], figures.SERIES[4])
     for level, height in zip(field.levels, heights, strict=True):
         own = {field.position} if level.row.layer == field.layer else set[int]()
         used = set(level.used) - own
@@ -265,8 +266,8 @@ def _paint(axes: Axes, field: TemporalField) -> None:
         label = level.row.layer if len(level.row.layer) <= _LETTERS else f"…{level.row.layer[1 - _LETTERS :]}"
         axes.text(_NAMES - 10, height, label, ha="right", va="center")
         axes.text(_NAMES + _WIDTH + 10, height, _seen(level), ha="left", va="center", color=figures.SOFT)
-    axes.text(_NAMES - 10, base, "frames of the clip", ha="right", va="center")
-    _ticks(axes, field.frames, across, base - size)
+    axes.text(_NAMES - 10, _BASE, "frames of the clip", ha="right", va="center")
+    _ticks(axes, field.frames, across, _BASE - size)
     _legend(axes, size)
 
 

@@ -84,7 +84,9 @@ def clip(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["methods"]], ids=str)
+@pytest.mark.parametrize(
+    "command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["compare"], ["methods"]], ids=str
+)
 def test_help_needs_no_torch_and_shows_an_example(explain, command):
     ask = "import sys; from explain.cli import commands; commands(standalone_mode=False); "
     run = explain(*command, "--help", code=ask + "assert 'torch' not in sys.modules")
@@ -178,6 +180,43 @@ def test_fields_draws_the_unit_asked_for(explain, tmp_path):
     assert "wide" in {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
 
 
+def test_compare_takes_the_weights_beside_an_evaluation(explain, clip, tmp_path):
+    """Random weights of two seeds, each with a record beside it as training writes them."""
+    import torch
+    from safetensors.torch import save_file
+
+    files = []
+    for name, bias in (("first", 0.0), ("second", 9.0)):
+        generator = torch.Generator().manual_seed(1)
+        tensors = {
+            "wide.weight": torch.randn(4, 1, 3, 3, 3, generator=generator),
+            "wide.bias": torch.zeros(4),
+            "head.weight": torch.randn(3, 4, generator=generator),
+            "head.bias": torch.tensor([0.0, bias, 0.0]),
+        }
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        metrics = [{"dataset": "shapes", "split": "test", "name": "accuracy", "value": 0.5 + bias / 30}]
+        record = {"model": f"tiny.{name}", "clips_measured": 40, "metrics": metrics, "breakdown": {}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+        files.append(tmp_path / f"{name}.json")
+    run = explain("compare", *files, "--out", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert "best accuracy: tiny.second (80.0" in run.stdout.casefold()
+    cheap = ("--clip", clip, "--method", "saliency", "--section", "predictions", "--section", "attributions")
+    run = explain("compare", *files, "--out", tmp_path / "out", *cheap, "--device", "cpu", "--json")
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout)["models"] == ["tiny.first", "tiny.second"]
+    assert "saliency: tiny.second" in run.stderr
+    data = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    said = [model["heads"]["shape"]["top"][0] for model in data["sections"]["predictions"]["models"]]
+    assert said[1]["label"] == "square"
+    assert said[1] != said[0]
+    files[1].with_suffix(".safetensors").unlink()
+    gone = explain("compare", *files, "--out", tmp_path / "out", *cheap)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "neither beside it nor registered" in gone.stderr
+
+
 def test_methods_lists_every_method(explain):
     from explain.attribution.methods import BUILT_IN
 
@@ -215,6 +254,14 @@ def test_methods_lists_every_method(explain):
         (["fields", "tiny", "--weights", "none", "--unit", "wide/99"], 2, "not 99"),
         (["fields", "tiny", "--weights", "none", "--figure", "OUT"], 2, ".svg"),
         (["fields", "tiny", "--weights", "none", "--figure", "/proc/nowhere/out.svg"], 1, "cannot write"),
+        (["compare", "tiny", "--out", "OUT"], 2, "two or more"),
+        (["compare", "tiny", "tinny", "--out", "OUT"], 2, "'tiny'"),
+        (["compare", "tiny", "tiny", "--out", "OUT"], 2, "named twice"),
+        (["compare", "tiny", "missing.json", "--out", "OUT", "--weights", "none"], 2, "missing.json"),
+        (["compare", "tiny", "tiny-plugin:tiny", "--out", "OUT"], 1, "nothing to compare"),
+        (["compare", "tiny", "tiny-plugin:tiny", "--out", "TAKEN"], 1, "broken.mp4"),
+        (["compare", "tiny", "tiny-plugin:tiny", "--clip", "CLIP", "--out", "OUT"], 2, "no trained weights"),
+        (["compare", "tiny", "tiny-plugin:tiny"], 2, "--out"),
         (["reprot"], 2, "reprot"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from importlib.metadata import EntryPoint
@@ -113,6 +114,17 @@ def written(tmp_path_factory):
 
     warned = square_clip(warnings=("The video declares 30 frames and 12 decode.",))
     return explain.report(watcher(), warned, tmp_path_factory.mktemp("written") / "report", steps=4, unit_steps=3)
+
+
+@pytest.fixture(scope="session")
+def compared(tmp_path_factory):
+    """One comparison with every section, of two models that see the clip in different ways."""
+    import explain
+
+    other = watcher()
+    other.zoo_entry = dataclasses.replace(ENTRY, name="small_watcher", input=dataclasses.replace(ENTRY.input, frames=6))
+    out = tmp_path_factory.mktemp("compared") / "comparison"
+    return explain.compare([watcher(), other], out, clip=square_clip(), steps=4)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ def opened(chromium, written):
     """Opens the report; gives the page, whose `.said` holds messages, errors and requests."""
     contexts = []
 
-    def open_(folder=written.folder, **options):
+    def open_(report=written, **options):
         context = chromium.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
         contexts.append(context)
         page = context.new_page()
@@ -24,7 +24,7 @@ def opened(chromium, written):
         page.on("console", lambda message: page.said.append(message.text))
         page.on("pageerror", lambda error: page.said.append(str(error)))
         page.on("request", lambda request: page.said.append(request.url))
-        page.goto((folder / "report.html").as_uri())
+        page.goto(report.page.as_uri())
         return page
 
     yield open_
@@ -66,8 +66,9 @@ def test_nothing_from_labels_runs(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_serious(opened, axe, scheme, viewport):
-    page = opened(color_scheme=scheme, viewport=viewport)
+@pytest.mark.parametrize("kind", ["written", "compared"])
+def test_axe_finds_nothing_serious(request, opened, axe, scheme, viewport, kind):
+    page = opened(request.getfixturevalue(kind), color_scheme=scheme, viewport=viewport)
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
     page.evaluate(axe)
     found = page.evaluate("axe.run()")["violations"]
@@ -97,6 +98,16 @@ def test_all_panels_show_the_frame_of_the_slider(opened):
     page.locator("#frame").fill("3")
     assert set(positions(page)).isdisjoint(shown)
     assert page.locator("#frame-number").inner_text() == "frame 3 / 11"
+
+
+def test_a_model_that_sees_fewer_frames_goes_along(opened, compared):
+    """Of twelve frames and of six, the same moment is shown."""
+    page = opened(compared)
+    for frame_, own in ((11, 5), (5, 2)):
+        page.locator("#frame").fill(str(frame_))
+        shown = positions(page, "#predictions .stage > .sprite")
+        across = [float(position.partition("%")[0]) for position in shown]
+        assert across == pytest.approx([100 * frame_ / 11, 100 * own / 5], abs=0.01)
 
 
 def test_it_stands_still_where_motion_is_unwanted_and_plays_elsewhere(opened):
@@ -200,8 +211,11 @@ def test_a_click_on_a_curve_goes_to_its_frame(opened):
 
 @pytest.mark.parametrize("width", [320, 390, 768])
 @pytest.mark.parametrize("javascript", [True, False])
-def test_no_page_is_wider_than_its_screen(opened, width, javascript):
-    page = opened(viewport={"width": width, "height": 800}, java_script_enabled=javascript)
+@pytest.mark.parametrize("kind", ["written", "compared"])
+def test_no_page_is_wider_than_its_screen(request, opened, width, javascript, kind):
+    page = opened(
+        request.getfixturevalue(kind), viewport={"width": width, "height": 800}, java_script_enabled=javascript
+    )
     if javascript:
         page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
