@@ -78,12 +78,38 @@ def test_a_missing_file_is_named_with_the_command_that_fetches_it(tmp_path):
         digits.read("train", folder=tmp_path)
 
 
-def test_a_damaged_file_is_named(small, tmp_path):
+IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+
+#: How a file can be wrong, from the four right ones.
+DAMAGES = {
+    "no gzip": (LABELS, lambda files: b"half a file"),
+    "empty": (LABELS, lambda files: b""),
+    "truncated": (IMAGES, lambda files: files[IMAGES][:-100]),
+    "unpacked": (IMAGES, lambda files: gzip.decompress(files[IMAGES])),
+    "wrong magic": (LABELS, lambda files: gzip.compress(b"\1" + gzip.decompress(files[LABELS])[1:])),
+    "wrong size": (IMAGES, lambda files: gzip.compress(gzip.decompress(files[IMAGES])[:-28])),
+    "fewer labels than images": (LABELS, lambda files: idx(torch.arange(6))),
+    "images for labels": (LABELS, lambda files: files[IMAGES]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named(small, tmp_path, damage):
     for name, content in small.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(b"half a file")
-    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte\.gz is not the published file"):
+    name, content = DAMAGES[damage]
+    (tmp_path / name).write_bytes(content(small))
+    with pytest.raises(DataError, match=rf"{name} is not the published file.*zoo data mnist"):
         digits.read("test", folder=tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(small, tmp_path):
+    (tmp_path / IMAGES).mkdir()
+    with pytest.raises(DataError, match=rf"MNIST cannot be read: .*{IMAGES}: Is a directory"):
+        digits.read("test", folder=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="Not a directory"):
+        digits.read("test", folder=tmp_path / "file")
 
 
 def test_zoo_data_names_the_folder(monkeypatch, tmp_path):
