@@ -25,9 +25,12 @@ class Stage:
     batch_size: int
     learning_rate: float
     #: `data(module, stage, seed, device) -> batch_at`, called once as the stage begins; `batch_at(step)` gives the
-    #: batch of a step and depends on nothing but its argument, so that a resumed run sees the same batches.
+    #: batch of a step and depends on nothing but its argument, so that a resumed run sees the same batches. For
+    #: several processes to share it, every tensor in it has the clips first.
     data: str
-    #: `loss(module, batch, stage) -> (loss, terms)`: a scalar tensor, and scalar tensors to report by name.
+    #: `loss(module, batch, stage) -> (loss, terms)`: a scalar tensor, and scalar tensors to report by name; means over
+    #: the clips of the batch. One that divides by anything else than their number (masked frames, summed weights)
+    #: divides by `zoo.training.parallel.divisor` of it, so that several processes add up to the loss of one.
     loss: str
     warmup: int = 0
     final_rate: float = 0.0
