@@ -66,8 +66,8 @@ class ReceptiveField:
     #: Axes along which the layer sees the whole input, however long (global pooling), in time also where it sees
     #: whatever came before (recurrence).
     whole: tuple[bool, bool, bool]
-    #: False where single frames reached further than the layers explain, or where frames were left out: then `field`
-    #: is at least that many frames.
+    #: False where single frames reached further than the layers explain, or where time could not be followed: then
+    #: `field` is at least that many frames.
     exact: bool = True
     #: For each position in time the first and the last frame of the clip that it depends on, None for padding; None
     #: altogether where that is not known.
@@ -125,9 +125,8 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: 
     matrix products and recurrences; statistics of normalisations do not count. Other operations count as elementwise,
     although some mix frames (cumulative sums, Fourier transforms). In time this is checked: three more runs change one
     frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame by frame
-    sees all of time, and this and every later layer is marked as not exact. Where the axis of time cannot be followed,
-    so are layers whose positions do not cover the clip, since frames left out by indexing are not known as a stride.
-    Nothing is checked along rows and columns.
+    sees all of time, and this and every later layer is marked as not exact. So are layers behind operations through
+    which time cannot be followed (reshaped in two, sorted). Nothing is checked along rows and columns.
 
     Args:
         model: Any module; left as it was found.
@@ -179,7 +178,7 @@ def _tracked(model: nn.Module, batch: Tensor, *, blocks: bool, follow: bool = Tr
 def _followed(row: ReceptiveField, known: tuple[Timeline, list[int]] | None, frames: int) -> ReceptiveField:
     """The row, with what following its positions through time found."""
     if known is None:
-        return row
+        return dataclasses.replace(row, exact=row.exact and row.whole[0])
     line, _ = known
     ranges = [(int(at.min()), int(at.max())) if len(at := one.nonzero()[0]) else None for one in line.seen]
     there = [one for one in ranges if one is not None]
@@ -344,7 +343,6 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
         if located is not None:
             located = located[0], located[1].noted(self.units)
             self.units += len(located[1])
-        positions = len(means) if len(means) > 1 else view.extent[0]
         before = self.rows.get((layer, kind))
         if before is not None and math.prod(before.field) >= math.prod(view.field):
             return located
@@ -358,8 +356,6 @@ class _Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch lea
             stride=view.stride,
             output=view.extent,
             whole=view.whole,
-            # Where a clip is not covered, frames were left out: neighbours may lie further apart than known.
-            exact=view.whole[0] or (positions + 2) * view.stride[0] + view.field[0] > self.size[0],
         )
         return located
 
