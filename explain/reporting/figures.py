@@ -7,6 +7,7 @@ same bytes.
 from __future__ import annotations
 
 import io
+import math
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ _LINES = ("-", "--", "-.", ":")
 _DPI = 72
 #: How much larger than drawn a page may show a figure.
 _LARGEST = 4 / 3
+#: Height of one row of a legend.
+_LEGEND_ROW = 16
 _STYLE: dict[Any, Any] = {
     "figure.dpi": _DPI,
     "font.size": 11,
@@ -82,10 +85,11 @@ def series(place: int) -> tuple[str, tuple[str, str]]:
 
 
 def legend(drawn: Figure, axes: Axes) -> None:
-    """Name the series above the axes, where they hide nothing."""
+    """Name the series above the axes, where they hide nothing; the figure grows by what that takes."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        drawn.legend(handles, labels, loc="outside upper left", ncols=2 if len(labels) > 1 else 1)
+        drawn.set_figheight(drawn.get_figheight() + _LEGEND_ROW * math.ceil(len(labels) / 2) / _DPI)
+        drawn.legend(handles, labels, loc="outside upper left", ncols=min(2, len(labels)))
 
 
 def svg(drawn: Figure, name: str, label: str) -> Markup:

@@ -80,8 +80,8 @@ def percent_text(value: float, digits: int = 0) -> str:
     text = f"{100 * value:.{digits}f}"
     if float(text) in {0, 100} and value not in {0, 1}:
         text = f"{100 * value:.1f}"
-        text = {"0.0": "under 0.1", "100.0": "over 99.9"}.get(text, text)
-    return f"{text}\N{NARROW NO-BREAK SPACE}%"
+        text = {"0.0": "under 0.1", "-0.0": "over -0.1", "100.0": "over 99.9"}.get(text, text)
+    return text.replace("-", "\N{MINUS SIGN}") + "\N{NARROW NO-BREAK SPACE}%"
 
 
 def exact(value: float, text: str) -> Markup:

@@ -29,8 +29,9 @@ def _model(context: Context) -> dict[str, Any]:
     with context.timed(f"receptive fields: {context.name}"):
         found = explain.receptive_fields(context.model, tuple(context.batch.shape))
     clip = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
-    # Global pooling and what follows it sees everything in every model.
-    local = [one for one in found if not (one.whole[1] and one.whole[2])]
+    # Global pooling and what follows it sees everything in every model; of a recurrence and the convolution inside
+    # it, both under one name, the whole recurrence counts, which is listed last.
+    local = list({one.layer: one for one in found if not (one.whole[1] and one.whole[2])}.values())
     seen: list[list[int]] = []
     for one in local:
         extents = [clip[0] if one.whole[0] else one.field[0], *one.frame_field]
@@ -60,7 +61,7 @@ def _model(context: Context) -> dict[str, Any]:
 def _drawn(models: Sequence[dict[str, Any]]) -> Markup:
     """Frames against rows of one frame's pixels, one mark for each layer that sees further than those before it."""
     with figures.style():
-        figure = figures.figure(380, 300)
+        figure = figures.figure(380, 270)
         axes = figure.subplots()
         for place, model in enumerate(models):
             if not model["seen"]:

@@ -8,7 +8,7 @@ import pytest
 from markupsafe import Markup
 
 from explain.reporting.charts import curve
-from explain.reporting.rendering import breakable, evenly, number, percent
+from explain.reporting.rendering import breakable, evenly, listed, number, percent
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,36 @@ def test_what_is_no_number_says_so():
 )
 def test_a_share_never_reads_more_certain_than_it_is(value, text):
     assert percent(value).striptags().replace("\N{NARROW NO-BREAK SPACE}", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.9674, "96.7 %"),
+        (1, "100.0 %"),
+        (0.99999, "over 99.9 %"),
+        (-0.256, "\N{MINUS SIGN}25.6 %"),
+        (-1e-5, "over \N{MINUS SIGN}0.1 %"),
+        (1e-5, "under 0.1 %"),
+    ],
+)
+def test_a_share_has_as_many_digits_as_asked_for(value, text):
+    assert percent(value, 1).striptags().replace("\N{NARROW NO-BREAK SPACE}", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [(["a"], "a"), (["a", "b"], "a and b"), (["a.x", "<b>", "c"], "a.x, &lt;b&gt; and c")]
+)
+def test_names_are_listed_as_in_a_sentence(names, text):
+    assert re.sub("<wbr>|</?span[^>]*>", "", listed(names)) == text
+
+
+def test_a_curve_below_its_top_leaves_room():
+    def highest(chart):
+        return min(float(point.partition(",")[2]) for point in re.search('line" points="([^"]*)"', chart)[1].split())
+
+    assert highest(curve([1.0, 2.0])) == 0
+    assert highest(curve([1.0, 2.0], 4.0)) == 50
 
 
 def test_names_break_after_dots_and_are_escaped():
