@@ -316,7 +316,7 @@ def _panel(
 def _order_lines(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[str, Any]]]) -> Markup:
     """Accuracy of the order against V: one line a model."""
     with figures.style():
-        drawn = figures.figure(360, 290)
+        drawn = figures.figure(360, 260)
         axes = drawn.subplots()
         for place, (name, shares) in enumerate(zip(names, columns, strict=True)):
             colour, (marker, line) = figures.series(place)
@@ -343,7 +343,7 @@ def _order_lines(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[st
 def _digit_bars(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[str, Any]]]) -> Markup:
     """Errors by digit: one group a digit, one bar a model."""
     with figures.style():
-        drawn = figures.figure(360, 290)
+        drawn = figures.figure(360, 260)
         axes = drawn.subplots()
         width = 0.84 / len(names)
         for place, (name, shares) in enumerate(zip(names, columns, strict=True)):

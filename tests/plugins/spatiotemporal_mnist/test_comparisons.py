@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
 from explain.reporting.compared.measurements import interval
 from explain.reporting.context import Subject
@@ -138,6 +140,9 @@ def test_the_scale_of_differences_is_symmetric_and_the_same_for_all_pairs():
     assert comparisons.speed_differences([first, half]).data["limit"] == 0.5
     assert lighter(alone) < lighter(better)  # +50 % is the last colour alone, half-way where the scale is longer
     assert clipped != better
+    middle = to_hex(colormaps["PuOr"](0.5))
+    equal = comparisons.speed_differences([first, subject("same", lambda speed, period: 0.4 if speed < 6 else 0.9)])
+    assert [colour for *_, colour in cells(svgs(equal)[0])].count(middle) == 57
 
 
 @pytest.mark.parametrize(("models", "pairs"), [(2, 1), (3, 3), (4, 6), (5, 4), (7, 6)])
