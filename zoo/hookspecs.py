@@ -46,5 +46,6 @@ def explain_comparisons(contexts: list[Any]) -> list[Any]:  # type: ignore[empty
     """Give further sections (`explain.Section`) where several models are compared.
 
     `contexts` holds one `explain.reporting.context.Subject` for each model, its `evaluation` as
-    `zoo.training.evaluation.stored` gives it, or None; with a clip each is a `Context`. A section's `build` gets them all.
+    `zoo.training.evaluation.stored` gives it, or None; with a clip each is a `Context`. A section's `build` gets them
+    all.
     """
