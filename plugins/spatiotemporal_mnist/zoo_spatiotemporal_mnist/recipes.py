@@ -65,6 +65,7 @@ def _averaged(steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame
 
 
 _FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
+_GROWN = "Grown from the trained {}, then whole clips, then averaged weights"
 
 RECIPES: tuple[Recipe, ...] = (
     _recipe(
@@ -88,7 +89,35 @@ RECIPES: tuple[Recipe, ...] = (
         _FROM_NOTHING,
         _excerpts(1_400, 64),
         _longer_excerpts(1_000, 40),
-        _clips(1_300, 24),
-        _averaged(700, 24),
+        _clips(1_000, 24),
+        _averaged(500, 24),
+    ),
+    _recipe(
+        "conv2d_xl",
+        _GROWN.format("conv2d"),
+        _clips(500, 32, 1e-3),
+        _averaged(500, 32),
+        grown_from="conv2d.blinking_mnist",
+    ),
+    _recipe(
+        "conv3d_xl",
+        _GROWN.format("conv3d"),
+        _clips(500, 16, 1e-3),
+        _averaged(500, 16),
+        grown_from="conv3d.blinking_mnist",
+    ),
+    _recipe(
+        "ts_conv3d_xl",
+        "Begun with the weights of the trained conv3d, whose strides in time it changes; whole clips, averaged weights",
+        _clips(1_500, 32, frame_weight=0),
+        _averaged(800, 32, frame_weight=0),
+        grown_from="conv3d.blinking_mnist",
+    ),
+    _recipe(
+        "convlstm_xl",
+        _GROWN.format("convlstm"),
+        _clips(150, 16, 1e-3),
+        _averaged(150, 16),
+        grown_from="convlstm.blinking_mnist",
     ),
 )
