@@ -296,13 +296,18 @@ def check_agreement(module: nn.Module, *position: int) -> None:
     """
     if size() == 1:
         return
-    digest = hashlib.sha256(repr(position).encode())
-    for name, value in module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().view(torch.uint8).numpy() if value.dim() else repr(value).encode())
-    number = int.from_bytes(digest.digest()[:7], "big")
+    number = _digest(module, *position)
     if highest(number, -number) != [number, -number]:
         raise TrainingError(
             "the processes of this run do not begin with the same weights; "
             "they need one folder that all of them read, and a recipe that builds the same from the same seed"
         )
+
+
+def _digest(module: nn.Module, *position: int) -> int:
+    """56 bits of a sum over a module's tensors, however they lie in memory, and the position."""
+    digest = hashlib.sha256(repr(position).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return int.from_bytes(digest.digest()[:7], "big")

@@ -23,7 +23,7 @@ class Ended:
 
     @property
     def errors(self):
-        return [line for line in self.err.splitlines() if line.startswith(("error:", "Traceback"))]
+        return [line for line in self.err.splitlines() if line.startswith("error:") or "Traceback" in line]
 
 
 def _child(environ, out, err, name, arguments):

@@ -125,6 +125,16 @@ def test_one_process_divides_by_its_own_count():
     assert parallel.divisor(torch.tensor(2.5, dtype=torch.float64)).dtype == torch.float64
 
 
+def test_what_processes_begin_with_is_compared_however_it_lies_in_memory():
+    module = nn.Sequential(nn.Conv3d(3, 2, 1), nn.BatchNorm3d(2))
+    before = parallel._digest(module, 0, 5)
+    assert parallel._digest(module.to(memory_format=torch.channels_last_3d), 0, 5) == before
+    assert parallel._digest(module, 0, 6) != before
+    with torch.no_grad():
+        module[0].bias[1] += 1e-6
+    assert parallel._digest(module, 0, 5) != before
+
+
 def test_what_cannot_be_shared_is_wrong_usage(monkeypatch):
     monkeypatch.setattr(parallel, "_group", parallel._Group(0, 4, torch.device("cpu"), None, None, None))
     with (
