@@ -335,20 +335,19 @@ def train(
 
     A run goes on where it was stopped or killed, and a finished one is left alone, so that the same command can be
     repeated until all is done. Under torchrun, its processes share every batch (gloo on the CPU, nccl on GPUs, a GPU
-    each) and train as one process would; on the CPU each normalises by its own clips. The folder is to be one that all
-    of them read.
+    each) with the gradients of one; on the CPU, BatchNorm takes each process's own clips. All read the same folder.
     """
     from zoo.training import parallel, runs
 
     several = len(recipes) > 1 or any(map(runs.is_pattern, recipes))
-    if several and from_weights is not None:
-        raise UsageError("--from-weights starts one recipe; name that one alone")
-    chosen = runs.choose(recipes)
-    if seed is not None:
-        chosen = [dataclasses.replace(recipe, seed=seed) for recipe in chosen]
-    parent = out or Path("runs")
-    folders = [out if out is not None and not several else parent / recipe.name for recipe in chosen]
     with parallel.joined(device) as place:
+        if several and from_weights is not None:
+            raise UsageError("--from-weights starts one recipe; name that one alone")
+        chosen = runs.choose(recipes)
+        if seed is not None:
+            chosen = [dataclasses.replace(recipe, seed=seed) for recipe in chosen]
+        parent = out or Path("runs")
+        folders = [out if out is not None and not several else parent / recipe.name for recipe in chosen]
         outcomes = runs.train_all(
             chosen,
             folders,

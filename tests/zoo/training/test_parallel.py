@@ -71,6 +71,7 @@ def test_statistics_are_averaged_by_weight(processes, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "statuses", "message"),
     [
+        ("unknown", {1, 2}, "unknown recipe 'regression.unknown'"),
         ("empty", {1}, "the numbers are missing"),
         ("half_empty", {1}, "the numbers are missing"),
         ("astray", {1}, "the loss is no number any more in stage 'first'"),
