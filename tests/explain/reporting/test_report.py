@@ -171,10 +171,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model, clip, 
     assert not torch.equal(units(first), units(other))
 
 
-def test_nothing_on_the_page_comes_from_outside(written):
-    page = written.page.read_text(encoding="utf-8")
+@pytest.mark.parametrize("kind", ["written", "compared"])
+def test_nothing_on_the_page_comes_from_outside(request, kind):
+    page = request.getfixturevalue(kind).page.read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["'](?!#|data:)""", page)
-    assert not re.search(r"""url\((?!["']data:)""", page)
+    assert not re.search(r"""url\((?!["']data:|#)""", page)
     assert "default-src 'none'" in page
 
 
