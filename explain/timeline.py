@@ -225,9 +225,11 @@ def carried(name: str, args: tuple[Any, ...], inputs: Read, output: Tensor) -> L
         if axis is None:
             continue
         missing = output.ndim - tensor.ndim
-        fits = missing >= 0 and all(
-            had in {1, left} for had, left in zip(tensor.shape, output.shape[missing:], strict=True)
-        )
+        fits = missing >= 0 and output.shape[missing + axis] == tensor.shape[axis]
+        if missing:  # broadcast
+            fits = fits and all(
+                had in {1, left} for had, left in zip(tensor.shape, output.shape[missing:], strict=True)
+            )
         if not fits:
             return None
         axes.add(missing + axis)
@@ -265,7 +267,9 @@ def multiplied(inputs: Read, output: Tensor) -> Located | None:
 
 
 #: Operations that move positions about, found by moving their numbers.
-_MOVING = {"flip", "roll", "index_select", "index", "constant_pad_nd", "repeat", "clone", "_to_copy"}
+_MOVING = {"flip", "roll", "index_select", "index", "constant_pad_nd", "repeat", "clone", "_to_copy"} | {
+    f"{kind}_pad{dims}d" for kind in ("reflection", "replication") for dims in (1, 2, 3)
+}
 
 
 def _moved(name: str, args: tuple[Any, ...], located: Located, output: Tensor) -> Located | None:

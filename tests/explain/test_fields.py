@@ -445,6 +445,11 @@ def test_recurrences_written_by_hand_are_found_out():
         nn.Sequential(*[nn.Conv3d(1, 1, 2, 2) for _ in range(3)]),
         nn.Sequential(nn.AdaptiveAvgPool3d((7, 8, 8)), nn.Conv3d(1, 1, 3)),
         nn.Conv3d(1, 1, 1, 7),
+        nn.Sequential(nn.Conv3d(1, 2, 3, padding=1, padding_mode="replicate"), nn.Conv3d(2, 1, 3)),
+        nn.Sequential(nn.ReflectionPad3d(1), nn.Conv3d(1, 2, 3), nn.Conv3d(2, 1, 3)),
+        Mixing(
+            lambda x: F.pad(x.transpose(1, 2).flatten(0, 1), (1,) * 4, "reflect").unflatten(0, (1, -1)).transpose(1, 2)
+        ),
         Decoder(),
         Branches(),
         Folded(),
