@@ -40,25 +40,37 @@ _SAMPLES = (
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
     ),
 )
-_WEIGHTS = {
+#: Metrics of all weights files, on the 10,000 fixed test clips.
+_METRICS = ("digit accuracy", "order accuracy", "speed mean absolute error", "rounded speed accuracy")
+
+#: Of each weights file by architecture: bytes, SHA-256, metrics.
+_FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
     "conv3d": (
-        WeightsEntry(
-            tag="blinking_mnist",
-            source="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.safetensors",
-            bytes=1_919_308,
-            sha256="d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
-            recipe="conv3d.blinking_mnist",
-            metrics=(
-                Metric(dataset="blinking_mnist", split="test", name="digit accuracy", value=0.9674),
-                Metric(dataset="blinking_mnist", split="test", name="order accuracy", value=0.9883),
-                Metric(dataset="blinking_mnist", split="test", name="speed mean absolute error", value=0.1747),
-                Metric(dataset="blinking_mnist", split="test", name="rounded speed accuracy", value=0.931),
-            ),
-            golden="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.golden.safetensors",
-            record="zoo_spatiotemporal_mnist:weights/conv3d.blinking_mnist.json",
-        ),
+        1_919_308,
+        "d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
+        (0.9674, 0.9883, 0.1747, 0.931),
     ),
 }
+
+
+def _weights(architecture: str) -> tuple[WeightsEntry, ...]:
+    if architecture not in _FILES:
+        return ()
+    size, sha256, values = _FILES[architecture]
+    place = f"zoo_spatiotemporal_mnist:weights/{architecture}.blinking_mnist"
+    metrics = zip(_METRICS, values, strict=True)
+    return (
+        WeightsEntry(
+            tag="blinking_mnist",
+            source=f"{place}.safetensors",
+            bytes=size,
+            sha256=sha256,
+            recipe=f"{architecture}.blinking_mnist",
+            metrics=tuple(Metric(dataset="blinking_mnist", split="test", name=k, value=v) for k, v in metrics),
+            golden=f"{place}.golden.safetensors",
+            record=f"{place}.json",
+        ),
+    )
 
 
 #: Every architecture: name, summary, parameters.
@@ -85,7 +97,7 @@ def zoo_models() -> list[ModelEntry]:
             parameters=parameters,
             input=_INPUT,
             outputs=_OUTPUTS,
-            weights=_WEIGHTS.get(name, ()),
+            weights=_weights(name),
             samples=_SAMPLES,
             paper=_PAPER,
         )

@@ -93,11 +93,12 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     _recipe(
         "conv3d",
-        "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights",
+        "Excerpts of 10 and 16 frames with short periods, then whole clips, averaged weights, held statistics",
         _excerpts(1_800, 64),
         _longer_excerpts(1_600, 40),
         _clips(2_600, 24),
         _averaged(1_600, 24),
+        _settled(600, 24),
     ),
     _recipe(
         "convlstm",
