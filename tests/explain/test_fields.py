@@ -576,13 +576,13 @@ def test_pooling_to_one_position_is_listed(dims):
 
 
 def test_time_that_cannot_be_followed_is_not_called_exact():
-    class Halves(nn.Module):
+    class Pairs(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.last = nn.Conv3d(1, 1, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
 
         def forward(self, x):
-            return self.last(self.first(x).unflatten(2, (2, 6)).mean(2))
+            return self.last(self.first(x).unflatten(2, (6, 2)).mean(3))
 
-    rows = fields(Halves(), (1, 1, 12, 6, 6))
+    rows = fields(Pairs(), (1, 1, 12, 6, 6))
     assert (rows["first"].exact, rows["last"].exact, rows["last"].frames) == (True, False, None)
