@@ -23,8 +23,7 @@ def _stage(name: str, steps: int, batch_size: int, learning_rate: float, **setti
         loss=f"{_HERE}.training:loss",
         weight_decay=0.01,
         clip_norm=5.0,
-        warmup=100,
-        **settings,
+        **{"warmup": 100, **settings},
     )
 
 
@@ -65,13 +64,17 @@ def _averaged(steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame
 
 
 def _settled(steps: int, batch_size: int, *, frame_weight: float = 0.5) -> Stage:
-    """Whole clips with BatchNorm's statistics held, as in use; the running average of the weights is kept."""
+    """Whole clips with BatchNorm's statistics held, as in use; the running average of the weights is kept.
+
+    At higher rates the first steps undo what was learned.
+    """
     arguments = {"frames": 48, "frame_weight": frame_weight}
     return _stage(
         "settled",
         steps,
         batch_size,
-        5e-4,
+        1e-4,
+        warmup=10,
         averaging=0.99,
         frozen_statistics=True,
         recalibration=40,
@@ -89,7 +92,7 @@ RECIPES: tuple[Recipe, ...] = (
         _excerpts(1_800, 64),
         _longer_excerpts(1_600, 40),
         _clips(5_000, 32),
-        _settled(1_600, 32),
+        _settled(1_200, 32),
     ),
     _recipe(
         "conv3d",
@@ -98,7 +101,7 @@ RECIPES: tuple[Recipe, ...] = (
         _longer_excerpts(1_600, 40),
         _clips(2_600, 24),
         _averaged(1_600, 24),
-        _settled(600, 24),
+        _settled(500, 24),
     ),
     _recipe(
         "convlstm",
