@@ -144,7 +144,7 @@ def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batch
 
     Several processes take whole batches in turn, so that the mean is the same as that of one process.
     """
-    norms = _norms(module)
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     own = range(parallel.rank(), stage.recalibration, parallel.size())
     module.train()
@@ -161,10 +161,6 @@ def recalibrate(module: nn.Module, stage: Stage, loss: Callable[..., Any], batch
     for norm in norms:
         if norm.num_batches_tracked is not None:
             norm.num_batches_tracked.fill_(stage.recalibration)
-
-
-def _norms(module: nn.Module) -> list[_BatchNorm]:
-    return [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
 
 
 @contextmanager
@@ -239,13 +235,7 @@ class _Run:
         """Train the rest of the current stage, then step on to the next one; False where time was over before."""
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
-        if stage.frozen_statistics and stage.recalibration and self.step == 0:
-            self._seed()
-            recalibrate(self.module, stage, loss_of, batch_at)
         self.module.train()
-        if stage.frozen_statistics:
-            for norm in _norms(self.module):
-                norm.eval()
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         optimizer = torch.optim.AdamW(learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
         self._restore_moments(optimizer, learning)
@@ -309,14 +299,13 @@ class _Run:
             parallel.average_statistics(self.module, part.weight)
         if over:
             return False
-        recalibrates = stage.recalibration and not stage.frozen_statistics
-        if recalibrates:
+        if stage.recalibration:
             self.save(stage, optimizer, learning)  # it takes a while, and may be interrupted too
         if stage.averaging:
             with torch.no_grad():
                 for name, value in learning.items():
                     value.copy_(self.average[name])
-        if recalibrates:
+        if stage.recalibration:
             self._seed()
             recalibrate(self.module, stage, loss_of, batch_at)
         self.average, self.moments = {}, {}

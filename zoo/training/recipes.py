@@ -41,12 +41,9 @@ class Stage:
     autocast: bool = True
     #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
     averaging: float = 0.0
-    #: BatchNorm normalises by its running statistics and leaves them as they are, so that the network learns as it will
-    #: be used: with autocast it also learns to bear bfloat16's rounding, which later layers otherwise amplify.
-    frozen_statistics: bool = False
-    #: Batches over which BatchNorm's running statistics are collected anew, in float32, as the stage ends (as it begins
-    #: where they are frozen); 0 keeps those gathered on the way. These lag behind the weights and carry bfloat16's
-    #: rounding, and where most of a clip is empty a deep network amplifies such offsets from layer to layer.
+    #: Batches over which BatchNorm's running statistics are collected anew, in float32, as the stage ends; 0 keeps
+    #: those gathered on the way. These lag behind the weights and carry bfloat16's rounding, and where most of a clip
+    #: is empty a deep network amplifies such offsets from layer to layer.
     recalibration: int = 0
     #: Further settings for `data` and `loss`.
     arguments: Mapping[str, Any] = field(default_factory=dict)

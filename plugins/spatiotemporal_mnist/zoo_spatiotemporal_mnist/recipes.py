@@ -23,7 +23,8 @@ def _stage(name: str, steps: int, batch_size: int, learning_rate: float, **setti
         loss=f"{_HERE}.training:loss",
         weight_decay=0.01,
         clip_norm=5.0,
-        **{"warmup": 100, **settings},
+        warmup=100,
+        **settings,
     )
 
 
@@ -63,27 +64,8 @@ def _averaged(steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame
     return _stage("averaged", steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
 
 
-def _settled(steps: int, batch_size: int, *, frame_weight: float = 0.5) -> Stage:
-    """Whole clips with BatchNorm's statistics held, as in use; the running average of the weights is kept.
-
-    At higher rates the first steps undo what was learned.
-    """
-    arguments = {"frames": 48, "frame_weight": frame_weight}
-    return _stage(
-        "settled",
-        steps,
-        batch_size,
-        1e-4,
-        warmup=10,
-        averaging=0.99,
-        frozen_statistics=True,
-        recalibration=40,
-        arguments=arguments,
-    )
-
-
-_FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, at last with held statistics"
-_GROWN = "Grown from the trained {}, then whole clips, at last with held statistics"
+_FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
+_GROWN = "Grown from the trained {}, then whole clips, then averaged weights"
 
 RECIPES: tuple[Recipe, ...] = (
     _recipe(
@@ -92,16 +74,15 @@ RECIPES: tuple[Recipe, ...] = (
         _excerpts(1_800, 64),
         _longer_excerpts(1_600, 40),
         _clips(5_000, 32),
-        _settled(1_200, 32),
+        _averaged(1_600, 32),
     ),
     _recipe(
         "conv3d",
-        "Excerpts of 10 and 16 frames with short periods, then whole clips, averaged weights, held statistics",
+        _FROM_NOTHING,
         _excerpts(1_800, 64),
         _longer_excerpts(1_600, 40),
         _clips(2_600, 24),
         _averaged(1_600, 24),
-        _settled(500, 24),
     ),
     _recipe(
         "convlstm",
@@ -109,34 +90,34 @@ RECIPES: tuple[Recipe, ...] = (
         _excerpts(1_400, 64),
         _longer_excerpts(1_000, 40),
         _clips(1_000, 24),
-        _settled(500, 24),
+        _averaged(500, 24),
     ),
     _recipe(
         "conv2d_xl",
         _GROWN.format("conv2d"),
         _clips(500, 32, 1e-3),
-        _settled(500, 32),
+        _averaged(500, 32),
         grown_from="conv2d.blinking_mnist",
     ),
     _recipe(
         "conv3d_xl",
         _GROWN.format("conv3d"),
         _clips(500, 16, 1e-3),
-        _settled(500, 16),
+        _averaged(500, 16),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
         "ts_conv3d_xl",
         "Begun with the weights of the trained conv3d, at other strides in time; then as the others",
         _clips(1_500, 32, frame_weight=0),
-        _settled(800, 32, frame_weight=0),
+        _averaged(800, 32, frame_weight=0),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
         "convlstm_xl",
         _GROWN.format("convlstm"),
         _clips(150, 16, 1e-3),
-        _settled(150, 16),
+        _averaged(150, 16),
         grown_from="convlstm.blinking_mnist",
     ),
 )

@@ -298,39 +298,6 @@ def test_recalibration_leaves_the_statistics_of_its_batches_as_the_stage_ends(to
     assert not torch.allclose(found["1.running_mean"], network[1].running_mean)
 
 
-def test_frozen_statistics_are_collected_as_the_stage_begins_and_then_held(toy, tmp_path):
-    frozen = one_stage(autocast=False, recalibration=3, frozen_statistics=True)
-    torch.manual_seed(frozen.seed)
-    first = Toy().network  # as it begins
-    batch_at = toy.data(None, frozen.stages[0], frozen.seed, "cpu")
-    with torch.no_grad():
-        inputs = [first[0](batch_at(12 + k)["x"]) for k in range(3)]
-    seen = []
-    plain = toy.loss
-
-    def loss(model, batch, stage):
-        seen.append(model.network[1].training)
-        return plain(model, batch, stage)
-
-    toy.loss = loss
-    found = load_file(train(frozen, tmp_path, progress=False))
-    assert seen == [True] * 3 + [False] * 12
-    torch.testing.assert_close(found["1.running_mean"], torch.stack([x.mean(0) for x in inputs]).mean(0))
-    torch.testing.assert_close(found["1.running_var"], torch.stack([x.var(0) for x in inputs]).mean(0))
-    assert not torch.equal(found["0.weight"], first[0].weight)
-
-
-def test_a_run_with_frozen_statistics_goes_on_to_the_same_bytes(toy, tmp_path):
-    first, second = recipe().stages
-    frozen = recipe(stages=(first, dataclasses.replace(second, recalibration=3, frozen_statistics=True)))
-    whole = train(frozen, tmp_path / "whole", progress=False)
-    for call in (14, 6):  # as the second stage recalibrates, then in its steps
-        interrupted(toy, call)
-        with pytest.raises(KeyboardInterrupt):
-            train(frozen, tmp_path / "stopped", progress=False)
-    assert train(frozen, tmp_path / "stopped", progress=False).read_bytes() == whole.read_bytes()
-
-
 def test_a_stage_runs_in_bfloat16_unless_told(toy, tmp_path):
     seen = []
     plain = toy.loss
