@@ -337,9 +337,11 @@ def train(
     repeated until all is done. Under torchrun, its processes share every batch (gloo on the CPU, nccl on GPUs, a GPU
     each) with the gradients of one; on the CPU, BatchNorm takes each process's own clips. All read the same folder.
     """
+    from zoo import devices
     from zoo.training import parallel, runs
 
     several = len(recipes) > 1 or any(map(runs.is_pattern, recipes))
+    devices.keep_freed_memory()
     with parallel.joined(device) as place:
         if several and from_weights is not None:
             raise UsageError("--from-weights starts one recipe; name that one alone")
