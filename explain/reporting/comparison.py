@@ -221,20 +221,18 @@ def _file(asked: str, evaluation: dict[str, Any]) -> _Named:
     """The model that a stored evaluation is of: weights beside the file, or registered ones of the same checksum."""
     told = str(evaluation["model"])
     name = Path(told).stem if told.endswith(".safetensors") else told
-    architecture = evaluation["model"].rpartition("/")[2].partition(".")[0]
+    architecture = told.rpartition("/")[2].partition(".")[0]
     try:
         listing, _, _ = catalog.find(architecture)
     except UsageError:
         reason = f"{asked} is an evaluation of {told}, and no installed plugin gives this model"
         return _Named(name=name, entry=None, evaluation=evaluation, load=None, reason=reason)
-    beside = Path(asked).expanduser().with_suffix(".safetensors")
-    checksum = evaluation.get("sha256")
-    if beside.is_file():
-        from zoo.weights import describe_file
-
-        weights: WeightsEntry | None = describe_file(str(beside))
-        load: tuple[str, str | None] | None = (listing.full_name, str(beside))
+    beside = _weights_beside(Path(asked).expanduser(), evaluation)
+    if beside is not None:
+        weights: WeightsEntry | None = beside
+        load: tuple[str, str | None] | None = (listing.full_name, beside.source)
     else:
+        checksum = evaluation.get("sha256")
         same = [weights for weights in listing.entry.weights if checksum and weights.sha256 == checksum]
         weights = same[0] if same else None
         load = (listing.full_name, same[0].tag) if same else None
@@ -245,6 +243,18 @@ def _file(asked: str, evaluation: dict[str, Any]) -> _Named:
         load=load,
         reason=f"the weights that {asked} is an evaluation of are neither beside it nor registered",
     )
+
+
+def _weights_beside(path: Path, evaluation: dict[str, Any]) -> WeightsEntry | None:
+    """The weights file of the same name, unless the evaluation is of other weights, or of random ones."""
+    from zoo.weights import describe_file
+
+    path = path.with_suffix(".safetensors")
+    if not path.is_file():
+        return None
+    weights, checksum = describe_file(str(path)), evaluation.get("sha256")
+    # Only what training wrote lies beside its weights by design; older records name no checksum.
+    return weights if checksum == weights.sha256 or (checksum is None and "recipe" in evaluation) else None
 
 
 def _unique(named: list[_Named]) -> list[_Named]:

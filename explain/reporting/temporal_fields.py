@@ -73,8 +73,8 @@ class TemporalField:
             "layer": self.layer,
             "position": self.position,
             "frames": self.frames,
-            "first_frame": self.seen[0],
-            "last_frame": self.seen[-1],
+            "first_frame": self.seen[0] if self.seen else None,
+            "last_frame": self.seen[-1] if self.seen else None,
             "layers": [
                 {
                     "layer": level.row.layer,
@@ -94,8 +94,10 @@ class TemporalField:
     @property
     def sentence(self) -> str:
         """What the drawing shows, in words."""
-        first, last = self.seen[0], self.seen[-1]
-        what = f"frame {first}" if first == last else f"frames {first} to {last}"
+        what = "no frame"  # its window lies in the padding
+        if self.seen:
+            first, last = self.seen[0], self.seen[-1]
+            what = f"frame {first}" if first == last else f"frames {first} to {last}"
         return f"Unit {self.position} of {self.layer} depends on {what} of {self.frames}."
 
 

@@ -16,12 +16,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import explain
 import zoo
 from zoo import plugins
 from zoo.errors import ClipError, NoEvaluationError, OutputError, UnknownNameError, UsageError, WeightsError
+from zoo.weights import sha256_of
 
 HARMFUL = "<img src=x>"
 
@@ -325,7 +327,9 @@ def test_an_earlier_comparison_is_replaced_and_a_report_is_not(two, model, clip,
         explain.compare(two, tmp_path / "report")
 
 
-def test_with_less_than_two_evaluations_there_is_nothing_to_compare(plugin, two, tmp_path):
+@pytest.fixture
+def bare(plugin):
+    """The name of a model without weights and without a builder."""
     from zoo import catalog
 
     plugin(
@@ -340,11 +344,31 @@ def test_with_less_than_two_evaluations_there_is_nothing_to_compare(plugin, two,
         """,
     )
     catalog.listings.cache_clear()
-    try:
-        with pytest.raises(NoEvaluationError, match="no evaluation of bare is stored"):
-            explain.compare(["bare", two[0]], tmp_path / "out", weights=None)
-        report = explain.compare(["bare", *two], tmp_path / "out")
-    finally:
-        catalog.listings.cache_clear()
+    yield "bare"
+    catalog.listings.cache_clear()
+
+
+def test_with_less_than_two_evaluations_there_is_nothing_to_compare(bare, two, tmp_path):
+    with pytest.raises(NoEvaluationError, match="no evaluation of bare is stored"):
+        explain.compare([bare, two[0]], tmp_path / "out", weights=None)
+    report = explain.compare([bare, *two], tmp_path / "out")
     assert report.warnings == ["no evaluation of bare is stored."]
     assert row(report, "speed error")["values"] == [None, 0.2, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        (lambda _: {"sha256": "0" * 64}, False),
+        (lambda _: {}, False),  # of random weights
+        (lambda checksum: {"sha256": checksum}, True),
+        (lambda _: {"recipe": {"name": "bare.squares"}}, True),  # what training wrote before it named checksums
+    ],
+)
+def test_weights_beside_an_evaluation_are_its_own_or_left_alone(bare, two, tmp_path, told, own):
+    weights = tmp_path / f"{bare}.safetensors"
+    save_file({"x": torch.ones(1)}, weights)
+    file = evaluation(tmp_path, bare, **told(sha256_of(weights)))
+    report = explain.compare([file, two[0]], tmp_path / "out")
+    found = report.data["sections"]["measurements"]["models"][0]["weights"]
+    assert (found is not None) == own

@@ -104,6 +104,13 @@ def test_nothing_is_drawn_of_images_and_of_what_cannot_be_followed():
     assert field(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)), shape=(1, 1, 8, 8)) is None
 
 
+def test_a_unit_in_the_padding_depends_on_nothing():
+    drawn = field(nn.Sequential(nn.Conv3d(1, 1, (2, 3, 3), padding=(2, 1, 1))), "0", 0)
+    assert (drawn.seen, drawn.data["first_frame"], drawn.data["last_frame"]) == ([], None, None)
+    assert drawn.sentence == "Unit 0 of 0 depends on no frame of 12."
+    assert "no frame of 12" in draw(drawn)
+
+
 def test_a_unit_that_is_not_there_is_refused():
     with pytest.raises(UnknownNameError, match="known: 0, 2"):
         field(Strided(), "3")
