@@ -156,7 +156,11 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = Fals
         again = _tracked(model, changed, blocks=blocks, follow=False)
         rows = _checked(rows, positions, frame, tracker, again, frames)
     positions = {key: known for key, known in positions.items() if rows[key].exact}
-    listed = [row if key in positions else dataclasses.replace(row, frames=None) for key, row in rows.items()]
+    listed = [
+        row if (layer, kind) in positions else dataclasses.replace(row, frames=None)
+        for (layer, kind), row in rows.items()
+        if kind in {"recurrence", "block"} or (layer, "recurrence") not in rows  # a recurrence's inner parts are in it
+    ]
     return Trace(frames=frames, rows=listed, _positions=positions)
 
 

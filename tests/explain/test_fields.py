@@ -231,6 +231,7 @@ def test_a_recurrence_by_hand_is_listed_with_its_module():
     torch.manual_seed(0)
     rows = {(row.layer, row.kind): row for row in receptive_fields(Net(), (1, 1, 6, 8, 8))}
     cell = rows["cell", "recurrence"]
+    assert len([row for row in rows if row[0] == "cell"]) == 1  # its own convolution over time is part of it
     assert (cell.kernel, cell.field, cell.frame_field, cell.whole[0]) == ((6, 3, 3), (6, 13, 13), (3, 3), True)
     assert rows["after", "convolution"].frames == tuple((0, min(at + 1, 5)) for at in range(6))
 

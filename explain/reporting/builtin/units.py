@@ -86,21 +86,24 @@ def build(context: Context) -> Content:
 
 
 def _layers(context: Context) -> list[str]:
-    """The layers asked for, or convolutions from the first to the last, evenly spread."""
+    """The layers asked for, or convolutions and their recurrences from the first to the last, evenly spread."""
     asked = context.options.unit_layers
     if not isinstance(asked, int):
         for name in asked:
             find_layer(context.model, name)
         return list(asked)
-    # Those that run: an auxiliary head may be there for training alone.
-    ran = {row.layer for row in context.fields.rows}
+    # Those that run: an auxiliary head may be there for training alone. A recurrent layer's gates are no units of it.
+    ran = {row.layer: row for row in context.fields.rows}
+    loops = [row.layer for row in ran.values() if row.kind == "recurrence"]
     found = {
-        name: module
+        name: ran[name].kernel
         for name, module in context.model.named_modules()
-        if isinstance(module, _CONVOLUTIONS) and name in ran
+        if name in ran
+        and not any(name.startswith(f"{loop}.") for loop in loops)
+        and (isinstance(module, _CONVOLUTIONS) or (name in loops and not isinstance(module, nn.RNNBase)))
     }
     # Pointwise convolutions only mix what others saw.
-    wide = [name for name, module in found.items() if max(module.kernel_size) > 1] or list(found)
+    wide = [name for name, kernel in found.items() if max(kernel) > 1] or list(found)
     return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []
 
 

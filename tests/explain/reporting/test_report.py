@@ -235,6 +235,27 @@ def test_units_are_those_of_layers_that_run(clip, model, tmp_path):
     assert [unit["layer"] for unit in report.data["sections"]["units"]["units"]] == ["early", "late"]
 
 
+class Recurrence(nn.Module):
+    """A recurrent layer that calls its own weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.of_input, self.of_state = nn.Conv2d(2, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        states = [torch.zeros_like(self.of_input(x[:, :, 0]))]
+        for frame in x.unbind(2):
+            states.append((self.of_input(frame) + self.of_state(states[-1])).tanh())
+        return torch.stack(states[1:], dim=2)
+
+
+def test_units_of_a_recurrence_are_its_own_and_not_its_gates(tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(Recurrence(), nn.Conv3d(3, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    report = cheap(network, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", sections=["units"], units=1, unit_steps=1)
+    assert [unit["layer"] for unit in report.data["sections"]["units"]["units"]] == ["0", "1"]
+
+
 def test_fields_that_are_not_exact_are_called_so(clip, model, tmp_path):
     page = cheap(model, clip, tmp_path / "out", sections=["fields"]).page.read_text(encoding="utf-8")
     assert "at least" not in page
