@@ -222,6 +222,8 @@ def evaluate(
     from zoo.writing import check_writable, write
 
     if out is not None:
+        if out.suffix != ".json":  # nor may a slip of the pen replace a weights file
+            raise UsageError(f"--out {out}: an evaluation is stored as JSON; give a name that ends in .json")
         check_writable(out)
     devices.keep_freed_memory()
     measured = evaluation.evaluate(

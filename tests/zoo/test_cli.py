@@ -181,15 +181,17 @@ def test_an_evaluation_is_json_and_is_stored_where_asked(run, evaluated, tmp_pat
         (("--clips", "1201"), 2, "1 to 1,200"),
         (("--recipe", "tiny.shaps"), 2, "did you mean 'tiny.shapes'"),
         (("--out", "missing/folder/x.json"), 1, "cannot write missing/folder/x.json: No such file"),
-        (("--out", "."), 1, "cannot write .: Is a directory"),
+        (("--out", "folder.json"), 1, "cannot write folder.json: Is a directory"),
+        (("--out", "tiny.safetensors"), 2, "give a name that ends in .json"),
     ],
 )
 def test_an_evaluation_that_cannot_be_is_one_message(run, evaluated, monkeypatch, tmp_path, arguments, status, said):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.json").mkdir()
     code, out, err = run("evaluate", "tiny", "--weights", "none", *arguments)
     assert (code, out) == (status, "")
     assert said in err
-    assert list(tmp_path.glob("*.json")) == []
+    assert [path.name for path in tmp_path.glob("*.json")] == ["folder.json"]
 
 
 def test_an_evaluation_is_shown_also_where_it_cannot_be_stored(run, evaluated, full_disk, tmp_path):

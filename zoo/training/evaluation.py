@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
-from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError
+from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError, ZooError
 from zoo.plugins import resolve
 from zoo.weights import describe_file, locate
 
@@ -44,7 +44,8 @@ def evaluate(
         As `measure` does.
 
     Raises:
-        UsageError: where no recipe is known and none was given, or the set has fewer clips.
+        UsageError: where no recipe is known and none was given, the recipe given is for other networks, or the set
+            has fewer clips.
         DataError: where the data is missing.
     """
     from zoo import devices, loading
@@ -53,7 +54,17 @@ def evaluate(
     found = catalog.recipe(recipe or _recipe_of(entry.name, chosen))  # a wrong name need not wait for the model
     network = loading.load(name, weights=weights, device=device, seed=seed)
     report: Any = network.zoo_load_report
-    return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
+    try:
+        return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
+    except Exception as error:
+        foreign = found.name.partition(".")[0] != entry.name
+        if isinstance(error, ZooError) or not foreign or devices.is_out_of_memory(error):
+            raise
+        # A recipe is taken at its user's word; only running it tells whether it can read what the network says.
+        raise UsageError(
+            f"{report.name} cannot be evaluated as {found.name} is: {type(error).__name__}: {error}; "
+            "name a recipe for networks of the same input and outputs"
+        ) from error
 
 
 def measure(
@@ -165,6 +176,11 @@ def _problem(evaluation: Any) -> str:
         return "`metrics` that are no list of dataset, split, name and value"
     if not isinstance(breakdown, dict) or not all(map(_is_table, breakdown.values())):
         return "a `breakdown` that is no mapping of names to lists of rows"
+    clips = evaluation.get("clips_measured")
+    if clips is not None and not (isinstance(clips, int) and clips > 0):
+        return f"`clips_measured` {clips!r}, which is no number of clips"
+    if not isinstance(evaluation.get("model", ""), str) or not isinstance(evaluation.get("sha256"), str | None):
+        return "a `model` or `sha256` that is no text"
     return ""
 
 

@@ -20,6 +20,9 @@ PLUGIN = """
         return {"metrics": [{"dataset": "lines", "split": "test", "name": "sum", "value": value}],
                 "clips_measured": clips or 7, "breakdown": {"side": [{"side": "left", "clips": 2, "sum": None}]}}
 
+    def listen(network, device, clips=None):
+        return network.ears
+
     def talk(network, device, clips=None):
         return {"metrics": "good", "breakdown": {}}
 
@@ -37,7 +40,8 @@ PLUGIN = """
 
     @hookimpl
     def zoo_recipes():
-        return [recipe("flat.tag"), recipe("steep.one"), recipe("steep.two"), recipe("loud.tag", "talk")]
+        return [recipe("flat.tag"), recipe("steep.one"), recipe("steep.two"), recipe("loud.tag", "talk"),
+                recipe("deaf.tag", "listen"), recipe("bare.tag", "listen")]
 
     WEIGHTS = ()
 """
@@ -98,8 +102,8 @@ def test_random_weights_are_measured_as_the_only_recipe_of_their_architecture(fl
     assert evaluate("flat", weights=None)["measured_as"] == "flat.tag"
     with pytest.raises(UsageError, match=r"--recipe NAME.*recipes of steep: steep\.one, steep\.two"):
         evaluate("steep", weights=None)
-    with pytest.raises(UsageError, match=r"--recipe NAME.*no plugin gives a recipe of bare"):
-        evaluate("bare", weights=None)
+    with pytest.raises(UsageError, match=r"--recipe NAME.*no plugin gives a recipe of trained"):
+        evaluate("trained", weights=None)
     with pytest.raises(UnknownNameError, match=r"flat\.tag"):
         evaluate("flat", weights=None, recipe="flat.tak")
 
@@ -121,6 +125,13 @@ def test_a_file_is_measured_as_the_record_beside_it_or_the_user_says(file):
 def test_a_recipe_whose_evaluation_gives_something_else_is_named(flat):
     with pytest.raises(PluginError, match=r"flat:talk, the evaluation of loud\.tag, gave `metrics` that are no list"):
         evaluate("flat", weights=None, recipe="loud.tag")
+
+
+def test_a_recipe_for_other_networks_is_wrong_usage(flat):
+    with pytest.raises(UsageError, match=r"flat cannot be evaluated as deaf\.tag is: AttributeError: .*ears.*; name a"):
+        evaluate("flat", weights=None, recipe="deaf.tag")
+    with pytest.raises(AttributeError):  # its own recipe is broken: whoever wrote it needs to see where
+        evaluate("bare", weights=None, recipe="bare.tag")
 
 
 def test_what_was_stored_with_weights_is_read_by_name_or_path(trained, file):
@@ -165,6 +176,10 @@ def test_where_nothing_is_stored_the_message_says_how_to_measure(trained, file):
         (json.dumps({**RECORD, "metrics": {"value": 3}}).encode(), "holds `metrics` that are no list"),
         (json.dumps({**RECORD, "breakdown": {"side": 3}}).encode(), "holds a `breakdown` that is no mapping"),
         (json.dumps({**RECORD, "breakdown": []}).encode(), "holds a `breakdown` that is no mapping"),
+        (json.dumps({**RECORD, "clips_measured": "all"}).encode(), "holds `clips_measured` 'all'"),
+        (json.dumps({**RECORD, "clips_measured": 0}).encode(), "holds `clips_measured` 0"),
+        (json.dumps({**RECORD, "model": 5}).encode(), "holds a `model` or `sha256` that is no text"),
+        (json.dumps({**RECORD, "sha256": 5}).encode(), "holds a `model` or `sha256` that is no text"),
         (json.dumps({**RECORD, "sha256": "0" * 64}).encode(), "is an evaluation of other weights"),
     ],
 )
