@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -127,7 +128,13 @@ def _start_from(path: Path, network: nn.Module) -> str:
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
     except RuntimeError as error:
-        raise WeightsError(f"{path} holds the weights of another architecture: {error}") from error
+        raise WeightsError(f"{path} holds the weights of another architecture: {_first_mismatch(error)}") from error
+
+
+def _first_mismatch(error: RuntimeError) -> str:
+    """Of what `load_state_dict` says, which may name hundreds of tensors, the beginning."""
+    _, _, named = str(error).partition(":\n")
+    return shorten(named or str(error), 200, placeholder=" ...")
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -360,7 +367,7 @@ class _Run:
             self.module.load_state_dict(_part(tensors, "module."))
         except RuntimeError as error:
             raise TrainingError(
-                f"{path} holds another network than {self.recipe.build}: {error}; {checkpoints.ANEW}"
+                f"{path} holds another network than {self.recipe.build}: {_first_mismatch(error)}; {checkpoints.ANEW}"
             ) from error
         self.stage_index, self.step, self.start = state["stage_index"], state["step"], state["start"]
         self.seconds, self.log = state["seconds"], state["log"]

@@ -70,7 +70,7 @@ def weights_file(name: str) -> Path:
     from zoo import weights as weights_files
 
     path = Path(name).expanduser()
-    if path.exists() or path.suffix == ".safetensors":
+    if path.is_file() or path.suffix == ".safetensors":  # a run's folder may have the name of its weights
         return path
     _, weights, _ = catalog.find(name)
     if weights is None:

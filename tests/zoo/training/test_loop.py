@@ -245,7 +245,7 @@ def test_a_checkpoint_says_what_its_recipe_has_otherwise(toy, tmp_path):
     with pytest.raises(TrainingError, match=r"\(stage 'first': name 'first', now None"):
         train(recipe(arguments={"width": 5}, stages=()), tmp_path, progress=False)
     toy.build = lambda width: Toy(7)
-    with pytest.raises(TrainingError, match=r"another network than toy:build(.|\n)*choose another folder"):
+    with pytest.raises(TrainingError, match=r"another network than toy:build: .*choose another folder"):
         train(recipe(arguments={"width": 5}), tmp_path, progress=False)
 
 
@@ -377,7 +377,11 @@ def test_training_starts_from_given_weights(toy, tmp_path):
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
-    [(None, "cannot be read"), (b"damaged", "cannot be read"), ({"0.weight": torch.ones(2)}, "another architecture")],
+    [
+        (None, "cannot be read"),
+        (b"damaged", "cannot be read"),
+        ({f"0.{k}": torch.ones(2) for k in range(99)}, r"another architecture: Missing key.{,200} \.\.\.$"),
+    ],
 )
 def test_weights_that_do_not_fit_are_named(toy, tmp_path, tensors, message):
     path = tmp_path / "start.safetensors"

@@ -122,6 +122,7 @@ def test_a_run_begins_from_named_weights_and_goes_on_with_the_same_command(run, 
         bytes=(tmp_path / "start.safetensors").stat().st_size,
     )
     monkeypatch.setattr(catalog, "find", lambda name: (None, entry, True))
+    (tmp_path / "net.tag").mkdir()  # of a run that made such weights
     assert run("regression.plain", "--from-weights", "net.tag", "--minutes", "0")[1]["status"] == "stopped"
     status, found, _ = run("regression.plain", "--from-weights", "start.safetensors")
     assert (status, found["status"]) == (0, "finished")
