@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 CHECKPOINT: Final = "checkpoint.safetensors"
 LOG: Final = "log.json"
 
-#: What a run may not differ in from the one whose checkpoint it goes on from.
-_IDENTITY: Final = ("recipe", "seed", "arguments")
-
 
 def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Replace the checkpoint and the log; a killed run leaves the ones before.
