@@ -370,7 +370,8 @@ def train(
         text = output.table(["recipe", "status", ""], lines) if several else ": ".join(map(str, lines[0][1:]))
         output.emit(data if several else data[0], text, as_json=as_json)
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
-            output.note("run the same command again to go on" if until is None else "run it without --until to go on")
+            beyond = "" if until is None else ", and without --until beyond its stage"
+            output.note(f"run the same command again to go on{beyond}")
     context.exit(1 if any(outcome.status == "failed" for outcome in outcomes) else 0)
 
 

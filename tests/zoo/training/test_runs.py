@@ -71,6 +71,9 @@ def test_minutes_are_those_of_the_whole_command(run):
     status, found, lines = run("regression.plain", "regression.still", "--minutes", "0")
     assert (status, [one["status"] for one in found]) == (0, ["stopped", "waiting"])
     assert lines == ["run the same command again to go on"]
+    _, found, lines = run("regression.plain", "--minutes", "0", "--until", "first")
+    assert (found["status"], found["position"]["step"]) == ("stopped", 2)  # nowhere near the end of that stage
+    assert lines == ["run the same command again to go on, and without --until beyond its stage"]
 
 
 @pytest.mark.parametrize(
