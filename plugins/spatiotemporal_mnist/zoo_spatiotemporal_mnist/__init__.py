@@ -45,6 +45,11 @@ _METRICS = ("digit accuracy", "order accuracy", "speed mean absolute error", "ro
 
 #: Of each weights file by architecture: bytes, SHA-256, metrics.
 _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
+    "conv2d": (
+        1_567_892,
+        "a1114ead8d6d29de1d393ec4ad3cca1df86dc7685ef679e051f2c752c7db2e9e",
+        (0.976, 0.998, 0.1654, 0.93),
+    ),
     "conv3d": (
         1_919_308,
         "d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
