@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from zoo import devices
 from zoo_spatiotemporal_mnist import networks
 from zoo_spatiotemporal_mnist.convlstm import ConvLSTM
 
@@ -86,6 +87,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     device = parser.parse_args().device
     torch.backends.cudnn.allow_tf32 = False  # else convolutions on a GPU are no float32, and differ by algorithm
+    devices.keep_freed_memory()  # as `zoo train` does, for both alike
     print(f"{device}, {torch.get_num_threads()} CPU threads, float32, 48 frames, forward and backward, medians")
     cell = torch.randn(4, 32, 48, 8, 8, device=device, requires_grad=True)
     compare("cell, 32 channels, 8 x 8, batch 4", lambda: ConvLSTM(32, 32), cell, 30)
