@@ -100,13 +100,14 @@ def _unlike(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [f"{name} {value!r}, now {plain.get(name)!r}" for name, value in before.items() if plain.get(name) != value]
 
 
-def finished(recipe: Recipe, folder: Path, start: str | None = None) -> Path | None:
+def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: int | None = None) -> Path | None:
     """The weights file, where the folder holds a whole one with the record of this very recipe; else None.
 
     Args:
         recipe: To compare with.
         folder: Of the run.
         start: sha256 of the weights that it must have begun with; None is any.
+        clips: It must have been measured on at least so many of the test set; None is all.
     """
     path = folder / f"{recipe.name}.safetensors"
     try:
@@ -115,11 +116,13 @@ def finished(recipe: Recipe, folder: Path, start: str | None = None) -> Path | N
         stages = [_whole(stage) for stage in made.pop("stages")]
         own = recipe.to_dict()
         whole = asdict(Recipe(**{**made, "stages": stages}))
+        asked = record.get("clips_asked")  # older records do not say, and are taken for whole ones
+        enough = asked is None or (clips is not None and clips <= asked)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
     del own["summary"], whole["summary"]  # words
     same = start in (None, record.get("start")) and not _unlike(whole, own)
-    return path if same and path.is_file() else None
+    return path if same and enough and path.is_file() else None
 
 
 def position(recipe: Recipe, folder: Path) -> dict[str, Any]:

@@ -34,9 +34,7 @@ def finalize(
 
     The weights file's header carries, as JSON under the key `zoo`, what differs from the architecture's entry. The
     golden file holds `input` and one tensor for each output, computed in float32 on the CPU in eval mode. The JSON
-    file, written last because measuring takes long, holds the recipe, the log and what `evaluation.measure` gives, on
-    `device` and on the first `clips` clips of the test set (None: all), and `start`, the sha256 of the weights that
-    training began with (None: the recipe's own beginning).
+    file is written last, because measuring takes long (`write_record`).
     """
     network: nn.Module = resolve(recipe.export)(module)
     network.eval().to("cpu", torch.float32)
@@ -48,6 +46,26 @@ def finalize(
     path = out / f"{recipe.name}.safetensors"
     write_tensors(path, network.state_dict(), {"zoo": json.dumps(dict(recipe.header))})
     write_tensors(out / f"{recipe.name}.golden.safetensors", {"input": example, **outputs}, {})
+    write_record(recipe, network, path, log=log, device=device, clips=clips, start=start)
+    return path
+
+
+def write_record(
+    recipe: Recipe,
+    network: nn.Module,
+    path: Path,
+    *,
+    log: list[dict[str, Any]],
+    device: str | torch.device = "cpu",
+    clips: int | None = None,
+    start: str | None = None,
+) -> None:
+    """Measure the network of the weights file `path`, in eval mode, and write NAME.json beside it.
+
+    It holds the recipe, the log and what `evaluation.measure` gives on `device`; `start`, the sha256 of the weights
+    that training began with (None: the recipe's own beginning); and `clips_asked`: on how many clips of the test set,
+    the first ones, it was to be measured (None: all).
+    """
     network.to(device)
     measured = measure(recipe, network, torch.device(device), recipe.name, sha256_of(path), clips=clips)
     record = {
@@ -55,8 +73,8 @@ def finalize(
         "steps": recipe.steps,
         "clips_seen": recipe.clips,
         "start": start,
+        "clips_asked": clips,
         **measured,
         "log": log,
     }
-    write(out / f"{recipe.name}.json", json.dumps(plain(record), indent=1, allow_nan=False) + "\n")
-    return path
+    write(path.with_suffix(".json"), json.dumps(plain(record), indent=1, allow_nan=False) + "\n")

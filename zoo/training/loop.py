@@ -99,7 +99,7 @@ def train(
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
         start = None
         if from_weights is not None:
-            start = _start_from(Path(from_weights), resolve(recipe.export)(module))
+            start = take_weights(Path(from_weights), resolve(recipe.export)(module))
         module = parallel.synchronized(module.to(place))
         run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
         run.resume()
@@ -117,8 +117,12 @@ def train(
         return path
 
 
-def _start_from(path: Path, network: nn.Module) -> str:
-    """Load the network from a weights file; gives the file's sha256."""
+def take_weights(path: Path, network: nn.Module) -> str:
+    """Load the network from a weights file; gives the file's sha256.
+
+    Raises:
+        WeightsError: where the file is damaged or of another architecture.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

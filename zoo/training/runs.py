@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from zoo import catalog
+import torch
+
+from zoo import catalog, devices
 from zoo.errors import UnknownNameError, WeightsError, ZooError
-from zoo.training import checkpoints, loop, parallel
+from zoo.plugins import resolve
+from zoo.training import checkpoints, finalizing, loop, parallel
 from zoo.weights import sha256_of
 
 if TYPE_CHECKING:
@@ -85,18 +89,21 @@ def train_all(
     folders: Sequence[Path],
     *,
     minutes: float | None = None,
+    evaluate_clips: int | None = None,
     report: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> list[Outcome]:
     """Train each recipe in its folder, as `loop.train` does with these `settings`, and say what became of each.
 
-    A run that is finished already is left as it is. Where there are several recipes and one fails, the others go on;
-    a single one raises its error. So do several processes, which end together.
+    A run that is finished already is left as it is; one that was measured on fewer clips than are asked for now is
+    only measured again. Where there are several recipes and one fails, the others go on; a single one raises its error.
+    So do several processes, which end together.
 
     Args:
         recipes: In the order of training.
         folders: One for each.
         minutes: For all of them together; one of them gets on in any case.
+        evaluate_clips: As in `loop.train`.
         report: Takes one line for each recipe that fails.
         settings: Further arguments of `loop.train`.
     """
@@ -107,14 +114,19 @@ def train_all(
     for recipe, folder in zip(recipes, folders, strict=True):
         given: dict[str, Any] = {"recipe": recipe.name}
         left = None if minutes is None else max(0.0, minutes - (time.monotonic() - started) / 60)
-        done = checkpoints.finished(recipe, folder, start)
+        trained = checkpoints.finished(recipe, folder, start, clips=1)
+        wanted = evaluate_clips if settings.get("until") is None else 1  # that measures nothing
+        done = checkpoints.finished(recipe, folder, start, clips=wanted)
         if parallel.highest(done is not None)[0]:  # as the first process sees it
             outcomes.append(Outcome(**given, status="already finished", weights=str(done)))
         elif parallel.highest(left == 0)[0] and any(one.status in ("finished", "stopped") for one in outcomes):
             outcomes.append(Outcome(**given, status="waiting"))
         else:
             try:
-                written = loop.train(recipe, folder, minutes=left, **settings)
+                if parallel.highest(trained is not None)[0]:
+                    written = _measure_again(recipe, folder, trained, settings.get("device", "cpu"), evaluate_clips)
+                else:
+                    written = loop.train(recipe, folder, minutes=left, evaluate_clips=evaluate_clips, **settings)
             except Exception as error:  # a stranger's recipe may raise anything
                 if len(recipes) == 1 or parallel.size() > 1:
                     raise
@@ -129,3 +141,21 @@ def train_all(
             else:
                 outcomes.append(Outcome(**given, status="finished", weights=str(written)))
     return outcomes
+
+
+def _measure_again(
+    recipe: Recipe, folder: Path, path: Path | None, device: str | torch.device, clips: int | None
+) -> Path | None:
+    """Replace what the record of a finished run says of its weights; the first process does it, the others wait."""
+    if path is not None and parallel.rank() == 0:
+        with checkpoints.held(folder):
+            with torch.random.fork_rng(devices=[]):
+                network: torch.nn.Module = resolve(recipe.export)(resolve(recipe.build)(**recipe.arguments))
+            loop.take_weights(path, network.eval().to("cpu", torch.float32))
+            before = json.loads(path.with_suffix(".json").read_text())
+            place = devices.resolve(str(device))
+            finalizing.write_record(
+                recipe, network, path, log=before["log"], device=place, clips=clips, start=before.get("start")
+            )
+    parallel.wait(long=True)
+    return path

@@ -162,9 +162,15 @@ def test_a_run_is_finished_where_weights_and_record_are_of_this_recipe(plain, tm
     assert checkpoints.finished(dataclasses.replace(plain, seed=1), tmp_path) is None
     assert checkpoints.finished(changed(steps=7), tmp_path) is None
     record = json.loads((tmp_path / RECORD).read_text())
+    assert record.pop("clips_asked") is None
     del record["recipe"]["stages"][0]["recalibration"]  # a record from before that setting existed
     (tmp_path / RECORD).write_text(json.dumps(record))
     assert checkpoints.finished(plain, tmp_path) == path
+    assert checkpoints.finished(plain, tmp_path, clips=500) == path
+    for asked, enough in ((None, [1, 500, 501, None]), (500, [1, 500]), ("all", [])):
+        (tmp_path / RECORD).write_text(json.dumps({**record, "clips_asked": asked}))
+        assert [clips for clips in (1, 500, 501, None) if checkpoints.finished(plain, tmp_path, clips=clips)] == enough
+    (tmp_path / RECORD).write_text(json.dumps(record))
     path.unlink()
     assert checkpoints.finished(plain, tmp_path) is None
     (tmp_path / RECORD).write_text("[]")

@@ -67,6 +67,27 @@ def test_several_recipes_are_trained_a_failure_is_reported_and_what_is_finished_
     assert written.stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_finished_run_is_only_measured_again_where_more_clips_are_asked_for(run, tmp_path, checkpoint):
+    folder = tmp_path / "runs/regression.plain"
+    path = folder / "regression.plain.json"
+    assert run("regression.plain", "--evaluate-clips", "5")[1]["status"] == "finished"
+    if not checkpoint:
+        (folder / "checkpoint.safetensors").unlink()
+    before = {one.name: one.stat().st_mtime_ns for one in folder.iterdir() if one != path}
+    first = json.loads(path.read_text())
+    assert (first["clips_asked"], first["clips_measured"]) == (5, 5)
+    for fewer in (("--evaluate-clips", "4"), ("--evaluate-clips", "5"), ("--until", "first")):
+        assert run("regression.plain", *fewer)[1]["status"] == "already finished"
+    status, found, _ = run("regression.plain", "--evaluate-clips", "6", "--minutes", "0")
+    assert (status, found["status"], tmp_path / found["weights"]) == (0, "finished", path.with_suffix(".safetensors"))
+    assert json.loads(path.read_text()) == {**first, "clips_asked": 6, "clips_measured": 6}
+    assert run("regression.plain")[1]["status"] == "finished"
+    assert json.loads(path.read_text()) == {**first, "clips_asked": None, "clips_measured": None}
+    assert run("regression.plain")[1]["status"] == "already finished"
+    assert {one.name: one.stat().st_mtime_ns for one in folder.iterdir() if one != path} == before
+
+
 def test_minutes_are_those_of_the_whole_command(run):
     status, found, lines = run("regression.plain", "regression.still", "--minutes", "0")
     assert (status, [one["status"] for one in found]) == (0, ["stopped", "waiting"])
