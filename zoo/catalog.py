@@ -69,6 +69,11 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a name holds wildcards."""
+    return any(character in name for character in "*?[")
+
+
 def list_models(pattern: str = "*", *, pretrained: bool = False, plugin: str | None = None) -> list[str]:
     """Names of models in natural order.
 

@@ -182,10 +182,9 @@ def load(model: str, dtype: str | None, weights: str, device: str, seed: int, *,
 @click.pass_context
 def verify(context: click.Context, pattern: str, *, as_json: bool) -> None:
     """Hash weights again and recompute their golden outputs: one model, or all that match PATTERN."""
-    from zoo import verification
+    from zoo import catalog, verification
 
-    wild = any(character in pattern for character in "*?[")
-    done = verification.verify_all(pattern) if wild else [verification.verify(pattern)]
+    done = verification.verify_all(pattern) if catalog.is_pattern(pattern) else [verification.verify(pattern)]
     rows = [
         [result.model, check.name, "ok" if check.passed else "FAILED", check.detail]
         for result in done
@@ -224,6 +223,7 @@ def evaluate(
     if out is not None:
         if out.suffix != ".json":  # nor may a slip of the pen replace a weights file
             raise UsageError(f"--out {out}: an evaluation is stored as JSON; give a name that ends in .json")
+        evaluation.check_replaceable(out)
         check_writable(out)
     devices.keep_freed_memory()
     measured = evaluation.evaluate(
@@ -302,11 +302,11 @@ def plugins(*, as_json: bool) -> None:
 @click.option("--from-weights", metavar="FILE|NAME", help="Start from this safetensors file or these trained weights.")
 @click.option("--until", help="Stop after the stage of this name.")
 @click.option(
-    "--minutes", type=click.FloatRange(min=0), help="Stop with a checkpoint after so long, all recipes together."
+    "--minutes", type=options.Amount(min=0), help="Stop with a checkpoint after so long, all recipes together."
 )
 @click.option(
     "--checkpoint-every",
-    type=click.FloatRange(min=0),
+    type=options.Amount(min=0),
     default=120,
     show_default=True,
     metavar="SECONDS",
@@ -340,10 +340,10 @@ def train(
     processes share every batch (gloo on the CPU, nccl on GPUs, a GPU each) with the gradients of one; on the CPU,
     BatchNorm takes each process's own clips. All read the same folder.
     """
-    from zoo import devices
+    from zoo import catalog, devices
     from zoo.training import parallel, runs
 
-    several = len(recipes) > 1 or any(map(runs.is_pattern, recipes))
+    several = len(recipes) > 1 or any(map(catalog.is_pattern, recipes))
     devices.keep_freed_memory()
     with parallel.joined(device) as place:
         if several and from_weights is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from typing import Any
 
 import click
 
@@ -22,6 +24,17 @@ seed = click.option(
 weights = click.option(
     "--weights", default="default", show_default=True, metavar="TAG|FILE|none", help="Weights to load."
 )
+
+
+class Amount(click.FloatRange):
+    """A number in a range; "nan" is in none, though click lets it through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that the user wrote."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Examples(click.Command):

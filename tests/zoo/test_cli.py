@@ -194,6 +194,22 @@ def test_an_evaluation_that_cannot_be_is_one_message(run, evaluated, monkeypatch
     assert [path.name for path in tmp_path.glob("*.json")] == ["folder.json"]
 
 
+@pytest.mark.parametrize("record", ['{"recipe": {"name": "tiny.shapes"}}', '{"log": []}'])
+def test_an_evaluation_never_replaces_the_record_of_a_training_run(run, evaluated, tmp_path, record):
+    path = tmp_path / "x.json"
+    path.write_text(record)
+    status, out, err = run("evaluate", "tiny", "--weights", "none", "--out", path)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"error: {path} is the record of a training run, with its recipe and log; give the evaluation another name\n"
+    )
+    assert path.read_text() == record
+    for other in ('{"metrics": [], "breakdown": {}}', "[", "[]"):
+        path.write_text(other)
+        assert run("evaluate", "tiny", "--weights", "none", "--out", path)[0] == 0
+        assert stored(str(path))["measured_as"] == "tiny.shapes"
+
+
 def test_an_evaluation_is_shown_also_where_it_cannot_be_stored(run, evaluated, full_disk, tmp_path):
     status, out, err = run("evaluate", "tiny", "--weights", "none", "--out", tmp_path / "x.json")
     assert status == 1

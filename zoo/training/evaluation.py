@@ -144,6 +144,18 @@ def stored(name: str) -> dict[str, Any]:
     }
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise UsageError where a file is the record of a training run, whose recipe and log an evaluation lacks."""
+    try:
+        held = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    if isinstance(held, dict) and not {"recipe", "log"}.isdisjoint(held):
+        raise UsageError(
+            f"{path} is the record of a training run, with its recipe and log; give the evaluation another name"
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_bytes())
@@ -189,15 +201,20 @@ def _is_table(rows: Any) -> bool:
 
 
 def _recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
-    """The recipe that evaluates these weights: the one that made them, or for random ones the architecture's only one.
+    """The recipe that evaluates these weights: the one that made them, else the one they were measured as before.
 
-    Weights of unknown making are not measured by guess: they may have been trained on something else.
+    Random ones have the architecture's only one. Weights of unknown making are not measured by guess: they may have
+    been trained on something else.
     """
     if weights is not None:
         if weights.recipe:
             return weights.recipe
-        if weights.record and (recipe := _trained_by(_read(locate(weights.record)))):
-            return recipe
+        record = _read(locate(weights.record)) if weights.record else {}
+        of = record.get("sha256")  # older records of training name none
+        made = _trained_by(record) if of in (None, weights.sha256) else None
+        measured = record.get("measured_as") if of == weights.sha256 else None
+        if made or measured:
+            return str(made or measured)
     own = [name for name in catalog.recipes() if name.partition(".")[0] == architecture]
     if weights is None and len(own) == 1:
         return own[0]

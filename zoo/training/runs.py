@@ -39,11 +39,6 @@ class Outcome:
     error: str | None = None
 
 
-def is_pattern(name: str) -> bool:
-    """Whether a name holds wildcards."""
-    return any(character in name for character in "*?[")
-
-
 def choose(names: Sequence[str]) -> list[Recipe]:
     """The recipes of these names; wildcards are matched against `architecture` and `architecture.tag`.
 
@@ -54,7 +49,7 @@ def choose(names: Sequence[str]) -> list[Recipe]:
     chosen: dict[str, Recipe] = {}
     for name in names:
         found = [name] if name in known else []
-        if is_pattern(name):
+        if catalog.is_pattern(name):
             found = [one for one in known if fnmatchcase(one, name) or fnmatchcase(one.partition(".")[0], name)]
             found.sort(key=catalog.natural)
         if not found:

@@ -122,6 +122,17 @@ def test_a_file_is_measured_as_the_record_beside_it_or_the_user_says(file):
     assert evaluate("flat", weights=str(file), recipe="flat.tag") == found
 
 
+def test_a_file_is_measured_as_it_was_before(file):
+    found = evaluate("flat", weights=str(file), recipe="flat.tag")
+    record = file.with_suffix(".json")
+    record.write_text(json.dumps(found))
+    assert evaluate("flat", weights=str(file)) == found
+    for other in ("0" * 64, None):  # of other weights, of random ones
+        record.write_text(json.dumps({**found, "sha256": other}))
+        with pytest.raises(UsageError, match=r"flat\.tag\.safetensors names no recipe"):
+            evaluate("flat", weights=str(file))
+
+
 def test_a_recipe_whose_evaluation_gives_something_else_is_named(flat):
     with pytest.raises(PluginError, match=r"flat:talk, the evaluation of loud\.tag, gave `metrics` that are no list"):
         evaluate("flat", weights=None, recipe="loud.tag")

@@ -105,6 +105,8 @@ def test_minutes_are_those_of_the_whole_command(run):
         (("regression.*", "--from-weights", "x.safetensors"), 2, "--from-weights starts one recipe"),
         (("regression.plain", "--from-weights", "x.safetensors"), 1, "x.safetensors cannot be read"),
         (("regression.plain", "--from-weights", "conv9"), 2, "unknown model 'conv9'"),
+        (("regression.plain", "--minutes", "nan"), 2, "Invalid value for '--minutes': 'nan' is not a number"),
+        (("regression.plain", "--checkpoint-every", "nan"), 2, "'nan' is not a number"),
         (("regression.plain", "--until", "frist"), 2, "unknown stage 'frist'; did you mean 'first'"),
         (("regression.plain", "--minutes", "-1"), 2, "-1.0 is not in the range"),
         (("regression.empty",), 1, "the numbers are missing"),
