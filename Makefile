@@ -29,5 +29,5 @@ clean:  ## forget the set-up and the report
 .venv/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,dev]' $(PLUGINS:%=--editable %)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' $(PLUGINS:%=--editable %)
 	touch $@
