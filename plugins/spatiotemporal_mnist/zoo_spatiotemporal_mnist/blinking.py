@@ -184,9 +184,3 @@ def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Pa
         raise UsageError(f"{count:,} clips of blinking_mnist {split}: 1 to {every:,} can be measured")
     parameters = draw(every, found.labels, generator=torch.Generator().manual_seed(FIXED_SEED), distinct=True)
     return found.images, parameters[:count]
-
-
-def fixed_clips(split: str = "test", count: int | None = None) -> tuple[Tensor, Parameters]:
-    """The fixed clips of a split, painted: N x 1 x 48 x 64 x 64 (uint8; 2 GB for all of `test`) and what happens."""
-    images, parameters = fixed_set(split, count)
-    return render(images, parameters), parameters

@@ -190,12 +190,11 @@ def test_no_test_or_validation_digit_is_a_training_digit(mnist):
 
 
 def test_the_fixed_clips_are_fixed(mnist):
-    clips, parameters = blinking.fixed_clips("test", 20)
-    again, _ = blinking.fixed_clips("test", 30)
+    images, parameters = blinking.fixed_set("test", 20)
+    clips = blinking.render(images, parameters)
     assert clips.shape == (20, 1, 48, 64, 64)
-    assert torch.equal(clips, again[:20])
-    other, _ = blinking.fixed_clips("validation", 20)
-    assert not torch.equal(clips, other)
+    assert torch.equal(clips, blinking.render(*blinking.fixed_set("test", 30))[:20])
+    assert not torch.equal(clips, blinking.render(*blinking.fixed_set("validation", 20)))
     told = (parameters.image, parameters.digit, parameters.order, parameters.speed, parameters.period)
     assert torch.stack(told, 1)[:3].tolist() == [[6189, 8, 0, 2, 8], [480, 1, 1, 1, 3], [4875, 6, 3, 5, 2]]
 

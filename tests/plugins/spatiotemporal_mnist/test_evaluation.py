@@ -44,7 +44,8 @@ def slowly(parameters):
 
 
 def test_metrics_and_every_table_are_those_of_the_clips(mnist):
-    clips, parameters = blinking.fixed_clips("test", 80)
+    images, parameters = blinking.fixed_set("test", 80)
+    clips = blinking.render(images, parameters)
     stub = Stub()
     found = evaluation.evaluate(stub, CPU, 80)
     assert torch.equal(torch.cat(stub.seen), clips.float() / 255)
