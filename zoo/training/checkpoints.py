@@ -32,7 +32,7 @@ def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mappin
     Args:
         folder: Of the run.
         recipe: Being trained.
-        state: `stage_index`, `step`, `seconds`, `log`, and `start` (sha256 of the weights it began with, or None).
+        state: `stage_index`, `step`, `seconds`, `log`, and `start` (see `finalizing.write_record`).
         tensors: Whatever the run needs to go on.
 
     Raises:

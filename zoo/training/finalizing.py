@@ -28,7 +28,7 @@ def finalize(
     log: list[dict[str, Any]],
     device: str | torch.device = "cpu",
     clips: int | None = None,
-    start: str | None = None,
+    start: str | dict[str, str] | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.golden.safetensors and NAME.json into `out`; return the first.
 
@@ -58,13 +58,13 @@ def write_record(
     log: list[dict[str, Any]],
     device: str | torch.device = "cpu",
     clips: int | None = None,
-    start: str | None = None,
+    start: str | dict[str, str] | None = None,
 ) -> None:
     """Measure the network of the weights file `path`, in eval mode, and write NAME.json beside it.
 
     It holds the recipe, the log and what `evaluation.measure` gives on `device`; `start`, the sha256 of the weights
-    that training began with (None: the recipe's own beginning); and `clips_asked`: on how many clips of the test set,
-    the first ones, it was to be measured (None: all).
+    that training was given to begin with, or names and sha256 of those that `build` began with, else None; and
+    `clips_asked`: on how many clips of the test set, the first ones, it was to be measured (None: all).
     """
     network.to(device)
     measured = measure(recipe, network, torch.device(device), recipe.name, sha256_of(path), clips=clips)

@@ -97,7 +97,7 @@ def train(
         parallel.wait()
         torch.default_generator.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
-        start = None
+        start = getattr(module, "zoo_start", None) or None
         if from_weights is not None:
             start = take_weights(Path(from_weights), resolve(recipe.export)(module))
         module = parallel.synchronized(module.to(place))
@@ -216,7 +216,7 @@ class _Run:
         module: nn.Module,
         out: Path,
         device: torch.device,
-        start: str | None,
+        start: str | dict[str, str] | None,
         checkpoint_every: float,
         log_every: int,
         ends: float,
@@ -362,7 +362,7 @@ class _Run:
             return
         state, tensors = found
         path = self.out / CHECKPOINT
-        if self.start not in (None, state["start"]):
+        if isinstance(self.start, str) and self.start != state["start"]:
             raise TrainingError(
                 f"{path} is there and began otherwise: leave --from-weights out to go on from it, "
                 "or choose another folder to start"
@@ -373,7 +373,8 @@ class _Run:
             raise TrainingError(
                 f"{path} holds another network than {self.recipe.build}: {_first_mismatch(error)}; {checkpoints.ANEW}"
             ) from error
-        self.stage_index, self.step, self.start = state["stage_index"], state["step"], state["start"]
+        self.stage_index, self.step = state["stage_index"], state["step"]
+        self.start = state["start"] or self.start  # older checkpoints do not say: as it is built now
         self.seconds, self.log = state["seconds"], state["log"]
         self.average = _part(tensors, "average.")
         self.moments = _part(tensors, "moment.")

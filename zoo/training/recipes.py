@@ -55,7 +55,8 @@ class Recipe:
 
     #: "architecture.tag", the weights that the recipe makes.
     name: str
-    #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included.
+    #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included. One that begins with other trained
+    #: weights has their names and sha256 in the module's attribute `zoo_start: dict[str, str]`, for the run's record.
     build: str
     #: `export(module) -> nn.Module`: the network that is kept.
     export: str

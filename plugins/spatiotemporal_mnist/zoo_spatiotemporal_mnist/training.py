@@ -7,7 +7,7 @@ what is in it, and the LSTM where the digit is and how it moves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -49,6 +49,8 @@ class AuxiliaryHeads(nn.Module):
         features = network.hidden.in_features
         self.frame = nn.Linear(features, 5 + 10 + 6 + 2 + 1)
         self.track = nn.Linear(features, 4)
+        #: Names and sha256 of the weights that the network begins with.
+        self.zoo_start: dict[str, str] = {}
 
     def features(self, clips: Tensor, visible: Tensor) -> Tensor:
         """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T' x F (float32).
@@ -83,8 +85,12 @@ def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:
             part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
         elif isinstance(part, nn.Conv2d):
             part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    start: dict[str, str] = {}
     if grown_from is not None:
-        growth.grow(built, zoo.load(grown_from))
+        small = zoo.load(grown_from)
+        growth.grow(built, small)
+        report: Any = small.zoo_load_report
+        start[report.name] = report.sha256
     else:
         with torch.no_grad():
             for name, bias in built.named_parameters():
@@ -92,7 +98,9 @@ def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:
                 if name.startswith("lstm.bias_ih") or name.endswith("convlstm.of_input.bias"):
                     bias[size : 2 * size] += 1  # the forget gate, second of four in both kinds
             built.speed.bias.fill_(3.5)
-    return AuxiliaryHeads(built)
+    module = AuxiliaryHeads(built)
+    module.zoo_start = start
+    return module
 
 
 def export(module: AuxiliaryHeads) -> nn.Module:

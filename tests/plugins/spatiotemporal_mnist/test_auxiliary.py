@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import zoo
 from zoo.training import Stage
 from zoo_spatiotemporal_mnist import blinking, training
 
@@ -49,6 +50,12 @@ def test_forget_gates_start_open_and_the_speed_in_the_middle():
     assert (lstm.bias_ih_l0[128:256] > 1 - bound).all()
     assert (lstm.bias_ih_l0[:128] < bound).all()
     assert training.build(design="conv2d").network.speed.bias.item() == 3.5
+
+
+def test_a_grown_network_names_the_weights_it_begins_with():
+    assert training.build(design="conv3d_xl", grown_from="conv3d").zoo_start == {
+        "conv3d.blinking_mnist": zoo.info("conv3d.blinking_mnist").weights[0].sha256
+    }
 
 
 @pytest.mark.parametrize("layer", ["lstm.bias_ih_l1", "body.res2_1.main.convlstm.of_input.bias"])

@@ -17,6 +17,7 @@ from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError
 from zoo.training import Recipe, Stage
 from zoo.training.checkpoints import CHECKPOINT, LOG
 from zoo.training.loop import learning_rate, train
+from zoo.weights import sha256_of
 
 
 class Toy(nn.Module):
@@ -373,6 +374,32 @@ def test_training_starts_from_given_weights(toy, tmp_path):
     save_file(Toy().network.state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(TrainingError, match=r"checkpoint\.safetensors is there and began otherwise: leave --from-w"):
         train(one_stage(steps=1), tmp_path / "out", from_weights=tmp_path / "other.safetensors", progress=False)
+
+
+def test_the_record_says_which_weights_the_build_began_with(toy, tmp_path, monkeypatch):
+    def beginning(digest):
+        def build():
+            module = Toy()
+            module.zoo_start = {"small.tag": digest}
+            return module
+
+        return build
+
+    def recorded(folder, **settings):
+        path = train(one_stage(steps=2), folder, progress=False, **settings)
+        return path and json.loads(path.with_suffix(".json").read_text())["start"]
+
+    assert recorded(tmp_path / "plain") is None
+    assert recorded(tmp_path / "old", minutes=0) is None  # a checkpoint that names none
+    monkeypatch.setattr(toy, "build", beginning("1" * 64))
+    assert recorded(tmp_path / "new", minutes=0) is None
+    assert recorded(tmp_path / "old") == {"small.tag": "1" * 64}
+    monkeypatch.setattr(toy, "build", beginning("2" * 64))  # other weights by now: those trained are the first ones'
+    assert recorded(tmp_path / "new") == {"small.tag": "1" * 64}
+    save_file(Toy().network.state_dict(), tmp_path / "start.safetensors")
+    given = recorded(tmp_path / "given", from_weights=tmp_path / "start.safetensors")
+    assert given == sha256_of(tmp_path / "start.safetensors")
+    assert recorded(tmp_path / "given") == given
 
 
 @pytest.mark.parametrize(
