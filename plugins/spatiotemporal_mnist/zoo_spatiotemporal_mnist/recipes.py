@@ -53,15 +53,19 @@ def _longer_excerpts(steps: int, batch_size: int) -> Stage:
     return _stage("longer_excerpts", steps, batch_size, 2e-3, final_rate=0.3, arguments=arguments)
 
 
-def _clips(steps: int, batch_size: int, learning_rate: float = 2e-3, *, frame_weight: float = 1.0) -> Stage:
+def _clips(
+    steps: int, batch_size: int, learning_rate: float = 2e-3, *, frame_weight: float = 1.0, name: str = "clips"
+) -> Stage:
     arguments = {"frames": 48} if frame_weight == 1 else {"frames": 48, "frame_weight": frame_weight}
-    return _stage("clips", steps, batch_size, learning_rate, final_rate=0.1, arguments=arguments)
+    return _stage(name, steps, batch_size, learning_rate, final_rate=0.1, arguments=arguments)
 
 
-def _averaged(steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame_weight: float = 0.5) -> Stage:
+def _averaged(
+    steps: int, batch_size: int, learning_rate: float = 1e-3, *, frame_weight: float = 0.5, name: str = "averaged"
+) -> Stage:
     """Whole clips at a falling rate; the running average of the weights is kept."""
     arguments = {"frames": 48, "frame_weight": frame_weight}
-    return _stage("averaged", steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
+    return _stage(name, steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
 
 
 _FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
@@ -102,8 +106,8 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "conv3d_xl",
         _GROWN.format("conv3d"),
-        _clips(400, 16, 1e-3),
-        _averaged(400, 16),
+        _clips(200, 16, 1e-3),
+        _averaged(200, 16),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
@@ -111,6 +115,8 @@ RECIPES: tuple[Recipe, ...] = (
         "Begun with the weights of the trained conv3d, at other strides in time; then as the others",
         _clips(900, 32, frame_weight=0),
         _averaged(500, 32, frame_weight=0),
+        _clips(700, 32, frame_weight=0, name="more_clips"),
+        _averaged(400, 32, frame_weight=0, name="averaged_again"),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
