@@ -48,12 +48,17 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
     "conv2d": (
         1_567_892,
         "a1114ead8d6d29de1d393ec4ad3cca1df86dc7685ef679e051f2c752c7db2e9e",
-        (0.976, 0.998, 0.1654, 0.93),
+        (0.9798, 0.992, 0.1535, 0.9389),
     ),
     "conv3d": (
         1_919_308,
         "d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
         (0.9674, 0.9883, 0.1747, 0.931),
+    ),
+    "convlstm": (
+        1_771_324,
+        "953bd5c59a4a155b0eb280acb281d25446fee3e8fed547c48b90ecc06f12a91e",
+        (0.938, 0.98, 0.3146, 0.868),
     ),
 }
 

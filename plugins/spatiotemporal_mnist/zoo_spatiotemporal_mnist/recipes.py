@@ -106,8 +106,8 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "conv3d_xl",
         _GROWN.format("conv3d"),
-        _clips(200, 16, 1e-3),
-        _averaged(200, 16),
+        _clips(150, 16, 1e-3),
+        _averaged(150, 16),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
@@ -122,8 +122,8 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "convlstm_xl",
         _GROWN.format("convlstm"),
-        _clips(100, 16, 1e-3),
-        _averaged(100, 16),
+        _clips(60, 16, 1e-3),
+        _averaged(60, 16),
         grown_from="convlstm.blinking_mnist",
     ),
 )
