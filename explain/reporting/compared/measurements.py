@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 #: Words in a metric's name that say which way is better; other metrics get no mark.
 _LOWER = ("error", "loss", "distance", "perplexity")
 _HIGHER = ("accuracy", "precision", "recall", "score", "similarity", "psnr", "ssim")
+#: A measure without an interval has no best on fewer clips: chance may order them.
+_ENOUGH = 500
 #: Standard normal quantile of a two-sided 95 % interval.
 _Z = 1.959963984540054
 
 
 def build(subjects: Sequence[Subject]) -> Content:
-    """The table of parameters, weights and metrics; the best figure of each metric is marked."""
+    """The table of parameters, weights and metrics; the best figure is marked where the clips measured can tell it."""
     data = {"models": [_model(subject) for subject in subjects], "metrics": metrics(subjects)}
     return Content(html=render("measurements.html", **data), data=data)
 
@@ -29,8 +31,9 @@ def build(subjects: Sequence[Subject]) -> Content:
 def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row for each dataset, split and metric: a value and, for an accuracy, its 95 % interval for each model.
 
-    `best` holds the places of the best models: none where all values are equal, or no word of the metric's name says
-    which way is better. `clips` is the number that each value is of, or None.
+    `best` is the place of the best model, or None: where no word of the metric's name says which way is better, where
+    the interval of another overlaps, or, for a metric without intervals, where the models were not all measured on the
+    same number of clips, at least 500. `clips` is the number that each value is of, or None.
     """
     keys = dict.fromkeys(
         (metric["dataset"], metric["split"], metric["name"])
@@ -44,20 +47,22 @@ def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
             (subject.evaluation or {}).get("clips_measured") if value is not None else None
             for subject, value in zip(subjects, values, strict=True)
         ]
+        share = _is_share(name, values)
+        intervals = [
+            interval(value, count) if share and count and value is not None else None
+            for value, count in zip(values, clips, strict=True)
+        ]
         rows.append(
             {
                 "dataset": dataset,
                 "split": split,
                 "name": name,
-                "kind": "share" if _is_share(name, values) else "number",
+                "kind": "share" if share else "number",
                 "better": _better(name),
                 "values": values,
                 "clips": clips,
-                "intervals": [
-                    interval(value, count) if _is_share(name, values) and count and value is not None else None
-                    for value, count in zip(values, clips, strict=True)
-                ],
-                "best": _best(name, values),
+                "intervals": intervals,
+                "best": _best(name, values, clips, intervals),
             }
         )
     return rows
@@ -97,17 +102,24 @@ def warnings(subjects: Sequence[Subject]) -> list[str]:
 
 
 def sentence(subjects: Sequence[Subject]) -> str:
-    """Who is best at what, where all were measured alike; else empty."""
+    """Who is best at what, and where the clips cannot tell, where all were measured alike; else empty."""
     if warnings(subjects):
         return ""
-    said = []
+    said, undecided = [], []
     for row in metrics(subjects):
         best = row["best"]
-        if len(best) == 1:
-            value = row["values"][best[0]]
+        if best is not None:
+            value = row["values"][best]
             text = percent_text(value, 1) if row["kind"] == "share" else f"{value:.3g}"
-            said.append(f"best {row['name']}: {subjects[best[0]].name} ({text})")
-    return f"B{'; '.join(said)[1:]}." if said else ""
+            said.append(f"best {row['name']}: {subjects[best].name} ({text})")
+        elif row["better"] and all(row["intervals"]):
+            undecided.append(row)
+    if undecided:
+        names = listed([row["name"] for row in undecided]).striptags()
+        what = f"no difference in {names}" if len(subjects) == 2 else f"no best {names}"
+        said.append(f"{what} that {undecided[0]['clips'][0]:,} clips can tell")
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _model(subject: Subject) -> dict[str, Any]:
@@ -142,10 +154,24 @@ def _is_share(name: str, values: Sequence[float | None]) -> bool:
     return "accuracy" in name.casefold() and all(value is None or 0 <= value <= 1 for value in values)
 
 
-def _best(name: str, values: Sequence[float | None]) -> list[int]:
-    known = [value for value in values if value is not None and math.isfinite(value)]
+def _best(
+    name: str,
+    values: Sequence[float | None],
+    clips: Sequence[int | None],
+    intervals: Sequence[tuple[float, float] | None],
+) -> int | None:
     better = _better(name)
-    if len(set(known)) < 2 or better is None:
-        return []
-    best = min(known) if better == "lower" else max(known)
-    return [place for place, value in enumerate(values) if value == best]
+    known = [place for place, value in enumerate(values) if value is not None]
+    if better is None or len(known) < 2:
+        return None
+    first, *others = sorted(known, key=lambda place: (values[place] or 0.0) * (1 if better == "lower" else -1))
+    own = intervals[first]
+    if own is None:
+        count = clips[first]
+        alike = count is not None and count >= _ENOUGH and all(clips[place] == count for place in others)
+        return first if alike and values[others[0]] != values[first] else None
+    for place in others:
+        other = intervals[place]
+        if other is None or (own[0] <= other[1] and other[0] <= own[1]):
+            return None
+    return first

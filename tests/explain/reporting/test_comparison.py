@@ -40,8 +40,10 @@ def evaluation(folder, name, *, metrics=None, clips=100, dataset="squares", **mo
 
 @pytest.fixture
 def two(tmp_path):
-    better = evaluation(tmp_path, "better", metrics={"shape accuracy": 0.9, "speed error": 0.1, "spread": 1.0})
-    worse = evaluation(tmp_path, "worse", metrics={"shape accuracy": 0.5, "speed error": 0.2, "spread": 2.0})
+    better = evaluation(
+        tmp_path, "better", metrics={"shape accuracy": 0.9, "speed error": 0.1, "spread": 1.0}, clips=500
+    )
+    worse = evaluation(tmp_path, "worse", metrics={"shape accuracy": 0.5, "speed error": 0.2, "spread": 2.0}, clips=500)
     return [worse, better]
 
 
@@ -87,9 +89,9 @@ def test_evaluations_stand_side_by_side_and_the_best_is_marked(two, tmp_path):
         if key not in {"kind", "files"}
     }
     assert report.data["models"] == ["worse", "better"]
-    assert (row(report, "shape accuracy")["values"], row(report, "shape accuracy")["best"]) == ([0.5, 0.9], [1])
-    assert (row(report, "speed error")["values"], row(report, "speed error")["best"]) == ([0.2, 0.1], [1])
-    assert row(report, "spread")["best"] == []  # nothing says which way is better
+    assert (row(report, "shape accuracy")["values"], row(report, "shape accuracy")["best"]) == ([0.5, 0.9], 1)
+    assert (row(report, "speed error")["values"], row(report, "speed error")["best"]) == ([0.2, 0.1], 1)
+    assert row(report, "spread")["best"] is None  # nothing says which way is better
     assert (
         report.data["summary"]
         == "Best shape accuracy: better (90.0\N{NARROW NO-BREAK SPACE}%); best speed error: better (0.1)."
@@ -117,9 +119,44 @@ def test_intervals_are_those_of_wilson():
 
 
 def test_figures_that_are_equal_have_no_best(tmp_path):
-    files = [evaluation(tmp_path, "one"), evaluation(tmp_path, "two")]
+    files = [evaluation(tmp_path, "one", clips=500), evaluation(tmp_path, "two", clips=500)]
     report = explain.compare(files, tmp_path / "out")
-    assert [row["best"] for row in report.data["sections"]["measurements"]["metrics"]] == [[], []]
+    assert [row["best"] for row in report.data["sections"]["measurements"]["metrics"]] == [None, None]
+    assert report.data["summary"] == "No difference in shape accuracy that 500 clips can tell."
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"),
+    [
+        ([0.80, 0.70], None),  # 95 % intervals on 100 clips: 71.1 to 86.7 and 60.4 to 78.1
+        ([0.50, 0.90], 1),
+        ([0.50, 0.90, 0.86], None),  # the third may be as good
+        ([0.50, 0.95, 0.60], 1),
+    ],
+)
+def test_an_accuracy_is_best_where_its_interval_overlaps_no_other(tmp_path, accuracies, best):
+    files = [
+        evaluation(tmp_path, f"m{place}", metrics={"shape accuracy": value}) for place, value in enumerate(accuracies)
+    ]
+    report = explain.compare(files, tmp_path / "out")
+    assert row(report, "shape accuracy")["best"] == best
+    assert report.page.read_text(encoding="utf-8").count(">best<") == (best is not None)
+    undecided = "No difference in" if len(files) == 2 else "No best"
+    told = f"{undecided} shape accuracy that 100 clips can tell." if best is None else f"Best shape accuracy: m{best} ("
+    assert report.data["summary"].startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("clips", "best"), [((500, 500), 1), ((499, 499), None), ((500, 501), None), ((None, None), None)]
+)
+def test_an_error_is_best_on_the_same_clips_and_enough_of_them(tmp_path, clips, best):
+    files = [
+        evaluation(tmp_path, f"m{place}", metrics={"speed error": 0.2 - 0.1 * place}, clips=count)
+        for place, count in enumerate(clips)
+    ]
+    report = explain.compare(files, tmp_path / "out")
+    assert row(report, "speed error")["best"] == best
+    assert report.data["summary"] == ("" if best is None else "Best speed error: m1 (0.1).")
 
 
 @pytest.mark.parametrize(
