@@ -97,6 +97,15 @@ def test_sigterm_to_one_process_saves_and_stops_all(processes, regression, tmp_p
     assert trained(processes, tmp_path, "terminated")
 
 
+def test_two_processes_measure_a_finished_run_again(processes, tmp_path):
+    arguments = ("train", "regression.plain", "--out", str(tmp_path), "--device", "cpu")
+    assert processes.run("command", *arguments, "--evaluate-clips", "5").status == 0
+    ended = processes.together("command", *arguments)
+    assert [one.status for one in ended] == [0, 0]
+    assert sorted(one.out.partition(":")[0] for one in ended) == ["", "finished"]
+    assert json.loads((tmp_path / "regression.plain.json").read_text())["clips_asked"] is None
+
+
 def test_a_process_that_does_not_answer_is_not_waited_for_in_vain(processes):
     first, second = processes.together("waiting", 3)
     assert (first.status, second.status) == (1, 1)
