@@ -14,7 +14,6 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry, WeightsEntry
-    from zoo.training.runs import Outcome
 
 
 commands = options.program("zoo", "A zoo of video models: list them, load them, ask them about a clip.")
@@ -367,24 +366,13 @@ def train(
         first = parallel.rank() == 0
     if first:
         data = [dataclasses.asdict(outcome) for outcome in outcomes]
-        lines = [[outcome.recipe, outcome.status, _outcome_text(outcome)] for outcome in outcomes]
+        lines = [[outcome.recipe, outcome.status, outcome.text] for outcome in outcomes]
         text = output.table(["recipe", "status", ""], lines) if several else ": ".join(map(str, lines[0][1:]))
         output.emit(data if several else data[0], text, as_json=as_json)
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
             beyond = "" if until is None else ", and without --until beyond its stage"
             output.note(f"run the same command again to go on{beyond}")
     context.exit(1 if any(outcome.status == "failed" for outcome in outcomes) else 0)
-
-
-def _outcome_text(outcome: Outcome) -> str:
-    """Where a run's weights are, how far it came, or why it failed."""
-    at = outcome.position
-    if not at:
-        return outcome.weights or outcome.error or ""
-    size = f"checkpoint {at['checkpoint_bytes'] / 1e6:.1f} MB"
-    if at["stage"] is None:
-        return f"all stages are done, to be measured; {size}"
-    return f"step {at['step']:,} of {at['steps']:,} of stage {at['stage']!r}; {size}"
 
 
 @commands.command(epilog="ZOO_DATA=~/data zoo data mnist")

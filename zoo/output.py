@@ -64,7 +64,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def run(commands: click.Group) -> NoReturn:
-    """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1 or 2."""
+    """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1, 2 or 130."""
     # Before torch loads OpenMP: threads that wait hand their core over; spinning makes busy machines far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.simplefilter("ignore")  # a library's warnings are for its callers; a broken plugin concerns the user
@@ -73,7 +73,7 @@ def run(commands: click.Group) -> NoReturn:
     try:
         status = commands.main(standalone_mode=False)
     except click.exceptions.Abort:
-        stop("interrupted", 1)
+        stop("interrupted", 130)  # as a shell says of Ctrl-C
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

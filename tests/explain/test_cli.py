@@ -291,7 +291,7 @@ from explain.cli import main
 main()
 """
     signalled = explain("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", code=code)
-    assert signalled.returncode == 1
+    assert signalled.returncode == 130
     assert "interrupted" in signalled.stderr
     assert "Traceback" not in signalled.stderr
     assert list(tmp_path.iterdir()) == []

@@ -269,7 +269,7 @@ def test_a_users_mistake_gets_one_message(run, tiny_zoo, arguments, status, said
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (KeyboardInterrupt(), 1, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(errno.ENOSPC, "No space left on device", "/some/file"), 1, "No space left on device (/some/file)"),
         (torch.OutOfMemoryError("no room"), 1, "no room"),
         (MemoryError("none left"), 1, "none left"),

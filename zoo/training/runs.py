@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +38,17 @@ class Outcome:
     position: dict[str, Any] | None = None
     #: What a failed run said.
     error: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Where the weights are, how far the run came, or why it failed."""
+        at = self.position
+        if not at:
+            return self.weights or self.error or ""
+        size = f"checkpoint {at['checkpoint_bytes'] / 1e6:.1f} MB"
+        if at["stage"] is None:
+            return f"all stages are done, to be measured; {size}"
+        return f"step {at['step']:,} of {at['steps']:,} of stage {at['stage']!r}; {size}"
 
 
 def choose(names: Sequence[str]) -> list[Recipe]:
@@ -99,7 +111,7 @@ def train_all(
         folders: One for each.
         minutes: For all of them together; one of them gets on in any case.
         evaluate_clips: As in `loop.train`.
-        report: Takes one line for each recipe that fails.
+        report: Takes one line for each recipe that fails, and one where a signal ends the run.
         settings: Further arguments of `loop.train`.
     """
     started = time.monotonic()
@@ -130,6 +142,13 @@ def train_all(
                 if report:
                     report(f"error: {recipe.name}: {said}")
                 continue
+            except (KeyboardInterrupt, SystemExit):  # a signal, whose step is saved by now
+                if report and parallel.rank() == 0:
+                    with suppress(ZooError, KeyError, ValueError):  # there may be no checkpoint yet
+                        stopped = Outcome(**given, status="stopped", position=checkpoints.position(recipe, folder))
+                        name = f"{recipe.name}: " if len(recipes) > 1 else ""
+                        report(f"{name}{stopped.status}: {stopped.text}; run the same command again to go on")
+                raise
             if written is None:
                 where = checkpoints.position(recipe, folder)
                 outcomes.append(Outcome(**given, status="stopped", position=where))

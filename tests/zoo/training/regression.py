@@ -119,6 +119,8 @@ RECIPES = (
     recipe("interrupted", first={"signal": {"3": [1, signal.SIGINT]}}),
     recipe("terminated", first={"signal": {"3": [1, signal.SIGTERM]}}),
     recipe("killed", first={"signal": {"3": [1, signal.SIGKILL]}}),
+    recipe("ctrl_c", first={"signal": {"3": [0, signal.SIGINT]}}),
+    recipe("ended", first={"signal": {"3": [0, signal.SIGTERM]}}),
 )
 
 

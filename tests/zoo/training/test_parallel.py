@@ -78,7 +78,7 @@ def test_statistics_are_averaged_by_weight(processes, tmp_path):
         ("half_empty", {1}, "the numbers are missing"),
         ("astray", {1}, "the loss is no number any more in stage 'first'"),
         ("killed", {1, -signal.SIGKILL}, "another process of this run has ended"),
-        ("interrupted", {1}, "interrupted"),
+        ("interrupted", {1, 130}, "interrupted"),
     ],
 )
 def test_a_failure_ends_all_processes_with_one_message(processes, tmp_path, recipe, statuses, message):

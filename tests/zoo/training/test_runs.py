@@ -97,6 +97,16 @@ def test_minutes_are_those_of_the_whole_command(run):
     assert lines == ["run the same command again to go on, and without --until beyond its stage"]
 
 
+@pytest.mark.parametrize(("recipe", "status", "last"), [("ctrl_c", 130, ["error: interrupted"]), ("ended", 143, [])])
+def test_a_signal_ends_a_run_with_how_far_it_came(processes, tmp_path, recipe, status, last):
+    ended = processes.run("command", "train", f"regression.{recipe}", "--out", str(tmp_path / "out"), "--device", "cpu")
+    assert (ended.status, ended.out) == (status, "")
+    size = (tmp_path / "out/checkpoint.safetensors").stat().st_size / 1e6
+    line = f"stopped: step 4 of 6 of stage 'first'; checkpoint {size:.1f} MB; run the same command again to go on"
+    said = [one for one in ended.err.splitlines() if one.startswith(("stopped", "error"))]
+    assert said == [line, *last]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
