@@ -18,7 +18,7 @@ from explain.reporting.compared.measurements import interval
 from explain.reporting.rendering import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from markupsafe import Markup
 
@@ -30,6 +30,10 @@ _DIGIT = "digit accuracy"
 _ALL_PAIRS = 4
 #: Relative differences from here on take the last colour: the second's error is nothing, or the first's is half.
 _FURTHEST = 1.0
+#: Differences in cells of fewer clips, of either model, are drawn pale and not counted.
+_FEW = 20
+#: What is left of a pale cell's colour.
+_PALE = 0.25
 #: Numbers under a scale of colours.
 _TICKS = 5
 #: Colours that colour-blind eyes tell apart, too.
@@ -115,7 +119,7 @@ def speed_errors(contexts: Iterable[Any]) -> Content:
         gradient=_gradient(colours),
         ticks=[f"{norm.inverse(at / (_TICKS - 1)):.2g}" for at in range(_TICKS)],
         names=[network.short for network in networks],
-        rows=_rows(errors),
+        rows=_rows([_beside(cells, counted) for cells, counted in zip(errors, clips, strict=True)]),
         missing=_missing(contexts, networks),
         data=data,
     )
@@ -131,44 +135,51 @@ def speed_differences(contexts: Iterable[Any]) -> Content:
         else [(networks[0], other) for other in networks[1:]]
     )
     found = [_relative(first.cells(_ERROR), second.cells(_ERROR)) for first, second in pairs]
-    largest = max((abs(value) for cells in found for value in cells.values()), default=0.0)
+    clips = [
+        {cell: (first.cells("clips")[cell], second.cells("clips")[cell]) for cell in cells}
+        for (first, second), cells in zip(pairs, found, strict=True)
+    ]
+    few = [{cell for cell, counted in both.items() if min(counted) < _FEW} for both in clips]
+    # Chance must not stretch the scale, unless there is nothing else.
+    sure = [
+        abs(value) for cells, pale in zip(found, few, strict=True) for cell, value in cells.items() if cell not in pale
+    ]
+    largest = max(sure or [abs(value) for cells in found for value in cells.values()], default=0.0)
     limit = min(_FURTHEST, largest) or _FURTHEST
     norm, colours = Normalize(-limit, limit, clip=True), mpl.colormaps[_DIFFERENCES]
     panels, told = [], []
-    for place, ((first, second), cells) in enumerate(zip(pairs, found, strict=True)):
+    for place, ((first, second), cells, pale) in enumerate(zip(pairs, found, few, strict=True)):
+        counted = [value for cell, value in cells.items() if cell not in pale]
         per_cent = {cell: 100 * value for cell, value in cells.items()}
         label = (
             f"How much smaller the speed error of {second.short} is than that of {first.short}, "
             f"{_range(per_cent, '{:+.0f}')} per cent"
         )
-        panels.append(_panel(f"speed-differences-{place}", label, cells, _signed, norm, colours))
+        panels.append(_panel(f"speed-differences-{place}", label, cells, _signed, norm, colours, pale))
         told.append(
             {
                 "first": first.name,
                 "second": second.name,
-                "first_better": sum(value < 0 for value in cells.values()),
-                "second_better": sum(value > 0 for value in cells.values()),
+                "first_better": sum(value < 0 for value in counted),
+                "second_better": sum(value > 0 for value in counted),
+                "counted": len(counted),
+                "pale": len(pale),
                 "cells": _listed(cells, "difference", clips=first.cells("clips"), clips_second=second.cells("clips")),
             }
         )
-    data = {"limit": limit, "pairs": told}
+    data = {"limit": limit, "few": _FEW, "pairs": told}
     html = _filled(
         "speed_differences.html",
         panels=[
-            {"svg": svg, "first": first.short, "second": second.short, "cells": len(cells), **row}
-            for svg, (first, second), cells, row in zip(
-                panels,
-                pairs,
-                found,
-                [{key: row[key] for key in ("first_better", "second_better")} for row in told],
-                strict=True,
-            )
+            {**row, "svg": svg, "first": first.short, "second": second.short}
+            for svg, (first, second), row in zip(panels, pairs, told, strict=True)
         ],
         gradient=_gradient(colours),
         ticks=[_signed(limit * (2 * at / (_TICKS - 1) - 1)) + "\N{NARROW NO-BREAK SPACE}%" for at in range(_TICKS)],
-        clipped=largest > limit,
+        clipped=any(abs(value) > limit for cells in found for value in cells.values()),
+        few=_FEW,
         names=[f"{first.short} → {second.short}" for first, second in pairs],
-        rows=_rows(found),
+        rows=_rows([_beside(cells, both) for cells, both in zip(found, clips, strict=True)]),
         data=data,
     )
     return Content(html=html, data=data)
@@ -248,6 +259,10 @@ def _listed(cells: Mapping[Cell, float], name: str, **more: Mapping[Cell, int]) 
     ]
 
 
+def _beside(cells: Mapping[Cell, float], clips: Mapping[Cell, Any]) -> dict[Cell, tuple[float, Any]]:
+    return {cell: (value, clips[cell]) for cell, value in cells.items()}
+
+
 def _rows(columns: Sequence[Mapping[Any, Any]]) -> list[tuple[Any, list[Any]]]:
     """A table: each key that any column has, beside its value in every column, or None."""
     keys = sorted({key for column in columns for key in column})
@@ -285,6 +300,7 @@ def _panel(
     said: Callable[[float], str],
     norm: Normalize,
     colours: Colormap,
+    pale: Collection[Cell] = (),
 ) -> Markup:
     """A heat map over speed and period with its values in the cells; where there is no value, nothing is drawn."""
     with figures.style():
@@ -292,15 +308,19 @@ def _panel(
         axes = drawn.subplots()
         for (speed, period), value in cells.items():
             colour = colours(norm(value))
+            faint = (speed, period) in pale
             axes.add_patch(
                 mpl.patches.Rectangle(
-                    (speed - 0.5, period - 0.5), 1, 1, facecolor=to_hex(colour), edgecolor=figures.CARD, linewidth=1
+                    (speed - 0.5, period - 0.5),
+                    1,
+                    1,
+                    facecolor=(to_hex(colour), _PALE if faint else 1.0),
+                    edgecolor=figures.CARD,
+                    linewidth=1,
                 )
             )
-            text = said(value)
-            axes.text(
-                speed, period, text, ha="center", va="center_baseline", color=figures.readable_on(colour), fontsize=10.5
-            )
+            ink = figures.SOFT if faint else figures.readable_on(colour)
+            axes.text(speed, period, said(value), ha="center", va="center_baseline", color=ink, fontsize=10.5)
         speeds, periods = ({cell[axis] for cell in cells} or {1} for axis in (0, 1))
         axes.set_xlim(min(speeds) - 0.5, max(speeds) + 0.5)
         axes.set_ylim(min(periods) - 0.5, max(periods) + 0.5)

@@ -16,8 +16,8 @@ from explain.reporting.context import Subject
 from zoo_spatiotemporal_mnist import comparisons
 from zoo_spatiotemporal_mnist.blinking import PAIRS
 
-#: Two clips in the first cell and one more in each further one, so that weights matter.
-CLIPS = {pair: 2 + place for place, pair in enumerate(PAIRS)}
+#: Twenty clips in the first cell and one more in each further one, so that weights matter.
+CLIPS = {pair: 20 + place for place, pair in enumerate(PAIRS)}
 
 
 def subject(name, error=lambda speed, period: 0.01 * (speed + period), *, order=None, breakdown=None):
@@ -73,7 +73,7 @@ def test_errors_are_those_measured_and_stand_in_their_cells():
         (speed, period): 0.01 * (speed + period) for speed, period in PAIRS
     }
     assert {row["clips"] for row in one["cells"]} == set(CLIPS.values())
-    assert (content.data["fewest_clips"], content.data["most_clips"]) == (2, 2 + len(PAIRS) - 1)
+    assert (content.data["fewest_clips"], content.data["most_clips"]) == (20, 20 + len(PAIRS) - 1)
     assert content.data["scale"] == [0.02, pytest.approx(0.16)]
     for svg, told in zip(svgs(content), (one, other), strict=True):
         written = texts(svg)
@@ -143,6 +143,25 @@ def test_the_scale_of_differences_is_symmetric_and_the_same_for_all_pairs():
     middle = to_hex(colormaps["PuOr"](0.5))
     equal = comparisons.speed_differences([first, subject("same", lambda speed, period: 0.4 if speed < 6 else 0.9)])
     assert [colour for *_, colour in cells(svgs(equal)[0])].count(middle) == 57
+
+
+def test_cells_of_few_clips_are_pale_and_not_counted():
+    first = subject("first", lambda speed, period: 0.4)
+    second = subject("second", lambda speed, period: 0.2 if period > 1 else 4.0)
+    for row in second.evaluation["breakdown"]["speed and period"]:
+        row["clips"] = 19 if row["period"] == 1 else 20
+    content = comparisons.speed_differences([first, second])
+    (pair,) = content.data["pairs"]
+    assert (pair["second_better"], pair["first_better"], pair["counted"], pair["pale"]) == (59, 0, 59, 6)
+    assert content.data["limit"] == 0.5  # chance does not stretch the scale
+    (svg,) = svgs(content)
+    assert len(re.findall(r"fill: #[0-9a-f]{6}; fill-opacity: 0.25", svg)) == 6
+    assert len(re.findall(r"fill: var\(--soft\)[^>]*>\N{MINUS SIGN}900<", svg)) == 6
+    assert "second has the smaller error in 59 of 59 cells" in content.html
+    assert "6 pale cells of fewer than 20 clips are not counted" in content.html
+    told = re.sub(r"<[^>]+>", "", content.html)
+    assert "20 and 19 clips" in told
+    assert "19 clips" in re.sub(r"<[^>]+>", "", comparisons.speed_errors([first, second]).html)
 
 
 @pytest.mark.parametrize(("models", "pairs"), [(2, 1), (3, 3), (4, 6), (5, 4), (7, 6)])
