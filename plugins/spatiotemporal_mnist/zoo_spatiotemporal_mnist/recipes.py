@@ -69,7 +69,7 @@ def _averaged(
 
 
 _FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
-_GROWN = "Grown from the trained {}, then whole clips, then averaged weights"
+_GROWN = "Grown from the trained {}, then whole clips at a low rate, averaged weights"
 
 RECIPES: tuple[Recipe, ...] = (
     _recipe(
@@ -99,15 +99,13 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "conv2d_xl",
         _GROWN.format("conv2d"),
-        _clips(400, 32, 1e-3),
-        _averaged(400, 32),
+        _averaged(400, 32, 2e-4),
         grown_from="conv2d.blinking_mnist",
     ),
     _recipe(
         "conv3d_xl",
         _GROWN.format("conv3d"),
-        _clips(150, 16, 1e-3),
-        _averaged(150, 16),
+        _averaged(300, 16, 2e-4),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
@@ -122,8 +120,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "convlstm_xl",
         _GROWN.format("convlstm"),
-        _clips(60, 16, 1e-3),
-        _averaged(60, 16),
+        _averaged(100, 16, 5e-4),
         grown_from="convlstm.blinking_mnist",
     ),
 )
