@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
-from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsError
+from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
@@ -83,23 +83,17 @@ def train(
     out = Path(out)
     first = parallel.rank() == 0
     place = torch.device(devices.resolve(str(device)))
-    if first:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write to {out}: {error.strerror}") from error
-    with (
-        checkpoints.held(out) if first else nullcontext(),
-        torch.random.fork_rng(devices=[place] if place.type == "cuda" else []),
-    ):
-        if first:
-            checkpoints.clear_remains(out)
-        parallel.wait()
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), ExitStack() as folder:
         torch.default_generator.manual_seed(recipe.seed)
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
         start = getattr(module, "zoo_start", None) or None
         if from_weights is not None:
-            start = take_weights(Path(from_weights), resolve(recipe.export)(module))
+            start = take_weights(Path(from_weights), resolve(recipe.export)(module), recipe.name)
+        if first:  # only now: weights that do not fit leave no folder
+            _make(out)
+            folder.enter_context(checkpoints.held(out))
+            checkpoints.clear_remains(out)
+        parallel.wait()
         module = parallel.synchronized(module.to(place))
         run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
         run.resume()
@@ -117,8 +111,17 @@ def train(
         return path
 
 
-def take_weights(path: Path, network: nn.Module) -> str:
-    """Load the network from a weights file; gives the file's sha256.
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if folder.is_file():
+            raise OutputError(f"{folder} is a file; expected a folder") from error
+        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def take_weights(path: Path, network: nn.Module, name: str) -> str:
+    """Load the network, which is that of the recipe `name`, from a weights file; gives the file's sha256.
 
     Raises:
         WeightsError: where the file is damaged or of another architecture.
@@ -127,18 +130,33 @@ def take_weights(path: Path, network: nn.Module) -> str:
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(path))
-        return sha256_of(path)
+        found = load_file(path)
+        digest = sha256_of(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}") from error
+    _load(network, found, f"{path} holds the weights of another network than {name}", WeightsError)
+    return digest
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor], problem: str, kind: type[ZooError], hint: str = "") -> None:
+    """Load tensors; where they do not fit, what torch says may name hundreds: the first one tells enough."""
+    try:
+        module.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(f"{path} holds the weights of another architecture: {_first_mismatch(error)}") from error
+        raise kind(f"{problem} ({_first_difference(module.state_dict(), tensors, error)}){hint}") from error
 
 
-def _first_mismatch(error: RuntimeError) -> str:
-    """Of what `load_state_dict` says, which may name hundreds of tensors, the beginning."""
-    _, _, named = str(error).partition(":\n")
-    return shorten(named or str(error), 200, placeholder=" ...")
+def _first_difference(expected: dict[str, Tensor], found: dict[str, Tensor], error: RuntimeError) -> str:
+    for name, tensor in expected.items():
+        shape = list(tensor.shape)
+        if name not in found:
+            return f"first difference: {name} is missing, expected with shape {shape}"
+        if list(found[name].shape) != shape:
+            return f"first difference: {name} has shape {list(found[name].shape)}, expected {shape}"
+    for name in found:
+        if name not in expected:
+            return f"first difference: {name} is there, expected nothing of that name"
+    return shorten(str(error), 200, placeholder=" ...")
 
 
 def learning_rate(stage: Stage, step: int) -> float:
@@ -367,12 +385,8 @@ class _Run:
                 f"{path} is there and began otherwise: leave --from-weights out to go on from it, "
                 "or choose another folder to start"
             )
-        try:
-            self.module.load_state_dict(_part(tensors, "module."))
-        except RuntimeError as error:
-            raise TrainingError(
-                f"{path} holds another network than {self.recipe.build}: {_first_mismatch(error)}; {checkpoints.ANEW}"
-            ) from error
+        problem = f"{path} holds another network than {self.recipe.build}"
+        _load(self.module, _part(tensors, "module."), problem, TrainingError, f"; {checkpoints.ANEW}")
         self.stage_index, self.step = state["stage_index"], state["step"]
         self.start = state["start"] or self.start  # older checkpoints do not say: as it is built now
         self.seconds, self.log = state["seconds"], state["log"]

@@ -165,7 +165,7 @@ def _measure_again(
         with checkpoints.held(folder):
             with torch.random.fork_rng(devices=[]):
                 network: torch.nn.Module = resolve(recipe.export)(resolve(recipe.build)(**recipe.arguments))
-            loop.take_weights(path, network.eval().to("cpu", torch.float32))
+            loop.take_weights(path, network.eval().to("cpu", torch.float32), recipe.name)
             before = json.loads(path.with_suffix(".json").read_text())
             place = devices.resolve(str(device))
             finalizing.write_record(

@@ -246,7 +246,7 @@ def test_a_checkpoint_says_what_its_recipe_has_otherwise(toy, tmp_path):
     with pytest.raises(TrainingError, match=r"\(stage 'first': name 'first', now None"):
         train(recipe(arguments={"width": 5}, stages=()), tmp_path, progress=False)
     toy.build = lambda width: Toy(7)
-    with pytest.raises(TrainingError, match=r"another network than toy:build: .*choose another folder"):
+    with pytest.raises(TrainingError, match=r"another network than toy:build \(first .*\); choose another folder"):
         train(recipe(arguments={"width": 5}), tmp_path, progress=False)
 
 
@@ -407,7 +407,12 @@ def test_the_record_says_which_weights_the_build_began_with(toy, tmp_path, monke
     [
         (None, "cannot be read"),
         (b"damaged", "cannot be read"),
-        ({f"0.{k}": torch.ones(2) for k in range(99)}, r"another architecture: Missing key.{,200} \.\.\.$"),
+        (
+            {f"0.{k}": torch.ones(2) for k in range(99)},
+            r"another network than toy.tag \(first difference: 0.weight is missing, expected with shape \[4, 3\]\)$",
+        ),
+        (Toy(5).network.state_dict(), r"\(first difference: 0\.weight has shape \[5, 3\], expected \[4, 3\]\)$"),
+        ({**Toy().network.state_dict(), "3.x": torch.ones(1)}, r"\(first difference: 3\.x is there, expected nothing"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(toy, tmp_path, tensors, message):
@@ -418,6 +423,7 @@ def test_weights_that_do_not_fit_are_named(toy, tmp_path, tensors, message):
         save_file(tensors, path)
     with pytest.raises(WeightsError, match=message):
         train(recipe(), tmp_path / "out", from_weights=path, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_device_may_be_left_to_the_machine(toy, tmp_path):

@@ -120,7 +120,7 @@ def test_a_signal_ends_a_run_with_how_far_it_came(processes, tmp_path, recipe, s
         (("regression.plain", "--until", "frist"), 2, "unknown stage 'frist'; did you mean 'first'"),
         (("regression.plain", "--minutes", "-1"), 2, "-1.0 is not in the range"),
         (("regression.empty",), 1, "the numbers are missing"),
-        (("regression.plain", "--out", "file"), 1, "cannot write to file"),
+        (("regression.plain", "--out", "file"), 1, "file is a file; expected a folder"),
         ((), 2, "Missing argument 'RECIPE...'"),
     ],
 )
