@@ -47,5 +47,5 @@ def explain_comparisons(contexts: list[Any]) -> list[Any]:  # type: ignore[empty
 
     `contexts` holds one `explain.reporting.context.Subject` for each model, its `evaluation` as
     `zoo.training.evaluation.stored` gives it, or None; with a clip each is a `Context`. A section's `build` gets them
-    all.
+    all. Raise `zoo.errors.WeightsError` for an evaluation that is damaged: nothing is then written.
     """

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from zoo import hookspecs
-from zoo.errors import PluginError, PluginWarning, UnknownNameError
+from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,7 +99,8 @@ class Registry:
     def collect(self, hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, Any]]:
         """Call one hook plugin by plugin; each item of each returned list, beside the plugin that gave it.
 
-        A plugin whose hook raises, or returns anything but a list of `expected`, fails alone.
+        A plugin whose hook raises, or returns anything but a list of `expected`, fails alone; but a hook with arguments
+        may raise WeightsError where these hold something damaged.
         """
         items: list[tuple[Plugin, Any]] = []
         for plugin in self.plugins:
@@ -112,7 +113,9 @@ class Registry:
                 for item in given:
                     if not isinstance(item, expected):
                         raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's hook may raise anything
+            except (Exception, SystemExit) as error:
+                if arguments and isinstance(error, WeightsError):
+                    raise  # what the hook was shown is damaged, not the plugin
                 plugin.fail(f"hook {hook}", error)
             else:
                 items += [(plugin, item) for item in given]

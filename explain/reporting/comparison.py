@@ -168,7 +168,7 @@ def _look_up(model: Any, weights: str | None) -> _Named:
         return _module(model)
     asked = os.fspath(model)
     if asked.endswith((".json", ".safetensors")):
-        return _file(asked, stored(asked))
+        return _file(asked, {**stored(asked), "file": asked})
     listing, chosen, tagged = catalog.find(asked)
     entry = listing.entry
     if not tagged and weights != "default":

@@ -53,7 +53,8 @@ class Subject:
     entry: ModelEntry | None
     #: `architecture.tag`, or the class name of a module from outside the zoo; unique in a comparison.
     name: str
-    #: What was measured, as `zoo.training.evaluation.stored` gives it; None where nothing was.
+    #: What was measured, as `zoo.training.evaluation.stored` gives it, and the `file` that was named, if one was; None
+    #: where nothing was.
     evaluation: Mapping[str, Any] | None = None
     #: The clip as it was read; None where none was given.
     clip: Clip | None = None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import catalog
-from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError, ZooError
+from zoo.errors import NoEvaluationError, PluginError, UsageError, WeightsError, ZooError, nearest
 from zoo.plugins import resolve
 from zoo.weights import describe_file, locate
 
@@ -108,7 +109,8 @@ def stored(name: str) -> dict[str, Any]:
         As `measure` does; the record that training writes holds `recipe`, `steps`, `clips_seen` and `log` as well.
 
     Raises:
-        UnknownNameError: for an unknown model, tag or file.
+        UnknownNameError: for an unknown model or tag.
+        UsageError: where there is no such JSON file.
         NoEvaluationError: where nothing was stored.
         WeightsError: where what was stored is damaged, or of other weights.
     """
@@ -116,8 +118,10 @@ def stored(name: str) -> dict[str, Any]:
     if name.endswith(".json"):
         path = Path(name).expanduser()
         if not path.is_file():
-            near = [other.name for other in path.parent.glob("*.json")]
-            raise UnknownNameError(f"evaluation in {path.parent}", path.name, near, "`zoo evaluate --out` writes one")
+            near = nearest(path.name, [other.name for other in path.parent.glob("*.json") if other.is_file()])
+            meant = [repr(str(Path(name).with_name(other))) for other in near]
+            offered = f"did you mean {' or '.join(meant)}? " if meant else ""
+            raise UsageError(f"{name}: no such file; {offered}`zoo evaluate --out` writes one")
     else:
         if name.endswith(".safetensors"):
             weights: WeightsEntry | None = describe_file(name)
@@ -134,6 +138,9 @@ def stored(name: str) -> dict[str, Any]:
     of = record.get("sha256")
     if sha256 and of and of != sha256:
         raise WeightsError(f"{path} is an evaluation of other weights (sha256 {of}) than {model} ({sha256})")
+    wrong = _wrong_value(record)
+    if wrong:
+        raise WeightsError(f"{path}, {wrong}; measure again with `zoo evaluate`")
     recipe = _trained_by(record)
     return {
         "model": model or recipe or path.stem,
@@ -193,6 +200,27 @@ def _problem(evaluation: Any) -> str:
         return f"`clips_measured` {clips!r}, which is no number of clips"
     if not isinstance(evaluation.get("model", ""), str) or not isinstance(evaluation.get("sha256"), str | None):
         return "a `model` or `sha256` that is no text"
+    return ""
+
+
+def _wrong_value(record: dict[str, Any]) -> str:
+    """Where an evaluation holds what is no finite number, or no such accuracy or error can be; else empty."""
+    places = [("metrics", row["name"], row["value"]) for row in record["metrics"]]
+    for title, rows in record["breakdown"].items():
+        for at, row in enumerate(rows, start=1):
+            places += [(f"table {title!r}, row {at}", column, value) for column, value in row.items()]
+    for where, name, value in places:
+        accuracy = "accuracy" in name.casefold()
+        if value is None or (isinstance(value, str) and not accuracy):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{where}: {name} {value!r} is no number"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{where}: {name} {value!r} is no finite number"
+        if accuracy and not 0 <= value <= 1:
+            return f"{where}: {name} {value!r} is not within 0 and 1"
+        if value < 0 and "absolute error" in name.casefold():
+            return f"{where}: {name} {value!r} is negative"
     return ""
 
 

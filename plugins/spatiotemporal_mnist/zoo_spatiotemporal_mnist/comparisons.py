@@ -16,6 +16,7 @@ from explain import Content, Section
 from explain.reporting import figures
 from explain.reporting.compared.measurements import interval
 from explain.reporting.rendering import render
+from zoo.errors import WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -73,7 +74,13 @@ class _Network:
 
 
 def sections(contexts: Iterable[Any]) -> list[Section]:
-    """The sections for these models: none where no evaluation has the tables, no differences for one alone."""
+    """The sections for these models: none where no evaluation has the tables, no differences for one alone.
+
+    Raises:
+        WeightsError: where such a table holds what it cannot.
+    """
+    for context in contexts:
+        _check(context)
     count = len(_networks(contexts))
     given = []
     if count:
@@ -212,6 +219,32 @@ def digits_and_orders(contexts: Iterable[Any]) -> Content:
         fewest_digits=min((share["clips"] for cells in digits for share in cells.values()), default=0),
     )
     return Content(html=html, data=data)
+
+
+def _check(context: Any) -> None:
+    """Raise WeightsError where a table of this plugin has no number in a column of numbers, or a negative one."""
+    evaluation = context.evaluation or {}
+    breakdown = evaluation.get("breakdown", {})
+    pairs = breakdown.get("speed and period") or []
+    if not any(_ERROR in row for row in pairs):
+        return  # somebody else's table of this name
+    for title, columns in (("speed and period", ("speed", "period")), ("period", ("period",)), ("digit", ("digit",))):
+        for at, row in enumerate(breakdown.get(title) or [], start=1):
+            for column in (*columns, "clips", _ERROR):
+                value = row.get(column)
+                if value is None and column == _ERROR:
+                    continue
+                said = f"{column} {value!r}" if column in row else f"no {column}"
+                if not isinstance(value, int | float):
+                    wrong = f"{said} is no number" if column in row else said
+                elif value < 0:
+                    wrong = f"{said} is negative"
+                elif column == "clips" and value != int(value):
+                    wrong = f"{said} is no whole number"
+                else:
+                    continue
+                where = evaluation.get("file", context.name)
+                raise WeightsError(f"{where}, table {title!r}, row {at}: {wrong}; measure again with `zoo evaluate`")
 
 
 def _networks(contexts: Iterable[Any]) -> list[_Network]:

@@ -11,8 +11,10 @@ import pytest
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+import explain
 from explain.reporting.compared.measurements import interval
 from explain.reporting.context import Subject
+from zoo.errors import WeightsError
 from zoo_spatiotemporal_mnist import comparisons
 from zoo_spatiotemporal_mnist.blinking import PAIRS
 
@@ -64,6 +66,36 @@ def svgs(content):
 )
 def test_sections_are_those_that_have_something_to_show(subjects, expected):
     assert [section.name for section in comparisons.sections(subjects)] == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "wrong", "said"),
+    [
+        ("speed and period", 0, {"speed": "fast"}, "row 1: speed 'fast' is no number"),
+        ("speed and period", 2, {"period": None}, "row 3: period None is no number"),
+        ("speed and period", 0, {"clips": "many"}, "row 1: clips 'many' is no number"),
+        ("speed and period", 0, {"clips": -1}, "row 1: clips -1 is negative"),
+        ("speed and period", 0, {"clips": 1.5}, "row 1: clips 1.5 is no whole number"),
+        (
+            "speed and period",
+            0,
+            {"speed mean absolute error": -0.1},
+            "row 1: speed mean absolute error -0.1 is negative",
+        ),
+        ("digit", 9, {"digit": "nine"}, "row 10: digit 'nine' is no number"),
+    ],
+)
+def test_a_corrupt_table_is_named_before_anything_is_written(tmp_path, table, row, wrong, said):
+    files = []
+    for name in ("good", "bad"):
+        told = {"model": name, **subject(name).evaluation}
+        if name == "bad":
+            told["breakdown"][table][row].update(wrong)
+        files.append(tmp_path / f"{name}.json")
+        files[-1].write_text(json.dumps(told))
+    with pytest.raises(WeightsError, match=re.escape(f"bad.json, table '{table}', {said}; measure again")):
+        explain.compare(files, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_errors_are_those_measured_and_stand_in_their_cells():

@@ -170,7 +170,8 @@ def test_where_nothing_is_stored_the_message_says_how_to_measure(trained, file):
     with pytest.raises(UnknownNameError, match=r"record\.json"):
         stored("trained")
     trained.write_text(json.dumps(RECORD))
-    with pytest.raises(UnknownNameError, match=r"unknown evaluation in .*'recor\.json'; did you mean 'record\.json'"):
+    trained.with_name("recorr.json").mkdir()  # a folder is no file to offer
+    with pytest.raises(UsageError, match=r"recor\.json: no such file; did you mean '.*record\.json'\? `zoo evaluate"):
         stored(str(trained.with_name("recor.json")))
 
 
@@ -198,3 +199,25 @@ def test_a_damaged_record_is_named(trained, content, said):
     trained.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"record\.json {said}"):
         stored("trained")
+
+
+@pytest.mark.parametrize(
+    ("metric", "row", "said"),
+    [
+        (float("nan"), {}, "metrics: accuracy nan is no finite number"),
+        (1.5, {}, "metrics: accuracy 1.5 is not within 0 and 1"),
+        (True, {}, "metrics: accuracy True is no number"),
+        (0.5, {"loss": float("inf")}, "table 'side', row 2: loss inf is no finite number"),
+        (0.5, {"mean absolute error": -1}, "table 'side', row 2: mean absolute error -1 is negative"),
+        (0.5, {"accuracy": "high"}, "table 'side', row 2: accuracy 'high' is no number"),
+        (0.5, {"accuracy": -0.1}, "table 'side', row 2: accuracy -0.1 is not within 0 and 1"),
+        (0.5, {"side": [1]}, r"table 'side', row 2: side \[1\] is no number"),
+    ],
+)
+def test_a_record_of_wrong_values_says_where(tmp_path, metric, row, said):
+    good = {"side": "left", "accuracy": None, "clips": 0}
+    metrics = [{"dataset": "lines", "split": "test", "name": "accuracy", "value": metric}]
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps({"metrics": metrics, "breakdown": {"side": [good, {**good, **row}]}}))
+    with pytest.raises(WeightsError, match=rf"given\.json, {said}; measure again"):
+        stored(str(path))
