@@ -24,8 +24,11 @@ def record_of(name):
     return json.loads(PACKAGE.joinpath(f"weights/{name}.json").read_text())
 
 
-def test_conv3d_is_trained():
-    assert "conv3d.blinking_mnist" in PRETRAINED
+def test_every_network_is_trained_and_all_weights_together_take_at_most_40_megabytes():
+    entries = [zoo.info(name) for name in zoo.list_models(plugin="spatiotemporal_mnist")]
+    assert len(entries) == 7
+    assert all(entry.weights for entry in entries)
+    assert sum(weights.bytes for entry in entries for weights in entry.weights) <= 40_000_000
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
@@ -63,8 +66,9 @@ def test_entry_record_and_card_give_the_same_metrics(name):
     record = evaluation.stored(name)
     assert weights_of(name).record == f"zoo_spatiotemporal_mnist:weights/{name}.json"
     assert given == record["metrics"]
-    assert record["clips_measured"] == 10_000
     card = (CARDS / f"{name.partition('.')[0]}.md").read_text()
+    assert record["clips_measured"] >= 2_000
+    assert f"{record['clips_measured']:,} " in card
     for metric in given:
         shown = f"{metric['value']:.3f}" if "error" in metric["name"] else f"{100 * metric['value']:.1f} %"
         assert shown in card
