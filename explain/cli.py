@@ -24,7 +24,7 @@ _target = click.option(
 )
 _layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
 _steps = click.option(
-    "--steps", default=32, show_default=True, type=click.IntRange(min=1), help="Steps of integrated gradients."
+    "--steps", default=32, show_default=True, type=options.Count(min=1), help="Steps of integrated gradients."
 )
 
 
@@ -56,11 +56,9 @@ commands = options.program(
     multiple=True,
     help="Layer whose units are maximised; may be given again. [default: 3]",
 )
+@click.option("--units", default=2, show_default=True, type=options.Count(min=1), help="Units maximised in each layer.")
 @click.option(
-    "--units", default=2, show_default=True, type=click.IntRange(min=1), help="Units maximised in each layer."
-)
-@click.option(
-    "--unit-steps", default=64, show_default=True, type=click.IntRange(min=1), help="Steps of each maximisation."
+    "--unit-steps", default=64, show_default=True, type=options.Count(min=1), help="Steps of each maximisation."
 )
 @options.weights
 @options.device
@@ -215,9 +213,9 @@ def attribute(
 @click.argument("model")
 @click.option("--layer", required=True, help="Layer of the units (see `explain fields MODEL`).")
 @click.option(
-    "--unit", "units", multiple=True, required=True, type=click.IntRange(min=0), help="Unit; may be given again."
+    "--unit", "units", multiple=True, required=True, type=options.Count(min=0), help="Unit; may be given again."
 )
-@click.option("--steps", default=256, show_default=True, type=click.IntRange(min=1), help="Steps of the optimisation.")
+@click.option("--steps", default=256, show_default=True, type=options.Count(min=1), help="Steps of the optimisation.")
 @_out
 @options.weights
 @options.device
@@ -291,7 +289,7 @@ def maximize(
 @click.option(
     "--unit",
     metavar="LAYER/POSITION",
-    help="The unit drawn: its layer, and its position in time from 0. [default: one of the deepest layer]",
+    help="The unit drawn: its layer or block, and its position in time from 0. [default: one of the deepest layer]",
 )
 @options.weights
 @options.device
@@ -312,7 +310,7 @@ def fields(
     import dataclasses
     from fnmatch import fnmatchcase
 
-    from zoo import writing
+    from zoo import catalog, writing
     from zoo.errors import ModelError, UnknownNameError, UsageError
 
     if figure is not None:
@@ -328,10 +326,19 @@ def fields(
 
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     spec: Any = loaded.zoo_entry
-    traced = trace(loaded, _batch_shape(spec.input), blocks=pattern is not None)
-    found = [row for row in traced.rows if pattern is None or fnmatchcase(row.layer, pattern)]
-    if not found and pattern is not None:
-        raise UnknownNameError("layer", pattern, [row.layer for row in traced.rows])
+    modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
+    if layer and layer not in modules:
+        raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
+    wildcards = catalog.is_pattern(pattern or "")
+    if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
+        raise UnknownNameError("layer", pattern, filter(None, modules), pattern=wildcards)
+    block = bool(layer) and next(modules[layer].children(), None) is not None
+    traced = trace(loaded, _batch_shape(spec.input), blocks=block or pattern is not None)
+    found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
+    if pattern is None:
+        found = [row for row in found if row.kind != "block"]  # traced for the drawing alone
+    elif not found:
+        raise UnknownNameError("layer with a field", pattern, [row.layer for row in traced.rows], pattern=wildcards)
     drawn = None
     if figure is not None or unit is not None or as_json:
         from explain.reporting.temporal_fields import temporal_field, write

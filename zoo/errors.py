@@ -33,16 +33,19 @@ class UnknownNameError(UsageError):
         name: The name as it was given.
         known: Every name that would have been right.
         hint: What to run or read to see them all.
+        pattern: Whether the name holds wildcards.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", *, pattern: bool = False) -> None:
         known = list(known)
-        self.near = nearest(name, known)
-        parts = [f"unknown {kind} {name!r}"]
+        self.near = nearest(name.strip("*?") if pattern else name, known)
+        parts = [f"no {kind} matches {name!r}" if pattern else f"unknown {kind} {name!r}"]
         if self.near:
             parts.append("did you mean " + " or ".join(repr(near) for near in self.near) + "?")
         elif known and len(known) <= 12:
             parts.append("known: " + ", ".join(known))
+        elif pattern and known:
+            parts.append(f"some of the {len(known)}: " + ", ".join(known[:: len(known) // 6][:6]))
         if hint:
             parts.append(hint)
         super().__init__("; ".join(parts))

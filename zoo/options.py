@@ -8,6 +8,26 @@ from typing import Any
 
 import click
 
+
+class Count(click.IntRange):
+    """A whole number in a range."""
+
+    name = "whole number"
+
+
+class Amount(click.FloatRange):
+    """A number in a range; "nan" is in none, though click lets it through."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that the user wrote."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else there."
 )
@@ -18,23 +38,12 @@ seed = click.option(
     "--seed",
     default=0,
     show_default=True,
-    type=click.IntRange(0, 2**63 - 1),
+    type=Count(0, 2**63 - 1),
     help="Seed of everything drawn at random.",
 )
 weights = click.option(
     "--weights", default="default", show_default=True, metavar="TAG|FILE|none", help="Weights to load."
 )
-
-
-class Amount(click.FloatRange):
-    """A number in a range; "nan" is in none, though click lets it through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number that the user wrote."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
 
 
 class Examples(click.Command):

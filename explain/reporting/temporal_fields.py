@@ -106,17 +106,17 @@ def temporal_field(trace: Trace, layer: str | None = None, position: int | None 
 
     Args:
         trace: What `explain.fields.trace` found.
-        layer: Layer of the unit; None takes the deepest one, below recurrent layers at the end where there are others,
-            since these see everything.
+        layer: Layer or block of the unit; None takes the deepest layer, below recurrent ones at the end where there are
+            others, since these see everything.
         position: Position of the unit in time; None takes the last one of a recurrence and else the middle one.
 
     Raises:
-        UnknownNameError: The layer is none of those that can be drawn.
-        UsageError: It has no such position.
+        UnknownNameError: No such layer was traced.
+        UsageError: It cannot be drawn, or has no such position.
     """
     rows = _drawable(trace)
     if layer is not None and layer not in {row.layer for row in rows}:
-        raise UnknownNameError("layer", layer, [row.layer for row in rows])
+        rows = _with_block(trace, rows, layer)
     if not rows:
         return None
     before_recurrence = [row for row in rows if row.kind != "recurrence"] or rows
@@ -153,6 +153,26 @@ def _drawable(trace: Trace) -> list[ReceptiveField]:
         if len(trace.stand(row)) > 1 and max(row.kernel) > 1 and row.kind != "block" and not part and not pools:
             found.append(row)
     return found
+
+
+def _with_block(trace: Trace, rows: list[ReceptiveField], name: str) -> list[ReceptiveField]:
+    """The rows, and the block of that name where it runs; of other blocks only their layers are drawn."""
+    named = [row for row in trace.rows if row.layer == name]
+    known = [row.layer for row in rows]
+    if not named:
+        raise UnknownNameError("layer with a field in time", name, known)
+    blocks = [row for row in named if row.kind == "block" and row in trace.followed and len(trace.stand(row)) > 1]
+    if blocks and max(blocks[0].kernel) > 1:
+        return [row for row in trace.rows if row in rows or row is blocks[0]]
+    followed = [row for row in named if row in trace.followed]
+    if not followed:
+        why = "what it sees of time could not be followed"
+    elif all(len(trace.stand(row)) == 1 for row in followed):
+        why = "it has one position in time only"
+    else:
+        why = "it is part of a recurrence, pools single frames, or looks at one position alone"
+    can = f"these layers can: {', '.join(known)}" if known else "nor can any other layer"
+    raise UsageError(f"{name} cannot be drawn: {why}; {can}")
 
 
 def _chosen(rows: list[ReceptiveField], chosen: ReceptiveField) -> list[ReceptiveField]:

@@ -118,6 +118,38 @@ def test_a_unit_that_is_not_there_is_refused():
         field(Strided(), "2", 3)
 
 
+def test_a_unit_of_a_block_depends_on_what_its_layers_and_the_path_around_them_read():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = (nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0)) for _ in range(2))
+
+        def forward(self, x):
+            return x + self.two(self.one(x))
+
+    model = nn.Sequential(nn.Conv3d(1, 1, 1), Residual(), nn.Conv3d(1, 1, (3, 1, 1), padding=(1, 0, 0)))
+    drawn = temporal_field(trace(model, (1, 1, 12, 6, 6), blocks=True), "1", 5)
+    assert [(level.row.layer, level.used) for level in drawn.levels] == [
+        ("1.one", [4, 5, 6]),
+        ("1.two", [5]),
+        ("1", [5]),
+        ("2", []),
+    ]
+    assert drawn.seen == [3, 4, 5, 6, 7]
+    assert drawn.levels[2].reads == {5: [5]}
+    assert "Unit 5 of 1 depends on frames 3 to 7 of 12." in draw(drawn)
+
+
+def test_a_layer_that_cannot_be_drawn_is_refused_with_those_that_can():
+    with pytest.raises(UsageError, match=r"^1 cannot be drawn: .*one position alone; these layers can: 0, 2$"):
+        field(Strided(), "1")
+    with pytest.raises(UsageError, match=r"^pool cannot be drawn: .*; these layers can: conv, lstm$"):
+        field(WithLSTM(), "pool")
+    images = nn.Sequential(nn.Conv2d(1, 1, 3))
+    with pytest.raises(UsageError, match=r"^0 cannot be drawn: .*; nor can any other layer$"):
+        field(images, "0", shape=(1, 1, 8, 8))
+
+
 def test_the_drawing_names_its_layers_and_is_the_same_each_time():
     drawn = draw(field(WithLSTM()))
     assert drawn == draw(field(WithLSTM()))
