@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo import options, output
-from zoo.errors import UsageError
+from zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry, WeightsEntry
@@ -73,6 +74,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
 def info(name: str, *, as_json: bool) -> None:
     """Show everything the catalogue knows of one model."""
     from zoo import catalog
+    from zoo.training import evaluation
 
     entry = catalog.info(name)
     data = _describe(entry)
@@ -93,7 +95,11 @@ def info(name: str, *, as_json: bool) -> None:
             f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}",
         ]
         lines += [f"sha256      {weights.sha256}"]
-        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}" for m in weights.metrics]
+        count = None
+        with suppress(ZooError):  # a damaged record is told by those who need it
+            count = evaluation.clips_measured(weights)
+        shown = "" if count is None else f" on {count:,} clip{'s' * (count != 1)}"
+        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}{shown}" for m in weights.metrics]
     if not entry.weights:
         lines += ["", "weights     none trained; `--weights none` gives random ones"]
     for sample in entry.samples:
@@ -108,7 +114,7 @@ def info(name: str, *, as_json: bool) -> None:
 @commands.command(epilog="zoo predict conv3d sample:blinking_mnist/3")
 @click.argument("model")
 @click.argument("clip")
-@click.option("--top", default=5, show_default=True, type=click.IntRange(min=1), help="Classes to show for each head.")
+@click.option("--top", default=5, show_default=True, type=options.Count(min=1), help="Classes to show for each head.")
 @click.option("--start", default=0.0, help="Seconds into the video at which to begin.")
 @click.option("--end", type=float, help="Seconds into the video at which to stop.")
 @options.weights
@@ -196,7 +202,7 @@ def verify(context: click.Context, pattern: str, *, as_json: bool) -> None:
 
 @commands.command(epilog="ZOO_DATA=~/data zoo evaluate conv3d\nzoo evaluate conv3d --clips 500 --out conv3d.json")
 @click.argument("model")
-@click.option("--clips", type=click.IntRange(min=1), help="Measure the first N clips of the test set.  [default: all]")
+@click.option("--clips", type=options.Count(min=1), help="Measure the first N clips of the test set.  [default: all]")
 @click.option("--recipe", help="Evaluate as this recipe does; by default the one that made the weights.")
 @click.option("--out", type=click.Path(path_type=Path), help="Store the evaluation in this JSON file as well.")
 @options.weights
@@ -301,7 +307,9 @@ def plugins(*, as_json: bool) -> None:
 @click.option("--from-weights", metavar="FILE|NAME", help="Start from this safetensors file or these trained weights.")
 @click.option("--until", help="Stop after the stage of this name.")
 @click.option(
-    "--minutes", type=options.Amount(min=0), help="Stop with a checkpoint after so long, all recipes together."
+    "--minutes",
+    type=options.Amount(min=0),
+    help="Stop with a checkpoint after so long, all recipes together; at least one step is made.",
 )
 @click.option(
     "--checkpoint-every",
@@ -312,7 +320,7 @@ def plugins(*, as_json: bool) -> None:
     help="How often to replace the checkpoint.",
 )
 @click.option(
-    "--evaluate-clips", type=click.IntRange(min=1), help="Measure on the first N clips of the test set.  [default: all]"
+    "--evaluate-clips", type=options.Count(min=1), help="Measure on the first N clips of the test set.  [default: all]"
 )
 @click.option("--seed", type=int, help="Seed instead of the recipe's own.")
 @options.device

@@ -30,6 +30,8 @@ def check_writable(path: Path) -> None:
     try:
         temporary.touch()
         temporary.unlink()
+    except FileNotFoundError as error:
+        raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -85,6 +85,13 @@ def test_info_json_of_a_trained_model_has_the_agreed_keys(run):
             assert set(metric) == {"dataset", "split", "name", "value"}
 
 
+def test_info_says_on_how_many_clips_the_weights_were_measured(run):
+    count = stored("conv2d")["clips_measured"]
+    metrics = [line for line in run("info", "conv2d")[1].splitlines() if line.startswith("metric")]
+    assert metrics
+    assert all(line.endswith(f" on {count:,} clips") for line in metrics)
+
+
 def test_predict_prints_labels_and_json(run, tiny_zoo, clip):
     status, out, _ = run("predict", "tiny", clip, "--weights", "none")
     assert status == 0
@@ -179,8 +186,10 @@ def test_an_evaluation_is_json_and_is_stored_where_asked(run, evaluated, tmp_pat
         (("--clips", "0"), 2, "--clips"),
         (("--clips", "-3"), 2, "--clips"),
         (("--clips", "1201"), 2, "1 to 1,200"),
+        (("--clips", "abc"), 2, "'abc' is not a valid whole number"),
+        (("--weights", "other.safetensors"), 1, "holds weights of another architecture than tiny"),
         (("--recipe", "tiny.shaps"), 2, "did you mean 'tiny.shapes'"),
-        (("--out", "missing/folder/x.json"), 1, "cannot write missing/folder/x.json: No such file"),
+        (("--out", "missing/folder/x.json"), 1, "the folder missing/folder does not exist; make it first"),
         (("--out", "folder.json"), 1, "cannot write folder.json: Is a directory"),
         (("--out", "tiny.safetensors"), 2, "give a name that ends in .json"),
     ],
@@ -188,6 +197,7 @@ def test_an_evaluation_is_json_and_is_stored_where_asked(run, evaluated, tmp_pat
 def test_an_evaluation_that_cannot_be_is_one_message(run, evaluated, monkeypatch, tmp_path, arguments, status, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.json").mkdir()
+    save_file({"x": torch.ones(1)}, tmp_path / "other.safetensors")
     code, out, err = run("evaluate", "tiny", "--weights", "none", *arguments)
     assert (code, out) == (status, "")
     assert said in err

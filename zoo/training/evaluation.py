@@ -52,8 +52,10 @@ def evaluate(
     from zoo import devices, loading
 
     entry, chosen = loading.resolve(name, weights)
-    found = catalog.recipe(recipe or _recipe_of(entry.name, chosen))  # a wrong name need not wait for the model
+    found = catalog.recipe(recipe) if recipe else None  # a wrong name need not wait for the model
     network = loading.load(name, weights=weights, device=device, seed=seed)
+    if found is None:  # only now: of weights that do not fit, no recipe need be told
+        found = catalog.recipe(_recipe_of(entry.name, chosen))
     report: Any = network.zoo_load_report
     try:
         return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
@@ -149,6 +151,17 @@ def stored(name: str) -> dict[str, Any]:
         "clips_measured": None,
         **record,
     }
+
+
+def clips_measured(weights: WeightsEntry) -> int | None:
+    """On how many clips the metrics of weights were measured, as the record stored with them says; None where unknown.
+
+    Raises:
+        WeightsError: where that record is damaged.
+    """
+    record = _read(locate(weights.record)) if weights.record else {}
+    count: int | None = record.get("clips_measured") if record.get("sha256") in (None, weights.sha256) else None
+    return count
 
 
 def check_replaceable(path: Path) -> None:

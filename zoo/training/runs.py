@@ -65,7 +65,8 @@ def choose(names: Sequence[str]) -> list[Recipe]:
             found = [one for one in known if fnmatchcase(one, name) or fnmatchcase(one.partition(".")[0], name)]
             found.sort(key=catalog.natural)
         if not found:
-            raise UnknownNameError("recipe", name, known, "a plugin's hook zoo_recipes gives its recipes")
+            hint = "a plugin's hook zoo_recipes gives its recipes"
+            raise UnknownNameError("recipe", name, known, hint, pattern=catalog.is_pattern(name))
         chosen |= {one: known[one] for one in found}
     return list(chosen.values())
 

@@ -111,7 +111,10 @@ def test_a_signal_ends_a_run_with_how_far_it_came(processes, tmp_path, recipe, s
     ("arguments", "status", "message"),
     [
         (("regression.plian",), 2, "unknown recipe 'regression.plian'; did you mean 'regression.plain'"),
-        (("nothing*",), 2, "unknown recipe 'nothing*'"),
+        (("nothing*",), 2, "no recipe matches 'nothing*'; known: regression.plain, "),
+        (("regresion.pl*",), 2, "no recipe matches 'regresion.pl*'; did you mean 'regression.plain'"),
+        (("regression.plain", "--evaluate-clips", "abc"), 2, "'abc' is not a valid whole number"),
+        (("regression.plain", "--minutes", "abc"), 2, "'abc' is not a valid number"),
         (("regression.*", "--from-weights", "x.safetensors"), 2, "--from-weights starts one recipe"),
         (("regression.plain", "--from-weights", "x.safetensors"), 1, "x.safetensors cannot be read"),
         (("regression.plain", "--from-weights", "conv9"), 2, "unknown model 'conv9'"),
