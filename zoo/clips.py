@@ -151,20 +151,37 @@ def _read(source: str | Path, pick: Callable[[int], list[int]], start: float, en
     path = Path(source).expanduser()
     if path.is_dir():
         return _folder(text, path, pick)
-    if path.exists() and not path.is_file():
-        raise ClipError(f"{text} is neither a file nor a folder")
-    if not path.is_file():
+    check_exists(source)
+    if path.suffix == ".safetensors":
+        return _stacked(text, _tensor(path), pick)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _stacked(text, _images(path), pick)
+    return _video(text, path, pick, start, end)
+
+
+def check_exists(source: str | Path) -> None:
+    """Find a clip without reading it.
+
+    Raises:
+        UnknownNameError: where there is no such file or sample.
+        ClipError: where it is neither a file nor a folder.
+    """
+    text = os.fsencode(source).decode(errors="replace")
+    if text.startswith("sample:"):
+        known = samples()
+        if text not in known:
+            raise UnknownNameError("sample", text, known, "`zoo info MODEL` lists the samples of a model's plugin")
+        return
+    path = Path(source).expanduser()
+    if not path.exists():
         raise UnknownNameError(
             f"clip in {path.parent}",
             path.name,
             [other.name for other in path.parent.glob("*")],
             "expected a video, an image, a folder of images, or sample:NAME",
         )
-    if path.suffix == ".safetensors":
-        return _stacked(text, _tensor(path), pick)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _stacked(text, _images(path), pick)
-    return _video(text, path, pick, start, end)
+    if not path.is_file() and not path.is_dir():
+        raise ClipError(f"{text} is neither a file nor a folder")
 
 
 def samples() -> dict[str, tuple[Any, int]]:
@@ -292,10 +309,8 @@ def _sample(name: str, pick: Callable[[int], list[int]]) -> Clip:
 
     from zoo import weights
 
-    known = samples()
-    if name not in known:
-        raise UnknownNameError("sample", name, known, "`zoo info MODEL` lists the samples of a model's plugin")
-    sample, index = known[name]
+    check_exists(name)
+    sample, index = samples()[name]
     with safe_open(weights.locate(sample.resource), framework="pt") as file:
         frames = file.get_slice("clips")[index : index + 1][0]
     return _stacked(name, frames, pick, label=sample.labels[index])

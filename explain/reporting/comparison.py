@@ -281,6 +281,10 @@ def _on_clip(
         if one.load is None and isinstance(model, str | os.PathLike):
             raise WeightsError(one.reason) if one.evaluation else UsageError(one.reason)
     import zoo
+    from zoo import clips
+
+    if isinstance(clip, str | os.PathLike):
+        clips.check_exists(os.fspath(clip))  # before models are loaded, which takes its time
     from explain.preservation import preserved
     from explain.reporting import assembly
 

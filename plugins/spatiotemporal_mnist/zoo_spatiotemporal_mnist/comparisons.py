@@ -35,6 +35,8 @@ _FURTHEST = 1.0
 _FEW = 20
 #: What is left of a pale cell's colour.
 _PALE = 0.25
+#: Fewer models than this are no comparison.
+_LEAST = 2
 #: Numbers under a scale of colours.
 _TICKS = 5
 #: Colours that colour-blind eyes tell apart, too.
@@ -74,20 +76,21 @@ class _Network:
 
 
 def sections(contexts: Iterable[Any]) -> list[Section]:
-    """The sections for these models: none where no evaluation has the tables, no differences for one alone.
+    """The sections for these models: only those that have two or more models to show beside each other.
 
     Raises:
         WeightsError: where such a table holds what it cannot.
     """
     for context in contexts:
         _check(context)
-    count = len(_networks(contexts))
-    given = []
-    if count:
-        given.append(("speed_errors", "Speed error over speed and visibility"))
-    if count > 1:
-        given.append(("speed_differences", "Who reads which speeds better"))
-    if count:
+    networks = _networks(contexts)
+    if len(networks) < _LEAST:
+        return []
+    given = [
+        ("speed_errors", "Speed error over speed and visibility"),
+        ("speed_differences", "Who reads which speeds better"),
+    ]
+    if _orders(networks) or _digits(networks):
         given.append(("digits_and_orders", "Digits and orders"))
     return [Section(name=name, title=title, build=f"{_HERE}.comparisons:{name}") for name, title in given]
 
@@ -195,8 +198,7 @@ def speed_differences(contexts: Iterable[Any]) -> Content:
 def digits_and_orders(contexts: Iterable[Any]) -> Content:
     """Order accuracy by V and digit error by class, with 95 % intervals (section 5.1)."""
     networks = _networks(contexts)
-    orders = [_shares(network.table("period", _ORDER)) for network in networks]
-    digits = [_shares(network.table("digit", _DIGIT), inverted=True) for network in networks]
+    orders, digits = _orders(networks), _digits(networks)
     data = {
         "models": [
             {
@@ -204,16 +206,18 @@ def digits_and_orders(contexts: Iterable[Any]) -> Content:
                 "order_accuracy": [{"period": period, **share} for period, share in order.items()],
                 "digit_error": [{"digit": digit, **share} for digit, share in error.items()],
             }
-            for network, order, error in zip(networks, orders, digits, strict=True)
+            for network, order, error in zip(
+                networks, orders or [{}] * len(networks), digits or [{}] * len(networks), strict=True
+            )
         ]
     }
     names = [network.short for network in networks]
     html = _filled(
         "digits_and_orders.html",
         names=names,
-        orders=_order_lines(names, orders) if any(orders) else None,
+        orders=_order_lines(names, orders) if orders else None,
         order_rows=_rows(orders),
-        digits=_digit_bars(names, digits) if any(digits) else None,
+        digits=_digit_bars(names, digits) if digits else None,
         digit_rows=_rows(digits),
         fewest_orders=min((share["clips"] for cells in orders for share in cells.values()), default=0),
         fewest_digits=min((share["clips"] for cells in digits for share in cells.values()), default=0),
@@ -271,6 +275,18 @@ def _missing(contexts: Iterable[Any], networks: Sequence[_Network]) -> list[str]
 def _relative(first: Mapping[Cell, float], second: Mapping[Cell, float]) -> dict[Cell, float]:
     """(first - second) / first in the cells that both have; none where the first has no error at all."""
     return {cell: (error - second[cell]) / error for cell, error in first.items() if cell in second and error > 0}
+
+
+def _orders(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
+    """Order accuracy by period of each model; empty where fewer than two have any."""
+    found = [_shares(network.table("period", _ORDER)) for network in networks]
+    return found if sum(map(bool, found)) >= _LEAST else []
+
+
+def _digits(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
+    """Digit error by class of each model; empty where fewer than two have any."""
+    found = [_shares(network.table("digit", _DIGIT), inverted=True) for network in networks]
+    return found if sum(map(bool, found)) >= _LEAST else []
 
 
 def _shares(table: Mapping[Any, tuple[float, int]], *, inverted: bool = False) -> dict[Any, dict[str, Any]]:

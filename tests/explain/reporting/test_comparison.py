@@ -350,6 +350,16 @@ def test_modules_need_a_clip(pair, tmp_path):
         explain.compare(pair, tmp_path / "out")
 
 
+@pytest.mark.parametrize("missing", ["none.mp4", "sample:none"])
+def test_a_missing_clip_is_refused_before_a_model_is_loaded(two, pair, monkeypatch, tmp_path, missing):
+    def read(*_, **__):
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr("explain.reporting.assembly.read", read)
+    with pytest.raises(UnknownNameError, match=missing):
+        cheap(pair, tmp_path / missing if "." in missing else missing, tmp_path / "out")
+
+
 def test_a_broken_clip_is_named(pair, tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(ClipError, match=r"broken\.mp4"):

@@ -60,12 +60,24 @@ def svgs(content):
     [
         ([], []),
         ([subject("a", breakdown={}), Subject(name="b", entry=None)], []),
-        ([subject("a"), subject("b", breakdown={})], ["speed_errors", "digits_and_orders"]),
+        ([subject("a"), subject("b", breakdown={})], []),
         ([subject("a"), subject("b")], ["speed_errors", "speed_differences", "digits_and_orders"]),
     ],
 )
 def test_sections_are_those_that_have_something_to_show(subjects, expected):
     assert [section.name for section in comparisons.sections(subjects)] == expected
+
+
+def test_what_one_model_alone_has_is_no_comparison():
+    one, other = subject("a"), subject("b")
+    del other.evaluation["breakdown"]["digit"]
+    content = comparisons.digits_and_orders([one, other])
+    assert content.data["models"][0]["digit_error"] == []
+    assert "Digit errors by class" not in content.html
+    assert "Order accuracy by V" in content.html
+    for row in other.evaluation["breakdown"]["speed and period"]:
+        del row["order accuracy"]
+    assert [section.name for section in comparisons.sections([one, other])] == ["speed_errors", "speed_differences"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +226,7 @@ def test_a_model_without_any_error_makes_no_division_by_zero():
 
 def test_orders_by_period_follow_from_the_pairs_where_their_table_is_missing():
     told = subject("a", order=lambda period, speed: 0.7 if period == 1 and speed == 1 else 0.9)
-    rows = comparisons.digits_and_orders([told]).data["models"][0]["order_accuracy"]
+    rows = comparisons.digits_and_orders([told, subject("b")]).data["models"][0]["order_accuracy"]
     clips = [CLIPS[speed, 1] for speed in range(1, 7)]
     expected = (0.7 * clips[0] + 0.9 * sum(clips[1:])) / sum(clips)
     assert rows[0] == {
@@ -226,7 +238,7 @@ def test_orders_by_period_follow_from_the_pairs_where_their_table_is_missing():
     }
     assert [row["period"] for row in rows] == list(range(1, 13))
     told.evaluation["breakdown"]["period"] = [{"period": 1, "clips": 40, "order accuracy": 0.5}]
-    (row,) = comparisons.digits_and_orders([told]).data["models"][0]["order_accuracy"]
+    (row,) = comparisons.digits_and_orders([told, subject("b")]).data["models"][0]["order_accuracy"]
     assert (row["share"], row["clips"]) == (0.5, 40)
 
 
