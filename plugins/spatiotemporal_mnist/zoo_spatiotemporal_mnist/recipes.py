@@ -68,6 +68,12 @@ def _averaged(
     return _stage(name, steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
 
 
+def _refined(steps: int, batch_size: int, learning_rate: float) -> Stage:
+    """Whole clips at a low rate, for networks that know their tasks; their auxiliary heads know nothing, and rest."""
+    arguments = {"frames": 48, "frame_weight": 0, "track_weight": 0}
+    return _stage("refined", steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
+
+
 _FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
 _GROWN = "Grown from the trained {}, then whole clips at a low rate, averaged weights"
 
@@ -99,13 +105,13 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "conv2d_xl",
         _GROWN.format("conv2d"),
-        _averaged(400, 32, 2e-4),
+        _refined(400, 32, 2e-4),
         grown_from="conv2d.blinking_mnist",
     ),
     _recipe(
         "conv3d_xl",
         _GROWN.format("conv3d"),
-        _averaged(300, 16, 2e-4),
+        _refined(300, 16, 2e-4),
         grown_from="conv3d.blinking_mnist",
     ),
     _recipe(
@@ -120,7 +126,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "convlstm_xl",
         _GROWN.format("convlstm"),
-        _averaged(100, 16, 5e-4),
+        _refined(100, 16, 5e-4),
         grown_from="convlstm.blinking_mnist",
     ),
 )

@@ -190,7 +190,9 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
     return loss, terms
 
 
-def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def state_loss(
+    module: AuxiliaryHeads, features: Tensor, batch: Batch, *, track_weight: float = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """What the LSTM says at every time step, weighted by what can be known there, and at the last one."""
     states = module.network.states(features)
     outputs = module.network.read(states)
@@ -211,7 +213,7 @@ def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
         weight = weights[name]
         everywhere = (value * weight).sum() / parallel.divisor(weight.sum())
         last = (value[:, -1] * weight[:, -1]).sum() / parallel.divisor(weight[:, -1].sum())
-        loss = loss + (everywhere if name == "track" else 0.5 * everywhere + 0.5 * last)
+        loss = loss + (track_weight * everywhere if name == "track" else 0.5 * everywhere + 0.5 * last)
     with torch.no_grad():
         ordered = weights["order"][:, -1] == 1
         hits = (outputs["order"][:, -1].argmax(-1) == batch["order"]).float()
@@ -225,14 +227,18 @@ def state_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
 
 
 def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Both losses together; the stage argument `frame_weight` (1 unless told) weighs the one on single frames.
+    """Both losses together.
+
+    The stage arguments `frame_weight` and `track_weight` (1 unless told) weigh what the auxiliary heads are asked: of
+    single frames, and of the digit's way.
 
     The body runs in whatever precision the stage has, LSTM, heads and losses in float32. Networks that stride in time
     have no features of single frames: their stages give that loss no weight.
     """
     features = module.features(batch["clips"], batch["quadrant"] >= 0)
     with torch.autocast(features.device.type, enabled=False):
-        of_state, terms = state_loss(module, features, _at_steps(batch, features.shape[1]))
+        track_weight = stage.arguments.get("track_weight", 1.0)
+        of_state, terms = state_loss(module, features, _at_steps(batch, features.shape[1]), track_weight=track_weight)
         weight = stage.arguments.get("frame_weight", 1.0)
         if not weight:
             return of_state, terms
