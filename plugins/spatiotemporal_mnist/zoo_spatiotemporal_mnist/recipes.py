@@ -126,7 +126,7 @@ RECIPES: tuple[Recipe, ...] = (
     _recipe(
         "convlstm_xl",
         _GROWN.format("convlstm"),
-        _refined(100, 16, 5e-4),
+        _refined(60, 16, 5e-4),
         grown_from="convlstm.blinking_mnist",
     ),
 )
