@@ -99,6 +99,15 @@ def test_a_stage_may_leave_single_frames_unasked(mnist):
     assert module.frame.weight.grad is None
 
 
+def test_refined_networks_ask_nothing_of_heads_that_begin_anew(mnist, module):
+    module.zero_grad()
+    chosen = stage(frame_weight=0, track_weight=0)
+    training.loss(module, training.clips(module, chosen, 0, CPU)(0), chosen)[0].backward()
+    assert module.frame.weight.grad is None or not module.frame.weight.grad.any()
+    assert not module.track.weight.grad.any()
+    assert module.network.speed.weight.grad.any()
+
+
 def test_a_batch_depends_on_seed_and_step_alone(mnist, module):
     batch_at = training.clips(module, stage(), 3, CPU)
     first, later = batch_at(0), batch_at(1)
