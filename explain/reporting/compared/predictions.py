@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
-from explain.reporting.rendering import render
+from explain.reporting.rendering import exact, render
 from explain.reporting.sections import Content
 from zoo import clips
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
 
     from explain.reporting.context import Context
 
@@ -35,7 +39,34 @@ def build(contexts: Sequence[Context]) -> Content:
         for context in contexts
     ]
     data = {"truth": contexts[0].clip.label, "models": models}
-    return Content(html=render("predictions.html", views=list(views.values()), heads=heads, **data), data=data)
+    told = [
+        (head, said) for context in contexts for head, said in context.prediction.items() if said["kind"] == "value"
+    ]
+    values = {head: [said for name, said in told if name == head] for head, _ in told}
+    decimals = {head: _decimals(said) for head, said in values.items()}
+
+    def fixed(head: str, value: float) -> Markup:
+        return exact(value, f"{value:.{decimals[head]}f}".replace("-", "\N{MINUS SIGN}"))
+
+    shown = contexts[0].clip.label
+    for head, places in decimals.items():
+        shown = _with_decimals(shown, values[head][0]["unit"], places)
+    html = render("predictions.html", views=list(views.values()), heads=heads, shown=shown, fixed=fixed, **data)
+    return Content(html=html, data=data)
+
+
+def _decimals(said: Sequence[Mapping[str, Any]]) -> int:
+    """Digits after the point that give the largest answer of any model three in all."""
+    largest = max((abs(one["value"]) for one in said if math.isfinite(one["value"])), default=0.0)
+    return min(max(2 - math.floor(math.log10(largest)), 0), 6) if largest else 2
+
+
+def _with_decimals(label: str | None, unit: str, places: int) -> str | None:
+    """A clip's label, its number of this unit with as many decimals as the answers beside it."""
+    if not label or not unit:
+        return label
+    pattern = rf"\b\d+(\.\d+)?(?= {re.escape(unit)}\b)"
+    return re.sub(pattern, lambda number: f"{float(number[0]):.{places}f}", label)
 
 
 def _short(said: Any) -> dict[str, Any]:

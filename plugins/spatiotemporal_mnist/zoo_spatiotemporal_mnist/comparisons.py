@@ -37,6 +37,8 @@ _FEW = 20
 _PALE = 0.25
 #: Fewer models than this are no comparison.
 _LEAST = 2
+#: Width and height of a heat map, in CSS pixels: where two at most share the page's width, and where more do.
+_WIDE, _NARROW = (390, 440), (340, 400)
 #: Numbers under a scale of colours.
 _TICKS = 5
 #: Colours that colour-blind eyes tell apart, too.
@@ -110,6 +112,7 @@ def speed_errors(contexts: Iterable[Any]) -> Content:
             "{:.2f}".format,
             norm,
             colours,
+            wide=len(networks) <= _LEAST,
         )
         for place, (network, cells) in enumerate(zip(networks, errors, strict=True))
     ]
@@ -165,7 +168,9 @@ def speed_differences(contexts: Iterable[Any]) -> Content:
             f"How much smaller the speed error of {second.short} is than that of {first.short}, "
             f"{_range(per_cent, '{:+.0f}')} per cent"
         )
-        panels.append(_panel(f"speed-differences-{place}", label, cells, _signed, norm, colours, pale))
+        panels.append(
+            _panel(f"speed-differences-{place}", label, cells, _signed, norm, colours, pale, wide=len(pairs) <= _LEAST)
+        )
         told.append(
             {
                 "first": first.name,
@@ -350,10 +355,12 @@ def _panel(
     norm: Normalize,
     colours: Colormap,
     pale: Collection[Cell] = (),
+    *,
+    wide: bool,
 ) -> Markup:
     """A heat map over speed and period with its values in the cells; where there is no value, nothing is drawn."""
     with figures.style():
-        drawn = figures.figure(340, 400)
+        drawn = figures.figure(*(_WIDE if wide else _NARROW))
         axes = drawn.subplots()
         for (speed, period), value in cells.items():
             colour = colours(norm(value))

@@ -199,6 +199,20 @@ def test_each_model_sees_the_clip_as_its_own_input_asks(pair, clip, tmp_path):
     assert "no evaluation of square_watcher and small_watcher is stored." in report.warnings
 
 
+def test_the_truth_and_what_each_says_of_it_have_the_same_decimals(pair, make_clip, tmp_path):
+    clip = make_clip(label="square, 2 pixels per frame, visible every 3 frames")
+    with torch.no_grad():
+        for model, value in zip(pair, (2.0, 1.125), strict=True):
+            model.speed.weight.zero_()
+            model.speed.bias.fill_(value)
+    report = cheap(pair, clip, tmp_path / "out", sections=["predictions"])
+    page = report.page.read_text(encoding="utf-8")
+    assert "square, 2.00 pixels per frame, visible every 3 frames" in page
+    assert '<data value="2.0">2.00</data>' in page
+    assert '<data value="1.125">1.12</data>' in page
+    assert report.data["sections"]["predictions"]["truth"] == clip.label
+
+
 def test_maps_are_those_of_attribute_and_share_one_scale(pair, clip, tmp_path):
     report = cheap(pair, clip, tmp_path / "out")
     (method,) = report.data["sections"]["attributions"]["methods"]

@@ -189,6 +189,14 @@ def test_the_scale_of_differences_is_symmetric_and_the_same_for_all_pairs():
     assert [colour for *_, colour in cells(svgs(equal)[0])].count(middle) == 57
 
 
+@pytest.mark.parametrize(("models", "widest", "halves"), [(2, 520, True), (3, 453, False)])
+def test_two_heat_maps_share_the_width(models, widest, halves):
+    subjects = [subject(f"m{place}") for place in range(models)]
+    for content in (comparisons.speed_errors(subjects), comparisons.speed_differences(subjects)):
+        assert all(f"max-width:{widest}px" in svg for svg in svgs(content))
+        assert ('class="grid halves"' in content.html) == halves
+
+
 def test_cells_of_few_clips_are_pale_and_not_counted():
     first = subject("first", lambda speed, period: 0.4)
     second = subject("second", lambda speed, period: 0.2 if period > 1 else 4.0)
