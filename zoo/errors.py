@@ -38,7 +38,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "", *, pattern: bool = False) -> None:
         known = list(known)
-        self.near = nearest(name.strip("*?") if pattern else name, known)
+        self.near = _nearest_beginnings(name.strip("*?"), known) if pattern else nearest(name, known)
         parts = [f"no {kind} matches {name!r}" if pattern else f"unknown {kind} {name!r}"]
         if self.near:
             parts.append("did you mean " + " or ".join(repr(near) for near in self.near) + "?")
@@ -93,6 +93,14 @@ class MemoryLimitError(ZooError):
 
 class ModelError(ZooError):
     """A model cannot be used this way: no such layer kind, an unexpected output, a method that does not apply."""
+
+
+def _nearest_beginnings(name: str, known: list[str]) -> list[str]:
+    """The nearest names, else those that begin nearly so."""
+    beginnings: dict[str, str] = {}
+    for candidate in known:
+        beginnings.setdefault(candidate[: len(name)], candidate)
+    return nearest(name, known) or [beginnings[near] for near in nearest(name, beginnings)]
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

@@ -112,6 +112,7 @@ def test_a_signal_ends_a_run_with_how_far_it_came(processes, tmp_path, recipe, s
     [
         (("regression.plian",), 2, "unknown recipe 'regression.plian'; did you mean 'regression.plain'"),
         (("nothing*",), 2, "no recipe matches 'nothing*'; known: regression.plain, "),
+        (("regresso*",), 2, "no recipe matches 'regresso*'; did you mean 'regression."),
         (("regresion.pl*",), 2, "no recipe matches 'regresion.pl*'; did you mean 'regression.plain'"),
         (("regression.plain", "--evaluate-clips", "abc"), 2, "'abc' is not a valid whole number"),
         (("regression.plain", "--minutes", "abc"), 2, "'abc' is not a valid number"),
