@@ -101,7 +101,7 @@ def test_a_stage_may_leave_single_frames_unasked(mnist):
 
 def test_refined_networks_ask_nothing_of_heads_that_begin_anew(mnist, module):
     module.zero_grad()
-    chosen = stage(frame_weight=0, track_weight=0)
+    chosen = stage(frame_weight=0, track_weight=0, periods=1)
     training.loss(module, training.clips(module, chosen, 0, CPU)(0), chosen)[0].backward()
     assert module.frame.weight.grad is None or not module.frame.weight.grad.any()
     assert not module.track.weight.grad.any()
