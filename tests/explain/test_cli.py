@@ -196,7 +196,7 @@ def test_compare_takes_the_weights_beside_an_evaluation(explain, clip, tmp_path)
         }
         save_file(tensors, tmp_path / f"{name}.safetensors")
         metrics = [{"dataset": "shapes", "split": "test", "name": "accuracy", "value": 0.5 + bias / 30}]
-        record = {"model": f"tiny.{name}", "clips_measured": 400, "metrics": metrics, "breakdown": {}}
+        record = {"model": f"tiny.{name}", "clips_measured": 400, "metrics": metrics, "breakdown": {}, "recipe": {}}
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
         files.append(tmp_path / f"{name}.json")
     run = explain("compare", *files, "--out", tmp_path / "out")
