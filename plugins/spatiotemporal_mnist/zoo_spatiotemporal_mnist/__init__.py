@@ -60,6 +60,16 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
         "953bd5c59a4a155b0eb280acb281d25446fee3e8fed547c48b90ecc06f12a91e",
         (0.938, 0.98, 0.3146, 0.868),
     ),
+    "conv2d_xl": (
+        2_839_180,
+        "55ad4904b884a84220424995791e3c17183a586bb3b8441a03bfcbbcc84088ba",
+        (0.9767, 0.9967, 0.1634, 0.9333),
+    ),
+    "ts_conv3d_xl": (
+        4_614_812,
+        "f4bf44d3cd82b5e40fefe90b38b7b3d5e8a7cfce30cab500d5b90ca235e34c70",
+        (0.8867, 0.6326, 0.2887, 0.849),
+    ),
 }
 
 
