@@ -63,7 +63,12 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
     "conv2d_xl": (
         2_839_180,
         "55ad4904b884a84220424995791e3c17183a586bb3b8441a03bfcbbcc84088ba",
-        (0.9767, 0.9967, 0.1634, 0.9333),
+        (0.9802, 0.9916, 0.1507, 0.9402),
+    ),
+    "conv3d_xl": (
+        4_614_812,
+        "94e9b42572d86f4becde4f6d04177c34536c3ae52118f3be22bed96b99328eba",
+        (0.965, 0.9892, 0.1743, 0.9332),
     ),
     "ts_conv3d_xl": (
         4_614_812,
