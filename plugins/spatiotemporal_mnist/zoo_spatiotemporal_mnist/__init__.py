@@ -75,6 +75,11 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
         "f4bf44d3cd82b5e40fefe90b38b7b3d5e8a7cfce30cab500d5b90ca235e34c70",
         (0.8867, 0.6326, 0.2887, 0.849),
     ),
+    "convlstm_xl": (
+        7_893_492,
+        "f9543abd039ecc40ae97d97799733a74edf0e5087c498460be4c050c8a905fe7",
+        (0.9355, 0.9635, 0.2949, 0.8715),
+    ),
 }
 
 
