@@ -29,8 +29,8 @@ def _model(context: Context) -> dict[str, Any]:
     with context.timed(f"receptive fields: {context.name}"):
         found = explain.receptive_fields(context.model, tuple(context.batch.shape))
     clip = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
-    # Global pooling and what follows it sees everything in every model; of a recurrence and the convolution inside
-    # it, both under one name, the whole recurrence counts, which is listed last.
+    # Global pooling and what follows it sees everything in every model; of several operations of one layer the last
+    # counts.
     local = list({one.layer: one for one in found if not (one.whole[1] and one.whole[2])}.values())
     seen: list[list[int]] = []
     for one in local:

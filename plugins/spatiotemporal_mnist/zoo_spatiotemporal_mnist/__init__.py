@@ -84,8 +84,6 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
 
 
 def _weights(architecture: str) -> tuple[WeightsEntry, ...]:
-    if architecture not in _FILES:
-        return ()
     size, sha256, values = _FILES[architecture]
     place = f"zoo_spatiotemporal_mnist:weights/{architecture}.blinking_mnist"
     metrics = zip(_METRICS, values, strict=True)

@@ -42,6 +42,12 @@ def _recipe(design: str, summary: str, *stages: Stage, **arguments: Any) -> Reci
     )
 
 
+def _grown(small: str, refined: Stage) -> Recipe:
+    """The wide network of a small one, begun as what the small one learned."""
+    summary = f"Grown from the trained {small}, then whole clips at a low rate, averaged weights"
+    return _recipe(f"{small}_xl", summary, refined, grown_from=f"{small}.blinking_mnist")
+
+
 def _excerpts(steps: int, batch_size: int) -> Stage:
     """Ten frames that blink fast, a quarter of them whole digits: what a frame shows, and the first orders."""
     arguments = {"frames": 10, "periods": 3, "late_start": True, "whole": 0.25}
@@ -75,7 +81,6 @@ def _refined(steps: int, batch_size: int, learning_rate: float) -> Stage:
 
 
 _FROM_NOTHING = "Excerpts of 10 and 16 frames with short periods, then whole clips, then averaged weights"
-_GROWN = "Grown from the trained {}, then whole clips at a low rate, averaged weights"
 
 RECIPES: tuple[Recipe, ...] = (
     _recipe(
@@ -102,18 +107,8 @@ RECIPES: tuple[Recipe, ...] = (
         _clips(1_000, 24),
         _averaged(500, 24),
     ),
-    _recipe(
-        "conv2d_xl",
-        _GROWN.format("conv2d"),
-        _refined(400, 32, 2e-4),
-        grown_from="conv2d.blinking_mnist",
-    ),
-    _recipe(
-        "conv3d_xl",
-        _GROWN.format("conv3d"),
-        _refined(300, 16, 2e-4),
-        grown_from="conv3d.blinking_mnist",
-    ),
+    _grown("conv2d", _refined(400, 32, 2e-4)),
+    _grown("conv3d", _refined(300, 16, 2e-4)),
     _recipe(
         "ts_conv3d_xl",
         "Begun with the weights of the trained conv3d, at other strides in time; then as the others",
@@ -123,10 +118,5 @@ RECIPES: tuple[Recipe, ...] = (
         _averaged(400, 32, frame_weight=0, name="averaged_again"),
         grown_from="conv3d.blinking_mnist",
     ),
-    _recipe(
-        "convlstm_xl",
-        _GROWN.format("convlstm"),
-        _refined(60, 16, 5e-4),
-        grown_from="convlstm.blinking_mnist",
-    ),
+    _grown("convlstm", _refined(60, 16, 5e-4)),
 )
