@@ -42,6 +42,9 @@ MIRRORS: Final[tuple[str, ...]] = (
 
 _PREFIXES: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
 
+#: Training digits are those of MNIST's training file, less the last 5,000, which are kept for validation.
+VALIDATION_DIGITS: Final = 5_000
+
 
 @dataclass(frozen=True, slots=True)
 class Digits:
@@ -69,6 +72,20 @@ def read(split: str, *, folder: Path | None = None) -> Digits:
     if split not in _PREFIXES:
         raise ValueError(f"no split {split!r}: train or test")
     return _read(split, (folder or data_folder() / "mnist").absolute())
+
+
+def read_part(part: str) -> Digits:
+    """The digits to train on (`train`, 55,000), to choose by (`validation`, 5,000) or to measure on (`test`, 10,000).
+
+    Raises `DataError` as `read` does.
+    """
+    if part not in ("train", "validation", "test"):
+        raise ValueError(f"no part {part!r}: train, validation or test")
+    if part == "test":
+        return read("test")
+    training = read("train")
+    kept = slice(None, -VALIDATION_DIGITS) if part == "train" else slice(-VALIDATION_DIGITS, None)
+    return Digits(training.images[kept], training.labels[kept])
 
 
 @lru_cache(maxsize=4)

@@ -46,9 +46,6 @@ PAIRS: tuple[tuple[int, int], ...] = tuple(
     (speed, period) for speed in range(1, 7) for period in range(1, 13) if speed * period < 50
 )
 
-#: Training digits come from MNIST's training file, less the last 5,000, which are kept for validation.
-VALIDATION_DIGITS = 5_000
-
 #: The fixed clips of a split are drawn from this seed.
 FIXED_SEED = 2009_07338
 
@@ -156,20 +153,6 @@ def render(images: Tensor, parameters: Parameters, *, masked: bool = True) -> Te
     return clips.view(count, 1, frames, FRAME_SIZE, FRAME_SIZE)
 
 
-def read_digits(split: str) -> mnist.Digits:
-    """The digits of a split: `train` (55,000), `validation` (5,000 more of MNIST's training file), `test` (10,000).
-
-    Raises `zoo.errors.DataError` where MNIST is missing or corrupt.
-    """
-    if split not in ("train", "validation", "test"):
-        raise ValueError(f"no split {split!r}: train, validation or test")
-    if split == "test":
-        return mnist.read("test")
-    training = mnist.read("train")
-    kept = slice(None, -VALIDATION_DIGITS) if split == "train" else slice(-VALIDATION_DIGITS, None)
-    return mnist.Digits(training.images[kept], training.labels[kept])
-
-
 def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Parameters]:
     """The fixed clips of a split before they are painted: its digit images M x 28 x 28 (uint8), and what happens.
 
@@ -178,7 +161,7 @@ def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Pa
     Raises:
         UsageError: where there are fewer, or `count` is not positive.
     """
-    found = read_digits(split)
+    found = mnist.read_part(split)
     every = len(found.labels)
     if count is not None and not 0 < count <= every:
         raise UsageError(f"{count:,} clips of blinking_mnist {split}: 1 to {every:,} can be measured")

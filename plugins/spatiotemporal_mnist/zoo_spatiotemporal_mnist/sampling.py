@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
+from zoo.datasets import digits as mnist
 from zoo_spatiotemporal_mnist import blinking
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ CLIPS: tuple[tuple[int, int, int], ...] = ((334, 2, 1), (156, 2, 2), (69, 3, 4),
 
 def write(path: Path) -> tuple[str, ...]:
     """Write the tensor `clips`, K x 48 x 64 x 64 x 1 (uint8), and return what each clip shows."""
-    digits = blinking.read_digits("test")
+    digits = mnist.read("test")
     clips, labels = [], []
     for seed, speed, period in CLIPS:
         generator = torch.Generator().manual_seed(seed)

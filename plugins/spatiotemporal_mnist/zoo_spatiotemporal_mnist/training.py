@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.datasets import digits as mnist
 from zoo.training import parallel
 from zoo_spatiotemporal_mnist import blinking, growth, networks
 
@@ -118,7 +119,7 @@ def clips(
 
     Stage arguments: `frames`; `periods` (longest V); `late_start`; `whole` (share of clips that show whole digits).
     """
-    found = blinking.read_digits("train")
+    found = mnist.read_part("train")
     images = found.images.to(device)
     longest = stage.arguments.get("periods", 12)
     pairs = [pair for pair in blinking.PAIRS if pair[1] <= longest]

@@ -176,19 +176,6 @@ def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
 
 
-def test_no_test_or_validation_digit_is_a_training_digit(mnist):
-    splits = {name: blinking.read_digits(name) for name in ("train", "validation", "test")}
-    assert {name: len(split.labels) for name, split in splits.items()} == {
-        "train": 55_000,
-        "validation": 5_000,
-        "test": 10_000,
-    }
-    images = {name: {bytes(image) for image in split.images.flatten(1).numpy()} for name, split in splits.items()}
-    assert images["train"].isdisjoint(images["test"])
-    assert images["train"].isdisjoint(images["validation"])
-    assert images["validation"].isdisjoint(images["test"])
-
-
 def test_the_fixed_clips_are_fixed(mnist):
     images, parameters = blinking.fixed_set("test", 20)
     clips = blinking.render(images, parameters)
@@ -207,8 +194,3 @@ def test_every_digit_of_a_split_is_in_one_fixed_clip(mnist, split, count):
     pairs = torch.stack((parameters.speed, parameters.period), 1).unique(dim=0, return_counts=True)[1]
     assert len(pairs) == len(blinking.PAIRS)
     assert pairs.min() > count / len(blinking.PAIRS) / 2
-
-
-def test_an_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="train, validation or test"):
-        blinking.read_digits("dev")

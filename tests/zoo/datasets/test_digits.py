@@ -125,6 +125,25 @@ def test_without_zoo_data_it_is_the_users_data_folder(monkeypatch, tmp_path):
     assert digits.data_folder() == tmp_path / "motion-zoo"
 
 
+def test_no_test_or_validation_digit_is_a_training_digit(monkeypatch, test_data):
+    monkeypatch.setenv("ZOO_DATA", str(test_data))
+    splits = {name: digits.read_part(name) for name in ("train", "validation", "test")}
+    assert {name: len(split.labels) for name, split in splits.items()} == {
+        "train": 55_000,
+        "validation": 5_000,
+        "test": 10_000,
+    }
+    images = {name: {bytes(image) for image in split.images.flatten(1).numpy()} for name, split in splits.items()}
+    assert images["train"].isdisjoint(images["test"])
+    assert images["train"].isdisjoint(images["validation"])
+    assert images["validation"].isdisjoint(images["test"])
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="train, validation or test"):
+        digits.read_part("dev")
+
+
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="train or test"):
         digits.read("valid")

@@ -1,0 +1,224 @@
+"""ResNet-18 and GoogLeNet with 3TConv or ordinary 3D convolutions (Ras et al., arXiv 2006.15983, section 4).
+
+Layers bear the names of torchvision's 2D networks, so that 2D weights find their places; the auxiliary heads do not,
+because they are not transferred.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo_tconv3.layer import TConv3d
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Kernel = Literal["3t", "3d"]
+
+
+def _convolution(kernel: Kernel) -> Callable[..., nn.Module]:
+    """The class of all convolutions that extend in time."""
+    return TConv3d if kernel == "3t" else partial(nn.Conv3d, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3x3 convolutions and a shortcut, which strides by an ordinary 1x1x1 convolution."""
+
+    def __init__(self, convolution: Callable[..., nn.Module], into: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = convolution(into, width, 3, stride=stride, padding=1)
+        self.bn1 = nn.BatchNorm3d(width)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = convolution(width, width, 3, padding=1)
+        self.bn2 = nn.BatchNorm3d(width)
+        self.downsample: nn.Module | None = None
+        if stride > 1:
+            shortcut = nn.Conv3d(into, width, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm3d(width))
+        self.relu2 = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x T x H x W; all three axes stride."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(y)) + shortcut)
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 whose convolutions all extend and stride in time as in space.
+
+    Input N x C x T x H x W, output logits N x classes. `width` is that of the first layers; it doubles three times.
+    """
+
+    def __init__(self, *, kernel: Kernel, classes: int, width: int = 64, in_channels: int = 3) -> None:
+        super().__init__()
+        convolution = _convolution(kernel)
+        self.conv1 = convolution(in_channels, width, 7, stride=2, padding=3)
+        self.bn1 = nn.BatchNorm3d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
+        self.layer1 = _stage(convolution, width, width, 1)
+        self.layer2 = _stage(convolution, width, 2 * width, 2)
+        self.layer3 = _stage(convolution, 2 * width, 4 * width, 2)
+        self.layer4 = _stage(convolution, 4 * width, 8 * width, 2)
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
+        self.fc = nn.Linear(8 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clips to logits."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]  # modules give Any
+
+
+def _stage(convolution: Callable[..., nn.Module], into: int, width: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(convolution, into, width, stride), BasicBlock(convolution, width, width, 1))
+
+
+class Unit(nn.Module):
+    """A convolution, BatchNorm and ReLU."""
+
+    def __init__(self, conv: nn.Module, width: int) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn = nn.BatchNorm3d(width)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x T x H x W."""
+        return self.relu(self.bn(self.conv(x)))  # type: ignore[no-any-return]
+
+
+def _point(into: int, width: int) -> Unit:
+    return Unit(nn.Conv3d(into, width, 1, bias=False), width)
+
+
+class Inception(nn.Module):
+    """Four branches side by side: 1x1x1; 1x1x1 and 3x3x3, twice; max-pooling and 1x1x1."""
+
+    def __init__(self, convolution: Callable[..., nn.Module], into: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        one, reduce2, two, reduce3, three, four = widths
+
+        def cube(reduced: int, width: int) -> nn.Sequential:
+            return nn.Sequential(_point(into, reduced), Unit(convolution(reduced, width, 3, padding=1), width))
+
+        self.branch1 = _point(into, one)
+        self.branch2 = cube(reduce2, two)
+        self.branch3 = cube(reduce3, three)
+        self.branch4 = nn.Sequential(nn.MaxPool3d(3, stride=1, padding=1), _point(into, four))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """N x C x T x H x W to as many positions."""
+        return torch.cat((self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)), dim=1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier half-way up, for training alone: pooled to 1 x 2 x 3 positions, 1x1x1, two fully connected."""
+
+    def __init__(self, into: int, width: int, pool: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.conv = _point(into, width)
+        self.fc1 = nn.Linear(6 * width, 8 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(0.7)
+        self.fc2 = nn.Linear(8 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features to logits."""
+        x = self.conv(self.pool(x)).flatten(1)
+        return self.fc2(self.dropout(self.relu(self.fc1(x))))  # type: ignore[no-any-return]
+
+
+#: Widths of the nine Inception modules: branch 1; branches 2 and 3, reduced and after; branch 4.
+INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet whose convolutions beyond 1x1x1 extend in time (their larger branch is 3x3x3, as torchvision's).
+
+    Input N x C x T x H x W, output logits N x classes; `forward_auxiliary` gives those of the auxiliary heads as well.
+
+    Args:
+        kernel: "3t" or "3d".
+        classes: Of the logits.
+        divisor: Of all widths.
+        in_channels: C.
+        small_clips: Auxiliary heads pool what there is to 1 x 2 x 3 positions, where 5x5x5 would not fit.
+    """
+
+    def __init__(
+        self, *, kernel: Kernel, classes: int, divisor: int = 1, in_channels: int = 3, small_clips: bool = False
+    ) -> None:
+        super().__init__()
+        convolution = _convolution(kernel)
+        narrow, wide = 64 // divisor, 192 // divisor
+        self.conv1 = Unit(convolution(in_channels, narrow, 7, stride=2, padding=3), narrow)
+        self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
+        self.conv2 = _point(narrow, narrow)
+        self.conv3 = Unit(convolution(narrow, wide, 3, padding=1), wide)
+        self.maxpool2 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
+        self.maxpool3 = nn.MaxPool3d(3, stride=2)
+        self.maxpool4 = nn.MaxPool3d(3, stride=2)
+        into = wide
+        auxiliary = []
+        for name, full in INCEPTIONS.items():
+            widths = tuple(width // divisor for width in full)
+            if name in {"4b", "4e"}:
+                auxiliary.append(into)
+            self.add_module(f"inception{name}", Inception(convolution, into, widths))
+            into = widths[0] + widths[2] + widths[4] + widths[5]
+        for number, width in enumerate(auxiliary, start=1):
+            pool = nn.AdaptiveAvgPool3d((1, 2, 3)) if small_clips else nn.AvgPool3d(5, stride=3)
+            self.add_module(f"auxiliary{number}", AuxiliaryHead(width, 128 // divisor, pool, classes))
+        self.avgpool = nn.AdaptiveAvgPool3d(1)
+        self.dropout = nn.Dropout(0.4)
+        self.fc = nn.Linear(into, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clips to logits."""
+        return self._forward(x)[0]
+
+    def forward_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Clips to the logits of the network and of its two auxiliary heads."""
+        logits, below, above = self._forward(x)
+        return logits, self.auxiliary1(below), self.auxiliary2(above)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits, and the inputs of the auxiliary heads."""
+        x = self.maxpool2(self.conv3(self.conv2(self.maxpool1(self.conv1(x)))))
+        below = self.inception4a(self.maxpool3(self.inception3b(self.inception3a(x))))
+        above = self.inception4d(self.inception4c(self.inception4b(below)))
+        x = self.inception5b(self.inception5a(self.maxpool4(self.inception4e(above))))
+        return self.fc(self.dropout(self.avgpool(x).flatten(1))), below, above
+
+
+def build(
+    *, design: Literal["resnet18", "googlenet"], kernel: Kernel, classes: int, narrowed: int = 1, in_channels: int = 3
+) -> nn.Module:
+    """A network of the paper, or the same with all widths divided by `narrowed`."""
+    if design == "resnet18":
+        network: nn.Module = ResNet18(kernel=kernel, classes=classes, width=64 // narrowed, in_channels=in_channels)
+    else:
+        network = GoogLeNet(
+            kernel=kernel, classes=classes, divisor=narrowed, in_channels=in_channels, small_clips=narrowed > 1
+        )
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
