@@ -17,6 +17,8 @@ from markupsafe import Markup, escape
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from explain.reporting.rendering import asset
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,8 @@ SERIES = tuple(f"#0000a{place}" for place in range(1, 9))
 _MARKERS = "os^DvXP*"
 _LINES = ("-", "--", "-.", ":")
 
+#: Names of the SVG standard.
+_SVG, _LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 #: Units of an SVG of this module are CSS pixels at full size.
 _DPI = 72
 #: How much larger than drawn a page may show a figure.
@@ -125,6 +129,35 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
         f'role="img" stroke-linejoin="round" aria-label="{escape(label)}">'
     )
     return Markup(opening + body.strip())  # noqa: S704 - matplotlib escapes the texts that it draws
+
+
+def standalone(drawn: Markup) -> str:
+    """What `svg` gave, as a file of its own: light, and dark where a browser's user prefers that."""
+    text = str(drawn)
+    light, dark = (dict(re.findall(r"--([\w-]+): (#\w+);", part)) for part in _schemes())
+    named = sorted(set(re.findall(r"var\(--([\w-]+)\)", text)) | {"card"})
+    for name in named:
+        text = text.replace(f"var(--{name})", light[name])
+    rules = "".join(
+        f'[style*="{what}: {light[name]}"] {{ {what}: {dark[name]} !important; }} '
+        for name in named
+        for what in ("fill", "stroke")
+    )
+    style = f"<style>text {{ font-family: sans-serif; }} @media (prefers-color-scheme: dark) {{ {rules}}}</style>"
+    opening, body = text.split(">", 1)
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', opening)
+    if size is None:
+        raise ValueError("the drawing has no viewBox")
+    opening = opening.replace(
+        "<svg ", f'<svg xmlns="{_SVG}" xmlns:xlink="{_LINKS}" width="{size[1]}" height="{size[2]}" ', 1
+    )
+    return f'{opening}>{style}<rect width="100%" height="100%" style="fill: {light["card"]}"/>{body}\n'
+
+
+def _schemes() -> tuple[str, str]:
+    """The page's colours, light and dark."""
+    light, dark = str(asset("report.css")).split("@media (prefers-color-scheme: dark)", 1)
+    return light, dark.split("}", 1)[0]
 
 
 def readable_on(colour: ColorType) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
 from explain.reporting import figures
-from explain.reporting.rendering import asset, evenly
+from explain.reporting.rendering import evenly
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from explain.fields import ReceptiveField, Trace
 
-#: Names of the SVG standard.
-_SVG, _LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 #: Layers drawn, at most.
 _MOST = 12
 #: CSS pixels: from layer to layer, and up to the frames.
@@ -226,31 +223,7 @@ def draw(field: TemporalField, name: str = "temporal-field") -> Markup:
 
 def write(field: TemporalField) -> str:
     """The drawing as a file of its own: light, and dark where a browser's user prefers that."""
-    drawn = str(draw(field))
-    light, dark = (dict(re.findall(r"--([\w-]+): (#\w+);", part)) for part in _schemes())
-    named = sorted(set(re.findall(r"var\(--([\w-]+)\)", drawn)) | {"card"})
-    for name in named:
-        drawn = drawn.replace(f"var(--{name})", light[name])
-    rules = "".join(
-        f'[style*="{what}: {light[name]}"] {{ {what}: {dark[name]} !important; }} '
-        for name in named
-        for what in ("fill", "stroke")
-    )
-    style = f"<style>text {{ font-family: sans-serif; }} @media (prefers-color-scheme: dark) {{ {rules}}}</style>"
-    opening, body = drawn.split(">", 1)
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', opening)
-    if size is None:
-        raise ValueError("the drawing has no viewBox")
-    opening = opening.replace(
-        "<svg ", f'<svg xmlns="{_SVG}" xmlns:xlink="{_LINKS}" width="{size[1]}" height="{size[2]}" ', 1
-    )
-    return f'{opening}>{style}<rect width="100%" height="100%" style="fill: {light["card"]}"/>{body}\n'
-
-
-def _schemes() -> tuple[str, str]:
-    """The page's colours, light and dark."""
-    light, dark = str(asset("report.css")).split("@media (prefers-color-scheme: dark)", 1)
-    return light, dark.split("}", 1)[0]
+    return figures.standalone(draw(field))
 
 
 def _paint(axes: Axes, field: TemporalField) -> None:
