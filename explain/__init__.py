@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from explain.maximization import Maximization, maximize
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
+    from explain.temporal import TemporalParameters, temporal_parameters
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
@@ -24,11 +25,13 @@ _HOMES = {
     "ReceptiveField": "explain.fields",
     "Report": "explain.reporting",
     "Section": "explain.reporting.sections",
+    "TemporalParameters": "explain.temporal",
     "attribute": "explain.attribution",
     "compare": "explain.reporting",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
     "report": "explain.reporting",
+    "temporal_parameters": "explain.temporal",
 }
 
 __all__ = [
@@ -39,11 +42,13 @@ __all__ = [
     "ReceptiveField",
     "Report",
     "Section",
+    "TemporalParameters",
     "attribute",
     "compare",
     "maximize",
     "receptive_fields",
     "report",
+    "temporal_parameters",
 ]
 
 

@@ -1,0 +1,46 @@
+"""How the filters of a model move in time: scale, rotation and translation from each slice to the next.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.temporal.parameters import LayerParameters, Pattern, TemporalParameters
+    from explain.temporal.reading import kernel_of, temporal_parameters
+    from explain.temporal.statistics import Spread, Statistics
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "LayerParameters": "explain.temporal.parameters",
+    "Pattern": "explain.temporal.parameters",
+    "Spread": "explain.temporal.statistics",
+    "Statistics": "explain.temporal.statistics",
+    "TemporalParameters": "explain.temporal.parameters",
+    "kernel_of": "explain.temporal.reading",
+    "temporal_parameters": "explain.temporal.reading",
+}
+
+__all__ = [
+    "LayerParameters",
+    "Pattern",
+    "Spread",
+    "Statistics",
+    "TemporalParameters",
+    "kernel_of",
+    "temporal_parameters",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain.temporal' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,120 @@
+"""What was read off the filters of a model: how each slice comes from the one before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from explain.temporal.statistics import statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from explain.temporal.statistics import Statistics
+
+#: "3tconv": the layer has these parameters; "fit": they were fitted to its slices.
+Kind = Literal["3tconv", "fit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pattern:
+    """What the pattern in a filter does from each slice to the next, as one sees it; all steps x filters, float64.
+
+    It turns and grows about the kernel's centre, then it shifts. x points right and y down.
+    """
+
+    #: Factor by which it grows; below 1 it shrinks.
+    scale: Tensor
+    #: Degrees by which it turns, positive = clockwise on screen.
+    rotation: Tensor
+    #: Pixels of the kernel by which it shifts, positive = right and down. A dilated layer sees a pixel of its input
+    #: every `dilation`.
+    x_pixels: Tensor
+    y_pixels: Tensor
+    #: The same in widths and heights of the kernel.
+    x_widths: Tensor
+    y_widths: Tensor
+
+    def path(self) -> Tensor:
+        """Where the point that began in the centre is after each step: (steps + 1) x filters x 2 (x, y), in pixels.
+
+        Turning and growing about the centre moves a point that has left it, so this is no plain sum of shifts.
+        """
+        angle = torch.deg2rad(self.rotation)
+        at = torch.zeros(self.scale.shape[1], 2, dtype=self.scale.dtype)
+        places = [at]
+        for step in range(len(self.scale)):
+            cosine, sine = angle[step].cos(), angle[step].sin()
+            x, y = at.unbind(1)
+            turned = torch.stack([cosine * x - sine * y, sine * x + cosine * y], dim=1)
+            shift = torch.stack([self.x_pixels[step], self.y_pixels[step]], dim=1)
+            at = self.scale[step].unsqueeze(1) * turned + shift
+            places.append(at)
+        return torch.stack(places)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerParameters:
+    """How the slices of one layer's filters come from one another; tensors are steps x filters, float64, on the CPU.
+
+    The convention is that of 3TConv: `scale` s, `rotation` r (radians) and translation t map a place p of slice i+1 to
+    the place s R(r) (p + t) of slice i where its value is read (arXiv 2006.15983, equation 3), with x right and y down
+    from the kernel's centre, in units in which the centres of the outermost pixels are at -1 and 1. So what the eye
+    sees is the inverse: `pattern` says it.
+    """
+
+    #: Name of the layer, as `explain.layers.layer_names` lists it.
+    name: str
+    kind: Kind
+    #: D x kh x kw.
+    kernel_size: tuple[int, int, int]
+    scale: Tensor
+    rotation: Tensor
+    translate_x: Tensor
+    translate_y: Tensor
+    #: Whether the motion can be told at all (bool). Where it cannot, the fit's parameters mean nothing; the parameters
+    #: of a "3tconv" are always known.
+    identified: Tensor
+    #: For a "fit", the share of the energy (sum of squares) of slice i+1 that the moved slice i explains; else None.
+    r2: Tensor | None = None
+    #: For a "fit", the same of slice i left where it is; a filter that repeats its slice has 1 in both. Else None.
+    r2_still: Tensor | None = None
+    #: For a "fit", the factor, at least 0, by which the moved slice is taken; else None.
+    gain: Tensor | None = None
+
+    def pattern(self) -> Pattern:
+        """The same motions as one sees them."""
+        _, height, width = self.kernel_size
+        # subtracted from 0, so that no zero comes out negative
+        x, y = (0 - self.translate_x) * (width - 1) / 2, (0 - self.translate_y) * (height - 1) / 2
+        return Pattern(
+            scale=1 / self.scale,
+            rotation=(0 - self.rotation) * (180 / math.pi),
+            x_pixels=x,
+            y_pixels=y,
+            x_widths=x / width,
+            y_widths=y / height,
+        )
+
+    def statistics(self) -> Statistics:
+        """Means and standard deviations over all its motions."""
+        return statistics([self])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TemporalParameters:
+    """How the filters of a model move."""
+
+    #: By name, in the order of `named_modules`.
+    layers: Mapping[str, LayerParameters]
+    #: Convolutions that are not among them, by name, and why.
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def statistics(self) -> Statistics:
+        """Means and standard deviations over the motions of all layers."""
+        return statistics(self.layers.values())
