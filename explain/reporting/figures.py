@@ -10,6 +10,7 @@ import io
 import math
 import re
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -120,6 +121,14 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
     body = re.sub(r"font-family: [^;\"]*(; )?", "", body)
     body = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", body)
     body = re.sub(r'="[^"]*"', lambda attribute: re.sub(r"(\d\.\d\d)\d+", r"\1", attribute[0]), body)
+    # Identifiers are hashes of coordinates, which a layout repeats but for rounding: they are counted instead.
+    stem = f"d{sha256(name.encode()).hexdigest()[:8]}"
+    places = {identifier: place for place, identifier in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', body)))}
+    body = re.sub(
+        r'(\bid="|#)([\w-]+)(?=["\)])',
+        lambda found: f"{found[1]}{stem}-{places[found[2]]}" if found[2] in places else found[0],
+        body,
+    )
     for colour, variable in _NAMES.items():
         body = body.replace(colour, f"var(--{variable})")
     body = re.sub(r"\s*\n\s*", " ", body)

@@ -1,0 +1,102 @@
+"""Drawings of temporal parameters as files: distributions, the filters that move most, first layers as animations."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explain.reporting import figures, motion, slices
+from explain.temporal.motions import most_moving
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+    from explain.reporting.motion import Limits, Spreads
+    from explain.temporal import TemporalParameters
+    from explain.temporal.motions import Motion
+
+#: Filters drawn of each model.
+_FILTERS = 8
+#: CSS pixels of a row.
+_ROW = 215
+
+
+def drawings(
+    models: Mapping[str, TemporalParameters], kernels: Mapping[str, Mapping[str, Tensor]] | None = None
+) -> dict[str, bytes]:
+    """Every drawing of some models as a file, by its name.
+
+    `distributions.svg` holds all models under one another on the same axes, `NAME.filters.svg` the parameters over time
+    and the way of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the first
+    layer, slice after slice. SVG files follow a browser's light or dark scheme. The same parameters give the same
+    bytes. Motions that cannot be told are left out; where no filter has one, so are the first two files.
+
+    Args:
+        models: Name to parameters, in the order drawn.
+        kernels: Name to the filters of layers (filters x channels x D x rows x columns); only those of the first layer
+            in `models` are drawn, and those of the filters that move most. None, or a model or layer that is missing,
+            draws none.
+    """
+    files: dict[str, bytes] = {}
+    told = {name: motion.spreads(parameters) for name, parameters in models.items()}
+    told = {name: values for name, values in told.items() if len(values.size)}
+    if told:
+        files["distributions.svg"] = _distributions(told).encode()
+    for name, parameters in models.items():
+        stem, known = re.sub(r"[^\w.-]+", "_", name), (kernels or {}).get(name, {})
+        moving = most_moving(parameters.layers.values(), _FILTERS)
+        if moving:
+            files[f"{stem}.filters.svg"] = _filters(name, moving, known).encode()
+        first = next(iter(parameters.layers))
+        if first in known:
+            files[f"{stem}.{first}.webp"] = slices.animated(slices.pictures(known[first][: slices.MOST]))
+    return files
+
+
+def _distributions(models: Mapping[str, Spreads]) -> str:
+    shared: Limits = motion.limits(models.values())
+    with figures.style():
+        drawn = figures.figure(1000, 290 * len(models) + 70)
+        rows = drawn.subplots(len(models), len(motion.PAINTERS), squeeze=False)
+        for row, (name, values) in zip(rows, models.items(), strict=True):
+            for axes, paint in zip(row, motion.PAINTERS.values(), strict=True):
+                paint(axes, values, shared)
+            row[0].set_title(f"{name}\n{len(values.size):,} steps of filters", loc="left")
+        handles, labels = rows[0, 2].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside upper right", ncols=4, title="shifts: share of all steps")
+        drawn.supxlabel(
+            f"Axes are the same for all models. Drawn is {motion.CONVENTION}", fontsize=11, color=figures.SOFT
+        )
+        label = f"Distributions of the motions of {', '.join(models)}: size, turn and shift a step"
+        return figures.standalone(figures.svg(drawn, "distributions", label))
+
+
+def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> str:
+    with figures.style():
+        drawn = figures.figure(1000, _ROW * len(moving) + 60)
+        drawn.suptitle(f"The filters of {name} that move most", x=0.01, ha="left", fontsize=14)
+        rows = drawn.subfigures(len(moving), 1, squeeze=False)[:, 0]
+        for row, one in zip(rows, moving, strict=True):
+            row.suptitle(f"{one.layer}, channel {one.channel}. {one.sentence()}", fontsize=12, x=0.01, ha="left")
+            parts = row.subplots(1, 5, gridspec_kw={"width_ratios": (1.1, 1.1, 1.1, 1, 0.8)})
+            motion.paint_curves(parts[:3], one)
+            motion.paint_trajectory(parts[3], one)
+            parts[4].set_axis_off()
+            if one.layer in kernels:
+                _film(parts[4], slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0])
+        drawn.supxlabel(f"Drawn is {motion.CONVENTION}", fontsize=11, color=figures.SOFT)
+        label = f"Motion of the {len(moving)} filters of {name} that move most, step by step, and the way of each"
+        return figures.standalone(figures.svg(drawn, "filters", label))
+
+
+def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
+    """The slices of one filter, in the order in which one reads."""
+    sheet = slices.mosaic(images[:, None])[0]
+    axes.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), interpolation="nearest")
+    axes.set_title("slices, in order", fontsize=11)
