@@ -150,8 +150,8 @@ def render(images: Tensor, parameters: Parameters, *, frames: int = FRAMES) -> T
     angle = torch.deg2rad(parameters.angle[:, None] + parameters.rotation[:, None] * time)
     place = parameters.place[:, None] + parameters.translation[:, None] * time[:, None]
     # From a point of the frame to one of the digit, both in pixels from their centres, y down.
-    back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1).unflatten(-1, (2, 2))
-    back = back / size[..., None, None]
+    back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1)
+    back = back.view(count, frames, 2, 2) / size[..., None, None]
     shift = -(back @ place[..., None])
     half_digit, half_frame = images.shape[-1] / 2, FRAME_SIZE / 2
     theta = torch.cat((back * half_frame, shift), dim=-1) / half_digit

@@ -71,7 +71,13 @@ class TConv3d(nn.Module):
 
     def kernel(self) -> Tensor:
         """The kernel, C_out x C_in x D x k x k: the base and its D - 1 resamplings (bilinear, zero padding)."""
-        return kernel(self.base, self.scale, self.rotation, self.translate_x, self.translate_y)
+        with torch.autocast(self.base.device.type, enabled=False):  # small shifts would be lost in bfloat16
+            return kernel(self.base, self.scale, self.rotation, self.translate_x, self.translate_y)
+
+    @torch.no_grad()
+    def inflate(self, weight: Tensor) -> None:
+        """Take the weight of a 2D convolution, C_out x C_in x k x k, as the first slice, undivided (section 4)."""
+        self.base.copy_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve N x C_in x T x H x W."""
@@ -99,9 +105,7 @@ def kernel(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor, t
     return (base.flatten(2) @ torch.cat(maps, dim=2)).view(out, into, -1, k, k)
 
 
-def _taps(
-    k: int, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor
-) -> tuple[Tensor, Tensor]:
+def _taps(k: int, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor) -> tuple[Tensor, Tensor]:
     """Bilinear weights of the k columns and of the k rows at every sampled point, each D-1 x C_out x k² x k."""
     centre = (k - 1) / 2
     index = torch.arange(k, dtype=scale.dtype, device=scale.device)

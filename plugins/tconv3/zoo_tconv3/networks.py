@@ -7,76 +7,94 @@ because they are not transferred.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from zoo.errors import UsageError
 from zoo_tconv3.layer import TConv3d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Kernel = Literal["3t", "3d"]
+Kernel = Literal["3t", "3d", "2d"]
 
 
-def _convolution(kernel: Kernel) -> Callable[..., nn.Module]:
-    """The class of all convolutions that extend in time."""
-    return TConv3d if kernel == "3t" else partial(nn.Conv3d, bias=False)
+class Layers(NamedTuple):
+    """The classes of layers that a network is made of; `convolution` is for sizes beyond 1, `point` for 1."""
+
+    convolution: Callable[..., nn.Module]
+    point: Callable[..., nn.Module]
+    norm: Callable[[int], nn.Module]
+    max_pool: Callable[..., nn.Module]
+    average_pool: Callable[[int], nn.Module]
+
+
+_POINT = partial(nn.Conv3d, kernel_size=1, bias=False)
+_3D = Layers(partial(nn.Conv3d, bias=False), _POINT, nn.BatchNorm3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d)
+_2D = Layers(
+    partial(nn.Conv2d, bias=False),
+    partial(nn.Conv2d, kernel_size=1, bias=False),
+    nn.BatchNorm2d,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+)
+LAYERS: dict[Kernel, Layers] = {"3t": _3D._replace(convolution=TConv3d), "3d": _3D, "2d": _2D}
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3x3 convolutions and a shortcut, which strides by an ordinary 1x1x1 convolution."""
+    """Two convolutions of size 3 and a shortcut, which strides by an ordinary convolution of size 1."""
 
-    def __init__(self, convolution: Callable[..., nn.Module], into: int, width: int, stride: int) -> None:
+    def __init__(self, layers: Layers, into: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = convolution(into, width, 3, stride=stride, padding=1)
-        self.bn1 = nn.BatchNorm3d(width)
+        self.conv1 = layers.convolution(into, width, 3, stride=stride, padding=1)
+        self.bn1 = layers.norm(width)
         self.relu1 = nn.ReLU(inplace=True)
-        self.conv2 = convolution(width, width, 3, padding=1)
-        self.bn2 = nn.BatchNorm3d(width)
+        self.conv2 = layers.convolution(width, width, 3, padding=1)
+        self.bn2 = layers.norm(width)
         self.downsample: nn.Module | None = None
         if stride > 1:
-            shortcut = nn.Conv3d(into, width, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm3d(width))
+            self.downsample = nn.Sequential(layers.point(into, width, stride=stride), layers.norm(width))
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x T x H x W; all three axes stride."""
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu1(self.bn1(self.conv1(x)))
-        return self.relu2(self.bn2(self.conv2(y)) + shortcut)
+        return self.relu2(self.bn2(self.conv2(y)) + shortcut)  # type: ignore[no-any-return]  # modules give Any
 
 
 class ResNet18(nn.Module):
     """ResNet-18 whose convolutions all extend and stride in time as in space.
 
-    Input N x C x T x H x W, output logits N x classes. `width` is that of the first layers; it doubles three times.
+    Input N x C x T x H x W (N x C x H x W for "2d", the usual network of images), output logits N x classes. `width` is
+    that of the first layers; it doubles three times.
     """
 
     def __init__(self, *, kernel: Kernel, classes: int, width: int = 64, in_channels: int = 3) -> None:
         super().__init__()
-        convolution = _convolution(kernel)
-        self.conv1 = convolution(in_channels, width, 7, stride=2, padding=3)
-        self.bn1 = nn.BatchNorm3d(width)
+        layers = LAYERS[kernel]
+        self.conv1 = layers.convolution(in_channels, width, 7, stride=2, padding=3)
+        self.bn1 = layers.norm(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool3d(3, stride=2, padding=1)
-        self.layer1 = _stage(convolution, width, width, 1)
-        self.layer2 = _stage(convolution, width, 2 * width, 2)
-        self.layer3 = _stage(convolution, 2 * width, 4 * width, 2)
-        self.layer4 = _stage(convolution, 4 * width, 8 * width, 2)
-        self.avgpool = nn.AdaptiveAvgPool3d(1)
+        self.maxpool = layers.max_pool(3, stride=2, padding=1)
+        self.layer1 = _stage(layers, width, width, 1)
+        self.layer2 = _stage(layers, width, 2 * width, 2)
+        self.layer3 = _stage(layers, 2 * width, 4 * width, 2)
+        self.layer4 = _stage(layers, 4 * width, 8 * width, 2)
+        self.avgpool = layers.average_pool(1)
         self.fc = nn.Linear(8 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Clips to logits."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]  # modules give Any
+        return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
 
-def _stage(convolution: Callable[..., nn.Module], into: int, width: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(BasicBlock(convolution, into, width, stride), BasicBlock(convolution, width, width, 1))
+def _stage(layers: Layers, into: int, width: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(BasicBlock(layers, into, width, stride), BasicBlock(layers, width, width, 1))
 
 
 class Unit(nn.Module):
@@ -94,7 +112,7 @@ class Unit(nn.Module):
 
 
 def _point(into: int, width: int) -> Unit:
-    return Unit(nn.Conv3d(into, width, 1, bias=False), width)
+    return Unit(_POINT(into, width), width)
 
 
 class Inception(nn.Module):
@@ -162,11 +180,23 @@ class GoogLeNet(nn.Module):
         small_clips: Auxiliary heads pool what there is to 1 x 2 x 3 positions, where 5x5x5 would not fit.
     """
 
+    inception3a: Inception
+    inception3b: Inception
+    inception4a: Inception
+    inception4b: Inception
+    inception4c: Inception
+    inception4d: Inception
+    inception4e: Inception
+    inception5a: Inception
+    inception5b: Inception
+    auxiliary1: AuxiliaryHead
+    auxiliary2: AuxiliaryHead
+
     def __init__(
         self, *, kernel: Kernel, classes: int, divisor: int = 1, in_channels: int = 3, small_clips: bool = False
     ) -> None:
         super().__init__()
-        convolution = _convolution(kernel)
+        convolution = LAYERS[kernel].convolution
         narrow, wide = 64 // divisor, 192 // divisor
         self.conv1 = Unit(convolution(in_channels, narrow, 7, stride=2, padding=3), narrow)
         self.maxpool1 = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2))
@@ -211,14 +241,16 @@ class GoogLeNet(nn.Module):
 def build(
     *, design: Literal["resnet18", "googlenet"], kernel: Kernel, classes: int, narrowed: int = 1, in_channels: int = 3
 ) -> nn.Module:
-    """A network of the paper, or the same with all widths divided by `narrowed`."""
+    """A network of the paper, or the same with all widths divided by `narrowed`; "2d" is there as a ResNet-18 alone."""
     if design == "resnet18":
         network: nn.Module = ResNet18(kernel=kernel, classes=classes, width=64 // narrowed, in_channels=in_channels)
+    elif kernel == "2d":
+        raise UsageError('GoogLeNet is there with kernel "3t" or "3d"; only resnet18 has "2d"')
     else:
         network = GoogLeNet(
             kernel=kernel, classes=classes, divisor=narrowed, in_channels=in_channels, small_clips=narrowed > 1
         )
     for module in network.modules():
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network

@@ -1,0 +1,133 @@
+"""3TConv networks: filters that scale, turn and move from frame to frame (Ras et al., arXiv 2006.15983). Data only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo.hookspecs import hookimpl
+from zoo_tconv3.recipes import CLASSES, RECIPES
+
+if TYPE_CHECKING:
+    from zoo.training.recipes import Recipe
+
+_PAPER = (
+    "Gabrielle Ras, Luca Ambrogioni, Pim Haselager, Marcel van Gerven, Umut Güçlü: Explainable 3D Convolutional Neural "
+    "Networks by Learning Temporal Transformations. arXiv 2006.15983, 2020"
+)
+#: Clips of Jester, and ImageNet's normalisation (supplement of the paper).
+_GESTURES = InputSpec(frames=30, size=(150, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
+_STILL = InputSpec(layout="NCHW", channels="L", frames=1, size=(64, 64))
+_SAMPLES = (
+    Sample(
+        name="motion_mnist",
+        resource="zoo_tconv3:samples/motion_mnist.safetensors",
+        labels=(
+            "digit 3, zoom in 3.1 % per frame",
+            "digit 0, zoom out 2.7 % per frame",
+            "digit 9, clockwise 6.9° per frame",
+            "digit 8, counter-clockwise 3.3° per frame",
+            "digit 6, left 0.9 pixels per frame",
+            "digit 5, right 1.0 pixels per frame",
+            "digit 8, up 1.3 pixels per frame",
+            "digit 5, down 0.8 pixels per frame",
+            "digit 7, still",
+            "digit 4, zoom in 4.2 % per frame, clockwise 5.4° per frame",
+            "digit 4, zoom in 4.1 % per frame, counter-clockwise 3.5° per frame, left 1.2 pixels per frame",
+        ),
+        licence="CC-BY-SA-3.0",
+        source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
+    ),
+)
+
+#: Of each weights file by name: bytes, SHA-256, accuracy on the fixed test clips.
+_FILES: dict[str, tuple[int, str, float]] = {
+    "2d_resnet18_w16.still_digits": (
+        2_827_536,
+        "631b371069e60f587417779726adb97e3f88b4ad556cea57b81c3add000fe87a",
+        0.9737,
+    ),
+}
+
+#: Every architecture: name, summary, parameters.
+_ARCHITECTURES = (
+    ("3t_resnet18", "ResNet-18 of 3TConvs: filters that scale, turn and move from frame to frame", 11_222_619),
+    ("3d_resnet18", "ResNet-18 of 3D convolutions", 33_217_755),
+    ("3t_googlenet", "GoogLeNet of 3TConvs: filters that scale, turn and move from frame to frame", 7_419_121),
+    ("3d_googlenet", "GoogLeNet of 3D convolutions", 14_078_833),
+    ("3t_resnet18_w16", "ResNet-18 of 3TConvs, a fourth as wide", 709_753),
+    ("3d_resnet18_w16", "ResNet-18 of 3D convolutions, a fourth as wide", 2_079_577),
+    ("3t_googlenet_w16", "GoogLeNet of 3TConvs, a fourth as wide", 474_035),
+    ("3d_googlenet_w16", "GoogLeNet of 3D convolutions, a fourth as wide", 886_259),
+    ("2d_resnet18_w16", "ResNet-18 for images, a fourth as wide: what a transfer to video begins with", 701_818),
+)
+
+
+def _weights(recipe: Recipe) -> WeightsEntry:
+    tag = recipe.name.partition(".")[2]
+    size, sha256, accuracy = _FILES[recipe.name]
+    place = f"zoo_tconv3:weights/{recipe.name}"
+    kind = recipe.stages[0].arguments.get("kind")
+    own = bool(recipe.header)
+    metric = Metric(
+        dataset="motion_mnist" + (f", {kind}" if kind else ""),
+        split="test",
+        name="digit accuracy" if kind == "static" else "motion accuracy",
+        value=accuracy,
+    )
+    return WeightsEntry(
+        tag=tag,
+        source=f"{place}.safetensors",
+        bytes=size,
+        sha256=sha256,
+        recipe=recipe.name,
+        metrics=(metric,),
+        golden=f"{place}.golden.safetensors",
+        record=f"{place}.json",
+        arguments={"classes": len(CLASSES[kind])} if own else None,
+        outputs=(OutputSpec(labels=CLASSES[kind]),) if own else None,
+    )
+
+
+def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
+    kernel, design, *narrowed = name.split("_")
+    arguments = {"design": design, "kernel": kernel}
+    if not narrowed:
+        return ModelEntry(
+            name=name,
+            builder="zoo_tconv3.networks:build",
+            arguments={**arguments, "classes": 27},
+            summary=summary,
+            parameters=parameters,
+            input=_GESTURES,
+            outputs=(OutputSpec(),),
+            paper=_PAPER,
+        )
+    labels = CLASSES["static" if kernel == "2d" else None]
+    return ModelEntry(
+        name=name,
+        builder="zoo_tconv3.networks:build",
+        arguments={**arguments, "classes": len(labels), "narrowed": 4, "in_channels": 1},
+        summary=summary,
+        parameters=parameters,
+        input=_STILL if kernel == "2d" else _MOTION,
+        outputs=(OutputSpec(labels=labels),),
+        weights=tuple(
+            _weights(recipe) for recipe in RECIPES if recipe.name in _FILES and recipe.name.partition(".")[0] == name
+        ),
+        samples=_SAMPLES,
+        paper=_PAPER,
+    )
+
+
+@hookimpl
+def zoo_models() -> list[ModelEntry]:
+    """The architectures of this plugin."""
+    return [_entry(*row) for row in _ARCHITECTURES]
+
+
+@hookimpl
+def zoo_recipes() -> list[Recipe]:
+    """How the weights of this plugin were trained."""
+    return list(RECIPES)

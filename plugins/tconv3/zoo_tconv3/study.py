@@ -1,0 +1,119 @@
+"""Do temporal parameters tell the truth? What training moves away from the identity, over three seeds.
+
+`python -m zoo_tconv3.study RUNS` trains what is missing in the folder RUNS, every recipe below with every seed, and
+writes the two tables to `study.json` there and to the screen: for each kind of motion, how far each temporal parameter
+went, over how far it went where nothing moved; and the networks of nine motions from scratch and from 2D weights (the
+paper's tables 3 and 4). `--only PATTERN` trains a part, so that several processes can share the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+import zoo
+from zoo.devices import keep_freed_memory
+from zoo.training.loop import train
+from zoo_tconv3.layer import IDENTITY, TConv3d
+from zoo_tconv3.recipes import RECIPES
+
+SEEDS = (1, 2, 3)
+KINDS = ("zoom", "rotation", "translation", "static")
+STARTS = ("motion_mnist", "motion_mnist_pretrained")
+_ARCHITECTURE = "3t_resnet18_w16"
+
+
+def deviations(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Of every temporal parameter the signed deviations from the identity, over all layers, filters and steps."""
+    layers = [part.temporal_parameters() for part in network.modules() if isinstance(part, TConv3d)]
+    return {
+        name: torch.cat([layer[name].detach().flatten() for layer in layers]).double() - value
+        for name, value in IDENTITY.items()
+    }
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Accuracy of a weights file, as its record says, and of each parameter the mean and spread of |deviation|."""
+    network = zoo.load(_ARCHITECTURE, weights=path)
+    record = json.loads(path.with_suffix(".json").read_text())
+    found = {name: value.abs() for name, value in deviations(network).items()}
+    return {
+        "accuracy": record["metrics"][0]["value"],
+        "mean": {name: float(value.mean()) for name, value in found.items()},
+        "std": {name: float(value.std()) for name, value in found.items()},
+    }
+
+
+def tables(runs: Path) -> dict[str, Any]:
+    """Both tables from the finished runs; each figure with one value for each seed."""
+    found = {tag: [measure(_weights(runs, tag, seed)) for seed in SEEDS] for tag in (*KINDS, *STARTS)}
+    still = found["static"]
+    return {
+        "seeds": list(SEEDS),
+        "torch": torch.__version__,
+        "runs": found,
+        "ratio_to_static": {
+            kind: {
+                name: [moved["mean"][name] / rest["mean"][name] for moved, rest in zip(found[kind], still, strict=True)]
+                for name in IDENTITY
+            }
+            for kind in KINDS
+            if kind != "static"
+        },
+    }
+
+
+def _weights(runs: Path, tag: str, seed: int) -> Path:
+    return runs / f"{_ARCHITECTURE}.{tag}-{seed}" / f"{_ARCHITECTURE}.{tag}.safetensors"
+
+
+def _spread(values: list[float], scale: float = 1.0) -> str:
+    return f"{scale * mean(values):.2f} ± {scale * stdev(values):.2f}"
+
+
+def text(found: dict[str, Any]) -> str:
+    """The tables in Markdown: mean and standard deviation over the seeds."""
+    names = list(IDENTITY)
+    lines = [f"| kind | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for kind, row in found["ratio_to_static"].items():
+        lines.append(f"| {kind} | {' | '.join(_spread(row[name]) for name in names)} |")
+    lines += ["", f"| weights | accuracy % | {' | '.join(f'{name} ×10⁻³' for name in names)} |"]
+    lines.append("|---" * (len(names) + 2) + "|")
+    for tag, runs in found["runs"].items():
+        accuracy = _spread([run["accuracy"] for run in runs], 100)
+        cells = [_spread([run["mean"][name] for run in runs], 1000) for name in names]
+        lines.append(f"| {tag} | {accuracy} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is missing, then write the tables once everything is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", default="*", help="pattern of TAG-SEED")
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    keep_freed_memory()
+    recipes = {recipe.name: recipe for recipe in RECIPES}
+    for seed in SEEDS:
+        for tag in (*STARTS, *KINDS):
+            path = _weights(given.runs, tag, seed)
+            if fnmatch(f"{tag}-{seed}", given.only) and not path.with_suffix(".json").is_file():
+                train(replace(recipes[f"{_ARCHITECTURE}.{tag}"], seed=seed), path.parent, device=given.device)
+    if all(
+        _weights(given.runs, tag, seed).with_suffix(".json").is_file() for tag in (*STARTS, *KINDS) for seed in SEEDS
+    ):
+        found = tables(given.runs)
+        (given.runs / "study.json").write_text(json.dumps(found, indent=1) + "\n")
+        print(text(found))  # noqa: T201 - a command of its own
+
+
+if __name__ == "__main__":
+    main()
