@@ -8,11 +8,12 @@ None                      first output: its predicted class (logit), or its valu
 "digit"                   that output: its predicted class, or its value
 "digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
 "layer1.0.conv/12"        mean over time and space of that layer's unit (channel) 12
+"layer1.0.conv/12:max"    highest activation of that unit, at the time step, row and column where the clip has it
 callable                  callable(model output) -> N numbers, one for each sample
 ========================  ==================================================================
 
-A predicted class is read off the unchanged batch once, sample by sample, so that what is explained does not move while
-inputs are perturbed.
+A predicted class, and the place of a highest activation, are read off the unchanged batch once, sample by sample, so
+that what is explained does not move while inputs are perturbed.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ TargetLike = int | str | Callable[[Any], Tensor] | None
 class Target:
     """A target fixed for the samples of one batch."""
 
-    #: One text for each sample ("digit = 7", "speed", "layer1/12").
+    #: One text for each sample ("digit = 7", "speed", "layer1/12", "layer1/12:max").
     descriptions: tuple[str, ...]
     #: The number explained for each sample of the unchanged batch: N, on the batch's device.
     value: Tensor
@@ -54,6 +55,9 @@ class Target:
     classes: Tensor | None = None
     #: Name of the layer and index of the unit in it; None for outputs and callables.
     unit: tuple[str, int] | None = None
+    #: Time step, row and column of the unit's highest activation for each sample, N x 3, in positions of the layer; the
+    #: first of several equal ones. None where the unit's mean is explained, and for outputs and callables.
+    positions: Tensor | None = None
     #: Calls of the unit's layer in one forward pass.
     calls: int = 1
     #: Whether the unit's layer has frames folded into the batch, so that samples must run one by one.
@@ -85,7 +89,8 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
     Raises:
         UnknownNameError: No such output, label, class index, layer or unit.
         UsageError: The target is ambiguous, or the callable gives no number for each sample.
-        ModelError: The model's output cannot be explained without a callable, or is not finite.
+        ModelError: The model's output cannot be explained without a callable, or is not finite, or a unit whose highest
+            activation is meant has the same everywhere.
     """
     with torch.no_grad():
         resolved = _resolve(model, batch, target)
@@ -125,11 +130,13 @@ def join(targets: Sequence[Target]) -> Target:
     if len(targets) == 1:
         return first
     classes = [target.classes for target in targets if target.classes is not None]
+    positions = [target.positions for target in targets if target.positions is not None]
     return dataclasses.replace(
         first,
         descriptions=tuple(text for target in targets for text in target.descriptions),
         value=torch.cat([target.value for target in targets]),
         classes=torch.cat(classes) if classes else None,
+        positions=torch.cat(positions) if positions else None,
     )
 
 
@@ -171,7 +178,11 @@ class Score:
             name, unit = target.unit
             with Capture(self.model, name, stop_after=target.calls) as capture:
                 capture.run(batch.clone())
-            return capture.maps(len(batch))[:, unit].mean(dim=(1, 2, 3))
+            maps = capture.maps(len(batch))[:, unit]
+            if target.positions is None:
+                return maps.mean(dim=(1, 2, 3))
+            time, row, column = target.positions[samples].unbind(dim=1)
+            return maps[torch.arange(len(maps), device=maps.device), time, row, column]
         output = self.model(batch.clone())  # a copy: a model may begin with an in-place operation
         if target.function is not None:
             return _one_each(target.function(output), len(batch))
@@ -181,6 +192,8 @@ class Score:
         return scores.gather(1, target.classes[samples][:, None])[:, 0]
 
 
+#: What follows the colon of a unit's target where its highest activation is meant, not its mean.
+_HIGHEST = "max"
 #: Stands for "the value itself" where a class index could stand.
 _VALUE = object()
 
@@ -263,14 +276,17 @@ def _label(labels: tuple[str, ...], index: int) -> str:
     return labels[index] if index < len(labels) else str(index)
 
 
-def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
-    """Layer and unit where the target names a unit: a layer before its last slash, or a number behind it."""
+def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str, str] | None:
+    """Layer, unit, and what of it, where the target names a unit: a layer before its last slash, or a number behind."""
     if not isinstance(target, str) or "/" not in target:
         return None
-    layer, _, unit = target.rpartition("/")
+    layer, _, rest = target.rpartition("/")
+    unit, colon, taken = rest.partition(":")
     known = layer_names(model)
     if layer in known:
-        return layer, unit
+        if colon and taken != _HIGHEST:
+            raise UnknownNameError("part of a unit", taken, [_HIGHEST], f"{layer}/{unit} is its mean")
+        return layer, unit, taken
     entry = entry_of(model)
     specs = entry.outputs if entry else ()
     outputs = {spec.name for spec in specs}
@@ -280,21 +296,42 @@ def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str] | None:
     raise UnknownNameError("layer", layer, known)
 
 
-def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str) -> Target:
+def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str, taken: str) -> Target:
     with Capture(model, layer) as capture:
         capture.run(batch.clone())
     folded = is_folded(capture.calls, len(batch))
     if folded and len(batch) > 1:
-        return join([_resolve_unit(model, sample, layer, unit) for sample in torch.split(batch, 1)])
+        return join([_resolve_unit(model, sample, layer, unit, taken) for sample in torch.split(batch, 1)])
     maps = capture.maps(len(batch))
     index = unit_index(layer, unit, maps.shape[1])
+    name, own, positions = f"{layer}/{index}", maps[:, index], None
+    if taken == _HIGHEST:
+        name, positions = f"{name}:{taken}", _highest(own, name)
+        own = own[torch.arange(len(own), device=own.device), *positions.unbind(dim=1)].view(-1, 1, 1, 1)
     return Target(
-        descriptions=(f"{layer}/{index}",) * len(batch),
-        value=maps[:, index].mean(dim=(1, 2, 3)),
+        descriptions=(name,) * len(batch),
+        value=own.mean(dim=(1, 2, 3)),
         unit=(layer, index),
+        positions=positions,
         calls=len(capture.calls),
         folded=folded,
     )
+
+
+def _highest(maps: Tensor, name: str) -> Tensor:
+    """Where each of N x T' x H' x W' maps is highest: N x 3.
+
+    Raises:
+        ModelError: One of several positions is the same everywhere, as where ReLU keeps a unit silent.
+    """
+    values = maps.flatten(1)
+    even = values.amax(dim=1) == values.amin(dim=1)
+    if values.shape[1] > 1 and bool(even.any()):
+        raise ModelError(
+            f"unit {name} is {float(values[even][0, 0]):g} at each of its {values.shape[1]} positions: on this clip it "
+            "has no highest activation; choose another unit, or the layer before its activation function"
+        )
+    return torch.stack(torch.unravel_index(values.argmax(dim=1), maps.shape[1:]), dim=1)
 
 
 def unit_index(layer: str, unit: str | int, count: int) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,7 +21,7 @@ class Attribution:
 
     #: Name of the method.
     method: str
-    #: What was explained; `str(target)` reads "digit = 7".
+    #: What was explained; `str(target)` reads "digit = 7". `target.positions` says where a unit is highest.
     target: Target
     #: As the method computes it: shaped like the batch, or N x 1 x T' x H' x W' at the layer's size (Grad-CAM, with
     #: sign).
@@ -31,9 +33,18 @@ class Attribution:
     #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where
     #: the method makes no such promise.
     delta: Tensor | None = None
+    #: N: frame that adds most to a unit's highest activation (`explain.attribution.frames`); None for other targets.
+    frame: Tensor | None = None
     #: The layer looked at; None for methods that look at none.
     layer: str | None = None
     #: Why this layer, where the caller did not choose it.
     note: str = ""
     #: The options that took part, as used ("steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def still(self) -> Tensor | None:
+        """N x H x W: the map in `frame` alone; None where there is none."""
+        if self.frame is None:
+            return None
+        return self.map[torch.arange(len(self.map), device=self.map.device), self.frame]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import torch
 
 from explain.attribution.baselines import make_baseline
+from explain.attribution.frames import causing_frame
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
 from explain.attribution.methods import BUILT_IN, Method, find_method
@@ -84,7 +85,8 @@ def attribute(
             as `zoo.preprocess` gives it, on the model's device.
         method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
         target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample. A
-            `Target` of an earlier result is taken as it is.
+            `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest activation, and
+            results then tell the one frame to show (`.frame`, `.still`).
         layer: For Grad-CAM; None chooses one (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
         baseline: For integrated_gradients and occlusion; a name, a number, a tensor, or None for zeros (`baselines`).
         steps: Points of integration.
@@ -122,11 +124,10 @@ def attribute(
 
             layer, note = default_layer(model, batch)
 
-        def run(entry: Method) -> Attribution:
-            looked_at = layer if entry.needs_layer else None
-            job = Job(
+        def job(looked_at: str | None = None, shown: Progress | None = None) -> Job:
+            return Job(
                 model=model,
-                score=Score(model, fixed, progress),
+                score=Score(model, fixed, shown),
                 batch=batch,
                 samples=torch.arange(len(batch), device=batch.device),
                 layout=layout,
@@ -139,7 +140,10 @@ def attribute(
                 stride=blocks[1],
                 seed=seed,
             )
-            raw = _run(entry, job)
+
+        def run(entry: Method) -> Attribution:
+            looked_at = layer if entry.needs_layer else None
+            raw = _run(entry, job(looked_at, progress))
             heat = to_map(raw.values, entry.reduction, layout, extent)
             used = {
                 "baseline": baseline,
@@ -161,6 +165,11 @@ def attribute(
             )
 
         results = [run(entry) for entry in methods]
+        if fixed.positions is not None:
+            gradient = find_method("saliency")
+            known = [result.raw for entry, result in zip(methods, results, strict=True) if entry is gradient]
+            frame = causing_frame(known[0] if known else _run(gradient, job()).values, batch, layout)
+            results = [dataclasses.replace(result, frame=frame) for result in results]
     return results[0] if isinstance(method, str | Method) else results
 
 

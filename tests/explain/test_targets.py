@@ -121,6 +121,45 @@ def test_a_unit_of_a_layer_on_folded_frames_is_averaged_over_the_samples_own(net
     assert torch.allclose(Score(model, resolved)(batch, torch.arange(3)), expected)
 
 
+def test_the_highest_activation_of_a_unit_is_read_where_the_unchanged_clip_has_it(nets):
+    model, batch = nets.PooledLinear(), torch.randn(3, 1, 4, 5, 6)
+    resolved = resolve(model, batch, "conv/2:max")
+    maps = model.conv(batch)[:, 2].detach()
+    assert resolved.description == "conv/2:max"
+    assert torch.equal(resolved.value, maps.amax(dim=(1, 2, 3)))
+    for sample, (time, row, column) in enumerate(resolved.positions.tolist()):
+        assert maps[sample, time, row, column] == maps[sample].max()
+    score, order = Score(model, resolved), torch.tensor([2, 0, 0])
+    assert torch.allclose(score(batch, torch.arange(3)), resolved.value)
+    changed = torch.randn(3, 1, 4, 5, 6)
+    moved = model.conv(changed)[:, 2]
+    expected = [moved[(k, *resolved.positions[sample])] for k, sample in enumerate(order)]
+    assert torch.allclose(score(changed, order), torch.stack(expected))
+    assert not torch.allclose(score(changed, order), moved.amax(dim=(1, 2, 3)))
+    assert resolve(model, batch, "conv/2").positions is None
+
+
+@pytest.mark.parametrize("network", ["FoldedFrames", "FoldedTimeFirst", "FrameByFrame"])
+def test_the_highest_activation_is_found_in_frames_folded_or_one_by_one(nets, network):
+    model, batch = getattr(nets, network)(), torch.randn(3, 5, 2, 6, 6)
+    resolved = resolve(model, batch, "conv/1:max")
+    maps = model.conv(batch.flatten(0, 1))[:, 1].unflatten(0, (3, 5))
+    assert torch.allclose(resolved.value, maps.amax(dim=(1, 2, 3)))
+    assert resolved.positions[:, 0].tolist() == maps.amax(dim=(2, 3)).argmax(dim=1).tolist()
+    assert torch.allclose(Score(model, resolved)(batch, torch.arange(3)), resolved.value)
+
+
+def test_a_unit_that_is_the_same_everywhere_has_no_highest_activation(nets):
+    model, batch = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1)), torch.rand(2, 1, 3, 4, 4)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1, 1))
+        model[0].bias.zero_()
+    assert resolve(model, batch, "1/0:max").value.tolist() == batch.amax(dim=(1, 2, 3, 4)).tolist()
+    with pytest.raises(ModelError, match=r"unit 1/1 is 0 at each of its 48 positions: .* no highest activation"):
+        resolve(model, batch, "1/1:max")
+    assert resolve(model, batch, "2/1:max").positions.tolist() == [[0, 0, 0]] * 2  # one position is the highest
+
+
 def test_a_callable_gives_one_number_for_each_sample():
     def margin(output):
         return output["animal"][:, 0] - output["animal"][:, 1]
@@ -159,6 +198,12 @@ def test_units_and_layers_that_do_not_exist_come_with_near_ones(nets):
         resolve(model, batch, "conv/3")
     with pytest.raises(UnknownNameError, match="units are 0 to 2"):
         resolve(model, batch, "conv/first")
+    with pytest.raises(UnknownNameError, match="units are 0 to 2"):
+        resolve(model, batch, "conv/3:max")
+    with pytest.raises(UnknownNameError, match="unknown part of a unit 'maxi'; did you mean 'max'"):
+        resolve(model, batch, "conv/1:maxi")
+    with pytest.raises(UnknownNameError, match="unknown layer 'cnv'; did you mean 'conv'"):
+        resolve(model, batch, "cnv/1:max")
 
 
 def test_targets_that_do_not_say_enough_are_refused():
