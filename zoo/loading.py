@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from zoo import catalog, devices, plugins
+from zoo import adaptation, catalog, devices, plugins
 from zoo import weights as weights_files
 from zoo.errors import MemoryLimitError, ModelError, PluginError, UsageError, WeightsError, ZooError
 
@@ -34,9 +35,14 @@ class LoadReport:
     file: str | None
     bytes: int
     sha256: str | None
-    #: Tensors taken from the file, tensors whose dtype was changed on the way, tensors initialised at random.
+    #: How the weights were adapted ("inflate"); None where they fit as they are.
+    adapt: str | None
+    #: Tensors of the file: taken; of those, changed in dtype on the way, and adapted; left unused.
     taken: int
     converted: int
+    adapted: int
+    left: int
+    #: Tensors of the model that are not from the file, but as its builder makes them.
     initialised: int
     parameters: int
     device: str
@@ -45,14 +51,20 @@ class LoadReport:
     build: str
     #: Why the build was ordinary; empty otherwise.
     build_reason: str = ""
+    #: Names in the file of what was left, and in the model of what was initialised.
+    left_names: tuple[str, ...] = ()
+    initialised_names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Taken:
     """What came from a file; nothing, by default."""
 
     count: int = 0
     converted: int = 0
+    adapted: int = 0
+    left: tuple[str, ...] = ()
+    initialised: tuple[str, ...] = ()
     build: str = "ordinary"
     build_reason: str = ""
 
@@ -63,6 +75,7 @@ def load(
     weights: str | os.PathLike[str] | None = "default",
     device: str = "cpu",
     dtype: torch.dtype | str | None = None,
+    adapt: adaptation.Adapt | None = None,
     seed: int = 0,
     mmap: bool = True,
 ) -> nn.Module:
@@ -74,6 +87,9 @@ def load(
             file, or None for random initialisation drawn from `seed`.
         device: "cpu", "cuda", "cuda:N", or "auto".
         dtype: Floating-point type of parameters and buffers; None keeps the architecture's own.
+        adapt: None loads strictly. "inflate" takes the convolutions of a file that holds the weights of a 2D network
+            under the same names, as `zoo.adaptation.inflate` says; the rest of the model is drawn from `seed`, and
+            what the file says of its own arguments, input and outputs does not count.
         seed: Seed of random initialisation; the global random state is left as it was.
         mmap: Map the file instead of reading it at once; say False on network disks.
 
@@ -83,18 +99,28 @@ def load(
 
     Raises:
         UnknownNameError: for an unknown model, tag or file.
+        UsageError: where `adapt` is unknown, or there is nothing to adapt.
         WeightsError: where the file is damaged, not what its entry says, or of another architecture.
         PluginError: where the plugin's builder fails.
         DeviceError, MemoryLimitError: where the device is missing or full.
     """
     device = devices.resolve(device)
     target = _dtype(dtype)
+    adaptation.check(adapt)
+    if adapt is not None and weights is None:
+        raise UsageError(f"adapt={adapt!r} takes 2D weights from a file; name it in weights, or leave adapt out")
     entry, chosen = resolve(name, os.fspath(weights) if weights is not None else None)
+    if adapt is not None and chosen is not None:
+        chosen = _foreign(chosen)
     resolved = entry.resolve(chosen)
     try:
-        model, taken = (
-            (_initialised(resolved, seed), _Taken()) if chosen is None else _from_file(resolved, chosen, mmap)
-        )
+        if chosen is None:
+            model = _initialised(resolved, seed)
+            taken = _Taken(initialised=tuple(model.state_dict()))
+        elif adapt is None:
+            model, taken = _from_file(resolved, chosen, mmap)
+        else:
+            model, taken = _inflated(resolved, chosen, seed, mmap)
         _check_whole(model, name)
         model = model.to(device=device, dtype=target)
     except (RuntimeError, MemoryError) as error:
@@ -111,14 +137,19 @@ def load(
         file=str(weights_files.locate(chosen.source)) if chosen else None,
         bytes=chosen.bytes if chosen else 0,
         sha256=chosen.sha256 if chosen else None,
+        adapt=adapt,
         taken=taken.count,
         converted=taken.converted,
-        initialised=len(tensors) - taken.count,
+        adapted=taken.adapted,
+        left=len(taken.left),
+        initialised=len(taken.initialised),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=", ".join(sorted(dtypes)),
         build=taken.build,
         build_reason=taken.build_reason,
+        left_names=taken.left,
+        initialised_names=taken.initialised,
     )
     return model.eval()
 
@@ -193,6 +224,37 @@ def _initialised(entry: ModelEntry, seed: int) -> nn.Module:
         return build(entry)
 
 
+def _foreign(weights: WeightsEntry) -> WeightsEntry:
+    """The entry of another network's weights: of what it says and measured, only the file holds here too."""
+    return dataclasses.replace(
+        weights,
+        tag=f"{weights.tag} (inflated)",
+        recipe=None,
+        metrics=(),
+        golden=None,
+        record=None,
+        arguments=None,
+        input=None,
+        outputs=None,
+    )
+
+
+def _inflated(entry: ModelEntry, weights: WeightsEntry, seed: int, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
+    path = weights_files.locate(weights.source)
+    weights_files.check(path, weights)
+    weights_files.read_header(path)  # says what is wrong with a damaged file
+    model = _initialised(entry, seed)
+    done = adaptation.inflate(model, weights_files.map_tensors(path, mmap=mmap), name=entry.name, source=str(path))
+    return model, _Taken(
+        count=len(done.taken),
+        converted=done.converted,
+        adapted=len(done.taken),
+        left=done.left,
+        initialised=done.untouched,
+        build_reason="what the file does not give is initialised",
+    )
+
+
 def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
     path = weights_files.locate(weights.source)
     weights_files.check(path, weights)
@@ -214,7 +276,9 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
         reason = f"computed from parameters while building: {', '.join(left[:3])}"
         model = _initialised(entry, seed=0)
         model.load_state_dict(tensors, strict=True, assign=True)
-    return model, _Taken(len(tensors), converted, "ordinary" if reason else "meta", reason)
+    return model, _Taken(
+        count=len(tensors), converted=converted, build="ordinary" if reason else "meta", build_reason=reason
+    )
 
 
 def _left_on_meta(model: nn.Module) -> list[str]:
@@ -251,9 +315,15 @@ def _check_architecture(name: str, path: Path, expected: dict[str, torch.Tensor]
         if keys
     ]
     if problems:
+        flat = any(
+            len(header.tensors[key][1]) == 4 and tensor.ndim == 5
+            for key, tensor in expected.items()
+            if key in header.tensors
+        )
+        hint = "; where these are 2D weights, zoo.load(..., adapt='inflate') takes their convolutions" if flat else ""
         raise WeightsError(
             f"{path} holds weights of another architecture than {name}: {'; '.join(problems)} "
-            f"of {len(expected)} tensors; nothing was loaded"
+            f"of {len(expected)} tensors; nothing was loaded{hint}"
         )
 
 

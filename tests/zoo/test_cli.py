@@ -122,6 +122,26 @@ def test_load_prints_the_load_report(run, tiny_zoo):
     assert (data["name"], data["tag"], data["parameters"], data["initialised"]) == ("tiny", None, 69, 9)
 
 
+def test_load_names_what_was_left_and_what_was_initialised(run, tiny_zoo, tmp_path):
+    path = tmp_path / "flat.safetensors"
+    save_file({"0.weight": torch.ones(2, 1, 3, 3), "aux.weight": torch.ones(1), "more.aux.weight": torch.ones(1)}, path)
+    arguments = ("load", "tiny", "--weights", path, "--adapt", "inflate")
+    lines = run(*arguments)[1].splitlines()
+    assert {"adapt        inflate", "taken        1", "adapted      1", "left         2", "initialised  8"} <= set(
+        lines
+    )
+    left, initialised = lines.index("left in the file:"), lines.index("initialised:")
+    assert lines[left + 1 : initialised - 1] == ["  weight of aux, more.aux"]
+    assert lines[initialised + 1 :] == [
+        "  bias of 0",
+        "  weight, bias, running_mean, running_var, num_batches_tracked of 1",
+        "  weight, bias of 5",
+    ]
+    data = json.loads(run(*arguments, "--json")[1])
+    assert data["left_names"] == ["aux.weight", "more.aux.weight"]
+    assert len(data["initialised_names"]) == data["initialised"] == 8
+
+
 def test_verify_ends_with_1_where_a_check_fails(run, installed, tiny, monkeypatch, tmp_path, tiny_zoo):
     path = tmp_path / "w.safetensors"
     save_file(zoo.load("tiny", weights=None).state_dict(), path)
@@ -256,6 +276,8 @@ def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
         (("load", "tiny.x"), 2, "unknown weights tag 'x'"),
         (("load", "tiny", "--weights", "none", "--device", "cuda:77"), 2, "cuda"),
         (("load", "tiny", "--weights", "none", "--dtype", "int8"), 2, "floating-point"),
+        (("load", "tiny", "--weights", "none", "--adapt", "inflate"), 2, "2D weights from a file"),
+        (("load", "tiny", "--weights", "none", "--adapt", "inflat"), 2, "is not 'inflate'"),
         (("predict", "tiny", "missing.mp4", "--weights", "none"), 2, "missing.mp4"),
         (("predict", "tiny", "sample:none", "--weights", "none"), 2, "sample"),
         (("verify", "tiny"), 2, "no trained weights"),

@@ -48,6 +48,7 @@ def test_weights_are_assigned_exactly_and_reported(trained):
     report = model.zoo_load_report
     assert (report.name, report.tag, report.file) == ("loaded.a", "a", str(path))
     assert (report.build, report.taken, report.initialised, report.parameters) == ("meta", len(tensors), 0, 69)
+    assert (report.adapt, report.adapted, report.left, report.initialised_names) == (None, 0, 0, ())
     assert model.zoo_entry.weights == (model.zoo_weights,)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -116,6 +117,8 @@ def test_random_initialisation_is_drawn_from_the_seed_and_leaves_the_global_stat
     assert not torch.equal(same[0], other)
     zoo.load("loaded")
     assert torch.equal(torch.get_rng_state(), state)
+    report = zoo.load("tiny", weights=None).zoo_load_report
+    assert (report.taken, report.initialised, len(report.initialised_names)) == (0, 9, 9)
 
 
 def test_building_elsewhere_meanwhile_is_not_on_meta():
@@ -181,6 +184,90 @@ def test_a_file_carries_what_differs_from_its_architecture(trained, tmp_path):
     model = zoo.load("tiny", weights=str(path))
     assert model(torch.zeros(1, 1, 4, 8, 8)).shape == (1, 5)
     assert model.zoo_entry.outputs[0].labels == tuple("abcde")
+
+
+@pytest.fixture
+def flat(tmp_path, trained):
+    """Weights of a 2D twin of the tiny network, with a header and a record of its own, and a head it does not share."""
+    torch.manual_seed(5)
+    tensors = {
+        "0.weight": torch.randn(2, 1, 3, 3),
+        "0.bias": torch.randn(2),
+        "1.weight": torch.randn(2),
+        "5.weight": torch.randn(7, 2),
+        "5.bias": torch.randn(7),
+    }
+    path = tmp_path / "flat.safetensors"
+    said = {"arguments": {"classes": 7}, "outputs": [{"name": "digit"}], "input": {"frames": 1, "size": [5, 5]}}
+    save_file(tensors, path, metadata={"zoo": json.dumps(said)})
+    path.with_suffix(".json").write_text("{}")
+    return path, tensors
+
+
+def test_2d_weights_are_inflated_on_request_and_the_rest_is_drawn_from_the_seed(flat):
+    path, tensors = flat
+    state = torch.get_rng_state()
+    model = zoo.load("tiny", weights=path, adapt="inflate", seed=3)
+    assert torch.equal(torch.get_rng_state(), state)
+    random = zoo.load("tiny", weights=None, seed=3).state_dict()
+    loaded = model.state_dict()
+    assert torch.equal(loaded.pop("0.weight"), (tensors["0.weight"] / 3)[:, :, None].expand(-1, -1, 3, -1, -1))
+    assert all(torch.equal(value, random[name]) for name, value in loaded.items())
+    other = zoo.load("tiny", weights=path, adapt="inflate", seed=4).state_dict()
+    assert not torch.equal(other["5.weight"], loaded["5.weight"])
+    assert not model.training
+
+
+def test_the_load_report_of_inflated_weights_counts_and_names_everything(flat):
+    path, tensors = flat
+    model = zoo.load("tiny", weights=path, adapt="inflate", dtype="float64")
+    report = model.zoo_load_report
+    assert (report.taken, report.adapted, report.left, report.initialised) == (1, 1, 4, 8)
+    assert {*report.left_names, "0.weight"} == set(tensors)
+    assert {*report.initialised_names, "0.weight"} == set(model.state_dict())
+    assert (report.adapt, report.build, report.dtype) == ("inflate", "ordinary", "float64")
+    assert (report.name, report.tag, report.file) == ("tiny.flat (inflated)", "flat (inflated)", str(path))
+    assert (report.sha256, report.bytes) == (weights_files.sha256_of(path), path.stat().st_size)
+
+
+def test_inflated_weights_lend_the_model_nothing_else_of_the_network_they_are_from(flat):
+    path, _ = flat
+    model = zoo.load("tiny", weights=path, adapt="inflate")
+    entry, weights = model.zoo_entry, model.zoo_weights
+    assert entry.weights == (weights,)
+    assert (entry.arguments, entry.input, entry.outputs) == (
+        {},
+        *[getattr(zoo.info("tiny"), n) for n in ("input", "outputs")],
+    )
+    assert (weights.record, weights.recipe, weights.metrics, weights.golden) == (None, None, (), None)
+    assert weights.source == str(path)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        ({"adapt": "inflat"}, UsageError, "adapt='inflat' is unknown; expected 'inflate'"),
+        ({"adapt": True}, UsageError, "adapt=True is unknown"),
+        ({"weights": None}, UsageError, "adapt='inflate' takes 2D weights from a file"),
+        ({"weights": "default"}, UsageError, "tiny has no trained weights"),
+        ({"name": "loaded", "weights": "default"}, UsageError, "fits loaded as it is: leave adapt out"),
+        ({"name": "loaded", "weights": "a"}, UsageError, "fits loaded as it is: leave adapt out"),
+        ({"weights": "missing.safetensors"}, UnknownNameError, "missing"),
+        ({"weights": "damaged"}, WeightsError, "not a whole safetensors file"),
+    ],
+)
+def test_wrong_calls_of_adapt_raise_named_errors(flat, tmp_path, call, error, said):
+    if call.get("weights") == "damaged":
+        damaged = tmp_path / "damaged.safetensors"
+        damaged.write_bytes(flat[0].read_bytes()[:-9])
+        call = {"weights": damaged}
+    with pytest.raises(error, match=said):
+        zoo.load(**{"name": "tiny", "weights": flat[0], "adapt": "inflate", **call})
+
+
+def test_2d_weights_are_not_inflated_unasked(flat):
+    with pytest.raises(WeightsError, match=r"0\.weight \[2, 1, 3, 3\], expected \[2, 1, 3, 3, 3\].*adapt='inflate'"):
+        zoo.load("tiny", weights=flat[0])
 
 
 def test_a_changed_file_is_not_loaded(trained):
