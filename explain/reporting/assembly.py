@@ -251,7 +251,18 @@ def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
     said = [f"Note: {warning}" for warning in context.clip.warnings]
     if context.entry is not None and not context.entry.weights:
         said.append("These weights are random: the model has learned nothing, and the maps mean nothing yet.")
-    return said + composition.broken(problems)
+    return said + adapted(context.model, "This model") + composition.broken(problems)
+
+
+def adapted(model: nn.Module, name: str) -> list[str]:
+    """What a reader must know of a model that was loaded with the weights of another network."""
+    report = getattr(model, "zoo_load_report", None)
+    if report is None or not report.adapted:
+        return []
+    return [
+        f"{name} was loaded with convolutions of another network ({Path(report.file).name}), made to fit, and "
+        f"{report.initialised} of its tensors as initialised: unless it was trained since, what it says means nothing."
+    ]
 
 
 def _check_counts(**counts: int) -> None:

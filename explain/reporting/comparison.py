@@ -357,13 +357,21 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
     )
 
 
-def _untrained(subjects: Iterable[Subject]) -> list[str]:
+def _untrained(subjects: Sequence[Subject]) -> list[str]:
+    from explain.reporting import assembly
+
+    said = [
+        line
+        for subject in subjects
+        if subject.model is not None
+        for line in assembly.adapted(subject.model, subject.name)
+    ]
     random = [
         subject.name
         for subject in subjects
         if isinstance(subject, Context) and subject.entry is not None and not subject.entry.weights
     ]
     if not random:
-        return []
+        return said
     names = listed(random).striptags()
-    return [f"The weights of {names} are random: nothing was learned, and the maps mean nothing yet."]
+    return [*said, f"The weights of {names} are random: nothing was learned, and the maps mean nothing yet."]

@@ -12,10 +12,12 @@ from html.parser import HTMLParser
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 import explain
-from zoo import plugins
+import zoo
+from zoo import catalog, plugins
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
 
 SECTIONS = ["prediction", "attributions", "units", "fields", "conversion", "provenance"]
@@ -194,6 +196,33 @@ def test_the_clips_warnings_stand_at_the_top(written):
 
 def test_random_weights_are_called_so(written):
     assert "These weights are random" in written.page.read_text(encoding="utf-8")
+
+
+INFLATED = """
+    from zoo import InputSpec, ModelEntry, OutputSpec, hookimpl
+
+    def build():
+        from torch import nn
+        return nn.Sequential(nn.Conv3d(3, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
+    @hookimpl
+    def zoo_models():
+        return [ModelEntry(name="small", builder=f"{__name__}:build", summary="", parameters=164,
+                           input=InputSpec(frames=4, size=(8, 8)), outputs=(OutputSpec(labels=("a", "b")),))]
+"""
+
+
+def test_weights_of_another_network_are_called_so(model, clip, plugin, tmp_path):
+    plugin("smaller", INFLATED)
+    save_file({"0.weight": torch.ones(2, 3, 3, 3)}, tmp_path / "flat.safetensors")
+    catalog.listings.cache_clear()
+    inflated = zoo.load("small", weights=tmp_path / "flat.safetensors", adapt="inflate")
+    report = cheap(inflated, clip, tmp_path / "report", sections=["prediction"])
+    comparison = explain.compare([model, inflated], tmp_path / "comparison", clip=clip, methods=["saliency"])
+    catalog.listings.cache_clear()
+    for page, name in ((report.page, "This model"), (comparison.page, "small.flat (inflated)")):
+        said = f"{name} was loaded with convolutions of another network (flat.safetensors), made to fit, and 1 of its"
+        assert said in page.read_text(encoding="utf-8")
 
 
 def test_headings_go_down_one_level_at_a_time(written):
