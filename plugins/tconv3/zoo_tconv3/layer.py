@@ -8,11 +8,15 @@ translate_x > 0 moves it to the left and translate_y > 0 upwards. A translation 
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
+from zoo_tconv3 import resampling
 
 Size = int | tuple[int, int, int]
 
@@ -64,15 +68,38 @@ class TConv3d(nn.Module):
         self.rotation: nn.Parameter
         self.translate_x: nn.Parameter
         self.translate_y: nn.Parameter
+        #: What the parameters were, themselves (so that no others take their addresses), and the kernel they gave.
+        self._kept: tuple[list[Any], list[nn.Parameter], Tensor] | None = None
 
     def temporal_parameters(self) -> dict[str, Tensor]:
         """The four temporal parameters by name, each (D - 1) x C_out, as the layer holds them."""
         return {name: getattr(self, name) for name in IDENTITY}
 
     def kernel(self) -> Tensor:
-        """The kernel, C_out x C_in x D x k x k: the base and its D - 1 resamplings (bilinear, zero padding)."""
-        with torch.autocast(self.base.device.type, enabled=False):  # small shifts would be lost in bfloat16
-            return kernel(self.base, self.scale, self.rotation, self.translate_x, self.translate_y)
+        """The kernel, C_out x C_in x D x k x k: the base and its D - 1 resamplings (bilinear, zero padding).
+
+        It can be differentiated once. At points that lie on a pixel, as all do at first, the gradient is that from the
+        side of the larger coordinate, as in `grid_sample`.
+        """
+        steps = self.temporal_parameters().values()
+        if self.kernel_size[0] == 1:
+            return self.base[:, :, None]
+        exact = torch.promote_types(self.base.dtype, torch.float32)  # small shifts would be lost in bfloat16
+        few = self.in_channels < 4 * self.kernel_size[1] ** 2  # then sampling costs less than k² x k² matrices do
+        build = resampling.samples if few else resampling.products
+        with torch.autocast(self.base.device.type, enabled=False):
+            slices = build(self.base.to(exact), *(step.to(exact) for step in steps))
+        return slices.to(self.base.dtype).view(self.out_channels, self.in_channels, *self.kernel_size)
+
+    def fold(self) -> nn.Conv3d:
+        """An ordinary convolution with this kernel."""
+        with torch.no_grad():
+            kernel = self.kernel()
+        convolution = nn.Conv3d(
+            self.in_channels, self.out_channels, self.kernel_size, self.stride, self.padding, bias=False, device="meta"
+        )
+        convolution.weight = nn.Parameter(kernel.contiguous(), requires_grad=self.base.requires_grad)
+        return convolution.train(self.training)
 
     @torch.no_grad()
     def inflate(self, weight: Tensor) -> None:
@@ -81,7 +108,24 @@ class TConv3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve N x C_in x T x H x W."""
-        return F.conv3d(x, self.kernel(), stride=self.stride, padding=self.padding)
+        return F.conv3d(x, self._kernel_now(), stride=self.stride, padding=self.padding)
+
+    def _kernel_now(self) -> Tensor:
+        """The kernel; where no gradient of it is asked for, in eval mode, it is kept until a parameter changes."""
+        parameters = list(self.parameters())
+        asked = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
+        untold = torch.compiler.is_compiling() or any(parameter.is_inference() for parameter in parameters)
+        if self.training or asked or untold:
+            return self.kernel()
+        state = [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]  # noqa: SLF001
+        if self._kept is None or self._kept[0] != state:
+            with torch.inference_mode(mode=False), torch.no_grad():
+                self._kept = state, parameters, self.kernel()
+        return self._kept[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies build their own kernel."""
+        return {**self.__dict__, "_kept": None}
 
     def extra_repr(self) -> str:
         """Channels and sizes, for `print`."""
@@ -91,35 +135,16 @@ class TConv3d(nn.Module):
         )
 
 
-def kernel(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor) -> Tensor:
-    """Kernels from their first slices, C_out x C_in x k x k, and D - 1 steps, each (D - 1) x C_out.
-
-    Resampling is linear in the slice, so every step is a k² x k² matrix for each filter, shared by its input channels.
-    """
-    out, into, k, _ = base.shape
-    columns, rows = _taps(k, scale, rotation, translate_x, translate_y)
-    steps = (rows[..., :, None] * columns[..., None, :]).flatten(-2).mT  # D-1 x C_out x k² (from) x k² (to)
-    maps = [torch.eye(k * k, dtype=base.dtype, device=base.device).expand(out, -1, -1)]
-    for step in steps:
-        maps.append(maps[-1] @ step)
-    return (base.flatten(2) @ torch.cat(maps, dim=2)).view(out, into, -1, k, k)
-
-
-def _taps(k: int, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor) -> tuple[Tensor, Tensor]:
-    """Bilinear weights of the k columns and of the k rows at every sampled point, each D-1 x C_out x k² x k."""
-    centre = (k - 1) / 2
-    index = torch.arange(k, dtype=scale.dtype, device=scale.device)
-    x = (index - centre).repeat(k) + centre * translate_x[..., None]
-    y = (index - centre).repeat_interleave(k) + centre * translate_y[..., None]
-    along, across = (scale * rotation.cos())[..., None], (scale * rotation.sin())[..., None]
-
-    def weights(coordinate: Tensor) -> Tensor:
-        below = coordinate.detach().floor()
-        part = (coordinate - below)[..., None]
-        offset = index - below[..., None]
-        return (offset == 0) * (1 - part) + (offset == 1) * part
-
-    return weights(along * x - across * y + centre), weights(across * x + along * y + centre)
+def fold(network: nn.Module) -> nn.Module:
+    """A copy of a network with an ordinary `nn.Conv3d` for every 3TConv, and the same outputs."""
+    folded = copy.deepcopy(network)
+    if isinstance(folded, TConv3d):
+        return folded.fold()
+    for module in list(folded.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, TConv3d):
+                setattr(module, name, child.fold())
+    return folded
 
 
 def _triple(size: Size) -> tuple[int, int, int]:
