@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.budget import MeasuredBytes, Progress, fitting, within_memory
+from explain.display import to_input
 from explain.layers import Capture, find_layer, is_folded
-from explain.layouts import from_ncthw, input_of
+from explain.layouts import input_of
 from explain.maximization.objectives import mean_of_units
 from explain.maximization.parametrizations import find_parametrization
 from explain.maximization.redirection import redirected
@@ -39,7 +40,7 @@ class Maximization:
     layer: str
     #: Index of each unit (channel).
     units: tuple[int, ...]
-    #: U x C x T x H x W, display range [0, 1], before the model's own scaling and normalisation.
+    #: U x C x T x H x W, display range [0, 1], grey or RGB, before the model's own scaling and normalisation.
     clips: Tensor
     #: U: mean over time and space of the unit's map for its clip, no transform applied.
     activation: Tensor
@@ -79,7 +80,8 @@ def maximize(
         shape: C x T x H x W of the clips, or C x H x W for a model of images; None asks the model's input
             specification.
         steps: Steps of the optimisation.
-        parametrization: "fourier3d" or "pixel" (`parametrizations`).
+        parametrization: "fourier3d", "pixel", or "fourier2d", one image stacked over time (`parametrizations`): its
+            clips' frames are equal, whatever the transforms.
         transforms: "default" (jitter), "none", or a function (clips, generator) -> clips (`transforms`).
         seed: The same seed gives the same bytes.
         progress: Called as progress(done, total), in steps.
@@ -208,12 +210,8 @@ class _Climb:
         return torch.where(silent.view(-1, *[1] * (values.ndim - 1)), around, gradient)
 
     def to_input(self, clips: Tensor) -> Tensor:
-        """Display values U x C x T x H x W as the model takes them: range, mean, deviation and layout."""
-        if self.spec is not None:
-            low, high = self.spec.range
-            mean, std = (clips.new_tensor(values).view(1, -1, 1, 1, 1) for values in (self.spec.mean, self.spec.std))
-            clips = (low + clips * (high - low) - mean) / std
-        return from_ncthw(clips, self.layout)
+        """Display values U x C x T x H x W as the model takes them."""
+        return to_input(clips, self.spec, self.layout)
 
 
 def _shape_of(model: nn.Module, shape: tuple[int, ...] | None) -> tuple[Shape, Layout]:

@@ -77,9 +77,28 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrizati
     return Parametrization(values, render)
 
 
+def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+    """One image, parametrised as a frame of `fourier3d`, shown in every frame of the clip.
+
+    "A single frame is optimized and stacked" (3TConv, arXiv 2006.15983, section 4.3): T times fewer numbers, and a
+    pattern without its motion, to be read beside a filter's temporal parameters. What a unit answers to change alone
+    with, it cannot show.
+
+    Args:
+        shape: Channels, frames, rows, columns.
+        seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
+        like: Device and dtype.
+    """
+    channels, frames, *size = shape
+    image = fourier3d((channels, 1, size[0], size[1]), seeds, like)
+    # Copies, not a view of one frame: a model may begin with an operation in place.
+    return Parametrization(image.values, lambda values: image.render(values).repeat(1, 1, frames, 1, 1))
+
+
 #: Parametrisations by name.
 PARAMETRIZATIONS: dict[str, Callable[[Shape, Sequence[int], Tensor], Parametrization]] = {
     "fourier3d": fourier3d,
+    "fourier2d": fourier2d,
     "pixel": pixel,
 }
 

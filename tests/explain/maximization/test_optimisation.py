@@ -41,6 +41,17 @@ def test_activation_is_what_the_unit_gives_for_the_clip_in_the_models_own_units(
     assert torch.allclose(result.activation, model.second(model.first(inputs))[:, 1].mean(dim=(1, 2, 3)))
 
 
+def test_clips_are_rgb_also_where_the_model_takes_bgr(nets):
+    model = nn.Sequential(nn.Conv3d(3, 1, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1, 1))  # blue
+    model.zoo_entry = nets.entry("NCTHW", channels="BGR", frames=2, size=(4, 4), mean=(0.0,), std=(1.0,))
+    red, green, blue = explain.maximize(model, "0", 0, steps=30).clips.mean(dim=(0, 2, 3, 4))
+    assert blue > 0.55
+    assert red < 0.45
+    assert green < 0.45
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_clip(nets):
     model = Wide().float()
     first, again, other = (
@@ -102,7 +113,7 @@ def test_units_of_a_recurrent_layer_and_of_an_image_model_can_be_maximised(nets)
     assert (result.activation > result.initial).all()
 
 
-@pytest.mark.parametrize("parametrization", ["fourier3d", "pixel"])
+@pytest.mark.parametrize("parametrization", ["fourier3d", "fourier2d", "pixel"])
 @pytest.mark.parametrize("transforms", ["default", "none", lambda clips, generator: clips.flip(-1)])
 def test_every_parametrisation_climbs_under_every_transform(nets, parametrization, transforms):
     result = explain.maximize(
@@ -110,6 +121,63 @@ def test_every_parametrisation_climbs_under_every_transform(nets, parametrizatio
     )
     assert result.activation > result.initial
     assert result.settings["parametrization"] == parametrization
+
+
+def uneven(clips, generator):
+    """A transform that treats every frame differently."""
+    return clips * torch.rand(clips.shape[2], generator=generator).to(clips).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize("transforms", ["default", "none", uneven])
+def test_a_still_has_equal_frames_whatever_the_transform_and_climbs(nets, transforms):
+    result = explain.maximize(
+        Wide(), "second", [0, 2], shape=SHAPE, steps=20, parametrization="fourier2d", transforms=transforms
+    )
+    assert result.clips.shape == (2, *SHAPE)
+    assert torch.equal(result.clips, result.clips[:, :, :1].expand(-1, -1, 4, -1, -1))
+    assert not torch.equal(result.clips[0], result.clips[1])
+    assert (result.activation > result.initial).all()
+    assert torch.allclose(
+        result.activation, Wide().second(Wide().first(result.clips))[[0, 1], [0, 2]].mean(dim=(1, 2, 3))
+    )
+
+
+def test_a_still_finds_the_closed_form_optimum_of_a_filter_that_sums_over_time(nets):
+    """One frame's weights alternate in sign from column to column; two of three time slices bear them."""
+    model = nn.Sequential(nn.Conv3d(1, 1, (3, 1, 8), bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1) * torch.tensor([1.0, -1.0] * 4))
+    result = explain.maximize(model, "0", 0, shape=SHAPE, steps=200, parametrization="fourier2d", transforms="none")
+    assert (result.clips[..., 0::2] > 0.75).all()
+    assert (result.clips[..., 1::2] < 0.05).all()
+    assert 4.5 < result.activation.item() <= 6.0
+
+
+def test_a_still_does_for_frames_before_channels_for_images_and_where_the_first_operation_is_in_place(nets):
+    folded = nets.FoldedFrames()
+    folded.zoo_entry = nets.entry("NTCHW", channels="RGB", frames=3, size=(6, 6))
+    folded.conv = nn.Conv2d(3, 3, 3, padding=1)
+    result = explain.maximize(folded, "conv", [0, 1], steps=3, parametrization="fourier2d")
+    assert torch.equal(result.clips, result.clips[:, :, :1].expand(-1, -1, 3, -1, -1))
+    image = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3))
+    still, moving = (
+        explain.maximize(image, "1", 3, shape=(3, 9, 7), steps=3, parametrization=name)
+        for name in ("fourier2d", "fourier3d")
+    )
+    assert torch.equal(still.clips, moving.clips)
+    clip = nn.Sequential(nn.ReLU(inplace=True), nn.Conv3d(1, 2, 3))
+    assert explain.maximize(clip, "1", 1, shape=SHAPE, steps=3, parametrization="fourier2d").clips.shape == (1, *SHAPE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_stills_on_a_gpu_are_those_of_the_cpu(nets):
+    model = Wide().float()
+    here = explain.maximize(model, "second", [0, 2], shape=SHAPE, steps=5, parametrization="fourier2d")
+    there = explain.maximize(model.cuda(), "second", [0, 2], shape=SHAPE, steps=5, parametrization="fourier2d")
+    assert there.clips.device.type == "cuda"
+    assert torch.equal(there.clips, there.clips[:, :, :1].expand(-1, -1, 4, -1, -1))
+    assert torch.allclose(here.clips, there.clips.cpu(), atol=1e-2)
 
 
 def test_the_model_and_the_process_are_left_as_found_also_on_failure(nets):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from explain.maximization.parametrizations import GAIN, PARAMETRIZATIONS, SPREAD, fourier3d
+from explain.maximization.parametrizations import GAIN, PARAMETRIZATIONS, SPREAD, fourier2d, fourier3d
 
 LIKE = torch.empty(0, dtype=torch.float64)
 
@@ -36,3 +36,13 @@ def test_the_spectrum_falls_as_one_over_the_frequency_in_time_and_space():
 
     for place in [(1, 0, 1), (0, 1, 2), (2, 3, 4), (3, 5, 5), (1, 7, 6)]:
         assert at(*place) == pytest.approx(1.0, rel=0.15)
+
+
+def test_a_still_is_one_frame_s_spectrum_shown_in_every_frame():
+    still = fourier2d((2, 5, 6, 8), [1, 2], LIKE)
+    image = fourier3d((2, 1, 6, 8), [1, 2], LIKE)
+    assert torch.equal(still.values, image.values)
+    assert torch.equal(still.clips(), image.clips().expand(-1, -1, 5, -1, -1))
+    assert still.values[0].numel() * 5 == fourier3d((2, 5, 6, 8), [1], LIKE).values[0].numel()
+    (gradient,) = torch.autograd.grad(still.clips()[:, :, 3].sum(), still.values)
+    assert torch.allclose(gradient, torch.autograd.grad(image.clips().sum(), image.values)[0])
