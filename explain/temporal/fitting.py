@@ -20,8 +20,9 @@ BLOCK = 2**21
 LARGEST_SCALE, LARGEST_TURN = 2.0, math.pi / 2
 #: Scales and turns that the search begins from; every shift of the grid is tried with each pair of them.
 SCALES, TURNS = (0.8, 1.0, 1.25), (-0.8, -0.4, 0.0, 0.4, 0.8)
-#: Least R² (corrected for the five fitted numbers) of a motion that counts as identified.
-LEAST_R2 = 0.5
+#: Least R² of a motion that counts as identified, corrected for the five fitted numbers and two for having searched:
+#: of 3 x 3 x 3 kernels with one channel, which hold nine numbers a slice, R² must be above 0.88.
+LEAST_R2, FREEDOM = 0.5, 7
 #: Least share of the pattern's energy that must change where it moves by a pixel, whichever way.
 LEAST_CHANGE = 0.01
 #: Largest standard error of an identified motion, in pixels, in the direction that is known worst.
@@ -134,7 +135,7 @@ def _is_determined(pairs: _Pairs, state: _State, chosen: Tensor, channels: int) 
     """Whether a fit explains enough, inside the bounds, and knows every direction of motion well enough."""
     at, r2 = state.at[chosen], state.r2[chosen]
     numbers = pairs.height * pairs.width * channels
-    unexplained = (1 - r2).clamp_min(0) * (numbers / max(numbers - 5, 1))
+    unexplained = (1 - r2).clamp_min(0) * (numbers / max(numbers - FREEDOM, 1))
     unit = _pixels(pairs, at)
     curvature = state.curvature[chosen] / (unit.unsqueeze(0) * unit.unsqueeze(1))
     least: Tensor = torch.linalg.eigvalsh(curvature)[:, 0].clamp_min(0)

@@ -49,6 +49,8 @@ class Statistics:
     identified: float
     #: Median R² of all fits, identified or not; None where nothing was fitted.
     r2: float | None
+    #: Median of the R² of slices left where they are; None as well.
+    r2_still: float | None
     #: The deviations of `scale` (s - 1), `rotation` (radians), `translate_x` and `translate_y` as layers store them.
     parameters: Mapping[str, Spread]
     #: The deviations of what the pattern does: `scale` (factor - 1), `rotation` (degrees, positive = clockwise),
@@ -66,13 +68,13 @@ def statistics(layers: Iterable[LayerParameters]) -> Statistics:
         for kept, source in ((raw, layer), (seen, pattern)):
             for name, values in kept.items():
                 values.append(getattr(source, name)[layer.identified] - (1.0 if name == "scale" else 0.0))
-    fitted = [layer.r2.flatten() for layer in layers if layer.r2 is not None]
     known = torch.cat([layer.identified.flatten() for layer in layers])
     return Statistics(
         filters=sum(layer.scale.shape[1] for layer in layers),
         motions=known.numel(),
         identified=float(known.double().mean()),
-        r2=float(torch.cat(fitted).quantile(0.5)) if fitted else None,
+        r2=_median([layer.r2 for layer in layers]),
+        r2_still=_median([layer.r2_still for layer in layers]),
         parameters={name: spread(torch.cat(values)) for name, values in raw.items()},
         pattern={name: spread(torch.cat(values)) for name, values in seen.items()},
     )
@@ -87,6 +89,12 @@ def spread(deviations: Tensor) -> Spread:
         absolute_mean=float(absolute.mean()),
         absolute_std=_deviation(absolute),
     )
+
+
+def _median(given: list[Tensor | None]) -> float | None:
+    """The median of all that there are; None where there is none."""
+    values = [one.flatten() for one in given if one is not None]
+    return float(torch.cat(values).quantile(0.5)) if values else None
 
 
 def _deviation(values: Tensor) -> float:
