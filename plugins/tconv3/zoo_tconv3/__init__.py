@@ -48,6 +48,16 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "631b371069e60f587417779726adb97e3f88b4ad556cea57b81c3add000fe87a",
         0.9737,
     ),
+    "3t_resnet18_w16.motion_mnist": (
+        2_865_252,
+        "3fed1cc2a23edd3dee36eb7a33c25b9da0fa0f1e33a7f6e2fdc493fc7d9505b3",
+        0.9972,
+    ),
+    "3t_resnet18_w16.motion_mnist_pretrained": (
+        2_865_252,
+        "4fbd8524659f08fd8a4248ceb472f25845ab5f1bbbb89dee3134ef2888b50be8",
+        0.9997,
+    ),
 }
 
 #: Every architecture: name, summary, parameters.
