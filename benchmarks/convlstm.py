@@ -8,11 +8,10 @@ runs as CUDA graphs (`torch.cuda.make_graphed_callables`), the plain one as anyo
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from typing import TYPE_CHECKING
 
 import torch
+from timing import milliseconds
 from torch import Tensor, nn
 
 from zoo import devices
@@ -49,20 +48,6 @@ def plain(network: nn.Module) -> nn.Module:
     return network
 
 
-def milliseconds(calls: dict[str, Callable[[], Tensor]], device: str, repeats: int) -> dict[str, float]:
-    """Median time of forward and backward, taken in turns so that a busy machine is unfair to all alike."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats + 2):
-        for name, call in calls.items():
-            started = time.perf_counter()
-            call().sum().backward()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 2:
-                times[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
 def compare(title: str, build: Callable[[], nn.Module], x: Tensor, repeats: int) -> None:
     """Print both times and their ratio, once the outputs are found to be equal."""
     torch.manual_seed(0)
@@ -71,9 +56,8 @@ def compare(title: str, build: Callable[[], nn.Module], x: Tensor, repeats: int)
     theirs.load_state_dict(ours.state_dict())
     torch.testing.assert_close(_tensor(ours(x)), _tensor(theirs(x)), rtol=1e-3, atol=1e-4)
     fast = torch.cuda.make_graphed_callables(ours, (x,)) if x.is_cuda else ours
-    found = milliseconds(
-        {"plain": lambda: _tensor(theirs(x)), "ours": lambda: _tensor(fast(x))}, x.device.type, repeats
-    )
+    calls = {"plain": lambda: _tensor(theirs(x)).sum().backward(), "ours": lambda: _tensor(fast(x)).sum().backward()}
+    found = milliseconds(calls, x.device.type, repeats)
     ratio = found["plain"] / found["ours"]
     print(f"{title}: plain {found['plain']:.1f} ms, ours {found['ours']:.1f} ms, {ratio:.2f} times as fast")
 
