@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
     from explain.temporal import TemporalParameters, temporal_parameters
+    from explain.views import UnitView, view_units
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
@@ -26,12 +27,14 @@ _HOMES = {
     "Report": "explain.reporting",
     "Section": "explain.reporting.sections",
     "TemporalParameters": "explain.temporal",
+    "UnitView": "explain.views",
     "attribute": "explain.attribution",
     "compare": "explain.reporting",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
     "report": "explain.reporting",
     "temporal_parameters": "explain.temporal",
+    "view_units": "explain.views",
 }
 
 __all__ = [
@@ -43,12 +46,14 @@ __all__ = [
     "Report",
     "Section",
     "TemporalParameters",
+    "UnitView",
     "attribute",
     "compare",
     "maximize",
     "receptive_fields",
     "report",
     "temporal_parameters",
+    "view_units",
 ]
 
 
