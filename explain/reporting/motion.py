@@ -91,8 +91,8 @@ def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
     rows = ((size, 1.0, _LEAST_SIZE, "size (factor)"), (turn, 0.0, _LEAST_TURN, "turn (°)"))
     for part, still, least, label in (*rows, (shift, 0.0, _LEAST_SHIFT, "shift (px)")):
         part.axhline(still, color=figures.SOFT, linewidth=0.8, zorder=0)
-        low, high = part.get_ylim()
-        part.set_ylim(min(low, still - least), max(high, still + least))
+        part.update_datalim([(1, still - least), (1, still + least)])
+        part.autoscale_view(scalex=False)
         part.set_ylabel(label)
         _ticks(part.yaxis, 4)
         part.set_xlim(0.7, steps[-1] + 0.3)
@@ -184,7 +184,7 @@ def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tup
         strict=True,
     ):
         with figures.style():
-            drawn = figures.figure(300, 300 if which == "shift" else 240)
+            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend comes on top
             axes = drawn.subplots()
             paint(axes, values, shared)
             figures.legend(drawn, axes)

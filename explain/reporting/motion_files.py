@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Filters drawn of each model.
 _FILTERS = 8
 #: CSS pixels of a row.
-_ROW = 215
+_ROW = 205
 
 
 def drawings(
@@ -55,7 +55,7 @@ def drawings(
             files[f"{stem}.filters.svg"] = _filters(name, moving, known).encode()
         first = next(iter(parameters.layers))
         if first in known:
-            files[f"{stem}.{first}.webp"] = slices.animated(slices.pictures(known[first][: slices.MOST]))
+            files[f"{stem}.{first or 'model'}.webp"] = slices.animated(slices.pictures(known[first][: slices.MOST]))
     return files
 
 
@@ -78,19 +78,27 @@ def _distributions(models: Mapping[str, Spreads]) -> str:
 
 
 def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> str:
+    """One row a filter. Places are fixed: a layout of so many axes would take its seconds."""
+    width, height = 1000, _ROW * len(moving) + 70
     with figures.style():
-        drawn = figures.figure(1000, _ROW * len(moving) + 60)
-        drawn.suptitle(f"The filters of {name} that move most", x=0.01, ha="left", fontsize=14)
-        rows = drawn.subfigures(len(moving), 1, squeeze=False)[:, 0]
-        for row, one in zip(rows, moving, strict=True):
-            row.suptitle(f"{one.layer}, channel {one.channel}. {one.sentence()}", fontsize=12, x=0.01, ha="left")
-            parts = row.subplots(1, 5, gridspec_kw={"width_ratios": (1.1, 1.1, 1.1, 1, 0.8)})
-            motion.paint_curves(parts[:3], one)
-            motion.paint_trajectory(parts[3], one)
-            parts[4].set_axis_off()
+        drawn = figures.figure(width, height)
+        drawn.set_layout_engine("none")
+
+        def place(left: float, top: float, across: float, down: float) -> Axes:
+            return drawn.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
+
+        drawn.text(0.01, 1 - 18 / height, f"The filters of {name} that move most", fontsize=14, va="center")
+        for row, one in enumerate(moving):
+            top = 40 + row * _ROW
+            told = f"{one.layer}, channel {one.channel}. {one.sentence()}"
+            drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
+            curves = [place(left, top + 48, 165, 112) for left in (60, 290, 520)]
+            motion.paint_curves(curves, one)
+            motion.paint_trajectory(place(745, top + 48, 112, 112), one)
             if one.layer in kernels:
-                _film(parts[4], slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0])
-        drawn.supxlabel(f"Drawn is {motion.CONVENTION}", fontsize=11, color=figures.SOFT)
+                images = slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0]
+                _film(place(880, top + 48, 112, 112), images)
+        drawn.text(0.5, 14 / height, f"Drawn is {motion.CONVENTION}", color=figures.SOFT, ha="center", va="center")
         label = f"Motion of the {len(moving)} filters of {name} that move most, step by step, and the way of each"
         return figures.standalone(figures.svg(drawn, "filters", label))
 
@@ -98,5 +106,6 @@ def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> 
 def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
     """The slices of one filter, in the order in which one reads."""
     sheet = slices.mosaic(images[:, None])[0]
+    axes.set_axis_off()
     axes.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), interpolation="nearest")
     axes.set_title("slices, in order", fontsize=11)

@@ -56,6 +56,7 @@ BUILT_IN: tuple[Section, ...] = (
         name="attributions", title="Where and when it looked", build="explain.reporting.builtin.attributions:build"
     ),
     Section(name="units", title="What its units want to see", build="explain.reporting.builtin.units:build"),
+    Section(name="motion", title="Motion in the filters", build="explain.reporting.builtin.motion:build"),
     Section(name="fields", title="How far it can see", build="explain.reporting.builtin.fields:build"),
     Section(name="conversion", title="How the clip was converted", build="explain.reporting.builtin.conversion:build"),
     Section(name="provenance", title="What was run", build="explain.reporting.builtin.provenance:build"),
@@ -68,11 +69,12 @@ COMPARED: tuple[Section, ...] = (
     Section(
         name="attributions", title="Where and when each looked", build="explain.reporting.compared.attributions:build"
     ),
+    Section(name="motion", title="Motion in the filters", build="explain.reporting.compared.motion:build"),
     Section(name="fields", title="How far each can see", build="explain.reporting.compared.fields:build"),
     Section(name="provenance", title="What was run", build="explain.reporting.compared.provenance:build"),
 )
 #: Those of them that need a clip.
-ON_A_CLIP = ("predictions", "attributions", "fields")
+ON_A_CLIP = ("predictions", "attributions", "motion", "fields")
 
 
 def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:

@@ -19,6 +19,7 @@
       element,
       frames: Number(element.dataset.frames),
       columns: Number(element.dataset.columns),
+      loops: Number(element.dataset.loops || 1),
     }));
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     let frame = 0;
@@ -30,8 +31,8 @@
     function show(next) {
       frame = ((next % frames) + frames) % frames;
       for (const sprite of sprites) {
-        // A clip that another model sees in fewer frames goes along with the longest.
-        const own = Math.floor((frame * sprite.frames) / frames);
+        // A clip that another model sees in fewer frames goes along with the longest; a filter plays several times.
+        const own = Math.floor((frame * sprite.frames * sprite.loops) / frames) % sprite.frames;
         const column = own % sprite.columns;
         const row = Math.floor(own / sprite.columns);
         const rows = Math.ceil(sprite.frames / sprite.columns);

@@ -11,6 +11,7 @@ from textwrap import dedent
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from zoo import plugins
@@ -61,6 +62,45 @@ class SquareWatcher(nn.Module):
         return {"shape": self.shape(features), "speed": self.speed(features)}
 
 
+class Moving(nn.Conv3d):
+    """A convolution whose slices follow each other by the motions that it tells.
+
+    Of the first four filters one moves right, one turns clockwise, one grows and one stands still.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        motions = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(self.out_channels, 1)
+        motions[4:] += 0.1 * torch.randn(motions[4:].shape)
+        motions[0, 2], motions[1, 1], motions[2, 0] = -0.5, -0.3, 0.8
+        self.motions = motions
+        cos, sin = motions[:, 1].cos(), motions[:, 1].sin()
+        turned = motions[:, :1, None] * torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        theta = torch.cat([turned, turned @ motions[:, 2:, None]], dim=2)
+        with torch.no_grad():
+            for at in range(1, self.weight.shape[2]):
+                before = self.weight[:, :, at - 1]
+                grid = F.affine_grid(theta, list(before.shape), align_corners=True)
+                self.weight[:, :, at] = F.grid_sample(before, grid, align_corners=True)
+
+    def kernel(self):
+        return self.weight
+
+    def temporal_parameters(self):
+        names = ("scale", "rotation", "translate_x", "translate_y")
+        steps = self.weight.shape[2] - 1
+        return {name: self.motions[:, at].expand(steps, -1) for at, name in enumerate(names)}
+
+
+def moving_watcher():
+    """The watcher, with layers that tell their motions."""
+    model = watcher()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.early, model.late = Moving(1, 4, 3, padding=1), Moving(4, 6, 3, padding=1)
+    return model.eval()
+
+
 def watcher():
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -80,6 +120,11 @@ def square_clip(**fields):
 @pytest.fixture
 def model():
     return watcher()
+
+
+@pytest.fixture
+def moving_model():
+    return moving_watcher()
 
 
 @pytest.fixture
@@ -117,6 +162,15 @@ def written(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def moving(tmp_path_factory):
+    """One report on the motions of filters alone."""
+    import explain
+
+    out = tmp_path_factory.mktemp("moving") / "report"
+    return explain.report(moving_watcher(), square_clip(), out, sections=["motion", "provenance"], unit_steps=3)
+
+
+@pytest.fixture(scope="session")
 def compared(tmp_path_factory):
     """One comparison with every section, of two models that see the clip in different ways."""
     import explain
@@ -124,7 +178,7 @@ def compared(tmp_path_factory):
     other = watcher()
     other.zoo_entry = dataclasses.replace(ENTRY, name="small_watcher", input=dataclasses.replace(ENTRY.input, frames=6))
     out = tmp_path_factory.mktemp("compared") / "comparison"
-    return explain.compare([watcher(), other], out, clip=square_clip(), steps=4)
+    return explain.compare([moving_watcher(), other], out, clip=square_clip(), steps=4)
 
 
 @pytest.fixture(scope="session")

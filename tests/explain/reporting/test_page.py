@@ -46,7 +46,7 @@ def played(page):
     pytest.fail("the player does not move")
 
 
-def positions(page, selector=".stage > .sprite"):
+def positions(page, selector=".stage > .sprite[data-frames]:not([data-loops])"):
     return page.locator(selector).evaluate_all("all => all.map(one => one.style.backgroundPosition)")
 
 
@@ -66,7 +66,7 @@ def test_nothing_from_labels_runs(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("kind", ["written", "compared"])
+@pytest.mark.parametrize("kind", ["written", "moving", "compared"])
 def test_axe_finds_nothing_serious(request, opened, axe, scheme, viewport, kind):
     page = opened(request.getfixturevalue(kind), color_scheme=scheme, viewport=viewport)
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
@@ -211,7 +211,7 @@ def test_a_click_on_a_curve_goes_to_its_frame(opened):
 
 @pytest.mark.parametrize("width", [320, 390, 768])
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("kind", ["written", "compared"])
+@pytest.mark.parametrize("kind", ["written", "moving", "compared"])
 def test_no_page_is_wider_than_its_screen(request, opened, width, javascript, kind):
     page = opened(
         request.getfixturevalue(kind), viewport={"width": width, "height": 800}, java_script_enabled=javascript
@@ -280,3 +280,28 @@ def test_links_of_the_contents_lead_somewhere(opened):
     page = opened()
     for link in page.locator("nav a").all():
         assert page.locator(link.get_attribute("href")).count() == 1
+
+
+def test_filters_play_along_and_begin_again(opened, moving):
+    """Three slices over twelve frames, once."""
+    page = opened(moving)
+    kernels = "#motion .stage > .sprite[data-loops]"
+    seen = []
+    for at in (0, 4, 8, 11):
+        page.locator("#frame").fill(str(at))
+        (shown,) = set(positions(page, kernels))
+        seen.append(float(shown.partition("%")[0]))
+    assert seen == pytest.approx([0, 50, 100, 100])
+    page.locator("[data-loops]").evaluate_all("all => all.forEach(one => one.dataset.loops = 2)")
+    page.evaluate("dispatchEvent(new Event('DOMContentLoaded'))")
+    page.locator("#frame").fill("6")
+    assert set(positions(page, kernels)) == {"0% 0%"}
+
+
+def test_without_javascript_all_slices_of_filters_are_there(opened, moving):
+    page = opened(moving, java_script_enabled=False)
+    films = page.locator("#motion .film")
+    assert films.count() == 2 + 4
+    assert all(film.is_visible() and film.bounding_box()["height"] > 10 for film in films.all())
+    still = page.locator("#motion .looks .sprite").first.get_attribute("style")
+    assert "background-position" in still
