@@ -1,4 +1,25 @@
-"""Motion fitted to dense slices: least-squares similarity maps, many filters at once."""
+"""Motion fitted to dense slices: least-squares similarity maps, many filters at once.
+
+Slice i+1 of a filter is taken for g times slice i, resampled as 3TConv does it: bilinear, zeros outside, one map for
+all input channels (arXiv 2006.15983, equations 2 to 5). The sum of squares over pixels and channels is minimised.
+
+Resampling is linear in the slice, a matrix M of pixels x pixels that depends on the map alone. With A the sum over
+channels of a aᵀ and X that of b aᵀ, the loss |b|² - 2 g <M, X> + g² <M A, M> needs nothing else, so that a layer of 512
+channels costs no more than one of nine, and a grid of starts is tried on all filters in one matrix product. From the
+best start for each of five turns, and from standing still, Levenberg-Marquardt steps go on with exact derivatives.
+
+The factor g is free, because dense filters change contrast in time and a fit without it would take fading for
+shrinking. It is at least 0: a filter that flips its sign flickers and does not move; were g free to be negative, a
+drifting grating would move both ways alike. R² is the share of the energy of slice i+1 that is explained, no mean being
+removed. R² of the slice left where it is stands beside it: that of a filter that repeats itself, or only changes
+contrast, is 1 too.
+
+Identified is a motion that explains at least half, is known to a quarter of a pixel in its worst direction, has no
+rival elsewhere that explains nearly as much, and is no larger than what is searched: twice or half the size, a quarter
+turn, half a kernel. Zeros from outside count as structure, as in the layer: stripes that fill a kernel are held by its
+border alone. Kernels that are not square move as their pixels do: a turn is a turn, and the shift along each axis is in
+halves of that extent.
+"""
 
 from __future__ import annotations
 
@@ -107,13 +128,16 @@ def _fit(slices: Tensor) -> Fit:
     still, starts = _starts(pairs)
     count, each = starts.shape[:2]
     pair = torch.arange(count, device=flat.device).repeat_interleave(each)
-    state = _descend(pairs, starts.flatten(0, 1), pair)
+    state, before_descent = _descend(pairs, starts.flatten(0, 1), pair)
     r2 = state.r2.reshape(count, each)
     best = r2.argmax(dim=1, keepdim=True)
     chosen = (torch.arange(count, device=flat.device).unsqueeze(1) * each + best).squeeze(1)
     at, found = state.at[chosen], r2.gather(1, best).squeeze(1)
-    apart = _distance(pairs, at.unsqueeze(1) - state.at.reshape(count, each, 4)) > APART
-    rival = (apart & (r2 > found.unsqueeze(1) - NEARLY)).any(dim=1)
+    # starts count, too: of round patterns all turns explain nearly the same, and every start comes to one end
+    others = torch.cat([state.at.reshape(count, each, 4), starts], dim=1)
+    apart = _distance(pairs, at.unsqueeze(1) - others) > APART
+    near = torch.cat([r2, before_descent.reshape(count, each)], dim=1) > found.unsqueeze(1) - NEARLY
+    rival = (apart & near).any(dim=1)
     identified = ~rival & _is_determined(pairs, state, chosen, channels)
     ratio = (energy[1:] / energy[:-1].clamp_min(torch.finfo(flat.dtype).tiny)).sqrt()
     alive = (energy[:-1] > 0) & (energy[1:] > 0)
@@ -258,9 +282,14 @@ def _state(pairs: _Pairs, at: Tensor, pair: Tensor) -> _State:
     return _State(at, r2, gain, slope, gain.square()[:, None, None] * curvature)
 
 
-def _descend(pairs: _Pairs, at: Tensor, pair: Tensor) -> _State:
-    """Levenberg-Marquardt from each start; a fit that has arrived is left out of the further work."""
+def _descend(pairs: _Pairs, at: Tensor, pair: Tensor) -> tuple[_State, Tensor]:
+    """Levenberg-Marquardt from each start; a fit that has arrived is left out of the further work.
+
+    Returns:
+        Where the fits arrived, and the R² that they began with (Q).
+    """
     final = _state(pairs, at, pair)
+    begun = final.r2.clone()
     bounds = _bounds(pairs, at)
     active = torch.arange(len(at), device=at.device)
     now, damping = final, torch.full_like(final.r2, 1e-3)
@@ -280,7 +309,7 @@ def _descend(pairs: _Pairs, at: Tensor, pair: Tensor) -> _State:
         if not bool(going.any()):
             break
         active, now, damping = active[going], _pick(now, going), damping[going]
-    return final
+    return final, begun
 
 
 def _merge(condition: Tensor, first: _State, second: _State) -> _State:

@@ -46,6 +46,9 @@ def temporal_parameters(
         ModelError: There is no such layer (what there is, is listed), or weights are not finite.
         UnknownNameError: No layer of the model matches `layers`; near names are offered.
     """
+    for name, module in model.named_modules():
+        if any(is_lazy(value) for value in module.parameters(recurse=False)):
+            raise ModelError(f"{_called(name)} has no weights yet; run the model once, or load them, first")
     with preserved(model), torch.no_grad():
         kernels, left_out = _kernels(model, layers)
         total, done = sum(len(kernel) for kernel in kernels.values()), 0
@@ -84,8 +87,8 @@ def _kernels(model: nn.Module, pattern: str | None) -> tuple[dict[str, Tensor], 
     asked = {name: module for name, module in modules.items() if fnmatchcase(name, pattern or "*")}
     kernels, left_out = {}, {}
     for name, module in asked.items():
-        if any(is_lazy(value) or value.is_meta for value in module.parameters(recurse=False)):
-            raise ModelError(f"{_called(name)} has no weights yet; load them, or run the model once, first")
+        if any(value.is_meta for value in module.parameters(recurse=False)):
+            raise ModelError(f"{_called(name)} has no weights yet: they are on the meta device; load them first")
         kernel = kernel_of(module)
         if kernel is None:
             if callable(getattr(module, "temporal_parameters", None)):
