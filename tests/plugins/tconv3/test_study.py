@@ -1,0 +1,53 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from zoo.training.loop import train
+from zoo_tconv3 import networks, study
+from zoo_tconv3.recipes import RECIPES
+
+
+def test_deviations_are_signed_and_from_the_identity():
+    network = networks.build(design="resnet18", kernel="3t", narrowed=16, in_channels=1, classes=2)
+    with torch.no_grad():
+        network.conv1.scale.fill_(0.75)
+        network.conv1.translate_y.fill_(0.5)
+    found = study.deviations(network)
+    assert found["scale"].min() == -0.25
+    assert found["translate_y"].max() == 0.5
+    assert found["rotation"].abs().max() == 0
+    assert {len(value) for value in found.values()} == {6 * 4 + 2 * 4 * (4 + 8 + 16 + 32)}
+
+
+def test_the_study_trains_what_is_missing_and_writes_its_tables(monkeypatch, tmp_path, test_data, capsys):
+    monkeypatch.setenv("ZOO_DATA", str(test_data))
+    monkeypatch.setattr(study, "SEEDS", (1, 2))
+    monkeypatch.setattr(study, "keep_freed_memory", lambda: None)
+    short = tuple(
+        replace(recipe, stages=(replace(recipe.stages[0], steps=1, batch_size=2, recalibration=0),))
+        for recipe in RECIPES
+    )
+    monkeypatch.setattr(study, "RECIPES", short)
+    trained = []
+
+    def fast(recipe, out, **given):
+        trained.append((recipe.name, recipe.seed))
+        return train(recipe, out, evaluate_clips=2, progress=False, **given)
+
+    monkeypatch.setattr(study, "train", fast)
+    runs = tmp_path / "runs"
+    monkeypatch.setattr("sys.argv", ["study", str(runs), "--only", "zoom-1"])
+    study.main()
+    assert trained == [("3t_resnet18_w16.zoom", 1)]
+    assert not (runs / "study.json").exists()
+    monkeypatch.setattr("sys.argv", ["study", str(runs)])
+    study.main()
+    assert len(trained) == len(set(trained)) == 12
+    found = json.loads((runs / "study.json").read_text())
+    assert found["ratio_to_static"].keys() == {"zoom", "rotation", "translation"}
+    assert all(len(values) == 2 for row in found["ratio_to_static"].values() for values in row.values())
+    first = found["runs"]["zoom"][0]["mean"]["scale"] / found["runs"]["static"][0]["mean"]["scale"]
+    assert found["ratio_to_static"]["zoom"]["scale"][0] == pytest.approx(first)
+    assert "| zoom |" in capsys.readouterr().out
