@@ -19,8 +19,9 @@ _out = click.option(
 )
 _target = click.option(
     "--target",
-    metavar="HEAD|HEAD:CLASS|LAYER/UNIT",
-    help="What to explain. [default: the first output's predicted class]",
+    metavar="HEAD|HEAD:CLASS|LAYER/UNIT|LAYER/UNIT:max",
+    help="What to explain; :max is a unit's highest activation, else its mean. [default: the first output's predicted "
+    "class]",
 )
 _layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
 _steps = click.option(
@@ -146,7 +147,11 @@ def attribute(
     *,
     as_json: bool,
 ) -> None:
-    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors."""
+    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors.
+
+    With --target LAYER/UNIT:max, the frame that adds most to the unit's highest activation is named; --out keeps it,
+    and each map in it, as pictures.
+    """
     from explain.attribution.methods import find_method
     from explain.reporting import writing
 
@@ -183,9 +188,12 @@ def attribute(
             "delta": None if result.delta is None else float(result.delta[0]),
             "time": result.time[0].tolist(),
             "peak": int(result.time[0].argmax()),
+            "position": None if result.target.positions is None else result.target.positions[0].tolist(),
+            "frame": None if result.frame is None else int(result.frame[0]),
         }
         for result in results
     ]
+    frame = data[0]["frame"]
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
@@ -195,18 +203,25 @@ def attribute(
         for result in results:
             tensors[f"{result.method}/raw"] = result.raw.cpu().contiguous()
             tensors[f"{result.method}/map"] = result.map.cpu().contiguous()
+        files = {"tensors.safetensors": safetensors.torch.save(tensors)}
+        if frame is not None:
+            files |= _stills(loaded, batch, results)
         writing.write(
-            out,
-            "attribution",
-            {"model": model, "clip": decoded.source, "seed": seed, "methods": data},
-            {"tensors.safetensors": safetensors.torch.save(tensors)},
+            out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
         )
-        output.note(f"wrote {out / 'tensors.safetensors'}")
+        output.note(f"wrote {out}: {', '.join(files)}")
     rows = [
         [row["method"], row["target"], row["layer"] or "-", row["peak"], f"{row['time'][row['peak']]:.3g}"]
         for row in data
     ]
-    output.emit(data, output.table(["method", "target", "layer", "strongest frame", "there"], rows), as_json=as_json)
+    text = output.table(["method", "target", "layer", "strongest frame", "there"], rows)
+    if frame is not None:
+        step, row, column = data[0]["position"]
+        text += (
+            f"\n\n{results[0].target} is {float(results[0].target.value[0]):.3g}, at time step {step}, row {row}, "
+            f"column {column} of the layer; frame {frame} of the clip adds most to it"
+        )
+    output.emit(data, text, as_json=as_json)
 
 
 @commands.command(epilog="explain maximize conv3d --layer body.res4_4 --unit 3 --unit 7 --out units")
@@ -216,6 +231,13 @@ def attribute(
     "--unit", "units", multiple=True, required=True, type=options.Count(min=0), help="Unit; may be given again."
 )
 @click.option("--steps", default=256, show_default=True, type=options.Count(min=1), help="Steps of the optimisation.")
+@click.option(
+    "--parametrization",
+    default="fourier3d",
+    show_default=True,
+    metavar="fourier3d|fourier2d|pixel",
+    help="What is optimised: a clip's spectrum, that of one image shown in every frame, or a clip's pixels.",
+)
 @_out
 @options.weights
 @options.device
@@ -226,6 +248,7 @@ def maximize(
     layer: str,
     units: tuple[int, ...],
     steps: int,
+    parametrization: str,
     out: Path | None,
     weights: str,
     device: str,
@@ -241,11 +264,21 @@ def maximize(
 
     import zoo
     from explain.maximization import maximize
+    from explain.maximization.parametrizations import find_parametrization
     from explain.progress import Line
 
+    find_parametrization(parametrization)
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     with Line() as line:
-        result = maximize(loaded, layer, list(units), steps=steps, seed=seed, progress=line.step(f"maximising {layer}"))
+        result = maximize(
+            loaded,
+            layer,
+            list(units),
+            steps=steps,
+            parametrization=parametrization,
+            seed=seed,
+            progress=line.step(f"maximising {layer}"),
+        )
     data: list[dict[str, Any]] = [
         {
             "layer": layer,
@@ -261,12 +294,15 @@ def maximize(
 
         from explain.reporting.media import animation, as_frames
 
+        # A still is one picture: an animation of equal frames.
+        shown = result.clips[:, :, :1] if parametrization == "fourier2d" else result.clips
         files = {
-            f"unit-{unit}.webp": animation(as_frames(result.clips[index]), frames_per_second=12, scale=4)
+            f"unit-{unit}.webp": animation(as_frames(shown[index]), frames_per_second=12, scale=4)
             for index, unit in enumerate(units)
         }
         files["tensors.safetensors"] = safetensors.torch.save({"clips": result.clips.cpu().contiguous()})
-        writing.write(out, "maximization", {"model": model, "steps": steps, "seed": seed, "units": data}, files)
+        about = {"model": model, "steps": steps, "parametrization": parametrization, "seed": seed, "units": data}
+        writing.write(out, "maximization", about, files)
         output.note(f"wrote {out}: {', '.join(files)}")
     rows = [[row["layer"], row["unit"], f"{row['initial']:.3g}", f"{row['activation']:.3g}"] for row in data]
     output.emit(data, output.table(["layer", "unit", "activation at the start", "at the end"], rows), as_json=as_json)
@@ -534,6 +570,23 @@ def methods(*, as_json: bool) -> None:
     output.emit(
         data, output.table(["method", "shows"], [[row["name"], row["summary"]] for row in data]), as_json=as_json
     )
+
+
+def _stills(model: Any, batch: Any, results: list[Attribution]) -> dict[str, bytes]:
+    """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
+    from explain.display import to_display
+    from explain.layouts import input_of, layout_of
+    from explain.reporting import colour
+    from explain.reporting.media import as_frames, still
+
+    at = int(results[0].frame[0])  # type: ignore[index]  # called where there is one
+    frame = as_frames(to_display(batch, input_of(model), layout_of(model, batch))[0])[at]
+    files = {"frame.png": still(frame)}
+    for result in results:
+        values = result.map[0, at].float().cpu().numpy()
+        colours = colour.signed() if values.min() < 0 else colour.magnitude()
+        files[f"{result.method}.png"] = still(frame, values / max(abs(values).max(), 1e-30), colours)
+    return files
 
 
 def _batch_shape(spec: Any) -> tuple[int, ...]:

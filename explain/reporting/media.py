@@ -24,6 +24,10 @@ _COLUMNS = 12
 _PIXELS = 1_500_000
 #: Longest side of frames whose single pixels matter.
 _SMALL = 96
+#: Pixels that the longer side of a still is brought near to, by a whole factor.
+_STILL = 256
+#: Brightness that a frame keeps beneath a map.
+_DIMMED = 0.6
 #: WebP quality of photographs; small or grey clips and overlays are stored without loss.
 _QUALITY = 86
 
@@ -117,6 +121,30 @@ def animation(frames: npt.NDArray[np.uint8], *, frames_per_second: float, scale:
         loop=0,
         quality=_QUALITY,
     )
+    return file.getvalue()
+
+
+def still(
+    frame: npt.NDArray[np.uint8],
+    values: npt.NDArray[np.floating] | None = None,
+    colours: ColourMap | None = None,
+) -> bytes:
+    """One H x W x C frame as a PNG file, small ones enlarged pixel by pixel.
+
+    Args:
+        frame: uint8, C being 1 (grey) or 3 (RGB).
+        values: H x W numbers laid over it in `colours`; the frame is dimmed beneath.
+        colours: Their colours, and their range.
+    """
+    image = frame.repeat(3 if frame.shape[2] == 1 else 1, axis=2).astype(float)
+    if values is not None and colours is not None:
+        painted = colours.palette[colours.indices(values)].astype(float)
+        share = painted[..., 3:] / 255
+        image = image * _DIMMED * (1 - share) + painted[..., :3] * share
+    scale = max(1, round(_STILL / max(frame.shape[:2])))
+    enlarged = image.round().astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+    file = io.BytesIO()
+    Image.fromarray(enlarged).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 

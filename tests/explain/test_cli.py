@@ -161,6 +161,36 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     assert names == ["maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
 
 
+def test_attribute_names_and_keeps_the_frame_of_a_unit_s_highest_activation(explain, clip, tmp_path):
+    wanted = ("--method", "saliency", "--method", "input_x_gradient", "--target", "wide/2:max", "--weights", "none")
+    run = explain("attribute", "tiny", clip, *wanted, "--out", tmp_path / "maps", "--json")
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    frame, (step, _, _) = rows[0]["frame"], rows[0]["position"]
+    assert [(row["target"], row["frame"]) for row in rows] == [("wide/2:max", frame)] * 2
+    assert abs(frame - step) <= 1  # the kernel spans three frames
+    names = sorted(file.name for file in (tmp_path / "maps").iterdir())
+    assert names == ["attribution.json", "frame.png", "input_x_gradient.png", "saliency.png", "tensors.safetensors"]
+    text = explain("attribute", "tiny", clip, *wanted).stdout
+    assert f"at time step {step}, " in text
+    assert text.rstrip().endswith(f"frame {frame} of the clip adds most to it")
+
+
+def test_maximize_keeps_a_still_as_one_picture_and_as_a_clip_of_equal_frames(explain, tmp_path):
+    from PIL import Image
+    from safetensors.torch import load_file
+
+    wanted = ("--layer", "wide", "--unit", 1, "--steps", 2, "--weights", "none", "--parametrization", "fourier2d")
+    run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units")
+    assert run.returncode == 0, run.stderr
+    clips = load_file(tmp_path / "units" / "tensors.safetensors")["clips"]
+    assert clips.shape == (1, 1, 6, 12, 12)
+    assert bool((clips == clips[:, :, :1]).all())
+    with Image.open(tmp_path / "units" / "unit-1.webp") as picture:
+        assert picture.n_frames == 1
+    assert json.loads((tmp_path / "units" / "maximization.json").read_text())["parametrization"] == "fourier2d"
+
+
 def test_fields_lists_every_layer(explain):
     run = explain("fields", "tiny", "--weights", "none", "--json")
     data = json.loads(run.stdout)
@@ -245,6 +275,17 @@ def test_methods_lists_every_method(explain):
         (["report", "tiny", "CLIP", "--out", "OUT", "--steps", "0"], 2, "--steps"),
         (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
         (["attribute", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
+        (
+            ["attribute", "tiny", "CLIP", "--method", "saliency", "--weights", "none", "--target", "wide/4:max"],
+            2,
+            "0 to 3",
+        ),
+        (
+            ["attribute", "tiny", "CLIP", "--method", "saliency", "--weights", "none", "--target", "wild/0:max"],
+            2,
+            "'wide'",
+        ),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--parametrization", "fourier"], 2, "'fourier3d'"),
         (["maximize", "tiny", "--layer", "wild", "--unit", "0", "--weights", "none"], 2, "'wide'"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "4", "--weights", "none"], 2, "units are 0 to 3"),
         (["fields", "tinny"], 2, "'tiny'"),

@@ -86,3 +86,20 @@ def test_a_sprite_name_is_a_plain_class_name(name):
 def test_an_animation_holds_every_frame():
     image = Image.open(io.BytesIO(animation(noise(5, 4, 4, 1), frames_per_second=12, scale=3)))
     assert (image.n_frames, image.size) == (5, (12, 12))
+
+
+def test_a_still_is_enlarged_dimmed_under_a_map_and_painted_where_the_map_says():
+    from explain.reporting.media import still
+
+    frame = np.full((8, 16, 1), 200, dtype=np.uint8)
+    plain = np.asarray(Image.open(io.BytesIO(still(frame))))
+    assert plain.shape == (8 * 16, 16 * 16, 3)
+    assert (plain == 200).all()
+    values = np.zeros((8, 16))
+    values[2, 3] = 1.0
+    painted = np.asarray(Image.open(io.BytesIO(still(frame, values, colour.magnitude()))))
+    assert painted[2 * 16, 3 * 16].tolist() == colour.magnitude().palette[255, :3].tolist()
+    assert painted[0, 0].tolist() == [120] * 3
+    red = np.asarray(Image.open(io.BytesIO(still(np.full((300, 400, 3), [9, 5, 1], dtype=np.uint8)))))
+    assert red.shape == (300, 400, 3)
+    assert red[0, 0].tolist() == [9, 5, 1]
