@@ -58,6 +58,11 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "4fbd8524659f08fd8a4248ceb472f25845ab5f1bbbb89dee3134ef2888b50be8",
         0.9997,
     ),
+    "3d_resnet18_w16.motion_mnist": (
+        8_338_708,
+        "d83e235b2565609f50227d8df13e081f1027c53b7a97b158d8bc1be797af8e3d",
+        1.0,
+    ),
 }
 
 #: Every architecture: name, summary, parameters.
