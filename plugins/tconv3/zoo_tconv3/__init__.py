@@ -63,6 +63,11 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "d83e235b2565609f50227d8df13e081f1027c53b7a97b158d8bc1be797af8e3d",
         1.0,
     ),
+    "3t_googlenet_w16.motion_mnist": (
+        1_954_868,
+        "fe5f30c86635e3b89683dd710d445eb1f432b45de294803a308fd8d1254084b2",
+        0.9989,
+    ),
 }
 
 #: Every architecture: name, summary, parameters.
