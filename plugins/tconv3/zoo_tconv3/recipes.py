@@ -82,6 +82,7 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     _recipe("3d_resnet18_w16", "motion_mnist", _NINE, steps=1000),
     _recipe("3t_googlenet_w16", "motion_mnist", _NINE, steps=1200),
+    _recipe("3d_googlenet_w16", "motion_mnist", _NINE, steps=1200),
     _single("zoom", "Digits that zoom in or out"),
     _single("rotation", "Digits that turn clockwise or counter-clockwise"),
     _single("translation", "Digits that move left, right, up or down"),
