@@ -106,6 +106,8 @@ def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> 
 def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
     """The slices of one filter, in the order in which one reads."""
     sheet = slices.mosaic(images[:, None])[0]
+    opaque = 255 - slices.mosaic(np.zeros_like(images[:, None, ..., :1]))[0]  # what lies between them is as the page
     axes.set_axis_off()
-    axes.imshow(np.broadcast_to(sheet, (*sheet.shape[:2], 3)), interpolation="nearest")
+    colours = np.broadcast_to(sheet, (*sheet.shape[:2], 3))
+    axes.imshow(np.concatenate([colours, opaque], axis=2), interpolation="nearest")
     axes.set_title("slices, in order", fontsize=11)

@@ -49,6 +49,15 @@ def strongest_channel(kernel: Tensor, channel: int) -> int:
     return int(kernel[channel].detach().float().square().sum(dim=(1, 2, 3)).argmax())
 
 
+def strengths(kernel: Tensor, channel: int) -> list[float]:
+    """Root of the sum of squares of each slice of a filter, as a share of its first one's; 0 where that is zero.
+
+    Resampling blurs and pushes weights over the edge, so that later slices may count for little.
+    """
+    sizes = kernel[channel].detach().double().square().sum(dim=(0, 2, 3)).sqrt()
+    return [float(size / sizes[0]) if sizes[0] else 0.0 for size in sizes]
+
+
 def mosaic(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Filters beside each other, row after row in their order, as frames D x rows x columns x channels."""
     count, depth, height, width, channels = images.shape

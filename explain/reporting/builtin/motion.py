@@ -70,6 +70,8 @@ class Panel:
     film: Sprite
     shown_channel: int | None
     channels: int
+    #: How strong each slice is, as a share of the first (`slices.strengths`).
+    strengths: list[float]
     #: What it looks at in the clip; None with the reason, where that cannot be told.
     view: UnitView | None
     reason: str
@@ -87,6 +89,7 @@ class Panel:
             "sentence": self.motion.sentence(self.grid.step),
             "shown_channel": self.shown_channel,
             "channels": self.channels,
+            "strengths": self.strengths,
             "reason": self.reason,
             "view": None
             if view is None
@@ -254,6 +257,7 @@ def _panel(context: Context, one: Motion, module: nn.Module, view: UnitView | No
         film=clip_sprite(f"{name}-slices", slices.pictures(own, blue_first=_blue_first(context))[0], lossy=False),
         shown_channel=None if own.shape[1] in {1, 3} else slices.strongest_channel(own, 0),
         channels=own.shape[1],
+        strengths=slices.strengths(own, 0),
         view=view,
         reason=reason,
         gradient=gradient,

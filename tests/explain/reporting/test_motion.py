@@ -164,6 +164,13 @@ def test_three_channels_are_colours_and_of_others_the_strongest_is_seen():
     assert slices.pictures(many)[0, 0, 0, :, 0].tolist() == [0, 255]
 
 
+def test_the_strength_of_slices_is_that_of_their_weights():
+    kernel = torch.zeros(2, 2, 3, 1, 2)
+    kernel[0, 0, :, 0, 0], kernel[0, 1, :, 0, 1] = torch.tensor([3.0, 0.0, 6.0]), torch.tensor([4.0, 5.0, -8.0])
+    assert slices.strengths(kernel, 0) == pytest.approx([1, 1, 2])
+    assert slices.strengths(kernel, 1) == [0, 0, 0]
+
+
 def test_an_animation_has_a_frame_for_each_slice_and_the_filters_in_their_order():
     kernel = torch.zeros(3, 1, 2, 1, 1)
     kernel[:, 0, :, 0, 0] = torch.tensor([[1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]])
