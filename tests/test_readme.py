@@ -11,7 +11,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_model_stands_in_the_table_with_its_measured_metrics():
-    for name in zoo.list_models(plugin="spatiotemporal_mnist"):
+    for name in zoo.list_models():
         entry = zoo.info(name)
         row = next(line for line in README.splitlines() if line.startswith(f"| [`{name}`]"))
         assert f"{entry.parameters:,}" in row

@@ -19,6 +19,9 @@ def test_deviations_are_signed_and_from_the_identity():
     assert found["translate_y"].max() == 0.5
     assert found["rotation"].abs().max() == 0
     assert {len(value) for value in found.values()} == {6 * 4 + 2 * 4 * (4 + 8 + 16 + 32)}
+    first = study.deviations(network, first=True)
+    assert (first["scale"] == -0.25).all()
+    assert {len(value) for value in first.values()} == {6 * 4}
 
 
 def test_the_study_trains_what_is_missing_and_writes_its_tables(monkeypatch, tmp_path, test_data, capsys):
@@ -51,3 +54,16 @@ def test_the_study_trains_what_is_missing_and_writes_its_tables(monkeypatch, tmp
     first = found["runs"]["zoom"][0]["mean"]["scale"] / found["runs"]["static"][0]["mean"]["scale"]
     assert found["ratio_to_static"]["zoom"]["scale"][0] == pytest.approx(first)
     assert "| zoom |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"), [(["--only", "walk-1"], 2, "matches none of motion_mnist-1"), ([], 1, "cannot write to")]
+)
+def test_mistakes_get_a_message(monkeypatch, tmp_path, capsys, given, code, said):
+    monkeypatch.setattr(study, "keep_freed_memory", lambda: None)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["study", str(tmp_path / "file"), *given])
+    with pytest.raises(SystemExit) as ended:
+        study.main()
+    assert ended.value.code == code
+    assert said in capsys.readouterr().err
