@@ -6,7 +6,8 @@ all input channels (arXiv 2006.15983, equations 2 to 5). The sum of squares over
 Resampling is linear in the slice, a matrix M of pixels x pixels that depends on the map alone. With A the sum over
 channels of a aᵀ and X that of b aᵀ, the loss |b|² - 2 g <M, X> + g² <M A, M> needs nothing else, so that a layer of 512
 channels costs no more than one of nine, and a grid of starts is tried on all filters in one matrix product. From the
-best start for each of five turns, and from standing still, Levenberg-Marquardt steps go on with exact derivatives.
+best start for each of five turns, and from standing still, Levenberg-Marquardt steps go on with exact derivatives; the
+best end is begun again from beside it.
 
 The factor g is free, because dense filters change contrast in time and a fit without it would take fading for
 shrinking. It is at least 0: a filter that flips its sign flickers and does not move; were g free to be negative, a
@@ -50,6 +51,9 @@ LEAST_CHANGE = 0.01
 LARGEST_ERROR = 0.25
 #: Motions further apart than this (pixels) are two; where the second explains nearly as much, neither is identified.
 APART, NEARLY = 0.5, 0.02
+
+#: Pixels to the side at which the best fit is begun once more, each way.
+HOP = 0.3
 
 _ITERATIONS = 60
 
@@ -108,7 +112,7 @@ def fit(slices: Tensor, progress: Progress | None = None) -> Fit:
     """
     filters, channels, depth, height, width = slices.shape
     pixels = height * width
-    size = max(1, BLOCK // ((depth - 1) * pixels * max(pixels, 16 * (len(TURNS) + 1), channels)))
+    size = max(1, BLOCK // ((depth - 1) * pixels * max(pixels, 16 * 8, channels)))
     parts = []
     for first in range(0, filters, size):
         parts.append(_fit(slices[first : first + size].detach().double()))
@@ -132,13 +136,14 @@ def _fit(slices: Tensor) -> Fit:
     r2 = state.r2.reshape(count, each)
     best = r2.argmax(dim=1, keepdim=True)
     chosen = (torch.arange(count, device=flat.device).unsqueeze(1) * each + best).squeeze(1)
-    at, found = state.at[chosen], r2.gather(1, best).squeeze(1)
+    arrived = _hop(pairs, _pick(state, chosen))
+    at, found = arrived.at, arrived.r2
     # starts count, too: of round patterns all turns explain nearly the same, and every start comes to one end
     others = torch.cat([state.at.reshape(count, each, 4), starts], dim=1)
     apart = _distance(pairs, at.unsqueeze(1) - others) > APART
     near = torch.cat([r2, before_descent.reshape(count, each)], dim=1) > found.unsqueeze(1) - NEARLY
     rival = (apart & near).any(dim=1)
-    identified = ~rival & _is_determined(pairs, state, chosen, channels)
+    identified = ~rival & _is_determined(pairs, arrived, channels)
     ratio = (energy[1:] / energy[:-1].clamp_min(torch.finfo(flat.dtype).tiny)).sqrt()
     alive = (energy[:-1] > 0) & (energy[1:] > 0)
     steps = (depth - 1, filters)
@@ -148,20 +153,20 @@ def _fit(slices: Tensor) -> Fit:
         rotation=at[:, 1].reshape(steps),
         translate_x=at[:, 2].reshape(steps) * 2 / (width - 1),
         translate_y=at[:, 3].reshape(steps) * 2 / (height - 1),
-        gain=torch.where(alive, state.gain[chosen].reshape(steps) * ratio, 0.0),
+        gain=torch.where(alive, arrived.gain.reshape(steps) * ratio, 0.0),
         r2=found.reshape(steps),
         r2_still=still.reshape(steps),
         identified=identified.reshape(steps) & alive,
     )
 
 
-def _is_determined(pairs: _Pairs, state: _State, chosen: Tensor, channels: int) -> Tensor:
+def _is_determined(pairs: _Pairs, state: _State, channels: int) -> Tensor:
     """Whether a fit explains enough, inside the bounds, and knows every direction of motion well enough."""
-    at, r2 = state.at[chosen], state.r2[chosen]
+    at, r2 = state.at, state.r2
     numbers = pairs.height * pairs.width * channels
     unexplained = (1 - r2).clamp_min(0) * (numbers / max(numbers - FREEDOM, 1))
     unit = _pixels(pairs, at)
-    curvature = state.curvature[chosen] / (unit.unsqueeze(0) * unit.unsqueeze(1))
+    curvature = state.curvature / (unit.unsqueeze(0) * unit.unsqueeze(1))
     least: Tensor = torch.linalg.eigvalsh(curvature)[:, 0].clamp_min(0)
     error = (unexplained / numbers / least.clamp_min(1e-300)).sqrt()
     enough = (1 - unexplained >= LEAST_R2) & (least >= LEAST_CHANGE * r2) & (error <= LARGEST_ERROR)
@@ -310,6 +315,20 @@ def _descend(pairs: _Pairs, at: Tensor, pair: Tensor) -> tuple[_State, Tensor]:
             break
         active, now, damping = active[going], _pick(now, going), damping[going]
     return final, begun
+
+
+def _hop(pairs: _Pairs, state: _State) -> _State:
+    """The best end of descents that begin a little beside each fit, both ways along each parameter.
+
+    Bilinear resampling bends where a point crosses a pixel: there the loss has small valleys beside the deepest one.
+    """
+    count = len(state.at)
+    ways = torch.diag(HOP / _pixels(pairs, state.at))
+    starts = (state.at.unsqueeze(1) + torch.cat([ways, -ways])).flatten(0, 1)
+    ends, _ = _descend(pairs, starts, torch.arange(count, device=starts.device).repeat_interleave(8))
+    best = ends.r2.reshape(count, 8).argmax(dim=1)
+    found = _pick(ends, torch.arange(count, device=starts.device) * 8 + best)
+    return _merge(found.r2 > state.r2, found, state)
 
 
 def _merge(condition: Tensor, first: _State, second: _State) -> _State:

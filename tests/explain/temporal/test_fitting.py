@@ -20,6 +20,13 @@ def test_planted_motion_comes_back_from_wide_kernels(motion, k, channels, seed):
     torch.testing.assert_close(found.gain[found.identified], torch.ones(int(found.identified.sum())).double())
 
 
+def test_a_small_valley_beside_the_deepest_is_left(motion):
+    draw = torch.Generator().manual_seed(7)
+    planted = motion.motions(64, draw)
+    slices = motion.moved(motion.smooth(64, 1, 7, draw), planted)[50:51, :, 1:]  # all starts lead to 0.11 off in scale
+    assert (motion.read(fit(slices)) - planted[:, 1:, 50:51]).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("k", [5, 3])
 def test_planted_motion_comes_back_from_narrow_kernels_with_several_channels(motion, k):
     planted = motion.motions(32, motion.draw)
