@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from markupsafe import Markup
+from torch.utils.flop_counter import FlopCounterMode
 
 import explain
+from explain.preservation import prepared
 from explain.reporting import colour, motion, slices
 from explain.reporting.media import Sprite, as_frames, clip_sprite, overlay_sprite
 from explain.reporting.rendering import evenly, exact, render
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 #: Filters listed, and layers whose most moving filter is shown at length.
 _LISTED, _SHOWN = 10, 3
+#: Floating-point operations that may go into made-up images, a pass back counted as two: about a minute of one core.
+#: Below so many steps nothing shows.
+_WORK, _LEAST_STEPS = 3e12, 8
 #: Motions that make a distribution; fewer are no more than dots.
 ENOUGH = 20
 #: Share of a gradient's pixels that its colours cover; the few larger ones take the last colour.
@@ -75,6 +81,8 @@ class Panel:
     #: What it looks at in the clip; None with the reason, where that cannot be told.
     view: UnitView | None
     reason: str
+    #: Steps in which its image was made.
+    steps: int
     #: Gradient in the frame that excites it most, and the image that excites it most.
     gradient: Sprite | None
     image: Sprite | None
@@ -91,6 +99,7 @@ class Panel:
             "channels": self.channels,
             "strengths": self.strengths,
             "reason": self.reason,
+            "steps": self.steps,
             "view": None
             if view is None
             else {
@@ -211,34 +220,45 @@ def _panels(context: Context, parameters: TemporalParameters) -> tuple[list[Pane
     chosen = [moving[place] for place in evenly(len(moving), _SHOWN)]
     modules = dict(context.model.named_modules())
     panels, tensors = [], {}
+    steps = _steps(context, len(chosen)) if chosen else 0
     for place, one in enumerate(chosen):
         view, reason = None, ""
         try:
             with context.timed(f"single frames: {one.layer}") as progress:
-                view = _view(context, one, progress)
+                view = _view(context, one, steps, progress)
         except ModelError as error:
             reason = str(error)
         else:
             tensors[f"{one.layer}/{one.channel}/gradient"] = view.gradient
             tensors[f"{one.layer}/{one.channel}/image"] = view.image
-        panels.append(_panel(context, one, modules[one.layer], view, reason, f"filter-{place}"))
+        panels.append(_panel(context, one, modules[one.layer], view, reason, steps, f"filter-{place}"))
     return panels, tensors
 
 
-def _view(context: Context, one: Motion, progress: Progress) -> UnitView:
+def _steps(context: Context, images: int) -> int:
+    """Steps for each image: as many as asked for, fewer where a model's passes are long."""
+    with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counted:
+        context.model(context.batch.clone())
+    affordable = _WORK / (3 * images * max(1, counted.get_total_flops()))
+    return min(context.options.unit_steps, max(_LEAST_STEPS, int(affordable)))
+
+
+def _view(context: Context, one: Motion, steps: int, progress: Progress) -> UnitView:
     (view,) = view_units(
         context.model,
         context.batch,
         one.layer,
         one.channel,
-        steps=context.options.unit_steps,
+        steps=steps,
         seed=context.seed,
         progress=progress,
     )
     return view
 
 
-def _panel(context: Context, one: Motion, module: nn.Module, view: UnitView | None, reason: str, name: str) -> Panel:
+def _panel(
+    context: Context, one: Motion, module: nn.Module, view: UnitView | None, reason: str, steps: int, name: str
+) -> Panel:
     kernel = kernel_of(module)
     if kernel is None:
         raise ModelError(f"layer {one.layer!r} gives no kernel any more")
@@ -260,6 +280,7 @@ def _panel(context: Context, one: Motion, module: nn.Module, view: UnitView | No
         strengths=slices.strengths(own, 0),
         view=view,
         reason=reason,
+        steps=steps,
         gradient=gradient,
         image=image,
     )

@@ -175,6 +175,17 @@ def test_the_same_model_gives_the_same_section(moving_model, clip, tmp_path):
     assert page(one).partition(start)[2].partition(end)[0] == page(two).partition(start)[2].partition(end)[0]
 
 
+def test_images_are_made_in_fewer_steps_where_passes_are_long(moving_model, clip, tmp_path, monkeypatch):
+    def steps(name, **options):
+        report = explain.report(moving_model, clip, tmp_path / name, sections=["motion"], **options)
+        return {one["steps"] for one in section(report)["shown"]}
+
+    assert steps("short", unit_steps=9) == {9}
+    monkeypatch.setattr("explain.reporting.builtin.motion._WORK", 1.0)
+    assert steps("long", unit_steps=9) == {8}
+    assert steps("asked", unit_steps=2) == {2}
+
+
 @pytest.mark.parametrize(("frames", "slices", "expected"), [(16, 3, 2), (16, 7, 1), (64, 3, 7), (1, 3, 1)])
 def test_a_filter_plays_whole_times_over_the_clip(frames, slices, expected):
     assert loops(frames, slices) == expected
