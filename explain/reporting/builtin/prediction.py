@@ -20,8 +20,13 @@ def build(context: Context) -> Content:
 
 
 def sentence(prediction: Mapping[str, Mapping[str, Any]]) -> str:
-    """The whole prediction in one sentence; empty where no head can be put into words."""
-    said = [f"{name} {described}" for name, head in prediction.items() if (described := _in_words(head))]
+    """The whole prediction in one sentence, with heads named where there are several; empty where none has words."""
+    several = len(prediction) > 1
+    said = [
+        f"{name} {described}" if several else described
+        for name, head in prediction.items()
+        if (described := _in_words(head))
+    ]
     if not said:
         return ""
     return "It says: " + ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1] + "."
