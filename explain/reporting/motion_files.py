@@ -35,7 +35,8 @@ def drawings(
     `distributions.svg` holds all models under one another on the same axes, `NAME.filters.svg` the parameters over time
     and the way of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the first
     layer, slice after slice. SVG files follow a browser's light or dark scheme. The same parameters give the same
-    bytes. Motions that cannot be told are left out; where no filter has one, so are the first two files.
+    bytes. Motions that cannot be told are left out: where all are, so is the first file, and where no filter moves the
+    second.
 
     Args:
         models: Name to parameters, in the order drawn.

@@ -160,7 +160,7 @@ def motion(layer: LayerParameters, channel: int) -> Motion:
 def most_moving(layers: Iterable[LayerParameters], count: int) -> list[Motion]:
     """The filters whose patterns move most, the first one most (`Motion.displacement`).
 
-    Filters whose motion cannot be told at every step have none to show and are left out.
+    Filters that stand still, or whose motion cannot be told at every step, have none to show and are left out.
     """
     found: list[tuple[float, LayerParameters, int]] = []
     for layer in layers:
@@ -169,7 +169,7 @@ def most_moving(layers: Iterable[LayerParameters], count: int) -> list[Motion]:
         found += [
             (value, layer, channel)
             for value, channel in zip(values.tolist(), channels.tolist(), strict=True)
-            if value >= 0
+            if value > 0
         ]
     found.sort(key=lambda one: -one[0])
     return [motion(layer, channel) for _, layer, channel in found[:count]]

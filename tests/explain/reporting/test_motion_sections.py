@@ -57,7 +57,7 @@ def test_the_most_moving_filters_are_listed_and_said_in_words(moving):
         == f"Follows a pattern that turns {math.degrees(0.3):.2g}° clockwise per frame."
     )
     assert by_place["early", 2]["sentence"] == "Follows a pattern that grows by 25 % per frame."
-    assert by_place["early", 3]["displacement"] == 0
+    assert ("early", 3) not in by_place  # it stands still
     assert by_place["early", 0]["sentence"] in page(moving)
 
 
@@ -117,6 +117,15 @@ def test_motion_that_cannot_be_told_is_not_shown(model, clip, tmp_path):
     html = page(report)
     assert "Distribution of" not in html
     assert "R² tells how well it does" in html
+
+
+def test_a_model_in_which_nothing_moves_says_so(moving_model, clip, tmp_path):
+    for layer in (moving_model.early, moving_model.late):
+        layer.motions = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(layer.out_channels, 1)
+    report = report_on(moving_model, clip, tmp_path / "out")
+    assert section(report)["mean_motion"] == {"shift": 0, "turn": 0, "growth": 0}
+    assert section(report)["shown"] == section(report)["most_moving"] == []
+    assert "Nothing moves: each filter repeats its first slice" in page(report)
 
 
 class Smooth(nn.Module):

@@ -65,7 +65,9 @@ def test_the_displacement_is_the_root_mean_square_over_the_kernels_square():
 
 
 def test_what_stands_still_has_no_displacement():
-    assert float(displacements(layer([[1.0]], [[0.0]], [[0.0]], [[0.0]]))[0]) == 0
+    still = layer([[1.0]], [[0.0]], [[0.0]], [[0.0]])
+    assert float(displacements(still)[0]) == 0
+    assert most_moving([still], 1) == []
 
 
 @pytest.mark.parametrize(
