@@ -21,7 +21,7 @@ from explain.temporal.fitting import Fit, fit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILTERS = 256
+FILTERS = 32
 
 
 def smooth(filters: int, channels: int, k: int, draw: torch.Generator) -> Tensor:
@@ -63,8 +63,8 @@ def planted_table(device: str) -> None:
     """Errors of identified motions, by kernel, channels and noise."""
     print("planted: k, channels, noise; share identified, median R2, root mean square error of s, r, tx, ty, largest")
     for k in (7, 5, 3):
-        for channels in (1, 3, 16, 64):
-            for noise in (0.0, 0.05, 0.1, 0.2):
+        for channels in (1, 16):
+            for noise in (0.0, 0.1, 0.2):
                 draw = torch.Generator().manual_seed(k * channels)
                 planted = motions(FILTERS, draw)
                 slices = moved(smooth(FILTERS, channels, k, draw), planted)
@@ -83,7 +83,7 @@ def unrelated_table(device: str) -> None:
     """How often slices that have nothing to do with each other seem to move."""
     print("unrelated slices: k, channels; share identified and median R2 of white ones; the same of smooth ones")
     for k in (7, 5, 3):
-        for channels in (1, 3, 16):
+        for channels in (1, 4):
             draw = torch.Generator().manual_seed(k * channels)
             white = torch.randn(FILTERS, channels, 3, k, k, generator=draw)
             blurred = smooth(FILTERS, 3 * channels, k, draw).reshape(white.shape)
@@ -120,6 +120,6 @@ if __name__ == "__main__":
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     device = parser.parse_args().device
     torch.manual_seed(0)
+    planted_table(device)
     unrelated_table(device)
     speed_table(device)
-    planted_table(device)

@@ -20,6 +20,37 @@ rival elsewhere that explains nearly as much, and is no larger than what is sear
 turn, half a kernel. Zeros from outside count as structure, as in the layer: stripes that fill a kernel are held by its
 border alone. Kernels that are not square move as their pixels do: a turn is a turn, and the shift along each axis is in
 halves of that extent.
+
+Planted motion (up to 10 %, 0.2 radians and a quarter of half a kernel a step, two steps, smooth slices of 32 filters,
+white noise added to every slice as a share of its root mean square; `benchmarks/temporal_fit.py`): share identified,
+root mean square error of s, r, tx and ty of those, and the largest error of any of them.
+
+====  ========  =====  ==========  =================================  =======
+k     channels  noise  identified  s       r       tx      ty         largest
+====  ========  =====  ==========  =================================  =======
+7     1         0      100 %       0.0000  0.0000  0.0000  0.0000     0.0000
+7     1         0.1    100 %       0.0130  0.0195  0.0144  0.0142     0.0779
+7     1         0.2    91 %        0.0273  0.0405  0.0293  0.0302     0.1368
+7     16        0      100 %       0.0000  0.0000  0.0000  0.0000     0.0000
+7     16        0.1    100 %       0.0038  0.0046  0.0038  0.0036     0.0161
+7     16        0.2    100 %       0.0090  0.0122  0.0085  0.0090     0.0400
+5     1         0      100 %       0.0000  0.0000  0.0000  0.0000     0.0000
+5     1         0.1    97 %        0.0218  0.0297  0.0255  0.0325     0.1039
+5     1         0.2    83 %        0.0529  0.0603  0.0647  0.0784     0.2605
+5     16        0      100 %       0.0000  0.0000  0.0000  0.0000     0.0000
+5     16        0.1    100 %       0.0044  0.0077  0.0060  0.0055     0.0341
+5     16        0.2    100 %       0.0106  0.0178  0.0147  0.0139     0.0772
+3     1         0      72 %        0.0000  0.0000  0.0000  0.0000     0.0000
+3     1         0.1    45 %        0.0801  0.0827  0.1045  0.0741     0.4422
+3     1         0.2    13 %        0.1004  0.1968  0.2041  0.1337     0.4688
+3     16        0      100 %       0.0000  0.0000  0.0000  0.0000     0.0000
+3     16        0.1    100 %       0.0173  0.0200  0.0196  0.0188     0.0616
+3     16        0.2    100 %       0.0405  0.0472  0.0467  0.0424     0.1247
+====  ========  =====  ==========  =================================  =======
+
+Slices that have nothing to do with each other seem to move now and then where they hold few numbers: of one channel,
+3 % of white 3 x 3 ones and up to 5 % of smooth ones; of four channels none. R² says it as well: its median is 0.7 for
+unrelated 3 x 3 slices of one channel, 0.07 to 0.2 of four.
 """
 
 from __future__ import annotations
