@@ -24,6 +24,19 @@ def test_the_same_figure_gives_the_same_bytes():
     assert drawn() == drawn()
 
 
+def test_rounding_of_a_layout_does_not_show():
+    """Two ways to the same place differ by less than is drawn; what is clipped there must not be called differently."""
+
+    def placed(left):
+        with figures.style():
+            figure = figures.figure(300, 200)
+            figure.set_layout_engine("none")
+            figure.add_axes((left, 0.2, 0.5, 0.5)).plot([0, 1])
+            return figures.svg(figure, "one", "A line")
+
+    assert placed(0.3) == placed(0.1 + 0.2)
+
+
 def test_what_two_figures_refer_to_does_not_clash():
     def identifiers(svg):
         return set(re.findall(r'id="([^"]+)"', svg))
