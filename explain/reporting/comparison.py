@@ -358,6 +358,8 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
 
 
 def _untrained(subjects: Sequence[Subject]) -> list[str]:
+    if all(subject.model is None for subject in subjects):
+        return []  # stored evaluations alone need no torch
     from explain.reporting import assembly
 
     said = [
