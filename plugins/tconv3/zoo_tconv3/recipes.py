@@ -5,8 +5,6 @@ All of it was run on two CPU cores; `training.py` says what the losses are.
 
 from __future__ import annotations
 
-from typing import Any
-
 from zoo.training.recipes import Recipe, Stage
 
 _HERE = "zoo_tconv3"
@@ -24,25 +22,31 @@ CLASSES: dict[str | None, tuple[str, ...]] = {
 PULL = 1e-3
 
 
-def _recipe(architecture: str, tag: str, summary: str, *, steps: int, kind: str | None = None, **more: Any) -> Recipe:
-    """Clips of one kind of motion for a network with all widths divided by 4, in float32.
-
-    `more`: of the stage `pull` and `frames`, of the build `inflated_from`.
-    """
+def _recipe(
+    architecture: str,
+    tag: str,
+    summary: str,
+    *,
+    steps: int,
+    kind: str | None = None,
+    images: bool = False,
+    pull: float = 0.0,
+    inflated_from: str | None = None,
+) -> Recipe:
+    """Clips, or images, of one kind of motion for a network with all widths divided by 4, in float32."""
     kernel, design, _ = architecture.split("_")
     classes = CLASSES[kind]
-    of_build = {name: more.pop(name) for name in ("inflated_from",) if name in more}
     arguments = {"design": design, "kernel": kernel, "classes": len(classes), "narrowed": 4, "in_channels": 1}
-    frames = more.get("frames")
-    own = kind is not None and frames != 1
+    of_stage = {"kind": kind, "frames": 1 if images else None, "pull": pull or None}
+    own = kind is not None and not images
     return Recipe(
         name=f"{architecture}.{tag}",
         summary=summary,
         build=f"{_HERE}.training:build",
         export=f"{_HERE}.training:export",
-        evaluate=f"{_HERE}.evaluation:evaluate" + ("_images" if frames == 1 else f"_{kind}" if kind else ""),
-        example=f"{_HERE}.evaluation:example" + ("_image" if frames == 1 else ""),
-        arguments={**arguments, **of_build},
+        evaluate=f"{_HERE}.evaluation:evaluate" + ("_images" if images else f"_{kind}" if kind else ""),
+        example=f"{_HERE}.evaluation:example" + ("_image" if images else ""),
+        arguments=arguments | ({"inflated_from": inflated_from} if inflated_from else {}),
         seed=1,
         header={"arguments": {"classes": len(classes)}, "outputs": [{"labels": list(classes)}]} if own else {},
         stages=(
@@ -56,7 +60,7 @@ def _recipe(architecture: str, tag: str, summary: str, *, steps: int, kind: str 
                 loss=f"{_HERE}.training:loss",
                 autocast=False,
                 recalibration=20,
-                arguments={name: value for name, value in {"kind": kind, **more}.items() if value is not None},
+                arguments={name: value for name, value in of_stage.items() if value is not None},
             ),
         ),
     )
@@ -71,7 +75,7 @@ def _single(kind: str, summary: str, *, steps: int = 800) -> Recipe:
 _NINE = "Nine motions of digits"
 
 RECIPES: tuple[Recipe, ...] = (
-    _recipe("2d_resnet18_w16", "still_digits", "Still digits, in images", steps=1200, kind="static", frames=1),
+    _recipe("2d_resnet18_w16", "still_digits", "Still digits, in images", steps=1200, kind="static", images=True),
     _recipe("3t_resnet18_w16", "motion_mnist", _NINE, steps=1000),
     _recipe(
         "3t_resnet18_w16",
