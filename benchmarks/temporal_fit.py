@@ -95,7 +95,7 @@ def unrelated_table(device: str) -> None:
 
 
 def speed_table(device: str) -> None:
-    """Seconds for whole layers."""
+    """Seconds for whole layers; CPU time of all threads on a CPU, so that a busy machine does not count."""
     print("seconds: layer, fit, its forward pass")
     for into, out, k in ((3, 64, 7), (64, 64, 3), (512, 512, 3)):
         layer = nn.Conv3d(into, out, (k if k == 7 else 3, k, k), padding=k // 2, device=device)
@@ -108,11 +108,12 @@ def speed_table(device: str) -> None:
 def _seconds(call: Callable[[], object], device: str) -> float:
     with torch.no_grad():
         call()
-        started = time.perf_counter()
+        clock = time.perf_counter if device == "cuda" else time.process_time
+        started = clock()
         call()
         if device == "cuda":
             torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 if __name__ == "__main__":
