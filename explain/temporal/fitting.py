@@ -359,7 +359,7 @@ def _hop(pairs: _Pairs, state: _State) -> _State:
     ends, _ = _descend(pairs, starts, torch.arange(count, device=starts.device).repeat_interleave(8))
     best = ends.r2.reshape(count, 8).argmax(dim=1)
     found = _pick(ends, torch.arange(count, device=starts.device) * 8 + best)
-    return _merge(found.r2 > state.r2, found, state)
+    return _merge(found.r2 > state.r2 + 1e-12, found, state)  # more than rounding
 
 
 def _merge(condition: Tensor, first: _State, second: _State) -> _State:

@@ -143,7 +143,7 @@ def test_neither_scale_nor_batching_nor_the_other_filters_matter(motion, monkeyp
     slices += 0.1 * torch.randn(slices.shape, generator=motion.draw, dtype=torch.float64)
     together = fit(slices)
     counted = []
-    monkeypatch.setattr(fitting, "BLOCK", 2 * 25 * 96 * 4)  # four filters
+    monkeypatch.setattr(fitting, "BLOCK", 2 * 25 * 128 * 4)  # four filters
     alone = fit(1e-9 * slices, lambda done, total: counted.append((done, total)))
     assert counted == [(4, 10), (8, 10), (10, 10)]
     torch.testing.assert_close(motion.read(alone), motion.read(together), rtol=1e-6, atol=1e-7)
