@@ -68,6 +68,26 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "fe5f30c86635e3b89683dd710d445eb1f432b45de294803a308fd8d1254084b2",
         0.9989,
     ),
+    "3t_resnet18_w16.zoom": (
+        2_861_720,
+        "7f16250453ab25223961bbdb1ecd50250ba26109ebbc0222f3ce8af969a5ebc4",
+        0.9999,
+    ),
+    "3t_resnet18_w16.rotation": (
+        2_861_728,
+        "66a7e95902955e4ddbf6419294aa6f1508428ed1b37050c7ca2957077787005a",
+        0.9989,
+    ),
+    "3t_resnet18_w16.translation": (
+        2_862_760,
+        "29f07be138cd19ee56a7a0e146c79a27412ac50143fbdb31f5261f2ca7d41f51",
+        0.9997,
+    ),
+    "3t_resnet18_w16.static": (
+        2_865_912,
+        "bb247999a52a94938faff0d875cf6b4f5f6fde92c711cd7516d84fed7fee5f87",
+        0.954,
+    ),
 }
 
 #: Every architecture: name, summary, parameters.
