@@ -1,5 +1,7 @@
 import json
 from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
@@ -67,3 +69,23 @@ def test_mistakes_get_a_message(monkeypatch, tmp_path, capsys, given, code, said
         study.main()
     assert ended.value.code == code
     assert said in capsys.readouterr().err
+
+
+def test_the_card_shows_the_committed_tables():
+    found = json.loads(Path(study.__file__).with_name("study.json").read_text())
+    card = (Path(__file__).parents[3] / "cards" / "3t_resnet18_w16.md").read_text()
+    for table in ("ratio_to_static", "ratio_to_static_in_first_layer"):
+        for kind, row in found[table].items():
+            cells = " | ".join(f"{mean(values):.2f} ± {stdev(values):.2f}" for values in row.values())
+            assert f"| {kind} | {cells} |" in card
+    for tag in study.STARTS:
+        accuracy = [100 * run["accuracy"] for run in found["runs"][tag]]
+        assert f"{mean(accuracy):.2f} ± {stdev(accuracy):.2f} %" in card
+
+
+def test_the_committed_study_is_of_the_recipes_and_of_the_bundled_weights():
+    found = json.loads(Path(study.__file__).with_name("study.json").read_text())
+    assert found["seeds"] == list(study.SEEDS)
+    for tag, runs in found["runs"].items():
+        bundled = Path(study.__file__).parent / "weights" / f"3t_resnet18_w16.{tag}.safetensors"
+        assert study.measure(bundled) == runs[0]
