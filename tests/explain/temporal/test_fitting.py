@@ -121,6 +121,17 @@ def test_the_motion_of_round_and_of_empty_slices_cannot_be_told():
     torch.testing.assert_close(found.r2, torch.tensor([[1.0, 0]]).double())
 
 
+def test_a_pattern_that_may_have_turned_either_way_is_not_identified():
+    at = torch.arange(11).double() - 5
+    radius, angle = torch.hypot(at[:, None], at), torch.atan2(at[:, None], at)
+    ring = torch.exp(-((radius - 3) ** 2) / 2)
+    first, second = ring * torch.cos(4 * angle), ring * torch.cos(4 * angle + torch.pi)  # an eighth of a turn apart
+    found = fit(torch.stack([first, second]).reshape(1, 1, 2, 11, 11))
+    assert float(found.r2) > 0.8
+    assert float(found.rotation.abs()) == pytest.approx(torch.pi / 4, abs=0.01)
+    assert not found.identified.any()
+
+
 def test_a_slice_that_vanishes_or_appears_has_no_motion(motion):
     slices = motion.smooth(2, 3, 5, motion.draw).unsqueeze(2).repeat(1, 1, 2, 1, 1)
     slices[0, :, 1] = 0
