@@ -9,7 +9,7 @@ translate_x > 0 moves it to the left and translate_y > 0 upwards. A translation 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -68,8 +68,8 @@ class TConv3d(nn.Module):
         self.rotation: nn.Parameter
         self.translate_x: nn.Parameter
         self.translate_y: nn.Parameter
-        #: What the parameters were, themselves (so that no others take their addresses), and the kernel they gave.
-        self._kept: tuple[list[Any], list[nn.Parameter], Tensor] | None = None
+        #: What the parameters were, their storage (so that no others take its address), and the kernel they gave.
+        self._kept: tuple[list[Any], list[Tensor], Tensor] | None = None
 
     def temporal_parameters(self) -> dict[str, Tensor]:
         """The four temporal parameters by name, each (D - 1) x C_out, as the layer holds them."""
@@ -120,8 +120,14 @@ class TConv3d(nn.Module):
         state = [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]  # noqa: SLF001
         if self._kept is None or self._kept[0] != state:
             with torch.inference_mode(mode=False), torch.no_grad():
-                self._kept = state, parameters, self.kernel()
+                self._kept = state, [parameter.detach() for parameter in parameters], self.kernel()
         return self._kept[2]
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """As of any module; what was kept goes, because training by `.data` changes parameters unseen."""
+        if mode:
+            self._kept = None
+        return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies build their own kernel."""
