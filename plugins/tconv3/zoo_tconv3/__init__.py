@@ -68,6 +68,11 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "fe5f30c86635e3b89683dd710d445eb1f432b45de294803a308fd8d1254084b2",
         0.9989,
     ),
+    "3d_googlenet_w16.motion_mnist": (
+        3_596_028,
+        "9541c04f86e6deeb81f547806a49c46bd0f0a6eebd8534a5ad2f31720cab61b2",
+        1.0,
+    ),
     "3t_resnet18_w16.zoom": (
         2_861_720,
         "7f16250453ab25223961bbdb1ecd50250ba26109ebbc0222f3ce8af969a5ebc4",
