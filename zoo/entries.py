@@ -130,6 +130,7 @@ class WeightsEntry:
     arguments: Mapping[str, Any] | None = None
     input: InputSpec | None = None
     outputs: tuple[OutputSpec, ...] | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,4 +183,5 @@ class ModelEntry:
             arguments={**self.arguments, **(weights.arguments or {})},
             input=weights.input or self.input,
             outputs=weights.outputs or self.outputs,
+            parameters=weights.parameters or self.parameters,
         )

@@ -95,6 +95,9 @@ _FILES: dict[str, tuple[int, str, float]] = {
     ),
 }
 
+#: Of 3t_resnet18_w16 without its last layer, in which each class has 129.
+_PARAMETERS_BUT_CLASSES = 708_592
+
 #: Every architecture: name, summary, parameters.
 _ARCHITECTURES = (
     ("3t_resnet18", "ResNet-18 of 3TConvs: filters that scale, turn and move from frame to frame", 11_222_619),
@@ -132,6 +135,7 @@ def _weights(recipe: Recipe) -> WeightsEntry:
         record=f"{place}.json",
         arguments={"classes": len(CLASSES[kind])} if own else None,
         outputs=(OutputSpec(labels=CLASSES[kind]),) if own else None,
+        parameters=_PARAMETERS_BUT_CLASSES + 129 * len(CLASSES[kind]) if own else None,
     )
 
 
