@@ -67,6 +67,30 @@ def test_time_shrinks_as_published():
     assert lengths(googlenet, clip, ["conv1", "maxpool2", "maxpool3", "maxpool4"]) == [15, 15, 7, 3]
 
 
+def sizes(pool):
+    """Extent, stride and padding, each along T, H and W."""
+    found = (pool.kernel_size, pool.stride, pool.padding)
+    return tuple(size if isinstance(size, tuple) else (size,) * 3 for size in found)
+
+
+def test_pools_and_dropout_are_the_published_ones():
+    with torch.device("meta"):
+        resnet, googlenet = (build(design=design, kernel="3d", classes=27) for design in ("resnet18", "googlenet"))
+    whole, flat, none, one = (3, 3, 3), (1, 3, 3), (0, 0, 0), (1, 1, 1)
+    pools = {name: part for name, part in googlenet.named_modules() if isinstance(part, torch.nn.MaxPool3d)}
+    assert {name: sizes(pool) for name, pool in pools.items() if "." not in name} == {
+        "maxpool1": (flat, (1, 2, 2), none),
+        "maxpool2": (flat, (1, 2, 2), none),
+        "maxpool3": (whole, (2, 2, 2), none),
+        "maxpool4": (whole, (2, 2, 2), none),
+    }
+    assert [sizes(pool) for name, pool in pools.items() if "." in name] == [(whole, one, one)] * 9
+    assert {sizes(head.pool) for head in (googlenet.auxiliary1, googlenet.auxiliary2)} == {((5,) * 3, whole, none)}
+    assert sizes(resnet.maxpool) == (whole, (2, 2, 2), one)
+    dropped = {name: part.p for name, part in googlenet.named_modules() if isinstance(part, torch.nn.Dropout)}
+    assert dropped == {"auxiliary1.dropout": 0.7, "auxiliary2.dropout": 0.7, "dropout": 0.4}
+
+
 @pytest.mark.parametrize(("design", "count"), [("resnet18", 17), ("googlenet", 20)])
 def test_convolutions_that_extend_in_time_are_3tconvs_and_the_shortcuts_are_not(design, count):
     network = build(design=design, kernel="3t", classes=9, narrowed=4)

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 
+import zoo
 from zoo.training.loop import train
 from zoo_tconv3 import networks, study
 from zoo_tconv3.recipes import RECIPES
@@ -53,9 +54,34 @@ def test_the_study_trains_what_is_missing_and_writes_its_tables(monkeypatch, tmp
     found = json.loads((runs / "study.json").read_text())
     assert found["ratio_to_static"].keys() == {"zoom", "rotation", "translation"}
     assert all(len(values) == 2 for row in found["ratio_to_static"].values() for values in row.values())
-    first = found["runs"]["zoom"][0]["mean"]["scale"] / found["runs"]["static"][0]["mean"]["scale"]
-    assert found["ratio_to_static"]["zoom"]["scale"][0] == pytest.approx(first)
+    told, weights = found["runs"]["zoom"][0], runs / "3t_resnet18_w16.zoom-1" / "3t_resnet18_w16.zoom.safetensors"
+    network = zoo.load("3t_resnet18_w16", weights=weights)
+    for figure, first in (("mean", False), ("mean_in_first_layer", True)):
+        far = study.deviations(network, first=first)["scale"].abs()
+        assert told[figure]["scale"] == pytest.approx(float(far.mean()))
+    assert told["accuracy"] in {0, 0.5, 1}
     assert "| zoom |" in capsys.readouterr().out
+
+
+def test_tables_are_ratios_to_still_digits_seed_by_seed_and_their_spread(monkeypatch, tmp_path):
+    """Made-up runs: seed times as far in all but `scale`, and in the first layer the square."""
+    moved = {"zoom": 6.0, "rotation": 4.0, "translation": 8.0}  # all else 2
+
+    def measured(path):
+        tag, _, seed = path.parent.name.rpartition(".")[2].partition("-")
+        far = moved.get(tag, 2.0)
+        everywhere = {name: far * int(seed) for name in study.IDENTITY} | {"scale": far}
+        first = {name: value**2 for name, value in everywhere.items()}
+        return {"accuracy": 0.9 + 0.01 * int(seed), "mean": everywhere, "mean_in_first_layer": first}
+
+    monkeypatch.setattr(study, "measure", measured)
+    found = study.tables(tmp_path)
+    assert found["ratio_to_static"]["zoom"] == {name: [3.0] * 3 for name in study.IDENTITY}
+    assert found["ratio_to_static_in_first_layer"]["translation"] == {name: [16.0] * 3 for name in study.IDENTITY}
+    shown = study.text(found).splitlines()
+    assert shown[0] == "| all layers | scale | rotation | translate_x | translate_y |"
+    assert shown[3] == "| rotation | 2.00 ± 0.00 | 2.00 ± 0.00 | 2.00 ± 0.00 | 2.00 ± 0.00 |"
+    assert shown[-5].startswith("| rotation | 92.00 ± 1.00 | 4000.00 ± 0.00 | 8000.00 ± 4000.00 |")
 
 
 @pytest.mark.parametrize(
