@@ -21,7 +21,8 @@ from explain.temporal.fitting import Fit, fit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FILTERS = 32
+#: Of each row with planted motion, and of each with none, where few seem to move.
+FILTERS, UNRELATED = 32, 250
 
 
 def smooth(filters: int, channels: int, k: int, draw: torch.Generator) -> Tensor:
@@ -85,8 +86,8 @@ def unrelated_table(device: str) -> None:
     for k in (7, 5, 3):
         for channels in (1, 4):
             draw = torch.Generator().manual_seed(k * channels)
-            white = torch.randn(FILTERS, channels, 3, k, k, generator=draw)
-            blurred = smooth(FILTERS, 3 * channels, k, draw).reshape(white.shape)
+            white = torch.randn(UNRELATED, channels, 3, k, k, generator=draw)
+            blurred = smooth(UNRELATED, 3 * channels, k, draw).reshape(white.shape)
             parts = []
             for slices in (white, blurred):
                 found = fit(slices.to(device))

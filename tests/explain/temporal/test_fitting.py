@@ -44,6 +44,18 @@ def test_large_motions_of_one_kind_come_back_in_both_directions(motion, which):
     assert (motion.read(found) - planted).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("which", "far", "bound"), [(0, 2.1, 2), (1, 1.62, torch.pi / 2), (2, 1.05, 1), (3, -1.05, -1)]
+)
+def test_motions_larger_than_what_is_searched_are_not_identified_though_they_fit(motion, which, far, bound):
+    planted = torch.zeros(4, 1, 8, dtype=torch.float64)
+    planted[0], planted[which] = 1, far
+    found = fit(motion.moved(motion.smooth(8, 8, 7, motion.draw), planted))
+    torch.testing.assert_close(motion.read(found)[which], torch.full((1, 8), bound).double())
+    assert found.r2.min() > 0.9
+    assert not found.identified.any()
+
+
 def test_errors_grow_with_noise_no_faster_than_the_table_says(motion):
     planted = motion.motions(24, motion.draw)
     slices = motion.moved(motion.smooth(24, 16, 7, motion.draw), planted)
@@ -146,6 +158,12 @@ def test_a_slice_that_vanishes_or_appears_has_no_motion(motion):
 def test_slices_that_have_nothing_to_do_with_each_other_seldom_move(motion, k, channels, most):
     found = fit(torch.randn(40, channels, 2, k, k, generator=motion.draw))
     assert found.identified.double().mean() <= most
+
+
+def test_four_numbers_cannot_tell_a_motion_of_four(motion):
+    found = fit(torch.randn(200, 1, 2, 2, 2, generator=motion.draw))
+    assert (found.r2 > 0.99).double().mean() > 0.2  # the fit explains many of them
+    assert not found.identified.any()
 
 
 def test_neither_scale_nor_batching_nor_the_other_filters_matter(motion, monkeypatch):
