@@ -158,6 +158,16 @@ def test_fitted_motion_is_shown_with_how_well_it_fits(tmp_path):
     assert "Where it can be told" in html
 
 
+def test_strides_and_dilation_say_what_a_step_and_a_pixel_stand_for(tmp_path):
+    model = Smooth()
+    model.stem.stride, model.stem.dilation = (2, 1, 2), (2, 2, 1)  # only the dilation parts the slices
+    report = report_on(model, torch.rand(1, 1, 6, 16, 16), tmp_path / "out")
+    (one,) = section(report)["shown"]
+    assert one["spacing"] == [2, 2, 1]
+    assert one["sentence"] == "Follows a pattern that moves 1 pixel left per step."
+    assert "One pixel of this layer stands for 2 × 1 pixels of the clip, one step for 2 frames." in page(report)
+
+
 def test_a_model_without_3d_filters_says_so_in_one_line(tmp_path):
     flat = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
     report = report_on(flat, torch.rand(1, 3, 9, 9), tmp_path / "out")

@@ -65,6 +65,9 @@ def test_units_and_signs_of_the_pattern():
     assert float(pattern.rotation) == pytest.approx(-5.729578)
     assert (float(pattern.x_pixels), float(pattern.y_pixels)) == (-1.5, 0.75)
     assert (float(pattern.x_widths), float(pattern.y_widths)) == (-1.5 / 7, 0.75 / 7)
+    wide = layer(size=(2, 5, 9), x=0.5, y=-0.5).pattern()
+    assert (float(wide.x_pixels), float(wide.y_pixels)) == (-2, 1)
+    assert (float(wide.x_widths), float(wide.y_widths)) == (-2 / 9, 1 / 5)
     still = layer().pattern()
     assert [str(float(value)) for value in (still.rotation, still.x_pixels, still.y_pixels)] == ["0.0"] * 3
 
