@@ -525,7 +525,6 @@ def temporal(
         writing.check(out, "temporal")
 
     import zoo
-    from explain.layers import find_layer
     from explain.progress import Line
     from explain.temporal import kernel_of, tables, temporal_parameters
 
@@ -539,7 +538,7 @@ def temporal(
                 error.args = (f"{name}: {error}",)
                 raise
             if out is not None:
-                known = {layer: kernel_of(find_layer(loaded, layer)) for layer in found[name].layers}
+                known = {layer: kernel_of(loaded.get_submodule(layer)) for layer in found[name].layers}
                 kernels[name] = {layer: kernel.detach() for layer, kernel in known.items() if kernel is not None}
     if out is not None:
         from explain.reporting.motion_files import drawings

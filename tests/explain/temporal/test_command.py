@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from torch import nn
 
 from explain import cli
 from zoo import output
@@ -57,6 +58,14 @@ def test_a_folder_keeps_every_parameter_and_is_replaced_by_the_next_run(run, tmp
     (folder / "mine.txt").touch()
     status, _, said = run("conv3d", *FIRST, "--out", folder)
     assert (status, "mine.txt" in said) == (1, True)
+
+
+def test_a_model_that_is_one_layer_is_drawn(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("zoo.load", lambda *_, **__: nn.Conv3d(1, 2, 3))
+    status, out, said = run("conv3d", "--out", tmp_path / "out")
+    assert status == 0, said
+    assert "(the model)" in out
+    assert (tmp_path / "out" / "conv3d.model.webp").stat().st_size
 
 
 @pytest.mark.parametrize(
