@@ -111,7 +111,10 @@ class TConv3d(nn.Module):
         return F.conv3d(x, self._kernel_now(), stride=self.stride, padding=self.padding)
 
     def _kernel_now(self) -> Tensor:
-        """The kernel; where no gradient of it is asked for, in eval mode, it is kept until a parameter changes."""
+        """The kernel; where no gradient of it is asked for, in eval mode, it is kept until a parameter changes.
+
+        Writing into `parameter.data` is a change that torch does not count: it is seen after `train()` alone.
+        """
         parameters = list(self.parameters())
         asked = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
         untold = torch.compiler.is_compiling() or any(parameter.is_inference() for parameter in parameters)
