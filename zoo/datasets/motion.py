@@ -99,11 +99,13 @@ def draw(
     uniform over their ranges. `distinct` uses no digit image twice (needs count <= M).
 
     Raises:
-        UsageError: for a motion that does not exist, or none at all.
+        UsageError: for a motion that does not exist, or none at all, or more distinct clips than digits.
     """
     unknown = [name for name in motions if name not in MOTIONS]
     if unknown or not motions:
         raise UsageError(f"motions {', '.join(unknown) or '(none)'}: expected some of {', '.join(MOTIONS)}")
+    if distinct and count > len(labels):
+        raise UsageError(f"{count:,} clips of distinct digits: {len(labels):,} digits are there")
 
     def uniform(low: float, high: float, *more: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *more, generator=generator, dtype=torch.float64)

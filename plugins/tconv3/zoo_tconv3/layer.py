@@ -41,7 +41,7 @@ class TConv3d(nn.Module):
         padding: Zeros on both sides, of all axes or (T, H, W).
 
     Raises:
-        UsageError: where slices are not square or a size is not positive.
+        UsageError: where slices are not square, or a size is not positive or no whole number.
     """
 
     def __init__(
@@ -103,7 +103,13 @@ class TConv3d(nn.Module):
 
     @torch.no_grad()
     def inflate(self, weight: Tensor) -> None:
-        """Take the weight of a 2D convolution, C_out x C_in x k x k, as the first slice, undivided (section 4)."""
+        """Take the weight of a 2D convolution, C_out x C_in x k x k, as the first slice, undivided (section 4).
+
+        Raises:
+            UsageError: where the weight has another shape.
+        """
+        if weight.shape != self.base.shape:  # copying would repeat smaller ones unseen
+            raise UsageError(f"the 2D weight is {list(weight.shape)}; expected {list(self.base.shape)}")
         self.base.copy_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,4 +163,8 @@ def fold(network: nn.Module) -> nn.Module:
 
 
 def _triple(size: Size) -> tuple[int, int, int]:
-    return (size, size, size) if isinstance(size, int) else size
+    if isinstance(size, int):
+        return size, size, size
+    if not (isinstance(size, tuple | list) and len(size) == 3 and all(isinstance(extent, int) for extent in size)):
+        raise UsageError(f"{size!r} is no size of a 3TConv; expected one whole number, or three: (T, H, W)")
+    return size[0], size[1], size[2]

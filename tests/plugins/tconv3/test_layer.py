@@ -249,10 +249,22 @@ def test_a_2d_weight_becomes_the_first_slice_undivided():
     assert torch.equal(made.kernel()[:, :, 0], weight)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3, 3), (3, 3), (3, 2, 5, 5)])
+def test_a_2d_weight_of_another_shape_is_refused(shape):
+    made = TConv3d(2, 3, 3)
+    before = made.base.detach().clone()
+    with pytest.raises(UsageError, match=r"expected \[3, 2, 3, 3\]"):
+        made.inflate(torch.zeros(shape))
+    assert torch.equal(made.base, before)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ((1, 1, (3, 3, 5)), "square"),
+        ((1, 1, (3, 3)), "three"),
+        ((1, 1, 3.0), "whole number"),
+        ((1, 1, 3, 1, "same"), "whole number"),
         ((0, 1, 3), "positive"),
         ((1, 1, 0), "positive"),
         ((1, 1, 3, 1, -1), "not negative"),

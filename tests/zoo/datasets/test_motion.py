@@ -90,6 +90,12 @@ def test_motions_that_do_not_exist_are_refused(labels, motions):
         draw(labels, motions=motions)
 
 
+def test_more_distinct_clips_than_digits_are_refused(labels):
+    assert len(draw(labels, count=len(labels), distinct=True)) == len(labels)
+    with pytest.raises(UsageError, match="digits are there"):
+        draw(labels, count=len(labels) + 1, distinct=True)
+
+
 def test_a_digit_moves_right_and_down_by_its_rate(blot):
     clip = motion.render(blot, one(translation=(1.5, 0.75)))[0, 0]
     for first, second in pairwise(clip):
