@@ -152,6 +152,11 @@ def spreads(parameters: TemporalParameters) -> Spreads:
     return Spreads(size=size, rotation=rotation, right=right, down=down)
 
 
+def counted(told: int, every: int) -> str:
+    """How many steps a distribution shows, and that others are left out where they are."""
+    return f"{every:,} steps of filters" if told == every else f"{told:,} of {every:,} steps of filters can be told"
+
+
 def limits(models: Iterable[Spreads]) -> Limits:
     """Axes on which the distributions of all these models can be compared."""
     models = list(models)

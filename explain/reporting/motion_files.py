@@ -48,7 +48,8 @@ def drawings(
     told = {name: motion.spreads(parameters) for name, parameters in models.items()}
     told = {name: values for name, values in told.items() if len(values.size)}
     if told:
-        files["distributions.svg"] = _distributions(told).encode()
+        every = {name: parameters.statistics().motions for name, parameters in models.items()}
+        files["distributions.svg"] = _distributions(told, every).encode()
     for name, parameters in models.items():
         stem, known = re.sub(r"[^\w.-]+", "_", name), (kernels or {}).get(name, {})
         moving = most_moving(parameters.layers.values(), _FILTERS)
@@ -60,7 +61,8 @@ def drawings(
     return files
 
 
-def _distributions(models: Mapping[str, Spreads]) -> str:
+def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> str:
+    """Distributions of the motions that can be told, and how many of `every` one those are."""
     shared: Limits = motion.limits(models.values())
     with figures.style():
         drawn = figures.figure(1000, 290 * len(models) + 70)
@@ -68,7 +70,7 @@ def _distributions(models: Mapping[str, Spreads]) -> str:
         for row, (name, values) in zip(rows, models.items(), strict=True):
             for axes, paint in zip(row, motion.PAINTERS.values(), strict=True):
                 paint(axes, values, shared)
-            row[0].set_title(f"{name}\n{len(values.size):,} steps of filters", loc="left")
+            row[0].set_title(f"{name}\n{motion.counted(len(values.size), every[name])}", loc="left")
         handles, labels = rows[0, 2].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside upper right", ncols=4, title="shifts: share of all steps")
         drawn.supxlabel(

@@ -93,6 +93,8 @@ def _kernels(model: nn.Module, pattern: str | None) -> tuple[dict[str, Tensor], 
         if kernel is None:
             if callable(getattr(module, "temporal_parameters", None)):
                 raise ModelError(f"{_called(name)} has temporal_parameters() but no kernel() that gives 3D filters")
+        elif not kernel.is_floating_point():
+            raise ModelError(f"{_called(name)} has filters of {kernel.dtype}; expected real floating-point numbers")
         elif reason := _obstacle(kernel):
             left_out[name] = reason
         else:

@@ -42,7 +42,11 @@ def build(contexts: Sequence[Context]) -> Content:
         data=data,
         rows=[row(name, one.statistics()) for name, one in found.items()],
         drawn=[
-            (name, len(values.size), motion.distributions(name, values, shared, f"motion-{place}"))
+            (
+                name,
+                motion.counted(len(values.size), found[name].statistics().motions),
+                motion.distributions(name, values, shared, f"motion-{place}"),
+            )
             for place, (name, values) in enumerate(told.items())
         ],
         fitted=any("fit" in one.get("kinds", ()) for one in data),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -201,9 +202,19 @@ def test_files_are_drawn_of_every_model_and_the_same_each_time():
     assert b"<image" not in files[".._b.filters.svg"]
 
 
+def test_the_drawing_says_how_many_motions_are_left_out():
+    whole = parameters(0.1, filters=3)
+    layer = whole.layers["stem"]
+    known = layer.identified.clone()
+    known[0, :2] = False
+    partly = replace(whole, layers={"stem": replace(layer, identified=known)})
+    assert b"4 of 6 steps of filters can be told" in drawings({"partly": partly})["distributions.svg"]
+
+
 def test_a_model_whose_motion_cannot_be_told_is_not_drawn():
     models = {"told": parameters(0.1, filters=1), "untold": parameters(0.1, told=False)}
     files = drawings(models)
     assert list(files) == ["distributions.svg", "told.filters.svg"]
     assert b"untold" not in files["distributions.svg"]
+    assert b"2 steps of filters<" in files["distributions.svg"]
     assert drawings({"untold": models["untold"]}) == {}

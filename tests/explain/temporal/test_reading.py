@@ -108,6 +108,11 @@ def test_a_model_without_3d_filters_is_told_what_it_has(model, said):
         explain.temporal_parameters(model)
 
 
+def test_complex_weights_are_refused_rather_than_halved():
+    with pytest.raises(ModelError, match="complex64; expected real"):
+        explain.temporal_parameters(nn.Conv3d(1, 2, 3, dtype=torch.complex64))
+
+
 def test_weights_that_are_not_finite_are_named():
     model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv3d(2, 2, 3))
     with torch.no_grad():
