@@ -96,10 +96,14 @@ def _target(folder: str | os.PathLike[str], kind: str) -> Path:
     foreign = [name for name in found if name not in ours]
     if foreign and not ours:
         shown = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
-        raise OutputError(f"{path} holds other files ({shown}); expected a new or empty folder, or an earlier {kind}")
+        raise OutputError(
+            f"{path} holds other files ({shown}); expected a new or empty folder, or one that holds an "
+            f"earlier result ({kind}.json)"
+        )
     if foreign:
         raise OutputError(
-            f"{path} holds an earlier {kind} and also {foreign[0]!r}; move that away or choose another folder"
+            f"{path} holds an earlier result ({kind}.json) and also {foreign[0]!r}; "
+            "move that away or choose another folder"
         )
     return path
 
