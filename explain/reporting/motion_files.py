@@ -74,7 +74,10 @@ def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> s
         handles, labels = rows[0, 2].get_legend_handles_labels()
         drawn.legend(handles, labels, loc="outside upper right", ncols=4, title="shifts: share of all steps")
         drawn.supxlabel(
-            f"Axes are the same for all models. Drawn is {motion.CONVENTION}", fontsize=11, color=figures.SOFT
+            "Axes are the same for all models; what lies further out is in the outermost bars and squares.\n"
+            f"Drawn is {motion.CONVENTION}.",
+            fontsize=11,
+            color=figures.SOFT,
         )
         label = f"Distributions of the motions of {', '.join(models)}: size, turn and shift a step"
         return figures.standalone(figures.svg(drawn, "distributions", label))

@@ -92,7 +92,7 @@ def _signed(found: Spread, factor: float) -> str:
 def _pair(mean: float, std: float, factor: float, sign: str = "") -> str:
     if math.isnan(mean):
         return "-"
-    return f"{factor * mean:{sign}.2f} / {factor * std:.2f}"
+    return f"{factor * mean:{sign}z.2f} / {factor * std:.2f}"
 
 
 def _number(value: float | None) -> str:

@@ -217,4 +217,5 @@ def test_a_model_whose_motion_cannot_be_told_is_not_drawn():
     assert list(files) == ["distributions.svg", "told.filters.svg"]
     assert b"untold" not in files["distributions.svg"]
     assert b"2 steps of filters<" in files["distributions.svg"]
+    assert b"further out is in the outermost bars" in files["distributions.svg"]
     assert drawings({"untold": models["untold"]}) == {}

@@ -119,6 +119,11 @@ def test_nothing_identified_has_no_mean_and_the_table_shows_none():
     assert tables.absolute_table(alone)[1][1] == ["one", "fit", "2 x 7 x 7", 1, "0.0 %", "0.100", "0.100", *["-"] * 4]
 
 
+def test_next_to_nothing_has_no_minus_in_a_table():
+    found = TemporalParameters(layers={"one": layer(s=1 + 1e-9, r=1e-9, x=1e-9)})
+    assert tables.signed_table(found)[1][1][1:] == ["+0.00 / 0.00"] * 4
+
+
 def test_tables_are_in_the_units_they_name():
     found = TemporalParameters(layers={"one": layer(s=1.25, r=-0.1, x=0.5)})
     header, rows = tables.absolute_table(found)
