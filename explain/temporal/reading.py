@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from explain.budget import Progress
 
 _NAMES = ("scale", "rotation", "translate_x", "translate_y")
+#: Most pixels of a slice that is fitted: memory grows with their square (21 x 21 took 12 s for one filter).
+MOST_PIXELS = 21 * 21
 
 
 def temporal_parameters(
@@ -95,20 +97,20 @@ def _kernels(model: nn.Module, pattern: str | None) -> tuple[dict[str, Tensor], 
                 raise ModelError(f"{_called(name)} has temporal_parameters() but no kernel() that gives 3D filters")
         elif not kernel.is_floating_point():
             raise ModelError(f"{_called(name)} has filters of {kernel.dtype}; expected real floating-point numbers")
-        elif reason := _obstacle(kernel):
+        elif reason := _obstacle(kernel, fitted=not callable(getattr(module, "temporal_parameters", None))):
             left_out[name] = reason
         else:
             kernels[name] = kernel
     if not kernels:
         where = "the model" if pattern is None else f"what {pattern!r} names"
         raise ModelError(
-            f"{where} has no 3D filters that could move in time (more than one slice, row and column); "
+            f"{where} has no 3D filters that could move in time (more than one slice, row and column) and be read; "
             f"it has {_inventory(asked) or 'no filters at all'}"
         )
     return kernels, left_out
 
 
-def _obstacle(kernel: Tensor) -> str:
+def _obstacle(kernel: Tensor, *, fitted: bool) -> str:
     """Why these filters cannot be said to move; empty where they can."""
     depth, height, width = kernel.shape[2:]
     size = f"{depth} x {height} x {width}"
@@ -116,7 +118,11 @@ def _obstacle(kernel: Tensor) -> str:
         return f"{size}: one slice, no time"
     if height == width == 1:
         return f"{size}: one pixel, nothing that could move"
-    return f"{size}: one row or column, which neither turns nor leaves its line" if 1 in (height, width) else ""
+    if 1 in (height, width):
+        return f"{size}: one row or column, which neither turns nor leaves its line"
+    if fitted and height * width > MOST_PIXELS:
+        return f"{size}: slices of more than {MOST_PIXELS} pixels are not fitted"
+    return ""
 
 
 def _inventory(modules: Mapping[str, nn.Module]) -> str:

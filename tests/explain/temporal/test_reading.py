@@ -73,6 +73,7 @@ def test_layers_without_motion_are_left_out_with_a_reason():
             "frame": nn.Conv3d(2, 2, (1, 3, 3)),
             "time": nn.Conv3d(2, 2, (3, 1, 1)),
             "row": nn.Conv3d(2, 2, (3, 1, 3)),
+            "vast": nn.Conv3d(1, 1, (2, 23, 23)),
             "whole": nn.Conv3d(2, 2, 3),
             "image": nn.Conv2d(2, 2, 3),
         }
@@ -84,7 +85,9 @@ def test_layers_without_motion_are_left_out_with_a_reason():
         "frame": "1 x 3 x 3",
         "time": "3 x 1 x 1",
         "row": "3 x 1 x 3",
+        "vast": "2 x 23 x 23",
     }
+    assert "not fitted" in found.left_out["vast"]
     assert list(explain.temporal_parameters(model, "w*").layers) == ["whole"]
 
 
