@@ -235,9 +235,11 @@ def _converted(frame: Tensor, spec: InputSpec) -> Tensor:
     scaled = _scaled_size(height, width, spec)
     if scaled != (height, width):
         moved = frame.permute(2, 0, 1)[None].float()
-        resized = F.interpolate(moved, size=scaled, mode="bilinear", align_corners=False, antialias=True)
+        resized = F.interpolate(
+            moved, size=scaled, mode=spec.interpolation, align_corners=False, antialias=spec.antialias
+        )
         frame = resized[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
-    top, left = ((scaled[axis] - spec.size[axis]) // 2 for axis in (0, 1))
+    top, left = (round((scaled[axis] - spec.size[axis]) / 2) for axis in (0, 1))
     return frame[top : top + spec.size[0], left : left + spec.size[1]].contiguous()
 
 
@@ -273,7 +275,8 @@ def describe(clip: Clip, spec: InputSpec) -> list[str]:
         said.append("Swapped the channels from RGB to BGR.")
     scaled = _scaled_size(height, width, spec)
     if scaled != (height, width):
-        said.append(f"Resized to {scaled[1]} × {scaled[0]} pixels (bilinear, antialiased).")
+        how = spec.interpolation + (", antialiased" if spec.antialias else "")
+        said.append(f"Resized to {scaled[1]} × {scaled[0]} pixels ({how}).")
     if scaled != spec.size:
         said.append(f"Cut the central {spec.size[1]} × {spec.size[0]} pixels.")
     said.append(f"Scaled 0..255 to {spec.range[0]:g}..{spec.range[1]:g}.")
@@ -299,9 +302,10 @@ def _count_of(frames: int) -> str:
 def _scaled_size(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
     """Rows and columns after resizing and before the crop; at least the crop's size."""
     if spec.resize == "exact":
-        return spec.size
-    factor = (spec.short_side or max(spec.size)) / min(height, width)
-    return max(round(height * factor), spec.size[0]), max(round(width * factor), spec.size[1])
+        return spec.resized or spec.size
+    short = spec.short_side or max(spec.size)
+    scaled = (short * height // min(height, width), short * width // min(height, width))  # floors, as torchvision does
+    return max(scaled[0], spec.size[0]), max(scaled[1], spec.size[1])
 
 
 def _sample(name: str, pick: Callable[[int], list[int]]) -> Clip:

@@ -14,6 +14,7 @@ Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 Channels = Literal["RGB", "BGR", "L"]
 Sampling = Literal["uniform", "consecutive"]
 Resize = Literal["exact", "short_side"]
+Interpolation = Literal["bilinear", "bicubic"]
 Kind = Literal["classes", "value", "clip"]
 
 #: Most pixels, over all frames, that an input may ask for.
@@ -43,10 +44,15 @@ class InputSpec:
     sampling: Sampling = "uniform"
     #: With "consecutive": every `stride`-th frame.
     stride: int = 1
-    #: "exact": to `size`, aspect not kept; "short_side": the shorter side to `short_side`, then a central crop.
+    #: "exact": to `resized`, aspect not kept; "short_side": the shorter side to `short_side`. Then a central crop.
     resize: Resize = "short_side"
     #: Length of the shorter side before the crop; None is the larger side of `size`.
     short_side: int | None = None
+    #: With "exact": rows and columns before the crop; None is `size`.
+    resized: tuple[int, int] | None = None
+    interpolation: Interpolation = "bilinear"
+    #: Whether what shrinks is smoothed first.
+    antialias: bool = True
     #: Values that 0 and 255 become before normalisation.
     range: tuple[float, float] = (0.0, 1.0)
     #: One mean for each channel, in units of `range`.
@@ -56,12 +62,25 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the fields contradict each other or their types."""
-        for name, kind in (("layout", Layout), ("channels", Channels), ("sampling", Sampling), ("resize", Resize)):
+        kinds = {
+            "layout": Layout,
+            "channels": Channels,
+            "sampling": Sampling,
+            "resize": Resize,
+            "interpolation": Interpolation,
+        }
+        for name, kind in kinds.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
         if len(self.size) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
+        if self.resized is not None and (
+            len(self.resized) != 2
+            or not all(isinstance(side, int) for side in self.resized)
+            or any(side < crop for side, crop in zip(self.resized, self.size, strict=True))
+        ):
+            raise ValueError(f"resized is two integers (rows, columns), none below {self.size}, not {self.resized}")
         if self.frames * math.prod(self.size) > MOST_PIXELS:
             raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {self.size}")
         for name in ("mean", "std"):
@@ -110,11 +129,12 @@ class WeightsEntry:
     """One weights file of an architecture, and everything a reader must know before trusting it."""
 
     tag: str
-    #: "package:path/in/package.safetensors" (bundled), or a path on disk.
+    #: "package:path/in/package.safetensors" (bundled), a path on disk, or the URL of a foreign file: a state dictionary
+    #: that torch.save wrote, converted to safetensors once (`zoo.foreign`).
     source: str
-    #: Size of the file.
+    #: Size of the file; of a foreign one as far as it is published.
     bytes: int
-    #: Full SHA-256 of the file, 64 hexadecimal digits.
+    #: Full SHA-256 of the file, 64 hexadecimal digits; of a foreign one the beginning that is published, 8 or more.
     sha256: str
     #: SPDX identifier.
     licence: str = "Apache-2.0"
@@ -131,6 +151,13 @@ class WeightsEntry:
     input: InputSpec | None = None
     outputs: tuple[OutputSpec, ...] | None = None
     parameters: int | None = None
+    #: Tensors of a foreign file that the architecture has no place for: the beginnings of their names.
+    left: tuple[str, ...] = ()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the file is somebody else's, behind a URL."""
+        return self.source.startswith(("https://", "http://"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +192,9 @@ class ModelEntry:
     outputs: tuple[OutputSpec, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: tuple[WeightsEntry, ...] = ()
+    #: Files that nothing here fetches, but that have no header of ours: given by path, one is told by its SHA-256 and
+    #: read as its entry says. `source` says where it comes from.
+    known: tuple[WeightsEntry, ...] = ()
     samples: tuple[Sample, ...] = ()
     #: "package:path.md" of the model card; None for first-party cards, found by the architecture's name.
     card: str | None = None

@@ -204,6 +204,10 @@ def test_the_batch_has_the_type_of_the_model():
         {"frames": "x"},
         {"frames": 10**9},
         {"size": (10**5, 10**5)},
+        {"resized": (7, 16)},
+        {"resized": (16,)},
+        {"resized": (16.0, 16)},
+        {"interpolation": "nearest"},
     ],
 )
 def test_an_input_that_cannot_be_is_refused(wrong):
@@ -228,6 +232,27 @@ def test_resizing_keeps_the_aspect_and_cuts_the_centre():
     assert squeezed.shape == (4, 8, 8, 3)
     assert (squeezed[:, :, 0] == 0).all()
     assert clips.convert(wide, entry(size=(16, 24)).input).shape == (4, 16, 24, 3)
+
+
+def test_sides_before_the_crop_may_be_given():
+    wide = torch.zeros(4, 16, 64, 3, dtype=torch.uint8)
+    wide[:, :, 32:] = 200
+    cut = clips.convert(wide, entry(resize="exact", resized=(8, 16)).input)
+    assert cut.shape == (4, 8, 8, 3)
+    assert (cut[:, :, :3] == 0).all()
+    assert (cut[:, :, 5:] == 200).all()
+
+
+def test_shrinking_is_smoothed_unless_told_otherwise():
+    stripes = torch.zeros(4, 8, 64, 3, dtype=torch.uint8)
+    stripes[:, :, ::8] = 255
+    for interpolation in ("bilinear", "bicubic"):
+        smooth, sharp = (
+            clips.convert(stripes, entry(resize="exact", interpolation=interpolation, antialias=antialias).input)
+            for antialias in (True, False)
+        )
+        assert 20 < smooth[:, :, 2:-2].float().mean() < 45  # an eighth of the columns is white
+        assert (sharp == 0).all()  # samples fall between the stripes
 
 
 def test_every_step_of_the_conversion_is_told(video):
