@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256_START = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ def validate(entry: ModelEntry) -> None:
     for weights in entry.weights:
         if not _NAME.fullmatch(weights.tag):
             raise ValueError(f"tag {weights.tag!r} is not snake_case")
-        if not _SHA256.fullmatch(weights.sha256):
-            raise ValueError(f"sha256 of {weights.tag!r} is not 64 lower-case hexadecimal digits")
+        if not (_SHA256_START if weights.is_foreign else _SHA256).fullmatch(weights.sha256):
+            digits = "8 to 64" if weights.is_foreign else "64"
+            raise ValueError(f"sha256 of {weights.tag!r} is not {digits} lower-case hexadecimal digits")
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:

@@ -46,6 +46,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
                     "distribution": listing.plugin.distribution,
                     "summary": entry.summary,
                     "parameters": entry.parameters,
+                    **_missing(entry),
                 }
             )
     names = [row["name"] for row in rows]
@@ -54,7 +55,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
         [
             [
                 f"{row['distribution']}:{row['name']}" if names.count(row["name"]) > 1 else row["name"],
-                ", ".join(row["tags"]) or "-",
+                ", ".join(tag + _to_download(row.get("to_download", {}).get(tag)) for tag in row["tags"]) or "-",
                 row["parameters"],
                 row["summary"],
             ]
@@ -97,7 +98,10 @@ def info(name: str, *, as_json: bool) -> None:
             "",
             f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}",
         ]
-        lines += [f"sha256      {weights.sha256}"]
+        lines += [f"sha256      {weights.sha256}{'...' if weights.is_foreign else ''}"]
+        lines += [f"            not on this machine; downloaded on first use from {weights.source}"] * _is_missing(
+            weights
+        )
         count = None
         with suppress(ZooError):  # a damaged record is told by those who need it
             count = evaluation.clips_measured(weights)
@@ -431,6 +435,24 @@ def data(dataset: str, *, as_json: bool) -> None:
     output.emit({"dataset": dataset, "folder": str(folder)}, f"{folder} holds {dataset}, checked", as_json=as_json)
 
 
+def _is_missing(weights: WeightsEntry) -> bool:
+    """Whether the file would have to be downloaded."""
+    from zoo import foreign
+
+    return weights.is_foreign and foreign.find(weights) is None
+
+
+def _missing(entry: ModelEntry) -> dict[str, dict[str, int]]:
+    """Bytes to download by tag, where an entry has weights from elsewhere."""
+    if not any(weights.is_foreign for weights in entry.weights):
+        return {}
+    return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if _is_missing(weights)}}
+
+
+def _to_download(size: int | None) -> str:
+    return "" if size is None else f" (download, {size / 2**20:.3g} MiB)"
+
+
 def _describe(entry: ModelEntry) -> dict[str, Any]:
     """An entry as JSON; weights say `license`, the term of the Hub."""
     data = dataclasses.asdict(entry)
@@ -458,6 +480,7 @@ def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
         "recipe": weights.recipe,
         "record": weights.record,
         "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
+        **({"to_download": _is_missing(weights)} if weights.is_foreign else {}),
     }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from zoo import adaptation, catalog, devices, plugins
+from zoo import adaptation, catalog, devices, foreign, plugins
 from zoo import weights as weights_files
 from zoo.errors import MemoryLimitError, ModelError, PluginError, UsageError, WeightsError, ZooError
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.entries import ModelEntry, WeightsEntry
+
+#: How often a BatchNorm has averaged: older files lack it, nothing in eval mode needs it, and torch sets it to 0.
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ def load(
     dtype: torch.dtype | str | None = None,
     adapt: adaptation.Adapt | None = None,
     seed: int = 0,
+    offline: bool = False,
     mmap: bool = True,
 ) -> nn.Module:
     """A model of the catalogue, ready to use: on its device, in eval mode.
@@ -91,6 +95,7 @@ def load(
             under the same names, as `zoo.adaptation.inflate` says; the rest of the model is drawn from `seed`, and
             what the file says of its own arguments, input and outputs does not count.
         seed: Seed of random initialisation; the global random state is left as it was.
+        offline: Raise rather than download weights that are not on this machine (`zoo.foreign`).
         mmap: Map the file instead of reading it at once; say False on network disks.
 
     Returns:
@@ -110,8 +115,10 @@ def load(
     if adapt is not None and weights is None:
         raise UsageError(f"adapt={adapt!r} takes 2D weights from a file; name it in weights, or leave adapt out")
     entry, chosen = resolve(name, os.fspath(weights) if weights is not None else None)
+    if chosen is not None:
+        chosen = foreign.obtain(chosen, offline=offline)
     if adapt is not None and chosen is not None:
-        chosen = _foreign(chosen)
+        chosen = _inflatable(chosen)
     resolved = entry.resolve(chosen)
     try:
         if chosen is None:
@@ -172,7 +179,7 @@ def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | 
     if any(weights == known.tag for known in entry.weights):
         return entry, catalog.weights_of(entry, weights)
     if weights.endswith(".safetensors") or "/" in weights:
-        return entry, weights_files.describe_file(weights)
+        return entry, weights_files.describe_file(weights, entry.known)
     if os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
         raise UsageError(f"{weights} is no safetensors file, and only those are opened")
     return entry, catalog.weights_of(entry, weights)
@@ -224,7 +231,7 @@ def _initialised(entry: ModelEntry, seed: int) -> nn.Module:
         return build(entry)
 
 
-def _foreign(weights: WeightsEntry) -> WeightsEntry:
+def _inflatable(weights: WeightsEntry) -> WeightsEntry:
     """The entry of another network's weights: of what it says and measured, only the file holds here too."""
     return dataclasses.replace(
         weights,
@@ -277,7 +284,11 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
         model = _initialised(entry, seed=0)
         model.load_state_dict(tensors, strict=True, assign=True)
     return model, _Taken(
-        count=len(tensors), converted=converted, build="ordinary" if reason else "meta", build_reason=reason
+        count=len(tensors),
+        converted=converted,
+        initialised=tuple(key for key in expected if key not in tensors),
+        build="ordinary" if reason else "meta",
+        build_reason=reason,
     )
 
 
@@ -302,7 +313,7 @@ def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
 
 def _check_architecture(name: str, path: Path, expected: dict[str, torch.Tensor], header: weights_files.Header) -> None:
     """Raise WeightsError where a file's tensors are not those of the architecture."""
-    missing = [key for key in expected if key not in header.tensors]
+    missing = [key for key in expected if key not in header.tensors and not key.endswith(_COUNTER)]
     unexpected = [key for key in header.tensors if key not in expected]
     reshaped = [
         f"{key} {list(header.tensors[key][1])}, expected {list(tensor.shape)}"

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import torch
 
-from zoo import catalog, loading
+from zoo import catalog, foreign, loading
 from zoo import weights as weights_files
 from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.prediction import by_head
@@ -52,6 +52,7 @@ def verify(name: str) -> Verification:
     resolved = entry.resolve(weights)
     checks: list[Check] = []
     try:
+        weights = foreign.obtain(weights)
         path = weights_files.locate(weights.source)
         digest = weights_files.sha256_of(path, remembered=False)
         checks += [_equal("sha256", digest, weights.sha256), _equal("bytes", path.stat().st_size, weights.bytes)]
@@ -66,7 +67,7 @@ def verify(name: str) -> Verification:
 
 
 def verify_all(pattern: str = "*") -> list[Verification]:
-    """`verify` for every weights file whose `architecture` or `architecture.tag` matches.
+    """`verify` for every weights file whose `architecture` or `architecture.tag` matches, and which is on this machine.
 
     Raises:
         UsageError: where none does.
@@ -76,9 +77,11 @@ def verify_all(pattern: str = "*") -> list[Verification]:
         for listing in catalog.select(pattern)
         for weights in listing.entry.weights
         if fnmatchcase(listing.entry.name, pattern) or fnmatchcase(f"{listing.entry.name}.{weights.tag}", pattern)
+        if not weights.is_foreign or foreign.find(weights) is not None
     ]
     if not names:
-        raise UsageError(f"no weights match {pattern!r}; `zoo list --pretrained` shows the models that have some")
+        hint = "`zoo list --pretrained` shows the models that have some"
+        raise UsageError(f"no weights match {pattern!r} on this machine; {hint}")
     return [verify(name) for name in names]
 
 

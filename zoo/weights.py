@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError
 from zoo.writing import write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
 #: Key of the safetensors metadata that holds what differs from the architecture's entry, as JSON.
@@ -28,6 +31,8 @@ def locate(source: str) -> Path:
         WeightsError: where a bundled file is missing from its package.
         UnknownNameError: where there is no such file on disk.
     """
+    if source.startswith(("https://", "http://")):
+        raise WeightsError(f"{source} is not on this machine; `zoo load MODEL` downloads it")
     package, colon, inside = source.partition(":")
     if colon and len(package) > 1 and all(part.isidentifier() for part in package.split(".")):  # C: is a drive
         return _bundled(package, inside)
@@ -151,17 +156,26 @@ def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
     return safetensors.torch.load(path.read_bytes())
 
 
-def describe_file(source: str) -> WeightsEntry:
+def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
     """The entry of a weights file given by its path: tag from its name, overrides from its header.
 
     A JSON file of the same name beside it is taken for its record, and not read here.
+
+    Args:
+        source: The path.
+        known: Entries of files without a header of ours; the one with this file's SHA-256 is taken for it.
 
     Raises:
         UnknownNameError, WeightsError: where the file is missing or unreadable.
     """
     path = locate(source)
     record = path.with_suffix(".json")
-    overrides = _overrides(path, read_header(path).metadata.get(METADATA_KEY, "{}"))
+    metadata = read_header(path).metadata
+    if METADATA_KEY not in metadata:
+        for entry in known:
+            if entry.bytes == path.stat().st_size and entry.sha256 == sha256_of(path):
+                return dataclasses.replace(entry, source=str(path))
+    overrides = _overrides(path, metadata.get(METADATA_KEY, "{}"))
     return WeightsEntry(
         tag=path.name.removesuffix(".safetensors"),
         source=str(path),
