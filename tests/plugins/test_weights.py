@@ -12,7 +12,7 @@ from zoo import weights as files
 from zoo.training import evaluation
 
 CARDS = Path(__file__).parents[2] / "cards"
-PRETRAINED = zoo.list_models(pretrained=True)
+PRETRAINED = [name for name in zoo.list_models(pretrained=True) if not zoo.info(name).weights[0].is_foreign]
 
 
 def weights_of(name):

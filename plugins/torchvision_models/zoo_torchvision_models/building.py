@@ -1,0 +1,21 @@
+"""torchvision's models by their names there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zoo_torchvision_models.operators import import_torchvision
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(*, architecture: str, **arguments: Any) -> nn.Module:
+    """The model that torchvision builds under this name, randomly initialised.
+
+    Args:
+        architecture: Name in torchvision's registry of models ("r3d_18").
+        arguments: What its builder takes, such as `num_classes`.
+    """
+    model: nn.Module = import_torchvision("torchvision.models").get_model(architecture, weights=None, **arguments)
+    return model

@@ -1,0 +1,65 @@
+"""Every entry says what torchvision says of the same model and its weights, and the model is that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import zoo
+from zoo import loading
+
+VIDEO = ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"]
+IMAGES = ["resnet18", "resnet50", "googlenet", "squeezenet1_1", "mobilenet_v3_large", "efficientnet_b0"]
+IMAGES += ["convnext_tiny", "vit_b_16", "swin_t"]
+
+
+def published(torchvision, name):
+    """torchvision's weights of a model by our tags."""
+    return {weights.name.lower(): weights for weights in torchvision.models.get_model_weights(name)}
+
+
+def test_the_models_are_there():
+    assert set(zoo.list_models(plugin="torchvision_models")) == {*VIDEO, *IMAGES}
+
+
+def test_the_catalogue_needs_neither_torch_nor_torchvision():
+    code = (
+        "import sys, zoo; entry = zoo.info('vit_b_16'); assert entry.outputs[0].labels[281] == 'tabby';"
+        "from zoo import foreign; foreign.find(entry.weights[0]);"
+        "assert not {'torch', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_built_it_has_the_parameters_and_the_heads_of_its_entry(name):
+    entry = zoo.info(name)
+    with torch.device("meta"):
+        model = loading.build(entry)
+    assert sum(parameter.numel() for parameter in model.parameters()) == entry.parameters
+    spec = entry.input
+    shape = (1, 3, *spec.size) if spec.layout == "NCHW" else (1, 3, spec.frames, *spec.size)
+    with torch.inference_mode():
+        output = model.eval()(torch.empty(shape, device="meta"))
+    assert output.shape == (1, len(entry.outputs[0].labels))
+
+
+def test_entry_and_torchvision_agree(torchvision, name):
+    entry = zoo.info(name)
+    theirs = published(torchvision, name)
+    assert entry.weights[0].tag == torchvision.models.get_model_weights(name).DEFAULT.name.lower()
+    assert {weights.tag for weights in entry.weights} == {tag for tag in theirs if "swag" not in tag}
+    for weights in entry.weights:
+        meta = theirs[weights.tag].meta
+        assert entry.parameters == meta["num_params"]
+        assert entry.outputs[0].labels == tuple(meta["categories"])
+        assert weights.source == theirs[weights.tag].url
+        assert weights.source.endswith(f"-{weights.sha256}.pth")
+        assert weights.bytes / 2**20 == pytest.approx(meta["_file_size"], abs=1e-5)
+        ((dataset, accuracies),) = meta["_metrics"].items()
+        assert {metric.dataset for metric in weights.metrics} == {dataset}
+        assert [metric.value for metric in weights.metrics] == pytest.approx(
+            [accuracies["acc@1"] / 100, accuracies["acc@5"] / 100], abs=1e-9
+        )
