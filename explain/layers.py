@@ -104,16 +104,17 @@ class _Stop(BaseException):
 def as_maps(calls: list[Tensor], module: nn.Module, samples: int, name: str = "") -> Tensor:
     """What a layer gave out in one forward pass, as samples x units x T' x H' x W'.
 
-    ====================================  ===================================================================
-    output of each call                   read as
-    ====================================  ===================================================================
-    N x C x T' x H' x W'                  itself
-    N x C x H' x W', one call             one frame
-    N x C x H' x W', several calls        one frame a call, in the order of the calls
-    (N T') x C x H' x W'                  frames folded into the batch, sample by sample
-    N x T' x C (RNN, linear, attention)   T' positions in time; N x C x T' for 1-D convolutions and poolings
-    N x C                                 one value
-    ====================================  ===================================================================
+    =====================================  ===================================================================
+    output of each call                    read as
+    =====================================  ===================================================================
+    N x C x T' x H' x W'                   itself
+    N x C x H' x W', one call              one frame
+    N x C x H' x W', several calls         one frame a call, in the order of the calls
+    (N T') x C x H' x W'                   frames folded into the batch, sample by sample
+    N x T' x C (RNN, linear, attention)    T' positions in time; N x C x T' for 1-D convolutions and poolings
+    N x C                                  one value
+    N x H' x W' x C, N x T' x H' x W' x C  channels last, where the width of a LayerNorm or linear layer in it is theirs
+    =====================================  ===================================================================
 
     Raises:
         ModelError: None of these.
@@ -127,6 +128,8 @@ def as_maps(calls: list[Tensor], module: nn.Module, samples: int, name: str = ""
         if first.ndim == 5 or first.shape[0] != samples:
             raise ModelError(f"{problem}, in {len(calls)} calls: which of them is meant is not clear")
         return torch.cat([as_maps([call], module, samples, name) for call in calls], dim=2)
+    if _is_channels_last(first, module):
+        first = first.movedim(-1, 1)
     if first.ndim == 3:
         if not isinstance(module, _CHANNELS_FIRST_1D):
             batch_first = getattr(module, "batch_first", True)
@@ -139,6 +142,13 @@ def as_maps(calls: list[Tensor], module: nn.Module, samples: int, name: str = ""
     if first.ndim != 5 or first.shape[0] != samples:
         raise ModelError(f"{problem}: the samples are not among its axes")
     return first
+
+
+def _is_channels_last(output: Tensor, module: nn.Module) -> bool:
+    """Whether the channels of maps stand last, as between the blocks of a Swin transformer."""
+    widths = {one.out_features for one in module.modules() if isinstance(one, nn.Linear)}
+    widths |= {one.normalized_shape[-1] for one in module.modules() if isinstance(one, nn.LayerNorm)}
+    return output.ndim in {4, 5} and output.shape[-1] in widths and output.shape[1] not in widths
 
 
 def is_folded(calls: list[Tensor], samples: int) -> bool:

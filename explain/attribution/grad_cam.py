@@ -11,13 +11,17 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import LayerNorm
 
 from explain.attribution.jobs import Job, Raw
 from explain.layers import Capture, as_maps, is_folded
+from explain.layouts import to_ncthw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from explain.fields import ReceptiveField
 
 #: A default layer keeps at least this share of the clip's frames, but two of them, and this many rows and columns.
 SHARE_OF_TIME = 0.25
@@ -63,6 +67,12 @@ def _one_cam(job: Job, batch: Tensor, samples: Tensor, averaged: tuple[int, ...]
         for call, gradient in zip(calls, gradients, strict=True)
     ]
     maps = as_maps([call.detach() for call in calls], capture.module, len(batch), layer)
+    frames = to_ncthw(batch, job.layout).shape[2]
+    if maps.shape[2] > frames and maps.shape[3:] == (1, 1):
+        raise ModelError(
+            f"layer {layer!r} gives {maps.shape[2]} positions in a row for a clip of {frames} "
+            f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
+        )
     weights = as_maps(slopes, capture.module, len(batch), layer).mean(dim=averaged, keepdim=True)
     return (weights * maps).sum(dim=1, keepdim=True)
 
@@ -75,16 +85,22 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
 
     Raises:
-        ModelError: The model has no convolution.
+        ModelError: The model has no convolution, or only one that cuts the clip into patches for a transformer.
     """
     from explain.fields import receptive_fields
-    from explain.layouts import layout_of, to_ncthw
+    from explain.layouts import layout_of
 
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
     rows_run = receptive_fields(model, tuple(batch.shape))
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
+    patches = [row for row in convolutions if _cuts_patches(row)]
+    if len(patches) == len(convolutions) and _mixes_tokens(model):
+        raise ModelError(
+            f"the only convolution, {patches[0].layer}, cuts the clip into patches before anything is recognised, and "
+            "what follows is attention: Grad-CAM has no deep map to look at by itself; name a layer whose output is one"
+        )
     fewest = min(frames, max(2, math.ceil(frames * SHARE_OF_TIME)))
     pixels = min(FEWEST_PIXELS, rows), min(FEWEST_PIXELS, columns)
     resolving = [
@@ -102,3 +118,14 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
         why = f"the convolution with most positions, none having {fewest} time steps and {pixels[0]} x {pixels[1]}"
     time, height, width = chosen.output
     return chosen.layer, f"{why}: {time} time steps of {frames}, {height} x {width} positions"
+
+
+def _cuts_patches(row: ReceptiveField) -> bool:
+    """Whether a convolution looks at the clip itself, at windows side by side."""
+    beside = all(step == size for step, size in zip(row.stride, row.kernel, strict=True))
+    return beside and row.kernel == row.field and max(row.kernel) > 1
+
+
+def _mixes_tokens(model: nn.Module) -> bool:
+    """Whether the model holds the LayerNorms of a transformer."""
+    return any(isinstance(module, LayerNorm) for module in model.modules())

@@ -99,6 +99,10 @@ def test_outputs_of_every_form_become_maps():
     assert torch.equal(as_maps([features], nn.Conv1d(1, 1, 1), 2)[..., 0, 0], features)
     assert torch.equal(as_maps([features[:, 0]], nn.Linear(1, 1), 2)[..., 0, 0, 0], features[:, 0])
     assert torch.equal(as_maps([features.flatten(0, 1)], nn.Linear(1, 1), 2)[..., 0, 0], features.transpose(1, 2))
+    last, block = clip.movedim(1, -1), nn.Sequential(nn.LayerNorm(3), nn.Linear(3, 12), nn.Linear(12, 3))
+    assert torch.equal(as_maps([last], block, 2), clip)
+    assert torch.equal(as_maps([last[:, 0]], block[0], 2), clip[:, :, :1])
+    assert torch.equal(as_maps([clip], block, 2), clip)  # ConvNeXt permutes within its blocks
     assert is_folded([folded], 2)
     assert not is_folded([clip], 2)
 

@@ -136,3 +136,39 @@ def test_a_recurrent_layer_has_a_map_over_time(nets):
     result = explain.attribute(nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6), method="grad_cam", layer="lstm")
     assert result.raw.shape == (2, 1, 4, 1, 1)
     assert result.map.shape == (2, 4, 6, 6)
+
+
+class Transformer(nn.Module):
+    """Patches of a clip, and one block on them that keeps their places (Swin) or lines them up (ViT)."""
+
+    def __init__(self, *, lined_up):
+        super().__init__()
+        self.patches = nn.Conv3d(1, 6, (2, 4, 4), (2, 4, 4))
+        self.block = nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6), nn.GELU())
+        self.head = nn.Linear(6, 3)
+        self.lined_up = lined_up
+
+    def forward(self, clip):
+        positions = self.patches(clip).movedim(1, -1)
+        return self.head(self.block(positions.flatten(1, 3) if self.lined_up else positions).flatten(1, -2).mean(dim=1))
+
+
+def test_of_a_transformer_no_layer_is_chosen():
+    model, batch = Transformer(lined_up=False).eval(), torch.randn(1, 1, 4, 8, 12)
+    with pytest.raises(ModelError, match="the only convolution, patches, cuts the clip into patches"):
+        explain.attribute(model, batch, method="grad_cam")
+
+
+def test_maps_with_channels_last_are_read_as_such():
+    model, batch = Transformer(lined_up=False).eval(), torch.randn(2, 1, 4, 8, 12)
+    result = explain.attribute(model, batch, method="grad_cam", layer="block", target=1)
+    maps = model.block(model.patches(batch).movedim(1, -1)).detach()
+    expected = maps @ model.head.weight[1].detach() / maps[0, ..., 0].numel()
+    assert expected.shape == (2, 2, 2, 3)
+    assert torch.allclose(result.raw[:, 0], expected, atol=1e-6)
+
+
+def test_positions_in_a_row_are_refused():
+    model, batch = Transformer(lined_up=True).eval(), torch.randn(1, 1, 4, 8, 12)
+    with pytest.raises(ModelError, match="'block' gives 12 positions in a row for a clip of 4 frames"):
+        explain.attribute(model, batch, method="grad_cam", layer="block")
