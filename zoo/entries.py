@@ -153,6 +153,8 @@ class WeightsEntry:
     parameters: int | None = None
     #: Tensors of a foreign file that the architecture has no place for: the beginnings of their names.
     left: tuple[str, ...] = ()
+    #: Parts of names in a foreign file that was written before they changed: as they stand there, and in the model.
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_foreign(self) -> bool:

@@ -223,4 +223,14 @@ def _tensors(path: Path, weights: WeightsEntry) -> dict[str, Tensor]:
         raise WeightsError(f"{weights.source} cannot be read as a state dictionary: {reason}") from error
     if not isinstance(state, dict) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):
         raise WeightsError(f"{weights.source} holds no state dictionary of names and tensors: {type(state).__name__}")
-    return {str(name): tensor for name, tensor in state.items() if not str(name).startswith(weights.left or ("\0",))}
+    return {_renamed(str(name), weights): tensor for name, tensor in state.items() if not _is_left(str(name), weights)}
+
+
+def _is_left(name: str, weights: WeightsEntry) -> bool:
+    return any(name.startswith(beginning) for beginning in weights.left)
+
+
+def _renamed(name: str, weights: WeightsEntry) -> str:
+    for there, here in weights.renamed:
+        name = name.replace(there, here)
+    return name

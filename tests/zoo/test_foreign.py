@@ -80,7 +80,9 @@ def published(server, installed, tiny, monkeypatch, tmp_path):
     torch.manual_seed(3)
     state = dict(namespace["build"]().state_dict())
     del state["1.num_batches_tracked"]  # files of older torch lack it
-    server.content = saved({**state, "aux.weight": torch.ones(2)})
+    server.content = saved(
+        {("old.bias" if name == "0.bias" else name): state[name] for name in state} | {"aux.weight": torch.ones(2)}
+    )
     digest = hashlib.sha256(server.content).hexdigest()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
@@ -90,7 +92,7 @@ def published(server, installed, tiny, monkeypatch, tmp_path):
     source = tiny.replace(
         "return [entry()]",
         f"return [entry(weights=(WeightsEntry(tag='theirs', source={url!r}, bytes={len(server.content)}, "
-        f"sha256={digest[:8]!r}, left=('aux.',)),))]",
+        f"sha256={digest[:8]!r}, left=('aux.',), renamed=(('old.', '0.'),)),))]",
     )
     installed.add("some", source)
     installed.use(monkeypatch)

@@ -71,6 +71,7 @@ class _File:
     #: Input, where it is not the architecture's.
     input: InputSpec | None = None
     left: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,9 @@ _RESNET = (
     "Kaiming He, Xiangyu Zhang, Shaoqing Ren, Jian Sun: Deep Residual Learning for Image Recognition. CVPR 2016, "
     "arXiv 1512.03385"
 )
+
+#: How torchvision named the perceptrons of vision transformers before version 0.13; its models rename them on loading.
+_VIT_LINEAR = ((".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3."))
 
 #: An ImageNet SqueezeNet in Caffe's normalisation that circulates under torchvision's names of tensors.
 _CAFFE_SQUEEZENET = WeightsEntry(
@@ -278,7 +282,7 @@ _ARCHITECTURES = (
         "Worth "
         "16x16 Words: Transformers for Image Recognition at Scale. ICLR 2021, arXiv 2010.11929",
         _image(),
-        (_File("imagenet1k_v1", "vit_b_16-c867db91", 330.285, 81.072, 95.318),),
+        (_File("imagenet1k_v1", "vit_b_16-c867db91", 330.285, 81.072, 95.318, renamed=_VIT_LINEAR),),
     ),
     _Architecture(
         "swin_t",
@@ -311,6 +315,7 @@ def _weights(file: _File, dataset: str) -> WeightsEntry:
         ),
         input=file.input,
         left=file.left,
+        renamed=file.renamed,
     )
 
 
