@@ -108,16 +108,16 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
         for row in convolutions
         if row.output[0] >= fewest and row.output[1] >= pixels[0] and row.output[2] >= pixels[1]
     ]
+    steps = f"{fewest} or more time steps and " if frames > 1 else ""
     if resolving:
         chosen = max(enumerate(resolving), key=lambda pair: (math.prod(pair[1].field), pair[0]))[1]
-        why = (
-            f"the deepest convolution with {fewest} or more time steps and {pixels[0]} x {pixels[1]} or more positions"
-        )
+        why = f"the deepest convolution with {steps}{pixels[0]} x {pixels[1]} or more positions"
     else:
         chosen = max(enumerate(convolutions), key=lambda pair: (math.prod(pair[1].output), pair[0]))[1]
-        why = f"the convolution with most positions, none having {fewest} time steps and {pixels[0]} x {pixels[1]}"
+        why = f"the convolution with most positions, none having {steps}{pixels[0]} x {pixels[1]} or more"
     time, height, width = chosen.output
-    return chosen.layer, f"{why}: {time} time steps of {frames}, {height} x {width} positions"
+    kept = f"{time} time steps of {frames}, " if frames > 1 else ""
+    return chosen.layer, f"{why}: {kept}{height} x {width} positions"
 
 
 def _cuts_patches(row: ReceptiveField) -> bool:
