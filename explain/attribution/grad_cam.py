@@ -8,17 +8,20 @@ frames folded into the batch for samples; on a layer that runs once, with time a
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import LayerNorm
 
 from explain.attribution.jobs import Job, Raw
-from explain.layers import Capture, as_maps, is_folded
+from explain.layers import Capture, as_maps, find_layer, is_folded
 from explain.layouts import to_ncthw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
     from explain.fields import ReceptiveField
@@ -95,11 +98,12 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
-    patches = [row for row in convolutions if _cuts_patches(row)]
-    if len(patches) == len(convolutions) and _mixes_tokens(model):
+    if _mixes_tokens(model) and (
+        all(row.kernel == row.field for row in convolutions) or _are_on_heads(model, batch, convolutions)
+    ):
         raise ModelError(
-            f"the only convolution, {patches[0].layer}, cuts the clip into patches before anything is recognised, and "
-            "what follows is attention: Grad-CAM has no deep map to look at by itself; name a layer whose output is one"
+            f"{convolutions[0].layer} cuts the clip into patches before anything is recognised, and what follows is "
+            "attention: Grad-CAM has no deep map to look at by itself; name a layer whose output is one"
         )
     fewest = min(frames, max(2, math.ceil(frames * SHARE_OF_TIME)))
     pixels = min(FEWEST_PIXELS, rows), min(FEWEST_PIXELS, columns)
@@ -120,12 +124,23 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     return chosen.layer, f"{why}: {kept}{height} x {width} positions"
 
 
-def _cuts_patches(row: ReceptiveField) -> bool:
-    """Whether a convolution looks at the clip itself, at windows side by side."""
-    beside = all(step == size for step, size in zip(row.stride, row.kernel, strict=True))
-    return beside and row.kernel == row.field and max(row.kernel) > 1
-
-
 def _mixes_tokens(model: nn.Module) -> bool:
     """Whether the model holds the LayerNorms of a transformer."""
     return any(isinstance(module, LayerNorm) for module in model.modules())
+
+
+def _are_on_heads(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -> bool:
+    """Whether some convolutions run on the heads of an attention, which stand where samples should."""
+    shapes: dict[str, torch.Size] = {}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            shapes[name] = output.shape
+
+        return hook
+
+    with ExitStack() as stack, torch.no_grad():
+        for row in rows:
+            stack.callback(find_layer(model, row.layer).register_forward_hook(keep(row.layer)).remove)
+        model(batch.clone())
+    return any(len(shape) == 5 and shape[0] != len(batch) for shape in shapes.values())  # N x C x T x H x W

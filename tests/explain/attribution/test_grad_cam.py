@@ -155,8 +155,23 @@ class Transformer(nn.Module):
 
 def test_of_a_transformer_no_layer_is_chosen():
     model, batch = Transformer(lined_up=False).eval(), torch.randn(1, 1, 4, 8, 12)
-    with pytest.raises(ModelError, match="the only convolution, patches, cuts the clip into patches"):
+    with pytest.raises(ModelError, match="patches cuts the clip into patches"):
         explain.attribute(model, batch, method="grad_cam")
+
+
+def test_convolutions_on_the_heads_of_an_attention_are_not_chosen():
+    class Pooled(Transformer):
+        def __init__(self):
+            super().__init__(lined_up=False)
+            self.pool = nn.Conv3d(2, 2, 3, padding=1)
+
+        def forward(self, clip):
+            heads = self.patches(clip).reshape(3 * len(clip), 2, 2, 2, 3)
+            pooled = self.pool(heads).reshape(len(clip), 6, 2, 2, 3).movedim(1, -1)
+            return self.head(self.block(pooled).mean(dim=(1, 2, 3)))
+
+    with pytest.raises(ModelError, match="patches cuts the clip into patches"):
+        explain.attribute(Pooled().eval(), torch.randn(1, 1, 4, 8, 12), method="grad_cam")
 
 
 def test_maps_with_channels_last_are_read_as_such():

@@ -21,7 +21,7 @@ def photo():
 
 
 def test_grad_cam_chooses_no_layer_of_a_swin_transformer(swin, photo):
-    with pytest.raises(ModelError, match=r"features\.0\.0, cuts the clip into patches .* name a layer"):
+    with pytest.raises(ModelError, match=r"features\.0\.0 cuts the clip into patches .* name a layer"):
         explain.attribute(swin, photo, method="grad_cam")
 
 
