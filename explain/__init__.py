@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from explain.attribution import Attribution, attribute
+    from explain.attribution import Attribution, applicability, attribute
     from explain.attribution.methods import Method
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, maximize
@@ -28,6 +28,7 @@ _HOMES = {
     "Section": "explain.reporting.sections",
     "TemporalParameters": "explain.temporal",
     "UnitView": "explain.views",
+    "applicability": "explain.attribution",
     "attribute": "explain.attribution",
     "compare": "explain.reporting",
     "maximize": "explain.maximization",
@@ -47,6 +48,7 @@ __all__ = [
     "Section",
     "TemporalParameters",
     "UnitView",
+    "applicability",
     "attribute",
     "compare",
     "maximize",

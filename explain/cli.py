@@ -129,6 +129,29 @@ def report(
 @_target
 @_layer
 @_steps
+@click.option("--draws", type=options.Count(min=1), help="How often methods that draw do so. [default: each its own]")
+@click.option(
+    "--features",
+    metavar="grid|supervoxels",
+    help="What is removed at once, for the methods that choose. [default: own]",
+)
+@click.option(
+    "--fill",
+    default="freeze",
+    show_default=True,
+    metavar="freeze|drop|repeat|cover",
+    help="What temporal_occlusion puts in the place of frames.",
+)
+@click.option(
+    "--order",
+    default="reverse",
+    show_default=True,
+    metavar="reverse|shuffle",
+    help="The order that frame_order plays frames in.",
+)
+@click.option(
+    "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
+)
 @options.weights
 @options.device
 @options.seed
@@ -141,6 +164,11 @@ def attribute(
     target: str | None,
     layer: str | None,
     steps: int,
+    draws: int | None,
+    features: str | None,
+    fill: str,
+    order: str,
+    smooth: str,
     weights: str,
     device: str,
     seed: int,
@@ -176,7 +204,19 @@ def attribute(
             chosen = layer if find_method(name).needs_layer else None
             results.append(
                 attribute(
-                    loaded, batch, method=name, target=target, layer=chosen, steps=steps, seed=seed, progress=progress
+                    loaded,
+                    batch,
+                    method=name,
+                    target=target,
+                    layer=chosen,
+                    steps=steps,
+                    draws=draws,
+                    features=features,
+                    fill=fill,
+                    order=order,
+                    smooth=smooth,
+                    seed=seed,
+                    progress=progress,
                 )
             )
     data: list[dict[str, Any]] = [
@@ -555,12 +595,17 @@ def temporal(
     output.emit(data, "\n\n".join(parts), as_json=as_json)
 
 
-@commands.command(epilog="explain methods --json")
+@commands.command(epilog="explain methods --json\nexplain methods conv3d")
+@click.argument("model", required=False)
+@_target
 @options.as_json
-def methods(*, as_json: bool) -> None:
-    """List the attribution methods."""
+def methods(model: str | None, target: str | None, *, as_json: bool) -> None:
+    """List the attribution methods; with MODEL, say which of them apply to it, and why the others do not."""
     from explain.attribution.methods import all_methods
 
+    if model is not None:
+        _applicable(model, target, as_json=as_json)
+        return
     found = all_methods().values()
     data = [
         {"name": one.name, "summary": one.summary, "needs_layer": one.needs_layer, "source": one.source}
@@ -569,6 +614,21 @@ def methods(*, as_json: bool) -> None:
     output.emit(
         data, output.table(["method", "shows"], [[row["name"], row["summary"]] for row in data]), as_json=as_json
     )
+
+
+def _applicable(model: str, target: str | None, *, as_json: bool) -> None:
+    import torch
+
+    import zoo
+    from explain.attribution import applicability
+
+    loaded = zoo.load(model, weights=None)
+    spec: Any = loaded.zoo_entry
+    noise = torch.rand(_batch_shape(spec.input), generator=torch.Generator().manual_seed(0))
+    reasons = applicability(loaded, noise, target)
+    data = [{"name": name, "applies": not reason, "reason": reason} for name, reason in reasons.items()]
+    rows = [[row["name"], "yes" if row["applies"] else "no", row["reason"]] for row in data]
+    output.emit(data, output.table(["method", "applies", "reason"], rows), as_json=as_json)
 
 
 def _stills(model: Any, batch: Any, results: list[Attribution]) -> dict[str, bytes]:

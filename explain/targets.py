@@ -165,10 +165,14 @@ class Score:
     def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
         """M numbers for M samples."""
         score = self._score(batch, samples)
-        self.done += len(samples)
-        if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)
+        self.advance(len(samples))
         return score
+
+    def advance(self, samples: int) -> None:
+        """Count so many samples as done."""
+        self.done += samples
+        if self.progress is not None and samples:
+            self.progress(min(self.done, self.total), self.total)
 
     def _score(self, batch: Tensor, samples: Tensor) -> Tensor:
         target = self.target

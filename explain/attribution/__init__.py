@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from explain.attribution.jobs import Job, Raw
     from explain.attribution.methods import Method
     from explain.attribution.results import Attribution
-    from explain.attribution.runner import attribute
+    from explain.attribution.runner import applicability, attribute
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
@@ -19,10 +19,11 @@ _HOMES = {
     "Job": "explain.attribution.jobs",
     "Method": "explain.attribution.methods",
     "Raw": "explain.attribution.jobs",
+    "applicability": "explain.attribution.runner",
     "attribute": "explain.attribution.runner",
 }
 
-__all__ = ["Attribution", "Job", "Method", "Raw", "attribute"]
+__all__ = ["Attribution", "Job", "Method", "Raw", "applicability", "attribute"]
 
 
 def __getattr__(name: str) -> Any:

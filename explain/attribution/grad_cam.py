@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from explain.fields import ReceptiveField
 
+    #: From maps and slopes to n x 1 x T' x H' x W'.
+    Combine = Callable[[Tensor, Tensor], Tensor]
+
 #: A default layer keeps at least this share of the clip's frames, but two of them, and this many rows and columns.
 SHARE_OF_TIME = 0.25
 FEWEST_PIXELS = 4
@@ -45,15 +48,26 @@ def grad_cam_per_frame(job: Job) -> Raw:
 
 
 def _cam(job: Job, averaged: tuple[int, ...]) -> Raw:
+    return from_layer(
+        job, lambda maps, slopes: (slopes.mean(dim=averaged, keepdim=True) * maps).sum(dim=1, keepdim=True)
+    )
+
+
+def from_layer(job: Job, combine: Combine) -> Raw:
+    """What `combine` makes of a layer's maps and the output's gradient with respect to them, both n x C x T' x H' x W'.
+
+    Raises:
+        ModelError: The layer does not run, or the output does not depend on it.
+    """
     job.expect(1)
-    parts = _one_cam(job, job.batch, job.samples, averaged)
+    parts = _of_samples(job, job.batch, job.samples, combine)
     if parts is None:  # frames are folded into the batch: only a batch of one tells whose they are
-        cams = [_one_cam(job, job.batch[k : k + 1], job.samples[k : k + 1], averaged) for k in range(len(job.batch))]
-        parts = torch.cat([cam for cam in cams if cam is not None])
+        each = [_of_samples(job, job.batch[k : k + 1], job.samples[k : k + 1], combine) for k in range(len(job.batch))]
+        parts = torch.cat([part for part in each if part is not None])
     return Raw(values=parts)
 
 
-def _one_cam(job: Job, batch: Tensor, samples: Tensor, averaged: tuple[int, ...]) -> Tensor | None:
+def _of_samples(job: Job, batch: Tensor, samples: Tensor, combine: Combine) -> Tensor | None:
     layer = job.layer or ""
     with Capture(job.model, layer, leaf=True) as capture:
         total = job.score(batch, samples).sum()
@@ -76,8 +90,7 @@ def _one_cam(job: Job, batch: Tensor, samples: Tensor, averaged: tuple[int, ...]
             f"layer {layer!r} gives {maps.shape[2]} positions in a row for a clip of {frames} "
             f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
         )
-    weights = as_maps(slopes, capture.module, len(batch), layer).mean(dim=averaged, keepdim=True)
-    return (weights * maps).sum(dim=1, keepdim=True)
+    return combine(maps, as_maps(slopes, capture.module, len(batch), layer))
 
 
 def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:

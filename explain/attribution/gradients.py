@@ -5,6 +5,7 @@ from __future__ import annotations
 import captum.attr
 
 from explain.attribution.jobs import Job, Raw
+from zoo.errors import ModelError
 
 
 def saliency(job: Job) -> Raw:
@@ -24,3 +25,13 @@ def input_x_gradient(job: Job) -> Raw:
     job.expect(1)
     method = captum.attr.InputXGradient(job.score)
     return Raw(values=method.attribute(job.batch.clone().requires_grad_(), additional_forward_args=job.samples))
+
+
+def check(job: Job) -> None:
+    """Refuse outputs without a gradient.
+
+    Raises:
+        ModelError: The output does not depend on the input, or not differentiably so.
+    """
+    if not job.score(job.batch.clone().requires_grad_(), job.samples).requires_grad:
+        raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so")

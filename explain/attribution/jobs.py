@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,19 @@ class Job:
     window: tuple[int, int, int]
     stride: tuple[int, int, int]
     seed: int
+    #: What stands for "nothing there" where a method takes the mean over several; `baseline` is the first.
+    references: tuple[Tensor, ...] = ()
+    #: How often a method that draws does so.
+    draws: int = 0
+    #: What is removed at once: "grid", "supervoxels", or numbers from 0 on, T x H x W.
+    features: str | Tensor = "grid"
+    #: What temporal_occlusion puts in the place of a window of frames, and how frame_order changes their order.
+    fill: str = "freeze"
+    order: str = "reverse"
+    #: The gradient method that smooth_grad takes the mean of.
+    smooth: str = "saliency"
+    #: How often the whole method runs for one result.
+    repeats: int = 1
 
     @property
     def value(self) -> Tensor:
@@ -47,7 +61,32 @@ class Job:
 
     def expect(self, evaluations: int) -> None:
         """Tell the progress display how many evaluations each sample takes."""
-        self.score.total = evaluations * len(self.score.target)
+        self.score.total = evaluations * self.repeats * len(self.score.target)
+
+    def against(self, reference: Tensor) -> Job:
+        """The same job with another baseline."""
+        return dataclasses.replace(self, baseline=reference, references=(reference,))
+
+    def repeated(self, batch: Tensor, repeats: int, times: int) -> Job:
+        """The same job on several versions of its samples, all of the first version before the next.
+
+        Args:
+            batch: `repeats` versions of the samples, (repeats n) x ...
+            repeats: How many there are in it.
+            times: How often in all the method runs for one result.
+        """
+
+        def again(tensor: Tensor) -> Tensor:
+            return tensor.repeat(repeats, *([1] * (tensor.ndim - 1)))
+
+        return dataclasses.replace(
+            self,
+            batch=batch,
+            samples=again(self.samples),
+            baseline=again(self.baseline),
+            references=tuple(again(reference) for reference in self.references),
+            repeats=self.repeats * times,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -35,6 +35,14 @@ class Method:
     needs_layer: bool = False
     #: Options of `attribute` that change its result.
     options: tuple[str, ...] = ()
+    #: "package.module:function", called with a `Job`, raising what `run` would raise where the method does not apply to
+    #: the model; for `explain methods MODEL`, which runs no method.
+    check: str = ""
+    #: How often it draws, and what it removes at once, unless told.
+    draws: int = 0
+    features: str = "grid"
+    #: Baselines that it takes the mean over, unless told; of none but the first for most methods.
+    references: tuple[str, ...] = ("zero",)
 
     def __post_init__(self) -> None:
         """Refuse names that no page could hold."""
@@ -50,6 +58,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.gradients:saliency",
         source="Simonyan, Vedaldi & Zisserman, Deep Inside Convolutional Networks, arXiv 1312.6034, section 3",
         reduction="magnitude",
+        check="explain.attribution.gradients:check",
     ),
     Method(
         name="input_x_gradient",
@@ -57,6 +66,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.gradients:input_x_gradient",
         source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3",
         reduction="sum",
+        check="explain.attribution.gradients:check",
     ),
     Method(
         name="integrated_gradients",
@@ -65,6 +75,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks, arXiv 1703.01365, equation 1",
         reduction="sum",
         options=("baseline", "steps", "integration"),
+        check="explain.attribution.gradients:check",
     ),
     Method(
         name="occlusion",
@@ -81,6 +92,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over time and space",
         reduction="positive",
         needs_layer=True,
+        check="explain.attribution.gradients:check",
     ),
     Method(
         name="grad_cam_per_frame",
@@ -89,6 +101,167 @@ BUILT_IN: tuple[Method, ...] = (
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over space at each time step",
         reduction="positive",
         needs_layer=True,
+        check="explain.attribution.gradients:check",
+    ),
+    Method(
+        name="guided_backprop",
+        summary="The gradient without anything that speaks against the output on its way through the ReLUs.",
+        run="explain.attribution.backpropagation:guided_backprop",
+        source="Springenberg et al., Striving for Simplicity, arXiv 1412.6806, section 3.4",
+        reduction="magnitude",
+        check="explain.attribution.backpropagation:check",
+    ),
+    Method(
+        name="deconvolution",
+        summary="What of the clip a deconvolution network rebuilds from the output.",
+        run="explain.attribution.backpropagation:deconvolution",
+        source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.1",
+        reduction="magnitude",
+        check="explain.attribution.backpropagation:check",
+    ),
+    Method(
+        name="gradient_shap",
+        summary="How the difference between the output for the clip and several baselines divides among the pixels.",
+        run="explain.attribution.sampled_gradients:gradient_shap",
+        source="Erion et al., Expected gradients, arXiv 1906.10670, equation 7; Lundberg & Lee, arXiv 1705.07874",
+        reduction="sum",
+        options=("baseline", "draws"),
+        check="explain.attribution.gradients:check",
+        draws=48,
+        references=("zero", "blur", "mean_frame"),
+    ),
+    Method(
+        name="smooth_grad",
+        summary="The mean of a gradient method over clips with noise added, which leaves what does not hang on noise.",
+        run="explain.attribution.sampled_gradients:smooth_grad",
+        source="Smilkov et al., SmoothGrad, arXiv 1706.03825, section 3",
+        reduction="magnitude",
+        options=("smooth", "draws", "baseline", "steps", "integration"),
+        check="explain.attribution.sampled_gradients:check",
+        draws=16,
+    ),
+    Method(
+        name="deep_lift",
+        summary="How the difference from the baseline divides among the pixels, passed back operation by operation.",
+        run="explain.attribution.deep_lift:deep_lift",
+        source="Shrikumar, Greenside & Kundaje, DeepLIFT, arXiv 1704.02685, section 3.5.1 (Rescale rule)",
+        reduction="sum",
+        options=("baseline",),
+        check="explain.attribution.deep_lift:check",
+    ),
+    Method(
+        name="deep_lift_shap",
+        summary="DeepLift's mean over several baselines.",
+        run="explain.attribution.deep_lift:deep_lift_shap",
+        source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, section 4.2",
+        reduction="sum",
+        options=("baseline",),
+        check="explain.attribution.deep_lift:check",
+        references=("zero", "blur", "mean_frame"),
+    ),
+    Method(
+        name="guided_grad_cam",
+        summary="The pixels of guided backpropagation where Grad-CAM's features speak for the output.",
+        run="explain.attribution.guided_grad_cam:guided_grad_cam",
+        source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, section 3.2",
+        reduction="magnitude",
+        needs_layer=True,
+        check="explain.attribution.backpropagation:check",
+    ),
+    Method(
+        name="feature_ablation",
+        summary="How much the output falls (or rises) when one part of the clip is replaced by the baseline.",
+        run="explain.attribution.ablation:feature_ablation",
+        source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
+        reduction="mean",
+        options=("baseline", "features", "window"),
+    ),
+    Method(
+        name="supervoxel_occlusion",
+        summary="How much the output falls (or rises) when a region of like colour in space and time is covered.",
+        run="explain.attribution.ablation:feature_ablation",
+        source="As feature_ablation, over supervoxels (Achanta et al., SLIC, 2012); for video in arXiv 2401.11796",
+        reduction="mean",
+        options=("baseline",),
+        check="explain.attribution.removal:check",
+        features="supervoxels",
+    ),
+    Method(
+        name="temporal_occlusion",
+        summary="How much the output falls (or rises) when some frames are frozen, dropped, repeated or covered.",
+        run="explain.attribution.temporal:temporal_occlusion",
+        source="Zeiler & Fergus, arXiv 1311.2901, section 2.2, for stretches of time",
+        reduction="mean",
+        options=("fill", "baseline", "window", "stride"),
+        check="explain.attribution.temporal:check",
+    ),
+    Method(
+        name="frame_order",
+        summary="How much the output falls (or rises) when frames are played backwards or in a drawn order.",
+        run="explain.attribution.temporal:frame_order",
+        source="After Misra, Zitnick & Hebert, Shuffle and Learn, arXiv 1603.08561",
+        reduction="mean",
+        options=("order", "draws", "window", "stride"),
+        check="explain.attribution.temporal:check",
+        draws=4,
+    ),
+    Method(
+        name="rise",
+        summary="How much higher the output is where random masks show a pixel than it is on average.",
+        run="explain.attribution.rise:rise",
+        source="Petsiuk, Das & Saenko, RISE, arXiv 1806.07421, equation 6; for video in arXiv 2401.11796",
+        reduction="mean",
+        options=("baseline", "draws"),
+        draws=512,
+    ),
+    Method(
+        name="kernel_shap",
+        summary="What each region of like colour in space and time adds to the output, fairly shared (Shapley value).",
+        run="explain.attribution.surrogates:kernel_shap",
+        source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, theorem 2",
+        reduction="mean",
+        options=("baseline", "draws", "features", "window"),
+        check="explain.attribution.removal:check",
+        draws=512,
+        features="supervoxels",
+    ),
+    Method(
+        name="lime",
+        summary="How a linear model of which regions of the clip are there weighs them, near the whole clip.",
+        run="explain.attribution.surrogates:lime",
+        source="Ribeiro, Singh & Guestrin, Why Should I Trust You?, arXiv 1602.04938, equation 2",
+        reduction="mean",
+        options=("baseline", "draws", "features", "window"),
+        check="explain.attribution.removal:check",
+        draws=512,
+        features="supervoxels",
+    ),
+    Method(
+        name="shapley_sampling",
+        summary="What each part of the clip adds to the output, averaged over drawn orders of adding them.",
+        run="explain.attribution.ablation:shapley_sampling",
+        source="Castro, Gómez & Tejada (2009), doi 10.1016/j.cor.2008.04.004; for networks arXiv 1705.07874",
+        reduction="mean",
+        options=("baseline", "draws", "features", "window"),
+        draws=8,
+    ),
+    Method(
+        name="layer_activation",
+        summary="How active the units of one layer are, whatever the output.",
+        run="explain.attribution.layer_maps:layer_activation",
+        source="Erhan et al. (2009) and Zeiler & Fergus, arXiv 1311.2901: the layer's own maps",
+        reduction="positive",
+        needs_layer=True,
+        check="explain.attribution.gradients:check",
+    ),
+    Method(
+        name="layer_gradient_x_activation",
+        summary="Where the activations of one layer add to the output, to first order.",
+        run="explain.attribution.layer_maps:layer_gradient_x_activation",
+        source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3, at a layer",
+        reduction="positive",
+        needs_layer=True,
+        check="explain.attribution.gradients:check",
     ),
 )
 

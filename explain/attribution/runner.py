@@ -11,8 +11,8 @@ from explain.attribution.baselines import make_baseline
 from explain.attribution.frames import causing_frame
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
-from explain.attribution.methods import BUILT_IN, Method, find_method
-from explain.attribution.occlusion import check_blocks
+from explain.attribution.methods import BUILT_IN, Method, all_methods, find_method
+from explain.attribution.occlusion import check_blocks, default_blocks
 from explain.attribution.results import Attribution
 from explain.budget import MeasuredBytes, Progress, fitting, within_memory
 from explain.layers import find_layer
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from zoo.entries import InputSpec, Layout
+
+    Baseline = Tensor | float | str | None
+
 #: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and
 #: theirs.
 BACKWARD = 2.0
@@ -37,11 +41,16 @@ class Options(TypedDict, total=False):
 
     target: TargetLike | Target
     layer: str | None
-    baseline: Tensor | float | str | None
+    baseline: Baseline | Sequence[Baseline]
     steps: int
     integration: str
     window: tuple[int, int, int] | None
     stride: tuple[int, int, int] | None
+    draws: int | None
+    features: str | Tensor | None
+    fill: str
+    order: str
+    smooth: str
     batch_size: int | None
     seed: int
     progress: Progress | None
@@ -66,11 +75,16 @@ def attribute(
     method: str | Method | Sequence[str | Method],
     target: TargetLike | Target = None,
     layer: str | None = None,
-    baseline: Tensor | float | str | None = None,
+    baseline: Baseline | Sequence[Baseline] = None,
     steps: int = 32,
     integration: str = "gausslegendre",
     window: tuple[int, int, int] | None = None,
     stride: tuple[int, int, int] | None = None,
+    draws: int | None = None,
+    features: str | Tensor | None = None,
+    fill: str = "freeze",
+    order: str = "reverse",
+    smooth: str = "saliency",
     batch_size: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -88,25 +102,33 @@ def attribute(
             `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest activation, and
             results then tell the one frame to show (`.frame`, `.still`).
         layer: For Grad-CAM; None chooses one (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
-        baseline: For integrated_gradients and occlusion; a name, a number, a tensor, or None for zeros (`baselines`).
+        baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
+            for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
+            first.
         steps: Points of integration.
         integration: "gausslegendre", "riemann_left", "riemann_right", "riemann_middle" or "riemann_trapezoid".
         window: Extent (T, H, W) of the occluding block; None gives at most 300 blocks (`occlusion.default_blocks`).
         stride: Stride (T, H, W) of the block; None is half the window.
+        draws: How often a method that draws does so; None is the method's own number (`Method.draws`).
+        features: What is removed at once: "grid" (blocks of `window`), "supervoxels" (needs scikit-image), or numbers
+            T x H x W from 0 on that say which part a pixel belongs to; None is the method's own.
+        fill: For temporal_occlusion: "freeze", "drop", "repeat" or "cover".
+        order: For frame_order: "reverse" or "shuffle".
+        smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
         seed: For methods that draw; the same seed gives the same bytes.
         progress: Called as progress(done, total), in evaluations, through each method.
 
     Raises:
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
-        UsageError: A batch, target, window or number of steps that cannot be.
+        UsageError: A batch, target, window, number of steps or draws that cannot be.
         ModelError: The method cannot look at this model, layer or output.
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
     """
     names = [method] if isinstance(method, str | Method) else method
     methods = [_as_method(name) for name in names]
-    _check(batch, batch_size)
+    _check(batch, batch_size, draws)
     layout = layout_of(model, batch)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
@@ -116,7 +138,6 @@ def attribute(
         find_layer(model, layer)
     with prepared(model, seed=seed):
         batch = batch.clone() if batch.is_inference() else batch
-        reference = make_baseline(baseline, batch, layout, input_of(model))
         fixed, made = _fix(model, batch, target)
         note = ""
         if layer is None and any(entry.needs_layer for entry in methods):
@@ -124,33 +145,42 @@ def attribute(
 
             layer, note = default_layer(model, batch)
 
-        def job(looked_at: str | None = None, shown: Progress | None = None) -> Job:
-            return Job(
+        def job(entry: Method, shown: Progress | None = None) -> Job:
+            return _job(
+                entry,
                 model=model,
                 score=Score(model, fixed, shown),
                 batch=batch,
-                samples=torch.arange(len(batch), device=batch.device),
-                layout=layout,
-                baseline=reference,
+                baseline=baseline,
                 size=batch_size or fitting(made, batch.device, kept=BACKWARD),
-                layer=looked_at,
+                layer=layer,
                 steps=steps,
                 integration=integration,
-                window=blocks[0],
-                stride=blocks[1],
+                blocks=blocks,
                 seed=seed,
+                draws=draws,
+                features=features,
+                fill=fill,
+                order=order,
+                smooth=smooth,
             )
 
         def run(entry: Method) -> Attribution:
-            looked_at = layer if entry.needs_layer else None
-            raw = _run(entry, job(looked_at, progress))
-            heat = to_map(raw.values, entry.reduction, layout, extent)
+            asked = job(entry, progress)
+            raw = _run(entry, asked)
+            reduction = find_method(smooth).reduction if "smooth" in entry.options else entry.reduction
+            heat = to_map(raw.values, reduction, layout, extent)
             used = {
-                "baseline": baseline,
+                "baseline": _plain_baseline(baseline, entry),
                 "steps": steps,
                 "integration": integration,
                 "window": blocks[0],
                 "stride": blocks[1],
+                "draws": asked.draws,
+                "features": asked.features,
+                "fill": fill,
+                "order": order,
+                "smooth": smooth,
             }
             return Attribution(
                 method=entry.name,
@@ -159,8 +189,8 @@ def attribute(
                 map=heat,
                 time=over_time(heat),
                 delta=raw.delta,
-                layer=looked_at,
-                note=note if looked_at else "",
+                layer=asked.layer,
+                note=note if asked.layer else "",
                 settings={name: _plain(used[name]) for name in entry.options if name in used},
             )
 
@@ -168,9 +198,109 @@ def attribute(
         if fixed.positions is not None:
             gradient = find_method("saliency")
             known = [result.raw for entry, result in zip(methods, results, strict=True) if entry is gradient]
-            frame = causing_frame(known[0] if known else _run(gradient, job()).values, batch, layout)
+            frame = causing_frame(known[0] if known else _run(gradient, job(gradient)).values, batch, layout)
             results = [dataclasses.replace(result, frame=frame) for result in results]
     return results[0] if isinstance(method, str | Method) else results
+
+
+def applicability(
+    model: nn.Module, batch: Tensor, target: TargetLike = None, layer: str | None = None
+) -> dict[str, str]:
+    """Why each method does not apply to a model, by the method's name; nothing where it does.
+
+    At most two forward passes for each method, on the first sample; the model is left as it was found.
+
+    Args:
+        model: As for `attribute`.
+        batch: Any batch that the model takes.
+        target: What would be explained: a unit in front of an LSTM can be explained by methods that LSTMs refuse.
+        layer: As for `attribute`.
+
+    Raises:
+        UnknownNameError: No such target or layer.
+        UsageError: A batch or target that cannot be.
+    """
+    layout = layout_of(model, batch)
+    batch = batch[:1].detach()
+    frames, rows, columns = to_ncthw(batch, layout).shape[2:]
+    if layer is not None:
+        find_layer(model, layer)
+    found = {}
+    with prepared(model, seed=0):
+        fixed, made = _fix(model, batch, target)
+        for entry in all_methods().values():
+            try:
+                _check_applies(
+                    entry,
+                    _job(
+                        entry,
+                        model=model,
+                        score=Score(model, fixed),
+                        batch=batch,
+                        size=fitting(made, batch.device, kept=BACKWARD),
+                        layer=layer,
+                        blocks=default_blocks((frames, rows, columns)),
+                    ),
+                )
+            except ZooError as error:
+                found[entry.name] = str(error)
+            else:
+                found[entry.name] = ""
+    return found
+
+
+def _check_applies(entry: Method, job: Job) -> None:
+    if entry.needs_layer and job.layer is None:
+        from explain.attribution.grad_cam import default_layer
+
+        default_layer(job.model, job.batch)
+    if entry.check:
+        within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
+
+
+def _job(
+    entry: Method,
+    *,
+    model: nn.Module,
+    score: Score,
+    batch: Tensor,
+    size: int,
+    layer: str | None,
+    blocks: tuple[tuple[int, int, int], tuple[int, int, int]],
+    baseline: Baseline | Sequence[Baseline] = None,
+    steps: int = 32,
+    integration: str = "gausslegendre",
+    seed: int = 0,
+    draws: int | None = None,
+    features: str | Tensor | None = None,
+    fill: str = "freeze",
+    order: str = "reverse",
+    smooth: str = "saliency",
+) -> Job:
+    """What a method is handed, with its own numbers where nobody chose others."""
+    layout = layout_of(model, batch)
+    references = _references(baseline, entry, batch, layout, input_of(model))
+    return Job(
+        model=model,
+        score=score,
+        batch=batch,
+        samples=torch.arange(len(batch), device=batch.device),
+        layout=layout,
+        baseline=references[0],
+        references=references,
+        size=size,
+        layer=layer if entry.needs_layer else None,
+        steps=steps,
+        integration=integration,
+        window=blocks[0],
+        stride=blocks[1],
+        seed=seed,
+        draws=draws or entry.draws,
+        features=entry.features if features is None or "features" not in entry.options else features,
+        fill=fill,
+        order=order,
+        smooth=smooth,
+    )
 
 
 def _as_method(method: str | Method) -> Method:
@@ -182,11 +312,35 @@ def _nothing(_output: Any) -> Tensor:
     return torch.zeros(1)
 
 
-def _check(batch: Tensor, batch_size: int | None) -> None:
+def _references(
+    baseline: Baseline | Sequence[Baseline], entry: Method, batch: Tensor, layout: Layout, spec: InputSpec | None
+) -> tuple[Tensor, ...]:
+    """The baselines that a method looks at: one, but for methods that take the mean over several."""
+    chosen: Sequence[Baseline] = baseline if isinstance(baseline, tuple | list) else [baseline]  # type: ignore[list-item]
+    if not chosen:
+        raise UsageError("no baseline is given; leave it out, or name at least one")
+    if len(entry.references) == 1:
+        chosen = chosen[:1]
+    elif baseline is None:
+        single = to_ncthw(batch, layout).shape[2] == 1  # the mean frame of one frame is that frame
+        chosen = [name for name in entry.references if not (single and name == "mean_frame")]
+    return tuple(make_baseline(one, batch, layout, spec) for one in chosen)
+
+
+def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method) -> Any:
+    """The baselines as they can be written down."""
+    if baseline is None and len(entry.references) > 1:
+        return list(entry.references)
+    return [_plain(one) for one in baseline] if isinstance(baseline, tuple | list) else baseline
+
+
+def _check(batch: Tensor, batch_size: int | None, draws: int | None) -> None:
     if not batch.is_floating_point():
         raise UsageError(f"a batch must be floating point, as zoo.preprocess gives it, not {batch.dtype}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"a batch size is at least 1, not {batch_size}")
+    if draws is not None and draws < 1:
+        raise UsageError(f"a method draws at least once, not {draws} times")
 
 
 def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[Target, float]:
@@ -218,8 +372,7 @@ def _run(method: Method, job: Job) -> Raw:
     def run(size: int) -> Raw:
         function = find_function(method.run)
         job.score.done = 0
-        several = zip(*(torch.split(part, size) for part in (job.batch, job.samples, job.baseline)), strict=True)
-        jobs = [_part(job, *parts, size=size) for parts in several]
+        jobs = [_part(job, slice(start, start + size), size) for start in range(0, len(job.batch), size)]
         results = [_valid(method, function(part), part) for part in jobs]
         deltas = [result.delta for result in results if result.delta is not None]
         return Raw(
@@ -252,8 +405,15 @@ def _valid(method: Method, raw: Any, job: Job) -> Raw:
     return raw
 
 
-def _part(job: Job, batch: Tensor, samples: Tensor, baseline: Tensor, *, size: int) -> Job:
-    return dataclasses.replace(job, batch=batch, samples=samples, baseline=baseline, size=size)
+def _part(job: Job, samples: slice, size: int) -> Job:
+    return dataclasses.replace(
+        job,
+        batch=job.batch[samples],
+        samples=job.samples[samples],
+        baseline=job.baseline[samples],
+        references=tuple(reference[samples] for reference in job.references),
+        size=size,
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -72,6 +72,20 @@ class TwoHeads(nn.Module):
         return {"digit": self.digit(last), "speed": self.speed(last)}
 
 
+class Rectified(TwoHeads):
+    """The same with a mean over time where the LSTM was: ReLUs and max pooling are all that is not linear."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.Sequential(nn.MaxPool1d(2), nn.Conv1d(4, 5, 1))
+
+    def forward(self, x):
+        y = self.stem(x)
+        y = self.relu(self.block(y) + y)
+        last = self.drop(self.lstm(y.mean(dim=(3, 4))).mean(dim=2))
+        return {"digit": self.digit(last), "speed": self.speed(last)}
+
+
 class FoldedFrames(nn.Module):
     """N x T x C x H x W: a 2-D convolution on frames folded into the batch, then an average over all frames."""
 
@@ -149,6 +163,7 @@ def nets():
             QuadraticClips=QuadraticClips,
             PooledLinear=PooledLinear,
             TwoHeads=TwoHeads,
+            Rectified=Rectified,
             FoldedFrames=FoldedFrames,
             FoldedTimeFirst=FoldedTimeFirst,
             FrameByFrame=FrameByFrame,

@@ -255,6 +255,18 @@ def test_methods_lists_every_method(explain):
     assert "integrated_gradients" in explain("methods").stdout
 
 
+def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
+    from explain.attribution.methods import BUILT_IN
+
+    run = explain("methods", "tiny", "--json")
+    rows = json.loads(run.stdout)
+    assert [row["name"] for row in rows] == [method.name for method in BUILT_IN]
+    assert all(row["applies"] == (not row["reason"]) for row in rows)
+    assert {row["applies"] for row in rows if row["name"] in {"saliency", "occlusion", "grad_cam"}} == {True}
+    assert "saliency " in explain("methods", "tiny").stdout
+    assert explain("methods", "tinny").returncode == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

@@ -138,8 +138,10 @@ def test_an_image_is_its_own_frame(nets):
 
 def test_every_method_tells_the_same_frame_and_one_gradient_serves_them_all(nets):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    pytest.importorskip("skimage")
     methods = [method.name for method in BUILT_IN]
     options = {"target": "block/1:max", "steps": 3, "layer": "stem", "window": (2, 3, 3), "stride": (2, 3, 3)}
+    options |= {"draws": 6, "features": torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)}
     results = explain.attribute(model, batch, method=methods, **options)
     for name, result in zip(methods, results, strict=True):
         alone = explain.attribute(model, batch, method=name, **options)

@@ -9,7 +9,18 @@ from explain.attribution.methods import BUILT_IN
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 METHODS = [method.name for method in BUILT_IN]
-FAST = {"steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3)}
+FAST = {"steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3), "draws": 6}
+#: Three parts of a clip of 4 x 6 x 6.
+FAST["features"] = torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)
+#: Methods that refuse the gates of an LSTM.
+NO_LSTM = {"deep_lift", "deep_lift_shap"}
+
+
+def network(nets, method):
+    """The network of these tests that a method applies to."""
+    if method == "supervoxel_occlusion":
+        pytest.importorskip("skimage")
+    return nets.Rectified() if method in NO_LSTM else nets.TwoHeads()
 
 
 class Hungry(nn.Module):
@@ -25,9 +36,8 @@ class Hungry(nn.Module):
         return self.model(x)
 
 
-def disturbed(nets):
+def disturbed(model):
     """A network as found in the middle of somebody's work."""
-    model = nets.TwoHeads()
     model.train()
     model.block.eval()
     model(torch.randn(3, 1, 4, 6, 6))["digit"].sum().backward()
@@ -41,7 +51,7 @@ def disturbed(nets):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_and_the_process_are_left_as_found(nets, method):
-    model, batch = disturbed(nets), torch.randn(2, 1, 4, 6, 6, requires_grad=True)
+    model, batch = disturbed(network(nets, method)), torch.randn(2, 1, 4, 6, 6, requires_grad=True)
     torch.backends.cudnn.benchmark, before = True, torch.backends.cudnn.benchmark
     try:
         found, copy = nets.fingerprint(model), batch.detach().clone()
@@ -58,7 +68,7 @@ def test_the_model_and_the_process_are_left_as_found(nets, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_and_the_process_are_left_as_found_on_failure(nets, method):
-    model, batch = disturbed(nets), torch.randn(2, 1, 4, 6, 6)
+    model, batch = disturbed(network(nets, method)), torch.randn(2, 1, 4, 6, 6)
     runs = []
 
     def failing(output):
@@ -77,7 +87,7 @@ def test_the_model_and_the_process_are_left_as_found_on_failure(nets, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_samples_do_not_influence_each_other(nets, method):
-    model, batch = nets.TwoHeads(), torch.randn(3, 1, 4, 6, 6)
+    model, batch = network(nets, method), torch.randn(3, 1, 4, 6, 6)
     together = explain.attribute(model, batch, method=method, **FAST)
     for k in range(3):
         alone = explain.attribute(model, batch[k : k + 1], method=method, **FAST)
@@ -88,7 +98,7 @@ def test_samples_do_not_influence_each_other(nets, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_same_call_gives_the_same_bytes(nets, method):
-    model, batch = nets.TwoHeads().float(), torch.randn(2, 1, 4, 6, 6).float()
+    model, batch = network(nets, method).float(), torch.randn(2, 1, 4, 6, 6).float()
     first, second = (explain.attribute(model, batch, method=method, seed=3, **FAST) for _ in range(2))
     assert torch.equal(first.raw, second.raw)
     assert torch.equal(first.map, second.map)
@@ -97,7 +107,7 @@ def test_the_same_call_gives_the_same_bytes(nets, method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 def test_fewer_samples_at_once_are_tried_when_memory_runs_out(nets, method, error):
-    model, batch = nets.TwoHeads(), torch.randn(5, 1, 4, 6, 6)
+    model, batch = network(nets, method), torch.randn(5, 1, 4, 6, 6)
     plain = explain.attribute(model, batch, method=method, layer="block", target="digit", **FAST)
     hungry = Hungry(model, 2, error)
     hungry.zoo_entry = None
@@ -117,7 +127,8 @@ def test_other_errors_of_a_model_come_through_unchanged(nets):
 
 
 def test_several_methods_come_back_in_their_order_and_equal_the_single_ones(nets):
-    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    pytest.importorskip("skimage")
+    model, batch = nets.Rectified(), torch.randn(2, 1, 4, 6, 6)
     results = explain.attribute(model, batch, method=METHODS[::-1], target="digit", **FAST)
     assert [result.method for result in results] == METHODS[::-1]
     for result in results:
@@ -142,7 +153,7 @@ def test_the_target_of_one_result_can_be_kept_for_the_next(nets):
 def test_progress_goes_up_to_its_total(nets, method):
     steps = []
     explain.attribute(
-        nets.TwoHeads(),
+        network(nets, method),
         torch.randn(3, 1, 4, 6, 6),
         method=method,
         batch_size=2,
@@ -211,7 +222,7 @@ def test_what_cannot_be_explained_is_refused(nets):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("method", METHODS)
 def test_maps_on_a_gpu_are_those_of_the_cpu(nets, method):
-    model, batch = nets.TwoHeads().float(), torch.randn(2, 1, 4, 6, 6).float()
+    model, batch = network(nets, method).float(), torch.randn(2, 1, 4, 6, 6).float()
     here = explain.attribute(model, batch, method=method, **FAST)
     there = explain.attribute(model.cuda(), batch.cuda(), method=method, **FAST)
     assert torch.cosine_similarity(here.map.flatten(), there.map.cpu().flatten(), dim=0) > 0.9999

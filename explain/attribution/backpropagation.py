@@ -1,0 +1,85 @@
+"""Gradients that rectifiers let through by other rules: deconvolution and guided backpropagation."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from explain.attribution import rules
+from explain.attribution.jobs import Job, Raw
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Nodes of functions that bend the gradient and are no rectifiers: neither paper says what to do with them.
+_UNRULED = frozenset({"Celu", "Elu", "Gelu", "Hardswish", "LeakyRelu", "Mish", "Selu", "Silu", "Softplus"})
+
+
+def guided_backprop(job: Job) -> Raw:
+    """The gradient, cut at every ReLU where it is negative or where the ReLU's input was (arXiv 1412.6806, 3.4).
+
+    Holds for modules and functions, in place or not, and for modules that run several times. Gates of recurrent layers
+    and other saturating functions pass the plain gradient.
+
+    Raises:
+        ModelError: The model runs no ReLU, or an activation function that neither paper speaks of.
+    """
+    job.expect(1)
+    return Raw(values=_gradient(job, guided=True))
+
+
+def deconvolution(job: Job) -> Raw:
+    """The gradient, cut at every ReLU where it is negative, whatever the ReLU's input (arXiv 1311.2901, section 2.1).
+
+    Otherwise as `guided_backprop`.
+    """
+    job.expect(1)
+    return Raw(values=_gradient(job, guided=False))
+
+
+def check(job: Job) -> None:
+    """Refuse models on which these would be the plain gradient, or half of it.
+
+    Raises:
+        ModelError: The reason.
+    """
+    mode = _mode(guided=True)
+    _refuse(mode, rules.scored(job, job.batch.clone().requires_grad_(), mode))
+
+
+def _gradient(job: Job, *, guided: bool) -> Tensor:
+    mode = _mode(guided=guided)
+    return rules.gradient(job, mode, functools.partial(_refuse, mode))
+
+
+def _refuse(mode: rules.Ruled, score: Tensor) -> None:
+    found = rules.operations(score)
+    missed = sorted(_UNRULED & set(found))
+    own = rules.foreign(found)
+    if missed:
+        raise ModelError(f"the model runs {', '.join(missed)}, and only for ReLU there is a rule")
+    if own is not None:
+        raise ModelError(f"the model runs a function of its own ({own}), whose ReLUs cannot be seen")
+    if hidden := {"Maximum", "Relu", "Threshold", "Where"} & set(found):
+        raise ModelError(f"the model runs {', '.join(sorted(hidden))}, which may be a ReLU that no rule reaches")
+    if not mode.count:
+        raise ModelError("no ReLU runs: it would be the plain gradient (saliency)")
+
+
+def _rectifies(operation: rules.Operation, given: Tensor) -> bool:
+    """Whether a function is a ReLU, if maybe with an upper end: clamp and hardtanh may be."""
+    below, above = operation(given.new_tensor([-1e6, 1.0])).tolist()
+    return bool(below == 0.0 and above == 1.0)
+
+
+def _mode(*, guided: bool) -> rules.Ruled:
+    def ruling(_name: str, operation: rules.Operation, given: Tensor, _result: Tensor) -> rules.Rule | None:
+        if not _rectifies(operation, given):
+            return None
+        if not guided:
+            return lambda gradient: gradient.clamp(min=0)
+        passing = rules.slope(operation, given)
+        return lambda gradient: gradient.clamp(min=0) * passing
+
+    return rules.Ruled(rules.RECTIFIERS, ruling)

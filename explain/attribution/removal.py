@@ -1,0 +1,145 @@
+"""Parts of a clip taken away: which parts there are, and the outputs without some of them.
+
+Methods that explain by removal differ in the parts, in which of them are away together, and in what is made of the
+outputs. A part that is away is replaced by the baseline. Draws depend on the seed alone: every sample gets the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explain.layouts import from_ncthw, to_ncthw
+from zoo.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from explain.attribution.jobs import Job
+
+#: Parts by name.
+FEATURES = ("grid", "supervoxels")
+#: About how many supervoxels a clip is cut into, and how much nearness counts against colour.
+SUPERVOXELS = 64
+COMPACTNESS = 0.1
+
+
+def parts_of(job: Job, sample: int) -> Tensor:
+    """The parts of one sample, as numbers from 0 on for each pixel: T x H x W.
+
+    Raises:
+        UnknownNameError: No parts of that name.
+        UsageError: Numbers of another shape than the clip, or that are not all of 0 to the largest;
+            supervoxels without scikit-image.
+    """
+    clip = to_ncthw(job.batch[sample : sample + 1], job.layout)[0]
+    if isinstance(job.features, Tensor):
+        return _checked(job.features.to(clip.device), tuple(clip.shape[1:]))
+    if job.features == "grid":
+        return _grid(clip, job.window)
+    if job.features == "supervoxels":
+        return _supervoxels(clip)
+    raise UnknownNameError("kind of features", job.features, FEATURES)
+
+
+def check(job: Job) -> None:
+    """Refuse supervoxels where scikit-image is missing.
+
+    Raises:
+        UsageError: It is.
+    """
+    if job.features == "supervoxels":
+        _slic()
+
+
+def without(job: Job, sample: int, shares: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The outputs for one sample of which only a share is left at each pixel.
+
+    Args:
+        job: The job.
+        sample: Which of its samples.
+        shares: Several times m x T x H x W from 0 (the baseline) to 1 (the sample), m at most `job.size`.
+
+    Yields:
+        Shares with its m outputs, in float64.
+    """
+    clip, baseline = job.batch[sample : sample + 1], job.baseline[sample : sample + 1]
+    for share in shares:
+        weight = from_ncthw(share.to(clip)[:, None], job.layout)
+        with torch.no_grad():
+            batch = torch.lerp(baseline.expand(len(share), *clip.shape[1:]), clip, weight)
+            yield share, job.score(batch, job.samples[sample].expand(len(share))).double()
+
+
+def outputs_without(job: Job, sample: int, parts: Tensor, kept: Tensor) -> Tensor:
+    """The outputs for one sample with only some of its parts left.
+
+    Args:
+        job: The job.
+        sample: Which of its samples.
+        parts: T x H x W, as `parts_of` gives them.
+        kept: M x K, which of the K parts are left in each of M clips.
+
+    Returns:
+        M numbers, in float64.
+    """
+    shares = (some.to(parts.device)[:, parts] for some in torch.split(kept, job.size))
+    return torch.cat([outputs for _, outputs in without(job, sample, shares)])
+
+
+def spread(job: Job, values: list[Tensor]) -> Tensor:
+    """For each sample one value a pixel (T x H x W), as a batch: the same for all channels."""
+    maps = torch.stack(values).to(job.batch)[:, None]
+    return from_ncthw(maps, job.layout).expand_as(job.batch).clone()
+
+
+def settle(job: Job, planned: int, used: int) -> None:
+    """Count evaluations that were expected and not needed as done."""
+    job.score.advance(max(0, planned - used))
+
+
+def _grid(clip: Tensor, window: tuple[int, int, int]) -> Tensor:
+    """Blocks that do not overlap, of the window's extent but at the end of an axis."""
+    number = torch.zeros((), dtype=torch.long, device=clip.device)
+    for axis, (size, block) in enumerate(zip(clip.shape[1:], window, strict=True)):
+        along = torch.arange(size, device=clip.device) // block
+        number = number * (int(along[-1]) + 1) + along.view([-1 if place == axis else 1 for place in range(3)])
+    return number
+
+
+def _supervoxels(clip: Tensor) -> Tensor:
+    """Regions of like colour through space and time (SLIC, Achanta et al. 2012; 3-D), at most about `SUPERVOXELS`."""
+    slic = _slic()
+    low, high = clip.amin(), clip.amax()
+    volume = ((clip - low) / (high - low).clamp(min=1e-12)).permute(1, 2, 3, 0).double().cpu().numpy()
+    numbers = slic(
+        volume, n_segments=SUPERVOXELS, compactness=COMPACTNESS, channel_axis=-1, start_label=0, convert2lab=False
+    )
+    _, numbers = np.unique(numbers, return_inverse=True)  # a number for every region, none left out
+    return torch.from_numpy(numbers.reshape(volume.shape[:3])).long().to(clip.device)
+
+
+def _slic() -> Any:
+    try:
+        from skimage.segmentation import slic
+    except ImportError:
+        raise UsageError(
+            "supervoxels need scikit-image, which is not installed; run `pip install 'motion-zoo[supervoxels]'`, or "
+            "choose features 'grid'"
+        ) from None
+    return slic
+
+
+def _checked(numbers: Tensor, extent: tuple[int, ...]) -> Tensor:
+    if tuple(numbers.shape) != extent or numbers.is_floating_point():
+        raise UsageError(
+            f"features of shape {tuple(numbers.shape)} and type {numbers.dtype} do not fit; expected integers of shape "
+            f"{extent} (T, H, W), the number of the part that each pixel belongs to"
+        )
+    found = torch.unique(numbers)
+    if not torch.equal(found, torch.arange(len(found), device=found.device)):
+        raise UsageError(f"features are numbered {found.tolist()[:10]}; expected every number from 0 on")
+    return numbers.long()

@@ -1,0 +1,69 @@
+"""RISE: random soft masks over space and time, and how the output goes with what they show."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from explain.attribution.jobs import Job, Raw
+from explain.attribution.removal import spread, without
+from explain.layouts import to_ncthw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+#: Cells of the coarse masks along T, H and W at most, and the share of them that shows the clip.
+CELLS = (4, 7, 7)
+SHOWN = 0.5
+
+
+def rise(job: Job) -> Raw:
+    """Mean output where a mask shows a pixel, minus the mean output of all masks (arXiv 1806.07421, equation 6).
+
+    Masks are drawn as coarse cells in time, rows and columns, resized linearly and shifted by less than a cell; where
+    they are 0 the baseline is seen. Equation 6 divides by the expected brightness of a mask; here it is the brightness
+    that was drawn, and the mean output is taken off: what is left tells pixels apart, and has the output's unit.
+    """
+    job.expect(job.draws)
+    extent = tuple(to_ncthw(job.batch, job.layout).shape[2:])
+    values = []
+    for sample in range(len(job.batch)):
+        bright = torch.zeros(extent, dtype=torch.float64, device=job.batch.device)
+        seen, total = torch.zeros_like(bright), bright.new_zeros(())
+        for shares, outputs in without(job, sample, _masks(job, extent)):
+            masks = shares.to(bright)
+            bright += masks.sum(dim=0)
+            seen += torch.einsum("m,mthw->thw", outputs.to(bright), masks)
+            total += outputs.sum().to(bright)
+        values.append(seen / bright.clamp(min=1e-12) - total / job.draws)
+    return Raw(values=spread(job, values))
+
+
+def _masks(job: Job, extent: tuple[int, ...]) -> Iterator[Tensor]:
+    """All masks, T x H x W each, some at a time."""
+    generator = torch.Generator().manual_seed(job.seed)
+    cells = [min(most, size) for most, size in zip(CELLS, extent, strict=True)]
+    steps = [math.ceil(size / count) for size, count in zip(extent, cells, strict=True)]
+    wider = [count + 1 if size > 1 else 1 for count, size in zip(cells, extent, strict=True)]
+    coarse = (torch.rand(job.draws, *wider, generator=generator, dtype=torch.float64) < SHOWN).to(job.batch)
+    shifts = [torch.randint(step, (job.draws,), generator=generator).tolist() for step in steps]
+    size = [count * step for count, step in zip(wider, steps, strict=True)]
+    for start in range(0, job.draws, job.size):
+        fine = F.interpolate(
+            coarse[start : start + job.size, None], size=size, mode="trilinear", align_corners=False
+        ).squeeze(1)
+        cut = [
+            mask[
+                tuple(
+                    slice(shift[start + at], shift[start + at] + long)
+                    for shift, long in zip(shifts, extent, strict=True)
+                )
+            ]
+            for at, mask in enumerate(fine)
+        ]
+        yield torch.stack(cut)

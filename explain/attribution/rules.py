@@ -1,0 +1,219 @@
+"""Change what single operations pass back in a backward pass, and check that nothing else is left to change.
+
+Methods such as guided backpropagation or DeepLift replace the gradient of some operations by a rule of their own. Tools
+that hook modules for it are silently wrong where a module runs several times, or where a network calls a function
+(`F.relu`) instead of a module. Here operations are caught where torch runs them, and the recorded graph is then read:
+an operation without a rule is found there, whoever ran it, and named in the refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from explain.attribution.jobs import Job
+
+#: Gives, for the gradient of an operation's result, that of its input.
+Rule = Callable[[Tensor], Tensor]
+#: An operation of one tensor, its other arguments fixed.
+Operation = Callable[[Tensor], Any]
+#: Gives the rule for one run of an operation; None leaves the operation as it is. Called with its name, the operation,
+#: its input and its result, both without gradient.
+Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
+
+#: Functions that are, or may be, ReLU by another name.
+RECTIFIERS = frozenset({"clamp", "clamp_min", "hardtanh", "relu", "relu6", "threshold"})
+#: Functions of one tensor, element by element, that are not linear. In-place ones are known by the same name.
+ELEMENTWISE = RECTIFIERS | {
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softsign",
+    "tanh",
+}
+POOLINGS = frozenset({"max_pool1d", "max_pool2d", "max_pool3d"})
+
+#: The node of an operation with a rule.
+_RULED = "_RuledBackward"
+#: Nodes of a graph that are linear in the only operand that depends on the input.
+_LINEAR = frozenset({
+    "AccumulateGrad", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Add", "Addbmm", "Addmm", "Addmv", "Alias",
+    "AsStrided", "AvgPool2D", "AvgPool3D", "BackwardHookFunction", "Baddbmm", "Bmm", "Cat", "Clone",
+    "ConstantPadNd", "Convolution", "Copy",
+    "CopyBackwards", "CopySlices", "CudnnBatchNorm", "Cumsum", "Diagonal", "Div", "Dot", "Einsum", "Expand",
+    "ExpandAs", "Flip", "Gather", "Identity", "Index", "IndexSelect", "LinalgVecdot", "Linear", "Mean",
+    "MiopenBatchNorm", "MkldnnConvolution", "Mm", "Mul", "Mv", "NativeBatchNorm", "Neg", "Permute", "PixelShuffle",
+    "PixelUnshuffle", "ReflectionPad1D", "ReflectionPad2D", "ReflectionPad3D", "Repeat", "ReplicationPad1D",
+    "ReplicationPad2D", "ReplicationPad3D", "ReshapeAlias", "Roll", "Rsub", "Select", "Slice", "Split",
+    "SplitWithSizes", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "Unfold",
+    "UnsafeSplit", "UnsafeView", "Unsqueeze", "UpsampleBicubic2D", "UpsampleBilinear2D", "UpsampleLinear1D",
+    "UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", "UpsampleTrilinear3D", "View", "ViewAsReal",
+    _RULED,
+})  # fmt: skip
+#: Those of them that multiply or divide two tensors: linear where one of both is a constant.
+_PRODUCTS = frozenset({
+    "Addbmm", "Addmm", "Addmv", "Baddbmm", "Bmm", "Convolution", "CudnnBatchNorm", "Div", "Dot", "Einsum", "Linear",
+    "LinalgVecdot", "MkldnnConvolution", "Mm", "MiopenBatchNorm", "Mul", "Mv", "NativeBatchNorm"
+})  # fmt: skip
+
+
+class Ruled(TorchFunctionMode):
+    """Within, the operations named pass back what their rule says; what they compute stays the same.
+
+    Args:
+        names: Operations, by torch's name for them ("relu" is `F.relu`, `torch.relu`, `x.relu()` and `x.relu_()`).
+        ruling: Gives the rule for each run.
+    """
+
+    def __init__(self, names: Collection[str], ruling: Ruling) -> None:
+        super().__init__()
+        self.names = names
+        self.ruling = ruling
+        #: Runs of those operations that had a rule.
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").removesuffix("_")
+        first = args[0] if args else kwargs.get("input")
+        if name not in self.names or not isinstance(first, Tensor) or not first.requires_grad:
+            return func(*args, **kwargs)
+
+        def operation(tensor: Tensor) -> Any:
+            return func(tensor, *args[1:], **kwargs) if args else func(**{**kwargs, "input": tensor})
+
+        given = first.detach().clone()
+        with torch.no_grad():
+            result = operation(copy := given.clone())
+        if not isinstance(result, Tensor):
+            return operation(first)
+        in_place = result is copy
+        rule = self.ruling(name, operation, given, result)
+        if rule is None:
+            return operation(first)
+        self.count += 1
+        ruled = _Ruled.apply(first, result, rule)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return first.copy_(ruled) if in_place else ruled
+
+
+class _Ruled(torch.autograd.Function):
+    """A result that is known, with a backward pass that is given."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, result: Tensor, rule: Rule) -> Tensor:  # noqa: ARG004 - autograd passes it
+        ctx.rule = rule
+        return result.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.rule(gradients[0]), None, None
+
+
+def slope(operation: Operation, given: Tensor) -> Tensor:
+    """The derivative of an operation that works element by element, at `given`."""
+    with torch.enable_grad():
+        start = given.detach().clone().requires_grad_()
+        return torch.autograd.grad(operation(start.clone()).sum(), start)[0]
+
+
+def gradient(job: Job, mode: Ruled | None = None, check: Callable[[Tensor], None] | None = None) -> Tensor:
+    """The gradient of the number explained with respect to the batch, under rules; `check` may refuse what ran."""
+    inputs = job.batch.clone().requires_grad_()
+    score = scored(job, inputs, mode)
+    if check is not None:
+        check(score)
+    return torch.autograd.grad(score.sum(), inputs)[0]
+
+
+def scored(job: Job, inputs: Tensor, mode: Ruled | None = None) -> Tensor:
+    """The number explained for inputs that need a gradient, operations caught by `mode`."""
+    if mode is None:
+        return job.score(inputs, job.samples)
+    with mode:
+        return job.score(inputs, job.samples)
+
+
+def operations(result: Tensor) -> dict[str, list[Any]]:
+    """The nodes of all operations between the input and a result, by name: "Relu", "Convolution"."""
+    found: dict[str, list[Any]] = {}
+    seen, waiting = set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found.setdefault(_name(node), []).append(node)
+        waiting += [before for before, _ in node.next_functions]
+    return found
+
+
+def foreign(found: dict[str, list[Any]]) -> str | None:
+    """The name of a node that belongs to an `autograd.Function` that torch does not know; None where there is none."""
+    for name, nodes in found.items():
+        if isinstance(nodes[0], torch.autograd.function.BackwardCFunction) and name not in _LINEAR:
+            return name
+    return None
+
+
+def check_linear(result: Tensor, method: str, model: nn.Module) -> None:
+    """Refuse a graph that holds an operation that is neither linear nor ruled.
+
+    Raises:
+        ModelError: There is one; it is named, and with it the model's recurrent layers, of whose gates it may be one.
+    """
+    try:
+        _check_linear(operations(result), method)
+    except ModelError as error:
+        gated = [name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)]
+        if gated:
+            raise ModelError(f"{error} (the gates of recurrent layers are such: {', '.join(gated)})") from None
+        raise
+
+
+def _check_linear(found: dict[str, list[Any]], method: str) -> None:
+    own = foreign(found)
+    if own is not None:
+        raise ModelError(f"the model runs a function of its own ({own}); {method} cannot see inside")
+    for name, nodes in found.items():
+        if name not in _LINEAR:
+            raise ModelError(f"the model runs {name}; {method} has no rule for it")
+        if any(getattr(node, "_saved_training", False) for node in nodes):
+            raise ModelError(f"a normalisation takes the clip's own mean and variance; {method} has no rule for it")
+        if name in _PRODUCTS and any(_both(node) for node in nodes):
+            raise ModelError(f"{name} multiplies two things that both depend on the input; {method} has no rule for it")
+
+
+def _name(node: Any) -> str:
+    """A node's name without what torch adds: "Relu" for "ReluBackward0"."""
+    name: str = node.name().removeprefix("torch::autograd::")
+    if name == _RULED:
+        return name
+    return name.rstrip("0123456789").removesuffix("Backward")
+
+
+def _both(node: Any) -> bool:
+    """Whether two operands of a product depend on the input; a bias that is added does not count."""
+    operands = [before for before, _ in node.next_functions]
+    if _name(node) in {"Addmm", "Addmv", "Addbmm", "Baddbmm"}:
+        operands = operands[1:]
+    return sum(operand is not None for operand in operands) > 1

@@ -1,0 +1,106 @@
+"""A linear model fitted to the outputs without some parts: KernelSHAP and LIME. Its weights are the attribution."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.attribution.jobs import Job, Raw
+from explain.attribution.removal import outputs_without, parts_of, spread
+from zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Width of LIME's kernel over the cosine distance from the whole clip, as its authors use it for images.
+WIDTH = 0.25
+#: LIME's ridge, as a share of the sum of the kernel's weights.
+RIDGE = 1e-3
+
+
+def kernel_shap(job: Job) -> Raw:
+    """Shapley values of the parts, by a weighted regression (arXiv 1705.07874, theorem 2); every pixel has its part's.
+
+    Where there are no more ways to keep some parts than draws, all are tried and the values are exact; else sizes are
+    drawn with the kernel's weight, then parts, each time with the opposite choice. The values of all parts sum to
+    f(x) - f(b), as the kernel's infinite weights ask.
+
+    Raises:
+        UsageError: The draws leave values open: there must be twice as many as parts, and some more.
+    """
+    job.expect(job.draws + 1)
+    values = []
+    for sample in range(len(job.batch)):
+        parts = parts_of(job, sample)
+        count = int(parts.max()) + 1
+        kept, weights = _coalitions(count, job.draws, job.seed)
+        nothing = outputs_without(job, sample, parts, torch.zeros(1, count, dtype=torch.bool))
+        whole = job.value[sample].double() - nothing
+        if count == 1:
+            job.score.advance(job.draws)
+            values.append(whole[parts])
+            continue
+        outputs = outputs_without(job, sample, parts, kept) - nothing
+        job.score.advance(job.draws - len(kept))
+        # The sum is given: the last part is what the others leave of it.
+        design = kept.to(outputs)
+        free = design[:, :-1] - design[:, -1:]
+        root = weights.to(outputs).sqrt()
+        others = torch.linalg.lstsq(
+            (root[:, None] * free).cpu(), (root * (outputs - design[:, -1] * whole)).cpu()[:, None], driver="gelsd"
+        ).solution[:, 0]
+        others = others.to(outputs)
+        values.append(torch.cat([others, whole - others.sum()])[parts])
+    return Raw(values=spread(job, values))
+
+
+def lime(job: Job) -> Raw:
+    """Weights of a linear model of which parts are there, near the whole clip (arXiv 1602.04938, equation 2).
+
+    Each part is there in half of the draws; a draw's weight is exp(-d^2 / `WIDTH`^2), d its cosine distance from the
+    whole clip; least squares with an intercept and a small ridge. Every pixel has its part's weight.
+    """
+    job.expect(job.draws)
+    values = []
+    for sample in range(len(job.batch)):
+        parts = parts_of(job, sample)
+        count = int(parts.max()) + 1
+        generator = torch.Generator().manual_seed(job.seed)
+        kept = torch.rand(job.draws, count, generator=generator, dtype=torch.float64) < 0.5
+        kept[0] = True
+        outputs = outputs_without(job, sample, parts, kept)
+        share = kept.double().mean(dim=1)
+        weights = torch.exp(-((1 - share.sqrt()) ** 2) / WIDTH**2).to(outputs)
+        design = kept.to(outputs)
+        middle = (weights @ design) / weights.sum()
+        centred, above = design - middle, outputs - (weights @ outputs) / weights.sum()
+        square = (centred.T * weights) @ centred
+        square += RIDGE * weights.sum() * torch.eye(count).to(square)
+        values.append(torch.linalg.solve(square, centred.T @ (weights * above))[parts])
+    return Raw(values=spread(job, values))
+
+
+def _coalitions(count: int, draws: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Which parts are there in each clip (M x count), neither none nor all, and the weights of these choices."""
+    if count <= 20 and 2**count - 2 <= draws:
+        numbers = torch.arange(1, 2**count - 1)
+        kept = (numbers[:, None] >> torch.arange(count)) % 2 == 1
+        sizes = kept.sum(dim=1).tolist()
+        weights = [(count - 1) / (math.comb(count, size) * size * (count - size)) for size in sizes]
+        return kept, torch.tensor(weights, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    several = torch.arange(1, count, dtype=torch.float64)
+    drawn = 1 + torch.multinomial(
+        1 / (several * (count - several)), (draws + 1) // 2, replacement=True, generator=generator
+    )
+    ranks = torch.rand(len(drawn), count, generator=generator, dtype=torch.float64).argsort(dim=1).argsort(dim=1)
+    first = ranks < drawn[:, None]
+    kept = torch.stack([first, ~first], dim=1).flatten(0, 1)[:draws]
+    contrasts = kept.double()[:, :-1] - kept.double()[:, -1:]
+    if int(torch.linalg.matrix_rank(contrasts)) < count - 1:
+        raise UsageError(
+            f"{draws} draws do not tell {count} parts apart; give more than {2 * count}, or fewer parts (larger ones)"
+        )
+    return kept, torch.ones(len(kept), dtype=torch.float64)

@@ -1,0 +1,58 @@
+import pytest
+import torch
+from torch import nn
+
+import explain
+from explain.attribution.methods import BUILT_IN
+from zoo.errors import UnknownNameError, ZooError
+
+NETWORKS = ("TwoHeads", "Rectified", "PooledLinear", "FoldedFrames", "FoldedTimeFirst", "FrameByFrame", "image", "flat")
+
+
+def made(nets, name):
+    """A network by name, and a batch for it."""
+    if name == "image":
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)), torch.randn(1, 1, 6, 6)
+    if name == "flat":
+        return nn.Sequential(nn.Flatten(), nn.Linear(144, 3), nn.GELU()), torch.randn(1, 1, 4, 6, 6)
+    model = getattr(nets, name)()
+    if not name.startswith(("Folded", "Frame")):
+        return model, torch.randn(1, 1, 4, 6, 6)
+    model.zoo_entry = nets.entry("NTCHW")
+    return model, torch.randn(1, 4, 2, 6, 6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_method_is_said_to_apply_just_where_it_works(nets, name):
+    pytest.importorskip("skimage")
+    model, batch = made(nets, name)
+    found = nets.fingerprint(model)
+    reasons = explain.applicability(model, batch)
+    assert nets.fingerprint(model) == found
+    assert list(reasons) == [method.name for method in BUILT_IN]
+    frames = 1 if batch.ndim == 4 else 4
+    parts = (torch.arange(frames)[:, None, None] // 2 + torch.arange(6)[:, None] // 4).expand(frames, 6, 6)
+    fast = {"steps": 2, "draws": 6, "features": parts}
+    for method, reason in reasons.items():
+        if reason:
+            with pytest.raises(ZooError) as refused:
+                explain.attribute(model, batch, method=method, **fast)
+            assert str(refused.value) == reason
+        else:
+            explain.attribute(model, batch, method=method, window=(min(2, frames), 3, 3), **fast)
+
+
+def test_reasons_are_those_of_the_target(nets):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    assert "recurrent" in explain.applicability(model, batch)["deep_lift"]
+    assert explain.applicability(model, batch, "block/1")["deep_lift"] == ""
+    with pytest.raises(UnknownNameError):
+        explain.applicability(model, batch, "blok/1")
+
+
+def test_an_output_without_a_gradient_leaves_the_methods_that_need_none(nets):
+    reasons = explain.applicability(
+        nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6), lambda output: output["digit"].argmax(dim=1).double()
+    )
+    assert "not differentiably" in reasons["saliency"]
+    assert reasons["occlusion"] == reasons["rise"] == reasons["frame_order"] == ""
