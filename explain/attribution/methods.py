@@ -246,6 +246,14 @@ BUILT_IN: tuple[Method, ...] = (
         draws=8,
     ),
     Method(
+        name="lrp",
+        summary="How the output divides among the pixels, passed back in proportion to what each made of it.",
+        run="explain.attribution.lrp:lrp",
+        source="Bach et al. (2015), doi 10.1371/journal.pone.0130140; z+ rule: Montavon et al., arXiv 1512.02479",
+        reduction="sum",
+        check="explain.attribution.lrp:check",
+    ),
+    Method(
         name="layer_activation",
         summary="How active the units of one layer are, whatever the output.",
         run="explain.attribution.layer_maps:layer_activation",

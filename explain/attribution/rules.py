@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: Gives, for the gradient of an operation's result, that of its input.
 Rule = Callable[[Tensor], Tensor]
-#: An operation of one tensor, its other arguments fixed.
-Operation = Callable[[Tensor], Any]
+#: An operation of one tensor, its other arguments fixed; further tensors take the place of the first of those.
+Operation = Callable[..., Any]
 #: Gives the rule for one run of an operation; None leaves the operation as it is. Called with its name, the operation,
 #: its input and its result, both without gradient.
 Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
@@ -99,8 +99,12 @@ class Ruled(TorchFunctionMode):
         if name not in self.names or not isinstance(first, Tensor) or not first.requires_grad:
             return func(*args, **kwargs)
 
-        def operation(tensor: Tensor) -> Any:
-            return func(tensor, *args[1:], **kwargs) if args else func(**{**kwargs, "input": tensor})
+        def operation(tensor: Tensor, *others: Any) -> Any:
+            if not args:
+                return func(**{**kwargs, "input": tensor})
+            return func(tensor, *others, *args[1 + len(others) :], **kwargs)
+
+        operation.others = args[1:]  # type: ignore[attr-defined]  # for rules that need weights
 
         given = first.detach().clone()
         with torch.no_grad():
@@ -175,14 +179,18 @@ def foreign(found: dict[str, list[Any]]) -> str | None:
     return None
 
 
-def check_linear(result: Tensor, method: str, model: nn.Module) -> None:
-    """Refuse a graph that holds an operation that is neither linear nor ruled.
+def check_linear(
+    result: Tensor, method: str, model: nn.Module, *, besides: Collection[str] = (), allowed: Collection[str] = ()
+) -> None:
+    """Refuse a graph that holds an operation that is neither linear nor ruled nor allowed, or one of `besides`.
 
     Raises:
         ModelError: There is one; it is named, and with it the model's recurrent layers, of whose gates it may be one.
     """
     try:
-        _check_linear(operations(result), method)
+        _check_linear(
+            {name: nodes for name, nodes in operations(result).items() if name not in allowed}, method, besides
+        )
     except ModelError as error:
         gated = [name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)]
         if gated:
@@ -190,12 +198,12 @@ def check_linear(result: Tensor, method: str, model: nn.Module) -> None:
         raise
 
 
-def _check_linear(found: dict[str, list[Any]], method: str) -> None:
+def _check_linear(found: dict[str, list[Any]], method: str, besides: Collection[str]) -> None:
     own = foreign(found)
     if own is not None:
         raise ModelError(f"the model runs a function of its own ({own}); {method} cannot see inside")
     for name, nodes in found.items():
-        if name not in _LINEAR:
+        if name not in _LINEAR or name in besides:
             raise ModelError(f"the model runs {name}; {method} has no rule for it")
         if any(getattr(node, "_saved_training", False) for node in nodes):
             raise ModelError(f"a normalisation takes the clip's own mean and variance; {method} has no rule for it")

@@ -69,7 +69,12 @@ class Shown:
     @property
     def baseline(self) -> str:
         """What the map is seen against, in words."""
-        return {None: "a clip of zeros", "blur": "the blurred clip"}[self.settings.get("baseline")]
+        words = {None: "a clip of zeros", "zero": "a clip of zeros", "blur": "the blurred clip"}
+        named = self.settings.get("baseline")
+        if isinstance(named, list):
+            several = [words.get(name, str(name).replace("_", " ")) for name in named]
+            return f"the mean of {len(several)} baselines ({', '.join(several)})"
+        return words.get(named, str(named))
 
     @property
     def signed(self) -> bool:
@@ -188,9 +193,14 @@ def _scale(sizes: npt.NDArray[np.floating]) -> float:
     return float(np.quantile(sizes[sizes >= _COUNTED * largest], _COVERED)) if largest else 0.0
 
 
+#: Words of methods' names that are initials.
+_INITIALS = {"lime", "lrp", "rise", "shap"}
+
+
 def title(method: str) -> str:
     """The name of a method as a heading: "integrated_gradients" -> "Integrated gradients"."""
     words = method.replace("grad_cam", "Grad-CAM").replace("_x_", " \N{MULTIPLICATION SIGN} ").replace("_", " ")
+    words = " ".join(word.upper() if word in _INITIALS else word for word in words.split(" "))
     return words[0].upper() + words[1:]
 
 

@@ -13,7 +13,7 @@ FAST = {"steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3), "draws": 6}
 #: Three parts of a clip of 4 x 6 x 6.
 FAST["features"] = torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)
 #: Methods that refuse the gates of an LSTM.
-NO_LSTM = {"deep_lift", "deep_lift_shap"}
+NO_LSTM = {"deep_lift", "deep_lift_shap", "lrp"}
 
 
 def network(nets, method):
