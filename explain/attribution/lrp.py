@@ -31,8 +31,8 @@ _ACTIVATIONS = frozenset(
 def lrp(job: Job) -> Raw:
     """Input times what comes back of the output by the z+ rule in convolutions and the 0 rule elsewhere.
 
-    z+ (arXiv 1512.02479, section 4.2; alpha 1, beta 0 of Bach et al. 2015): a convolution's relevance goes to what added to
-    its sum, the positive products of inputs and weights and the positive biases, in proportion. Dense layers, sums,
+    z+ (arXiv 1512.02479, section 4.2; alpha 1, beta 0 of Bach et al. 2015): a convolution's relevance goes to what
+    added to its sum, positive products of inputs and weights and positive biases, in proportion. Dense layers, sums,
     averages and BatchNorm pass on in proportion to all terms, maxima to the largest, activation functions everything.
     What biases have added stays with them: without biases the values sum to f(x).
 
