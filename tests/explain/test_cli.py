@@ -121,6 +121,19 @@ def test_report_writes_a_folder_and_says_where(explain, clip, tmp_path):
     assert json.loads((out / "report.json").read_text())["run"]["seed"] == 5
 
 
+def test_options_of_a_method_reach_it(explain, clip):
+    options = ("--fill", "drop", "--order", "shuffle", "--draws", 3, "--smooth", "deconvolution", "--features", "grid")
+    methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation")
+    asked = [part for name in methods for part in ("--method", name)]
+    run = explain("attribute", "tiny", clip, *asked, *options, "--weights", "none", "--json")
+    assert run.returncode == 0, run.stderr
+    settings = {row["method"]: row["settings"] for row in json.loads(run.stdout)}
+    assert settings["temporal_occlusion"]["fill"] == "drop"
+    assert (settings["frame_order"]["order"], settings["frame_order"]["draws"]) == ("shuffle", 3)
+    assert (settings["smooth_grad"]["smooth"], settings["smooth_grad"]["draws"]) == ("deconvolution", 3)
+    assert settings["feature_ablation"]["features"] == "grid"
+
+
 def test_report_as_json_is_the_only_thing_on_stdout(explain, clip, tmp_path):
     cheap = ("--weights", "none", "--section", "prediction", "--target", "flat")
     run = explain("report", "tiny", clip, "--out", tmp_path / "out", *cheap, "--json")

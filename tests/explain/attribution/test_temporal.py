@@ -74,6 +74,13 @@ def test_shuffling_nears_the_mean_over_all_other_orders(nets):
     assert expected > 1
 
 
+def test_two_frames_have_but_one_other_order(nets):
+    model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
+    options = {"method": "frame_order", "window": (2, 1, 1), "draws": 6}
+    shuffled, turned = (explain.attribute(model, batch, order=order, **options) for order in ("shuffle", "reverse"))
+    assert torch.allclose(shuffled.map, turned.map)
+
+
 @pytest.mark.parametrize("order", ["reverse", "shuffle"])
 def test_a_model_blind_to_order_owes_nothing_to_it(nets, order):
     model = nets.PooledLinear()
