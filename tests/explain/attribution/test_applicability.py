@@ -6,13 +6,38 @@ import explain
 from explain.attribution.methods import BUILT_IN
 from zoo.errors import UnknownNameError, ZooError
 
-NETWORKS = ("TwoHeads", "Rectified", "PooledLinear", "FoldedFrames", "FoldedTimeFirst", "FrameByFrame", "image", "flat")
+NETWORKS = (
+    "TwoHeads",
+    "Rectified",
+    "PooledLinear",
+    "FoldedFrames",
+    "FoldedTimeFirst",
+    "FrameByFrame",
+    "image",
+    "flat",
+    "attention",
+)
+
+
+class Attention(nn.Module):
+    """Tokens of a clip, one layer of a transformer, and their mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.patch = nn.Conv3d(1, 4, (2, 3, 3), stride=(2, 3, 3))
+        self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(self.patch(x).flatten(2).transpose(1, 2)).mean(dim=1))
 
 
 def made(nets, name):
     """A network by name, and a batch for it."""
     if name == "image":
         return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)), torch.randn(1, 1, 6, 6)
+    if name == "attention":
+        return Attention(), torch.randn(1, 1, 4, 6, 6)
     if name == "flat":
         return nn.Sequential(nn.Flatten(), nn.Linear(144, 3), nn.GELU()), torch.randn(1, 1, 4, 6, 6)
     model = getattr(nets, name)()
