@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explain.attribution import Attribution, applicability, attribute
     from explain.attribution.methods import Method
+    from explain.faithfulness import Faithfulness, check_faithfulness
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, maximize
     from explain.reporting import Report, compare, report
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "explain.attribution",
     "Content": "explain.reporting.sections",
+    "Faithfulness": "explain.faithfulness",
     "Maximization": "explain.maximization",
     "Method": "explain.attribution.methods",
     "ReceptiveField": "explain.fields",
@@ -30,6 +32,7 @@ _HOMES = {
     "UnitView": "explain.views",
     "applicability": "explain.attribution",
     "attribute": "explain.attribution",
+    "check_faithfulness": "explain.faithfulness",
     "compare": "explain.reporting",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
@@ -41,6 +44,7 @@ _HOMES = {
 __all__ = [
     "Attribution",
     "Content",
+    "Faithfulness",
     "Maximization",
     "Method",
     "ReceptiveField",
@@ -50,6 +54,7 @@ __all__ = [
     "UnitView",
     "applicability",
     "attribute",
+    "check_faithfulness",
     "compare",
     "maximize",
     "receptive_fields",

@@ -140,6 +140,17 @@ def join(targets: Sequence[Target]) -> Target:
     )
 
 
+def select(target: Target, samples: Tensor) -> Target:
+    """The target of those samples (integers), in that order; a sample may be named more than once."""
+    return dataclasses.replace(
+        target,
+        descriptions=tuple(target.descriptions[int(sample)] for sample in samples),
+        value=target.value[samples],
+        classes=None if target.classes is None else target.classes[samples],
+        positions=None if target.positions is None else target.positions[samples],
+    )
+
+
 class Score:
     """The number explained as a function of the input: what attribution methods differentiate and perturb.
 

@@ -1,0 +1,35 @@
+"""Whether a map can be trusted: what removing its pixels does, and whether it depends on the model at all.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.faithfulness.checking import check_faithfulness
+    from explain.faithfulness.results import Curves, Faithfulness, Randomized, Verdict
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "Curves": "explain.faithfulness.results",
+    "Faithfulness": "explain.faithfulness.results",
+    "Randomized": "explain.faithfulness.results",
+    "Verdict": "explain.faithfulness.results",
+    "check_faithfulness": "explain.faithfulness.checking",
+}
+
+__all__ = ["Curves", "Faithfulness", "Randomized", "Verdict", "check_faithfulness"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain.faithfulness' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

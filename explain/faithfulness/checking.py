@@ -1,0 +1,331 @@
+"""Check maps: run every test on each, sharing the passes that know nothing of the map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.attribution.methods import Method, find_method
+from explain.faithfulness.again import Again, is_tensor
+from explain.faithfulness.curves import Control, kinds_of
+from explain.faithfulness.infidelity import Boxes
+from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
+from explain.faithfulness.results import Faithfulness, Randomized
+from explain.faithfulness.sensitivity import max_sensitivity
+from explain.faithfulness.subject import Subject
+from explain.faithfulness.verdicts import judge
+from explain.layouts import layout_of, to_ncthw
+from explain.preservation import prepared
+from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from explain.attribution.results import Attribution
+    from explain.faithfulness.results import Curves
+    from explain.targets import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is spent on one map.
+
+    Raises:
+        UsageError: A count that cannot be.
+    """
+
+    #: Points of each curve beyond the first.
+    steps: int = 64
+    #: Random orders.
+    draws: int = 8
+    #: Depths at which the randomised model's map is made; None takes every layer.
+    depths: int | None = None
+    #: Boxes for infidelity.
+    boxes: int = 64
+    #: Draws of noise for max-sensitivity.
+    neighbours: int = 8
+    #: Settings other than the map's own, for maps that are made again.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse counts that cannot be."""
+        fewest = {"steps": 1, "draws": 2, "depths": 1, "boxes": 2, "neighbours": 1}
+        for name, least in fewest.items():
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise UsageError(f"{name} must be at least {least}, got {count}")
+
+
+def check_faithfulness(
+    model: nn.Module,
+    batch: Tensor,
+    attribution: Attribution,
+    *,
+    baseline: Tensor | float | str | None = None,
+    steps: int = 64,
+    seed: int = 0,
+    draws: int = 8,
+    depths: int | None = None,
+    method: Method | None = None,
+    batch_size: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Faithfulness:
+    """Tell whether a map can be trusted, by tests that need no truth to compare with.
+
+    - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): the clip is replaced by the
+      baseline, and given back, in the map's order; pixels in all frames, whole frames, and pixels of single frames,
+      beside random orders and an order that begins in the middle. The areas are shares of the unchanged output, where
+      changes are measured against that which removing the whole clip makes (`explain.faithfulness.curves`); logits and
+      values are treated alike.
+    - *Infidelity* (arXiv 1901.09392): what the map says of random boxes against what the output loses without them.
+    - *Max-sensitivity* (the same): how much the map changes under noise of 2 % of the sample's range.
+    - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.
+
+    The model is explained in eval mode and left as it was found, also on failure; its parameters are never written to.
+
+    Args:
+        model: The model that was explained.
+        batch: The batch that was explained.
+        attribution: What `explain.attribute` gave for it.
+        baseline: What stands for "nothing there", as in `explain.attribute`; None takes the attribution's own, else
+            zeros.
+        steps: Points of each curve, at most as many as there are parts to remove.
+        draws: Random orders, in pairs of an order and its reverse.
+        depths: How many depths of randomisation: 1 is the last layer alone; None is every layer.
+        method: What made the map, where no plugin registers it.
+        batch_size: Most evaluations at once; None fits them to the free memory.
+        seed: Of everything drawn; where the method draws, that of the attribution.
+        progress: Called as progress(step, done, total).
+
+    Raises:
+        UsageError: A batch that the map is not of, or counts that cannot be.
+        ModelError: The output cannot be computed.
+        MemoryLimitError: Not even one sample fits into memory.
+    """
+    effort = Effort(steps=steps, draws=draws, depths=depths)
+    methods = {} if method is None else {method.name: method}
+    return check_all(
+        model,
+        batch,
+        [attribution],
+        effort,
+        baseline=baseline,
+        methods=methods,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )[0]
+
+
+def check_all(
+    model: nn.Module,
+    batch: Tensor,
+    attributions: Sequence[Attribution],
+    effort: Effort,
+    *,
+    baseline: Tensor | float | str | None = None,
+    methods: Mapping[str, Method] | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Faithfulness]:
+    """`check_faithfulness` for several maps of one batch: what they have in common is run once.
+
+    Args:
+        model: The model that was explained.
+        batch: The batch that was explained.
+        attributions: What `explain.attribute` gave for it.
+        effort: How much is spent on each.
+        baseline: As in `check_faithfulness`.
+        methods: Methods that no plugin registers, by name.
+        batch_size: As in `check_faithfulness`.
+        seed: As in `check_faithfulness`.
+        progress: As in `check_faithfulness`.
+    """
+    clips = to_ncthw(batch, layout_of(model, batch))
+    wanted = (clips.shape[0], *clips.shape[2:])
+    for one in attributions:
+        if tuple(one.map.shape) != wanted:
+            raise UsageError(
+                f"the map of {one.method} is {tuple(one.map.shape)} and this batch {wanted} (N x T x H x W); give the "
+                "batch that was explained"
+            )
+    with prepared(model, seed=seed):
+        checks = _Checks(model, batch.detach(), effort, batch_size, seed, progress or (lambda *_: None))
+        known = methods or {}
+        return [checks.check(one, known.get(one.method) or _registered(one.method), baseline) for one in attributions]
+
+
+def _registered(name: str) -> Method | None:
+    try:
+        return find_method(name)
+    except UnknownNameError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ground:
+    """What the maps of one target have in common, seen against one baseline."""
+
+    target: Target
+    baseline: Tensor | float | str | None
+    subject: Subject
+    controls: list[Control]
+    boxes: Boxes
+
+
+class _Checks:
+    """The tests of several maps of one model and batch."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Tensor,
+        effort: Effort,
+        batch_size: int | None,
+        seed: int,
+        progress: Callable[[str, int, int], None],
+    ) -> None:
+        self.model, self.batch, self.effort = model, batch, effort
+        self.batch_size, self.seed, self.progress = batch_size, seed, progress
+        self.grounds: list[_Ground] = []
+        self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
+
+    def check(
+        self, attribution: Attribution, method: Method | None, baseline: Tensor | float | str | None
+    ) -> Faithfulness:
+        """Every test of one map."""
+        own = attribution.settings.get("baseline")
+        if baseline is None and is_tensor(own):
+            raise UsageError(
+                f"{attribution.method} was computed against a tensor, which its result does not keep; give that tensor "
+                "as baseline"
+            )
+        against = own if baseline is None else baseline
+        ground = self._ground(attribution.target, against)
+        subject, name = ground.subject, attribution.method
+        missing = {} if len(ground.controls) > 1 else dict.fromkeys(("temporal", "both"), "there is one frame only")
+        curves: dict[str, Curves] = {}
+        if bool((subject.value == subject.empty).all()):
+            missing["deletion"] = "replacing everything by the baseline does not change the output"
+        else:
+            points = sum(2 * (len(control.counts) - 2) for control in ground.controls)
+            self._tell(subject, f"{name}: deletion and insertion", points * len(self.batch))
+            curves = {control.kind: control.curves(attribution.map) for control in ground.controls}
+        sensitivity: Tensor | None = None
+        depths: tuple[Randomized, ...] = ()
+        try:
+            if method is None:
+                raise ModelError(f"no method {name!r} is registered that could make the map again")
+            sensitivity, depths = self._made_again(attribution, method, baseline, subject)
+        except (ModelError, PluginError) as error:
+            missing["sensitivity"] = missing["randomization"] = str(error)
+        return Faithfulness(
+            method=name,
+            target=str(attribution.target),
+            value=subject.value.cpu(),
+            empty=subject.empty.cpu(),
+            curves=curves,
+            infidelity=ground.boxes.infidelity(attribution, method).cpu(),
+            sensitivity=sensitivity,
+            randomization=depths,
+            verdict=judge(curves, depths, missing),
+            missing=missing,
+            settings={
+                "baseline": f"tensor {tuple(against.shape)}" if isinstance(against, torch.Tensor) else against,
+                "steps": self.effort.steps,
+                "draws": len(ground.controls[-1].random_deletion),
+                "boxes": self.effort.boxes,
+                "neighbours": self.effort.neighbours,
+                "layers": len(self._layers(attribution.target, subject)) if depths else None,
+                "remade": dict(self.effort.settings),
+                "seed": self.seed,
+            },
+        )
+
+    def _ground(self, target: Target, baseline: Tensor | float | str | None) -> _Ground:
+        for ground in self.grounds:
+            same = ground.baseline is baseline or (
+                not isinstance(baseline, torch.Tensor)
+                and not isinstance(ground.baseline, torch.Tensor)
+                and ground.baseline == baseline
+            )
+            if same and ground.target is target:
+                return ground
+        effort = self.effort
+        subject = Subject(self.model, self.batch, target, baseline, self.batch_size)
+        kinds = kinds_of(subject.extent)
+        orders = 2 * ((effort.draws + 1) // 2) + 2
+        parts = [min(effort.steps, subject.extent[0]) if kind == "temporal" else effort.steps for kind in kinds]
+        self._tell(subject, "controls", len(self.batch) * (effort.boxes + sum(orders * (steps - 1) for steps in parts)))
+        ground = _Ground(
+            target=target,
+            baseline=baseline,
+            subject=subject,
+            controls=[Control(subject, kind, effort.steps, effort.draws, self.seed) for kind in kinds],
+            boxes=Boxes(subject, effort.boxes, self.seed),
+        )
+        self.grounds.append(ground)
+        return ground
+
+    def _made_again(
+        self,
+        attribution: Attribution,
+        method: Method,
+        baseline: Tensor | float | str | None,
+        subject: Subject,
+    ) -> tuple[Tensor, tuple[Randomized, ...]]:
+        """Max-sensitivity, and randomisation depth after depth."""
+        again = Again(
+            self.model,
+            attribution,
+            method,
+            baseline=baseline,
+            settings=self.effort.settings,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        layers = self._layers(attribution.target, subject)
+        depths = chosen_depths(len(layers), self.effort.depths)
+        samples = torch.arange(len(self.batch), device=self.batch.device)
+        total = len(self.batch) + len(depths) + (not again.as_made)
+        done = 0
+
+        def told(step: str) -> Callable[[int, int], None]:
+            nonlocal done
+            done += 1
+            before = done - 1
+            return lambda part, whole: self.progress(step, 1000 * before + 1000 * part // max(whole, 1), 1000 * total)
+
+        step = f"{attribution.method}: maps of noisy clips and of randomised models"
+        known = attribution.map.double() if again.as_made else again(self.batch, samples, told(step))
+        sensitivity = max_sensitivity(again, self.batch, known, self.effort.neighbours, self.seed, lambda: told(step))
+        found = []
+        for depth in depths:
+            changed = [name for names in list(layers.values())[:depth] for name in names]
+            with randomized(self.model, changed, self.seed):
+                other = again(self.batch, samples, told(step))
+            correlation = rank_correlation(known, other).cpu()
+            found.append(Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=correlation))
+        return sensitivity.double().cpu(), tuple(found)
+
+    def _layers(self, target: Target, subject: Subject) -> dict[str, tuple[str, ...]]:
+        if id(target) not in self.layers:
+            first = torch.zeros(1, dtype=torch.long, device=self.batch.device)
+            self.layers[id(target)] = weight_layers(self.model, subject.score, self.batch[:1], first)
+        return self.layers[id(target)]
+
+    def _tell(self, subject: Subject, step: str, total: int) -> None:
+        """Let a subject's passes tell how much of a step is done."""
+        done = 0
+
+        def told(evaluations: int) -> None:
+            nonlocal done
+            done += evaluations
+            self.progress(step, min(done, total), total)
+
+        subject.told = told

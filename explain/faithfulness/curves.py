@@ -1,0 +1,169 @@
+"""Deletion and insertion: what the output does as the clip is taken away, or given back, in the order of a map.
+
+Everything is measured in *shares*: 1 is the unchanged output, and one unit is the size of the change that removing the
+whole clip makes,
+
+    share = 1 + (f(changed) - f(x)) / |f(x) - f(baseline)|
+
+so that the clip removed as a whole has share 0 (2 where the output is higher without the clip). Logits and values of
+either sign, and outputs with an arbitrary zero, are thereby treated alike: only changes count, and a lower share always
+is a lower output.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.faithfulness.results import Curves
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from explain.faithfulness.subject import Subject
+
+#: What is removed, part by part: pixels in all frames, frames, pixels of single frames.
+KINDS = ("spatial", "temporal", "both")
+
+#: Blocks of pixels along an axis, at most. Removing single pixels at random salts a clip with noise that networks break
+#: down on, so that no map could do better; blocks leave something to see (Samek et al., arXiv 1509.06321, section 2).
+FINEST = 16
+
+Extent = tuple[int, int, int]
+
+
+def kinds_of(extent: Extent) -> tuple[str, ...]:
+    """The kinds that apply to clips of that extent (T, H, W); the one that judges the map as it is comes last."""
+    return KINDS if extent[0] > 1 else ("spatial",)
+
+
+def cell_of(kind: str, extent: Extent, finest: int = FINEST) -> Extent:
+    """Extent (T, H, W) of one part: a block of pixels in all frames, a frame, or a block of pixels in some frames.
+
+    A block is one pixel of one frame as long as no axis has more than `finest` of them.
+    """
+    time, height, width = (math.ceil(size / finest) for size in extent)
+    return {"spatial": (extent[0], height, width), "temporal": (1, *extent[1:]), "both": (time, height, width)}[kind]
+
+
+def parts_of(extent: Extent, cell: Extent) -> Extent:
+    """How many parts along T, H, W a clip is taken apart into; those at the far edges may be smaller."""
+    time, height, width = (math.ceil(size / step) for size, step in zip(extent, cell, strict=True))
+    return time, height, width
+
+
+def scores_of(heat: Tensor, cell: Extent) -> Tensor:
+    """A map N x T x H x W as one number for each part, N x parts: the signed sum of what the part holds."""
+    sums = heat.double()
+    for axis, step in enumerate(cell, start=1):
+        pieces = torch.split(sums, step, dim=axis)
+        sums = torch.cat([piece.sum(dim=axis, keepdim=True) for piece in pieces], dim=axis)
+    return sums.flatten(1)
+
+
+def spread(parts: Tensor, extent: Extent, cell: Extent) -> Tensor:
+    """Truth values of parts (T' x H' x W') as those of every pixel of every frame (T x H x W)."""
+    for axis, (size, step) in enumerate(zip(extent, cell, strict=True)):
+        parts = parts.repeat_interleave(step, dim=axis).narrow(axis, 0, size)
+    return parts
+
+
+def ranks_of(scores: Tensor, chance: Tensor) -> Tensor:
+    """The place of each part, highest score first: N x parts, 0 the first. Equal scores are put in order by `chance`.
+
+    Args:
+        scores: N x parts.
+        chance: A permutation of the parts, so that ties do not follow rows and columns.
+    """
+    places = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape)
+    order = chance[scores[:, chance].sort(dim=1, descending=True, stable=True).indices]
+    return torch.empty_like(places).scatter_(1, order, places)
+
+
+def centre_scores(parts: Extent) -> Tensor:
+    """The centre prior: the nearer to the middle (of the frame, the clip, or both) the higher; 1 x parts."""
+    distance = torch.zeros(parts, dtype=torch.float64)
+    for axis, size in enumerate(parts):
+        place = (torch.arange(size, dtype=torch.float64) * 2 + 1) / size - 1
+        distance += place.square().view([-1 if axis == own else 1 for own in range(3)])
+    return -distance.flatten()[None]
+
+
+def counts(parts: int, steps: int) -> Tensor:
+    """How many parts are removed at each point of a curve, from none to all: at most `steps` + 1 integers.
+
+    The same from both ends, so that orders and their reverses are measured at the same points.
+    """
+    steps = min(steps, parts)
+    first = [parts * step // steps for step in range(steps // 2 + 1)]
+    return torch.tensor(first + [parts - count for count in reversed(first[: steps - steps // 2])])
+
+
+class Control:
+    """The curves of orders that know nothing of the model: random ones, and the middle first. Made once for all maps.
+
+    Random orders come in pairs, one the other's reverse: what is left when the first is removed step by step is what
+    the second one inserts, so that deletion and insertion need the same passes.
+    """
+
+    def __init__(self, subject: Subject, kind: str, steps: int, draws: int, seed: int) -> None:
+        self.kind = kind
+        self.subject = subject
+        self.steps = steps
+        generator = torch.Generator().manual_seed((seed << 2) + KINDS.index(kind))
+        self.cell = cell_of(kind, subject.extent)
+        self.parts = parts_of(subject.extent, self.cell)
+        parts = math.prod(self.parts)
+        device = subject.batch.device
+        self.chance = torch.randperm(parts, generator=generator).to(device)
+        orders = [torch.randperm(parts, generator=generator).to(device) for _ in range(math.ceil(draws / 2))]
+        random = [ranks for order in orders for ranks in (order, parts - 1 - order)]
+        centre = ranks_of(centre_scores(self.parts).to(device), self.chance)[0]
+        shared = [ranks.expand(len(subject.batch), -1) for ranks in (*random, centre, parts - 1 - centre)]
+        self.counts = counts(parts, steps).to(device)
+        curves = self.outputs(shared)
+        pairs = torch.arange(len(random)).view(-1, 2).flip(1).flatten()
+        #: Draws x N x points, and N x points: the output as each order is removed, and as each is inserted.
+        self.random_deletion = curves[:-2]
+        self.random_insertion = curves[:-2][pairs].flip(-1)
+        self.centre_deletion, self.centre_insertion = curves[-2], curves[-1].flip(-1)
+
+    def outputs(self, orders: Sequence[Tensor]) -> Tensor:
+        """The number explained as each order (N x parts) is removed: orders x N x points."""
+        subject, inner = self.subject, self.counts[1:-1]
+        values: Tensor = subject.value.new_zeros(len(orders), len(subject.batch), len(self.counts), dtype=torch.float64)
+        values[:, :, 0], values[:, :, -1] = subject.value.double(), subject.empty.double()
+        wanted = [
+            (sample, partial(self._removed, ranks[sample], count))
+            for ranks in orders
+            for sample in range(len(subject.batch))
+            for count in inner.tolist()
+        ]
+        values[:, :, 1:-1] = subject.without(wanted).view(len(orders), len(subject.batch), len(inner))
+        return values
+
+    def _removed(self, ranks: Tensor, count: int) -> Tensor:
+        return spread((ranks < count).view(self.parts), self.subject.extent, self.cell)
+
+    def curves(self, heat: Tensor) -> Curves:
+        """The curves of a map N x T x H x W beside those of the controls."""
+        ranks = ranks_of(scores_of(heat, self.cell), self.chance)
+        own = self.outputs([ranks, len(self.chance) - 1 - ranks])
+        removed = self.counts.double() / len(self.chance)
+        share = self.subject.share
+        return Curves(
+            kind=self.kind,
+            removed=removed.cpu(),
+            shown=(1 - removed).flip(0).cpu(),
+            deletion=share(own[0]),
+            insertion=share(own[1].flip(-1)),
+            random_deletion=share(self.random_deletion),
+            random_insertion=share(self.random_insertion),
+            centre_deletion=share(self.centre_deletion),
+            centre_insertion=share(self.centre_insertion),
+        )

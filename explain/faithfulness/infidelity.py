@@ -1,0 +1,79 @@
+"""Infidelity: does the map foretell what the output loses when boxes of the clip are taken away?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.layouts import to_ncthw
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explain.attribution import Attribution, Method
+    from explain.faithfulness.subject import Subject
+
+#: Extent of a box along each axis, as a share of the clip's: drawn evenly from this range.
+SHARES = (0.2, 0.6)
+
+
+class Boxes:
+    """Random boxes of pixels and frames, and what the output loses without each. Made once for all maps.
+
+    The same boxes for every sample, so that samples do not influence each other.
+
+    Args:
+        subject: The clip under test.
+        count: How many boxes.
+        seed: Of their places and extents.
+    """
+
+    def __init__(self, subject: Subject, count: int, seed: int) -> None:
+        self.subject = subject
+        generator = torch.Generator().manual_seed((seed << 2) + 3)
+        self.masks = [_box(subject.extent, generator).to(subject.batch.device) for _ in range(count)]
+        wanted = [(sample, lambda mask=mask: mask) for sample in subject.samples for mask in self.masks]
+        #: N x boxes: f(x) - f(x without the box).
+        self.losses = subject.value[:, None] - subject.without(wanted).view(-1, count).double()
+
+    def infidelity(self, attribution: Attribution, method: Method | None) -> Tensor:
+        """Share of the squared losses that a map does not account for, at its best scale: N.
+
+        That is, with d(I) = f(x) - f(x - I) and a(I) what the map says of the box,
+
+            min over b >= 0 of mean (b a(I) - d(I))^2 / mean d(I)^2
+
+        (Yeh et al., On the (In)fidelity and Sensitivity of Explanations, arXiv 1901.09392, definition 2.1, with the
+        scale b of their section 6; captum's `infidelity(normalize=True)` divided by the mean of d^2). For gradients
+        a(I) is the sum of I times gradient; other maps share out the output already: a(I) is what lies in the box.
+        """
+        values = self._said(attribution, method)
+        said = torch.stack([(values * mask).flatten(1).sum(dim=1) for mask in self.masks], dim=1)
+        explained = (said * self.losses).sum(dim=1).clamp(min=0).square() / said.square().sum(dim=1).clamp(min=1e-300)
+        total = self.losses.square().sum(dim=1)
+        return torch.where(total > 0, 1 - explained / total, torch.nan)
+
+    def _said(self, attribution: Attribution, method: Method | None) -> Tensor:
+        """What the map says of each pixel of each frame: N x T x H x W."""
+        raw = attribution.raw
+        if method is None or method.reduction == "positive" or raw.shape != self.subject.batch.shape:
+            return attribution.map.double()
+        values = to_ncthw(raw, self.subject.layout).double()
+        if method.reduction == "magnitude":  # a gradient: per unit of input
+            values = values * (self.subject.clips.double() - self.subject.baseline.double())
+        return values.sum(dim=1)
+
+
+def _box(extent: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Truth values T x H x W: one box."""
+    mask = torch.ones(extent, dtype=torch.bool)
+    low, high = SHARES
+    for axis, size in enumerate(extent):
+        share, place = torch.rand(2, generator=generator).tolist()
+        length = max(1, round(size * (low + share * (high - low))))
+        first = min(int(place * (size - length + 1)), size - length)
+        inside = torch.zeros(size, dtype=torch.bool)
+        inside[first : first + length] = True
+        mask &= inside.view([-1 if axis == own else 1 for own in range(3)])
+    return mask

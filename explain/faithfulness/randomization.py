@@ -1,0 +1,145 @@
+"""Parameter randomisation: does a map change when the model forgets what it learned?
+
+Adebayo et al., Sanity Checks for Saliency Maps, arXiv 1810.03292, section 3: layer by layer from the model's end, each
+layer is given random weights and keeps them (cascading), and the map is compared with that of the model as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from explain.targets import Score
+
+
+def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:
+    """The layers with parameters that the number explained depends on, the last one run first: name -> parameters.
+
+    A layer is a module that runs; parameters of modules that never run by themselves (read by what holds them) count as
+    those of the next module above that does. Layers are in the order in which they last begin to run. Parameters that
+    the number does not depend on, such as those of another head, are left out: no map of it can depend on them.
+
+    Args:
+        model: The model, its parameters frozen.
+        score: The number explained.
+        batch: One sample.
+        samples: Which one it is.
+
+    Raises:
+        ModelError: There is no such parameter.
+    """
+    began: list[str] = []
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _inputs, name=name: began.append(name))
+        for name, module in model.named_modules()
+    ]
+    parameters = {name: one for name, one in model.named_parameters() if one.is_floating_point()}
+    try:
+        for one in parameters.values():
+            one.requires_grad_()
+        with torch.enable_grad():
+            total = score(batch, samples).sum()
+        met = _leaves(total)
+    finally:
+        for one in parameters.values():
+            one.requires_grad_(False)  # noqa: FBT003 - torch's stubs take no keyword
+        for handle in handles:
+            handle.remove()
+    last = {name: place for place, name in enumerate(began)}
+    layers: dict[str, list[str]] = {}
+    for name, one in parameters.items():
+        if id(one) in met:
+            owner = name.rpartition(".")[0]
+            while owner not in last and owner:
+                owner = owner.rpartition(".")[0]
+            layers.setdefault(owner, []).append(name)
+    if not layers:
+        raise ModelError(f"{score.target} depends on no parameter of the model: there is nothing to randomise")
+    return {name: tuple(layers[name]) for name in sorted(layers, key=lambda name: last.get(name, -1), reverse=True)}
+
+
+def _leaves(total: Tensor) -> set[int]:
+    """The identities of the tensors whose gradients a backward pass from `total` would give."""
+    found: set[int] = set()
+    seen: set[Any] = set()
+    open_nodes = [total.grad_fn]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        open_nodes.extend(following for following, _ in node.next_functions)
+    return found
+
+
+def chosen_depths(layers: int, depths: int | None) -> list[int]:
+    """How many layers are randomised at each depth looked at: 1, all, and evenly between; None looks at each depth."""
+    if depths is None or depths >= layers:
+        return list(range(1, layers + 1))
+    if depths == 1:
+        return [1]
+    return [1 + (layers - 1) * step // (depths - 1) for step in range(depths)]
+
+
+@contextlib.contextmanager
+def randomized(model: nn.Module, names: Sequence[str], seed: int) -> Iterator[None]:
+    """Within, the parameters of those names hold noise: normal, mean 0, each of its own root mean square.
+
+    The noise of a parameter depends on the seed and its place in the model alone. What the model holds is never written
+    to: parameters point to other numbers for a while, and point back afterwards, come what may.
+    """
+    places = {name: (place, one) for place, (name, one) in enumerate(model.named_parameters())}
+    kept = [(one, one.data) for _, one in places.values()]
+    try:
+        for name in names:
+            place, one = places[name]
+            one.data = _noise(one.data, seed, place)
+        yield
+    finally:
+        for one, numbers in kept:
+            one.data = numbers
+
+
+def _noise(like: Tensor, seed: int, place: int) -> Tensor:
+    generator = torch.Generator().manual_seed(hash((seed, place)) & (2**63 - 1))
+    size = like.double().square().mean().sqrt().to("cpu")
+    return (torch.randn(like.shape, generator=generator, dtype=torch.float64) * size).to(like)
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation of each sample's numbers, ties by mean ranks: N.
+
+    0 where only the second is the same everywhere (nothing of the first is left in it), NaN where the first is, or
+    where a number is not finite.
+    """
+    return torch.stack([_spearman(a.flatten(), b.flatten()) for a, b in zip(first, second, strict=True)])
+
+
+def _spearman(first: Tensor, second: Tensor) -> Tensor:
+    if not bool(first.isfinite().all() & second.isfinite().all()):
+        return first.new_tensor(torch.nan)
+    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(first), _mean_ranks(second)))
+    length = one.norm() * other.norm()
+    if float(length) == 0.0:
+        return one.new_tensor(torch.nan if float(one.norm()) == 0.0 else 0.0)
+    correlation: Tensor = (one @ other) / length
+    return correlation
+
+
+def _mean_ranks(values: Tensor) -> Tensor:
+    """Ranks from 0; equal values share the mean of theirs."""
+    _, group, sizes = torch.unique(values, return_inverse=True, return_counts=True)
+    ends = sizes.cumsum(0).double()
+    ranks: Tensor = (ends - (sizes.double() + 1) / 2)[group]
+    return ranks

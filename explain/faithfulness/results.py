@@ -1,0 +1,115 @@
+"""What `check_faithfulness` returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+#: How a verdict, or a part of it, ends.
+Word = Literal["passes", "unsure", "flagged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curves:
+    """Shares of the unchanged output (`explain.faithfulness.curves`) as the clip is taken away and given back."""
+
+    #: "spatial": a pixel in all frames; "temporal": a frame; "both": a pixel of one frame.
+    kind: str
+    #: Share of the clip that is gone at each point of a deletion curve, from 0 to 1.
+    removed: Tensor
+    #: Share of the clip that is there at each point of an insertion curve, from 0 to 1.
+    shown: Tensor
+    #: N x points: in the order of the map.
+    deletion: Tensor
+    insertion: Tensor
+    #: Draws x N x points: in random order.
+    random_deletion: Tensor
+    random_insertion: Tensor
+    #: N x points: the middle first.
+    centre_deletion: Tensor
+    centre_insertion: Tensor
+
+    def area(self, curves: Tensor) -> Tensor:
+        """Areas under deletion curves (... x points): the mean share on the way, by trapezoids."""
+        return torch.trapezoid(curves, self.removed)
+
+    def inserted_area(self, curves: Tensor) -> Tensor:
+        """Areas under insertion curves."""
+        return torch.trapezoid(curves, self.shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Randomized:
+    """The map of a model whose last layers were given random weights."""
+
+    #: The layer that was randomised last, and how many were, counted from the model's end.
+    layer: str
+    depth: int
+    #: N: Spearman's rank correlation with the map of the model as it is; NaN where there is none.
+    correlation: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a map can be trusted, in words. The mean over samples counts."""
+
+    #: "flagged" if any part is, else "unsure" if any part is, else "passes".
+    word: Word
+    #: Each part by name ("model", "deletion"): its word, and a sentence that says why.
+    parts: Mapping[str, tuple[Word, str]]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The sentences of all parts."""
+        return tuple(sentence for _, sentence in self.parts.values())
+
+    def __str__(self) -> str:
+        return f"{self.word}: {' '.join(self.reasons)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Faithfulness:
+    """How far one method's map of one batch can be trusted. Numbers are 64-bit, on the CPU."""
+
+    #: Name of the method, and what it explained.
+    method: str
+    target: str
+    #: N: the number explained for the clip, and for the baseline that stands for "nothing there".
+    value: Tensor
+    empty: Tensor
+    #: By kind; the last one judges the map as it is. Kinds that do not apply are in `missing`.
+    curves: Mapping[str, Curves]
+    #: N: share of the squared changes of the output, as boxes of the clip are replaced by the baseline, that the map
+    #: does not account for at its best scale: 0 all accounted for, 1 nothing. NaN where the output never changes.
+    infidelity: Tensor | None
+    #: N: largest change of the map under small noise, relative to the map (Frobenius norms).
+    sensitivity: Tensor | None
+    #: Depth after depth, from the model's end; empty where no map could be made again.
+    randomization: tuple[Randomized, ...]
+    verdict: Verdict
+    #: What was left out, and why: "temporal" -> "the clip has one frame".
+    missing: Mapping[str, str] = field(default_factory=dict)
+    #: Steps, draws, baseline and the like, as used.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def main(self) -> Curves:
+        """The curves that judge the map as it is: pixels of frames, or pixels of an image."""
+        return list(self.curves.values())[-1]
+
+    @property
+    def deletion(self) -> Tensor:
+        """N: area under the deletion curve, as a share of the unchanged output; the lower, the better the map."""
+        return self.main.area(self.main.deletion)
+
+    @property
+    def insertion(self) -> Tensor:
+        """N: area under the insertion curve, as a share of the unchanged output; the higher, the better the map."""
+        return self.main.inserted_area(self.main.insertion)

@@ -1,0 +1,101 @@
+"""The clip under test: the number explained with any parts of it replaced by the baseline."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.attribution.baselines import make_baseline
+from explain.budget import MeasuredBytes, fitting, within_memory
+from explain.layouts import from_ncthw, input_of, layout_of, to_ncthw
+from explain.targets import Score
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from explain.targets import Target
+
+
+class Subject:
+    """A model, a batch, what is explained, and what stands for "nothing there".
+
+    The model is prepared (`explain.preservation.prepared`).
+
+    Args:
+        model: The model.
+        batch: The samples.
+        target: What is explained, fixed for them.
+        baseline: As in `explain.attribute`.
+        batch_size: Most evaluations at once; None fits them to the free memory.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Tensor,
+        target: Target,
+        baseline: Tensor | float | str | None,
+        batch_size: int | None = None,
+    ) -> None:
+        self.model = model
+        self.batch = batch.detach()
+        self.layout = layout_of(model, batch)
+        self.clips = to_ncthw(self.batch, self.layout)
+        self.extent: tuple[int, int, int] = (self.clips.shape[2], self.clips.shape[3], self.clips.shape[4])
+        self.baseline = to_ncthw(make_baseline(baseline, self.batch, self.layout, input_of(model)), self.layout)
+        self.score = Score(model, target)
+        #: Called as told(evaluations) after each pass.
+        self.told: Callable[[int], None] = lambda _: None
+        with torch.no_grad(), MeasuredBytes() as measured:
+            within_memory(lambda _: self._outputs(self.clips[:1], [0]), 1, f"one sample of {tuple(batch.shape[1:])}")
+        self.size = batch_size or fitting(measured.total, batch.device)
+        kept = torch.zeros(1, 1, 1, dtype=torch.bool, device=batch.device)
+        ends = [(sample, partial(torch.full_like, kept, gone)) for gone in (False, True) for sample in self.samples]
+        #: The number explained for the clip and for its baseline: N, as 64-bit numbers.
+        self.value, self.empty = self.without(ends).view(2, -1).double()
+
+    @property
+    def samples(self) -> range:
+        """The numbers of the samples."""
+        return range(len(self.batch))
+
+    def share(self, outputs: Tensor) -> Tensor:
+        """Outputs (... x N x points) as shares of the unchanged one (`explain.faithfulness.curves`).
+
+        NaN for samples whose output is the same with everything removed.
+        """
+        unit = (self.value - self.empty).abs()[:, None]
+        shares: Tensor = 1 + (outputs - self.value[:, None]) / unit
+        return shares.masked_fill(unit == 0, torch.nan).cpu()
+
+    def without(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]]) -> Tensor:
+        """The number explained for samples with parts removed.
+
+        Args:
+            wanted: For each evaluation the sample, and a function that gives where it is replaced by the baseline:
+                truth values that broadcast to T x H x W.
+        """
+        if not wanted:
+            return self.batch.new_zeros(0)
+
+        def run(size: int) -> Tensor:
+            return torch.cat([self._some(wanted[at : at + size]) for at in range(0, len(wanted), size)])
+
+        with torch.no_grad():
+            return within_memory(run, self.size, f"one sample of {tuple(self.batch.shape[1:])}")
+
+    def _some(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]]) -> Tensor:
+        changed = [
+            torch.where(removed()[None], self.baseline[sample], self.clips[sample]) for sample, removed in wanted
+        ]
+        return self._outputs(torch.stack(changed), [sample for sample, _ in wanted])
+
+    def _outputs(self, clips: Tensor, samples: list[int]) -> Tensor:
+        of = torch.tensor(samples, device=clips.device)
+        outputs = self.score(from_ncthw(clips, self.layout).contiguous(), of)
+        self.told(len(samples))
+        return outputs

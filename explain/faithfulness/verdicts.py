@@ -1,0 +1,64 @@
+"""From numbers to words: the one place that decides what passes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from explain.faithfulness.results import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from explain.faithfulness.results import Curves, Randomized, Word
+
+#: Rank correlation with the map of a model whose last layer is random: above, the map does not depend on the model;
+#: below `DEPENDS`, it does; between, who knows.
+INDEPENDENT = 0.7
+DEPENDS = 0.5
+#: A deletion is no better than random unless its area lies below the mean of random orders by one of their standard
+#: deviations and this share of the unchanged output; it surely is by so many of them.
+MARGIN = 0.02
+DEVIATIONS = 2.5
+
+
+def judge(curves: Mapping[str, Curves], randomization: Sequence[Randomized], missing: Mapping[str, str]) -> Verdict:
+    """The verdict on a map."""
+    main = list(curves.values())[-1] if curves else None
+    parts = {"model": on_model(randomization, missing), "deletion": on_deletion(main, missing)}
+    words = [word for word, _ in parts.values()]
+    worst: Word = "flagged" if "flagged" in words else "unsure" if "unsure" in words else "passes"
+    return Verdict(word=worst, parts=parts)
+
+
+def on_model(randomization: Sequence[Randomized], missing: Mapping[str, str]) -> tuple[Word, str]:
+    """Whether the map depends on the model."""
+    if not randomization:
+        return "unsure", f"Whether it depends on the model was not tested: {missing.get('randomization', 'left out')}."
+    correlation = float(randomization[0].correlation.nanmean())
+    if math.isnan(correlation):
+        return "unsure", "Whether it depends on the model cannot be told: a map is empty or not finite."
+    said = f"with the last layer randomised, the map's rank correlation with the original is {correlation:.2f}"
+    if correlation > INDEPENDENT:
+        return "flagged", f"It does not depend on the model: {said} (above {INDEPENDENT:g})."
+    if correlation < DEPENDS:
+        return "passes", f"It depends on the model: {said} (below {DEPENDS:g})."
+    return "unsure", f"It may not depend on the model: {said} (between {DEPENDS:g} and {INDEPENDENT:g})."
+
+
+def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word, str]:
+    """Whether removing what the map points at lowers the output faster than removing anything."""
+    if curves is None:
+        return "unsure", f"Removing what it points at was not tested: {missing.get('deletion', 'left out')}."
+    own = float(curves.area(curves.deletion).nanmean())
+    random = curves.area(curves.random_deletion).nanmean(dim=1)
+    centre = float(curves.area(curves.centre_deletion).nanmean())
+    mean, spread = float(random.mean()), float(random.std(correction=1)) if len(random) > 1 else 0.0
+    said = f"removing what it points at first leaves {own:.0%} of the output on average, a random order {mean:.0%}"
+    if own >= mean - max(spread, MARGIN):
+        return "flagged", f"It finds what matters no better than chance: {said}."
+    if own >= mean - DEVIATIONS * spread:
+        return "unsure", f"It may find what matters by chance: {said}, give or take {spread:.0%}."
+    if own >= centre - MARGIN:
+        return "passes", f"It finds what matters: {said}; but removing the middle first does as well ({centre:.0%})."
+    return "passes", f"It finds what matters: {said}, the middle first {centre:.0%}."
