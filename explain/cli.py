@@ -61,6 +61,7 @@ commands = options.program(
 @click.option(
     "--unit-steps", default=64, show_default=True, type=options.Count(min=1), help="Steps of each maximisation."
 )
+@click.option("--thorough", is_flag=True, help="Test at length whether maps can be trusted; takes many times as long.")
 @options.weights
 @options.device
 @options.seed
@@ -81,6 +82,7 @@ def report(
     device: str,
     seed: int,
     *,
+    thorough: bool,
     as_json: bool,
 ) -> None:
     """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME."""
@@ -102,6 +104,7 @@ def report(
             unit_layers=unit_layers or 3,
             units=units,
             unit_steps=unit_steps,
+            thorough=thorough,
             seed=seed,
             progress=line.show,
         )

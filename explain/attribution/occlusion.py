@@ -44,14 +44,16 @@ def occlusion(job: Job) -> Raw:
     return Raw(values=values)
 
 
-def default_blocks(extent: Extent) -> tuple[Extent, Extent]:
-    """Window and stride (T, H, W) for clips of that extent: at most `MOST_WINDOWS` blocks, `PLACES_IN_TIME` along time.
+def default_blocks(
+    extent: Extent, most: int = MOST_WINDOWS, places_in_time: int = PLACES_IN_TIME
+) -> tuple[Extent, Extent]:
+    """Window and stride (T, H, W) for clips of that extent: at most `most` blocks, `places_in_time` along time.
 
     A block is two strides long along each axis, so that every pixel but those at the border is covered by two blocks an
     axis; an axis as short as the places it may have gets blocks of one.
     """
-    in_time = min(extent[0], PLACES_IN_TIME)
-    places = (in_time, *(math.isqrt(MOST_WINDOWS // in_time),) * 2)
+    in_time = min(extent[0], places_in_time)
+    places = (in_time, *(math.isqrt(most // in_time),) * 2)
     strides = [
         1 if size <= count else math.ceil(size / (count + 1)) for size, count in zip(extent, places, strict=True)
     ]

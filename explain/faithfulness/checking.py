@@ -48,6 +48,8 @@ class Effort:
     boxes: int = 64
     #: Draws of noise for max-sensitivity.
     neighbours: int = 8
+    #: Whether clips are removed in all ways; else by pixels of single frames alone.
+    every_kind: bool = True
     #: Settings other than the map's own, for maps that are made again.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -208,7 +210,7 @@ class _Checks:
         against = own if baseline is None else baseline
         ground = self._ground(attribution.target, against)
         subject, name = ground.subject, attribution.method
-        missing = {} if len(ground.controls) > 1 else dict.fromkeys(("temporal", "both"), "there is one frame only")
+        missing = {} if subject.extent[0] > 1 else dict.fromkeys(("temporal", "both"), "there is one frame only")
         curves: dict[str, Curves] = {}
         if bool((subject.value == subject.empty).all()):
             missing["deletion"] = "replacing everything by the baseline does not change the output"
@@ -258,7 +260,7 @@ class _Checks:
                 return ground
         effort = self.effort
         subject = Subject(self.model, self.batch, target, baseline, self.batch_size)
-        kinds = kinds_of(subject.extent)
+        kinds = kinds_of(subject.extent)[0 if effort.every_kind else -1 :]
         orders = 2 * ((effort.draws + 1) // 2) + 2
         parts = [min(effort.steps, subject.extent[0]) if kind == "temporal" else effort.steps for kind in kinds]
         self._tell(subject, "controls", len(self.batch) * (effort.boxes + sum(orders * (steps - 1) for steps in parts)))

@@ -53,12 +53,22 @@ def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word
     own = float(curves.area(curves.deletion).nanmean())
     random = curves.area(curves.random_deletion).nanmean(dim=1)
     centre = float(curves.area(curves.centre_deletion).nanmean())
-    mean, spread = float(random.mean()), float(random.std(correction=1)) if len(random) > 1 else 0.0
-    said = f"removing what it points at first leaves {own:.0%} of the output on average, a random order {mean:.0%}"
+    mean, spread = float(random.mean()), float(random.std(correction=1))
+    said = (
+        f"removing what it points at first leaves {_percent(own)} of the output on average, "
+        f"a random order {_percent(mean)}"
+    )
     if own >= mean - max(spread, MARGIN):
         return "flagged", f"It finds what matters no better than chance: {said}."
     if own >= mean - DEVIATIONS * spread:
-        return "unsure", f"It may find what matters by chance: {said}, give or take {spread:.0%}."
+        return "unsure", f"It may find what matters by chance: {said}, give or take {_percent(spread)}."
     if own >= centre - MARGIN:
-        return "passes", f"It finds what matters: {said}; but removing the middle first does as well ({centre:.0%})."
-    return "passes", f"It finds what matters: {said}, the middle first {centre:.0%}."
+        return (
+            "passes",
+            f"It finds what matters: {said}; but removing the middle first does as well ({_percent(centre)}).",
+        )
+    return "passes", f"It finds what matters: {said}, the middle first {_percent(centre)}."
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"

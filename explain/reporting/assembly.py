@@ -47,6 +47,7 @@ def report(
     unit_layers: int | str | Sequence[str] = 3,
     units: int = 2,
     unit_steps: int = 64,
+    thorough: bool = False,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = silent,
 ) -> Report:
@@ -70,6 +71,8 @@ def report(
         unit_layers: Layers whose units are maximised: how many, or their names.
         units: Units in each of them: those that the clip excites most.
         unit_steps: Steps of activation maximisation.
+        thorough: Test at length whether maps can be trusted (`explain.check_faithfulness`), which takes many times as
+            long.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total).
 
@@ -95,6 +98,7 @@ def report(
         unit_layers=wanted,
         units=units,
         unit_steps=unit_steps,
+        thorough=thorough,
     )
     if not isinstance(model, str) and (device is not None or weights != "default"):
         raise UsageError("device and weights are for a model given by name; a module is used where and as it is")

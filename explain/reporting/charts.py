@@ -13,6 +13,30 @@ if TYPE_CHECKING:
 _HEIGHT = 100.0
 
 
+def shares(curves: Sequence[tuple[str, Sequence[float], Sequence[float | None]]]) -> Markup:
+    """Curves over the share of a clip, from 0 to 1, over a zero line and under a line at 1.
+
+    Args:
+        curves: Of each its class in the style sheet, places and values; those without a number are left out.
+    """
+    known = [value for _, _, values in curves for value in values if value is not None]
+    low, high = min(0.0, *known), max(1.0, *known)
+
+    def height(value: float) -> str:
+        return f"{_HEIGHT * (high - value) / (high - low):.1f}"
+
+    lines = "".join(
+        f'<polyline class="line {name}" points="'
+        + " ".join(f"{100 * x:.1f},{height(y)}" for x, y in zip(places, values, strict=True) if y is not None)
+        + '"/>'
+        for name, places, values in curves
+    )
+    levels = "".join(f'<line class="zero" x1="0" x2="100" y1="{height(at)}" y2="{height(at)}"/>' for at in (0.0, 1.0))
+    return Markup(  # noqa: S704 - numbers, and names of the templates
+        f'<svg viewBox="0 0 100 {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">{levels}{lines}</svg>'
+    )
+
+
 def curve(values: Sequence[float], top: float = 0.0) -> Markup:
     """A filled curve, one point a value, over a zero line; frame t stands in the middle of [t, t + 1].
 

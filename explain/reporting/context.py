@@ -37,6 +37,8 @@ class Options:
     units: int = 2
     #: Steps of activation maximisation.
     unit_steps: int = 64
+    #: Whether maps are tested at length.
+    thorough: bool = False
 
 
 def silent(step: str, done: int, total: int) -> None:

@@ -85,7 +85,7 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["compare"], ["methods"]], ids=str
+    "command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["faithfulness"], ["compare"], ["methods"]], ids=str
 )
 def test_help_needs_no_torch_and_shows_an_example(explain, command):
     ask = "import sys; from explain.cli import commands; commands(standalone_mode=False); "
@@ -260,6 +260,25 @@ def test_compare_takes_the_weights_beside_an_evaluation(explain, clip, tmp_path)
     assert "neither beside it nor registered" in gone.stderr
 
 
+def test_faithfulness_says_in_words_and_numbers_whether_maps_can_be_trusted(explain, clip, tmp_path):
+    out = tmp_path / "out"
+    cheap = ("--weights", "none", "--steps", 4, "--draws", 2, "--depths", 1, "--target", "flat")
+    methods = ("--method", "saliency", "--method", "grad_cam")
+    run = explain("faithfulness", "tiny", clip, *methods, *cheap, "--out", out)
+    assert run.returncode == 0, run.stderr
+    header, _, first, second, *_ = run.stdout.splitlines()
+    assert header.startswith("method")
+    assert first.split()[0] == "saliency"
+    assert second.split()[0] == "grad_cam"
+    assert "with the last layer randomised" in run.stdout
+    data = json.loads((out / "faithfulness.json").read_text())
+    assert [one["method"] for one in data["methods"]] == ["saliency", "grad_cam"]
+    assert data["methods"][0]["target"] == "shape = flat"
+    assert len(data["methods"][0]["curves"]["both"]["deletion"]["curve"]) == 5
+    run = explain("faithfulness", "tiny", clip, *methods, *cheap, "--json")
+    assert json.loads(run.stdout) == data["methods"]
+
+
 def test_methods_lists_every_method(explain):
     from explain.attribution.methods import BUILT_IN
 
@@ -328,6 +347,8 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["fields", "tiny", "--weights", "none", "--unit", "wide/99"], 2, "not 99"),
         (["fields", "tiny", "--weights", "none", "--figure", "OUT"], 2, ".svg"),
         (["fields", "tiny", "--weights", "none", "--figure", "/proc/nowhere/out.svg"], 1, "cannot write"),
+        (["faithfulness", "tiny", "CLIP", "--method", "salienc"], 2, "'saliency'"),
+        (["faithfulness", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
         (["compare", "tiny", "--out", "OUT"], 2, "two or more"),
         (["compare", "tiny", "tinny", "--out", "OUT"], 2, "'tiny'"),
         (["compare", "tiny", "tiny", "--out", "OUT"], 2, "named twice"),

@@ -10,6 +10,7 @@ import numpy as np
 import explain
 from explain.attribution.methods import find_method
 from explain.reporting import colour
+from explain.reporting.builtin import faithfulness
 from explain.reporting.media import Sprite, overlay_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
@@ -86,6 +87,7 @@ def build(context: Context) -> Content:
     """Run the methods and show them on one time axis."""
     names = context.options.methods or DEFAULT
     shown: list[Shown] = []
+    maps: list[Attribution] = []
     refused: list[dict[str, str]] = []
     problems: list[dict[str, str]] = []
     tensors: dict[str, Tensor] = {}
@@ -104,16 +106,27 @@ def build(context: Context) -> Content:
             refused.append({"method": name, "reason": str(error)})
             continue
         tensors[f"{name}/raw"], tensors[f"{name}/map"] = attribution.raw, attribution.map
+        maps.append(attribution)
         shown.append(show(find_method(name), attribution, context.seconds[step]))
+    tested, saved = faithfulness.check(context, maps) if maps else ([], "")
     data = {
         "target": context.target.description,
         "value": float(context.target.value[0]),
         "steps": context.options.steps,
-        "methods": [data_of(one) for one in shown],
+        "methods": [
+            {**data_of(one), "faithfulness": trust and trust.record} for one, trust in zip(shown, tested, strict=True)
+        ],
         "refused": refused,
     }
     html = render(
-        "attributions.html", context=context, shown=shown, refused=refused, target=data["target"], value=data["value"]
+        "attributions.html",
+        context=context,
+        shown=shown,
+        tested=tested,
+        saved=saved,
+        refused=refused,
+        target=data["target"],
+        value=data["value"],
     )
     return Content(
         html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown), problems=problems

@@ -1,0 +1,113 @@
+"""Whether each map of a report can be trusted, in a few words, numbers and one drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from explain.attribution.occlusion import default_blocks
+from explain.faithfulness.checking import Effort, check_all
+from explain.faithfulness.records import record
+from explain.layouts import layout_of, to_ncthw
+from explain.preservation import prepared
+from zoo.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from explain.attribution import Attribution
+    from explain.reporting.context import Context
+
+#: Floating-point operations of a forward pass from which on every pass is dear: a third of a second on two cores.
+DEAR = 2e10
+#: Blocks of occlusion, and places in time, where its map is made again.
+BLOCKS = (48, 4)
+#: Verdicts in words for readers.
+WORDS = {"passes": "Passes its tests", "unsure": "Tests leave it open", "flagged": "Fails a test"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """The tests of one map, as the template takes them."""
+
+    #: As `explain.faithfulness.records.record` says.
+    record: Mapping[str, Any]
+
+    @property
+    def word(self) -> str:
+        """The verdict, in words."""
+        return WORDS[self.record["verdict"]]
+
+    @property
+    def good(self) -> bool:
+        """Whether it passes."""
+        return bool(self.record["verdict"] == "passes")
+
+    @property
+    def sentences(self) -> list[str]:
+        """Why."""
+        return [reason["text"] for reason in self.record["reasons"].values()]
+
+    @property
+    def main(self) -> Mapping[str, Any] | None:
+        """The curves that are drawn."""
+        curves = self.record["curves"]
+        return list(curves.values())[-1] if curves else None
+
+    @property
+    def rows(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Areas by what is removed."""
+        names = {"spatial": "pixels, in all frames", "temporal": "frames", "both": "pixels of single frames"}
+        return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
+
+
+def check(context: Context, attributions: Sequence[Attribution]) -> tuple[list[Trust | None], str]:
+    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested."""
+    effort, saved = effort_for(context)
+    try:
+        with context.timed("faithfulness"):
+            results = check_all(
+                context.model,
+                context.batch,
+                attributions,
+                effort,
+                seed=context.seed,
+                progress=lambda step, done, total: context.progress(f"faithfulness: {step}", done, total),
+            )
+    except ModelError as error:
+        return [None] * len(attributions), f"The maps could not be tested: {error}."
+    return [Trust(record=record(result)) for result in results], saved
+
+
+def effort_for(context: Context) -> tuple[Effort, str]:
+    """What a report spends on each map, and how to say so."""
+    if context.options.thorough:
+        return Effort(), "Thorough tests: 64 steps, every layer."
+    if operations(context) > DEAR:
+        blocks = _blocks(context, 16, 2)
+        effort = Effort(
+            steps=8, draws=2, depths=1, boxes=8, neighbours=1, every_kind=False, settings={"steps": 4, **blocks}
+        )
+        return effort, (
+            "Each pass of this model is dear, so these are short tests: 8 steps, the last layer alone; --thorough "
+            "takes 64 steps and every layer."
+        )
+    blocks = _blocks(context, *BLOCKS)
+    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2, settings={"steps": 8, **blocks})
+    return effort, "Quick tests: 16 steps, 4 depths; --thorough takes 64 steps and every layer."
+
+
+def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, int, int]]:
+    extent = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
+    window, stride = default_blocks((extent[0], extent[1], extent[2]), most, in_time)
+    return {"window": window, "stride": stride}
+
+
+def operations(context: Context) -> int:
+    """Floating-point operations of one forward pass."""
+    with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        context.model(context.batch.clone())
+    return int(counter.get_total_flops())
