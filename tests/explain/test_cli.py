@@ -85,7 +85,9 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["faithfulness"], ["compare"], ["methods"]], ids=str
+    "command",
+    [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["faithfulness"], ["compare"], ["methods"]],
+    ids=str,
 )
 def test_help_needs_no_torch_and_shows_an_example(explain, command):
     ask = "import sys; from explain.cli import commands; commands(standalone_mode=False); "
