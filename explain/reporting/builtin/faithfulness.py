@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Floating-point operations of a forward pass from which on every pass is dear: a third of a second on two cores.
 DEAR = 2e10
 #: Blocks of occlusion, and places in time, where its map is made again.
-BLOCKS = (48, 4)
+BLOCKS = (16, 4)
 #: Verdicts in words for readers.
 WORDS = {"passes": "Passes its tests", "unsure": "Tests leave it open", "flagged": "Fails a test"}
 
@@ -87,7 +87,7 @@ def effort_for(context: Context) -> tuple[Effort, str]:
     if context.options.thorough:
         return Effort(), "Thorough tests: 64 steps, every layer."
     if operations(context) > DEAR:
-        blocks = _blocks(context, 16, 2)
+        blocks = _blocks(context, 8, 2)
         effort = Effort(
             steps=8, draws=2, depths=1, boxes=8, neighbours=1, every_kind=False, settings={"steps": 4, **blocks}
         )
@@ -96,7 +96,7 @@ def effort_for(context: Context) -> tuple[Effort, str]:
             "takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2, settings={"steps": 8, **blocks})
+    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2, settings={"steps": 4, **blocks})
     return effort, "Quick tests: 16 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 
