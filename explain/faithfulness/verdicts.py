@@ -56,12 +56,12 @@ def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word
     mean, spread = float(random.mean()), float(random.std(correction=1))
     said = (
         f"removing what it points at first leaves {_percent(own)} of the output on average, "
-        f"a random order {_percent(mean)}"
+        f"a random order {_percent(mean)} (give or take {_percent(spread)})"
     )
     if own >= mean - max(spread, MARGIN):
         return "flagged", f"It finds what matters no better than chance: {said}."
     if own >= mean - DEVIATIONS * spread:
-        return "unsure", f"It may find what matters by chance: {said}, give or take {_percent(spread)}."
+        return "unsure", f"It may find what matters by chance: {said}."
     if own >= centre - MARGIN:
         return (
             "passes",
