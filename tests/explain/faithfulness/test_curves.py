@@ -175,7 +175,7 @@ def test_the_baseline_is_that_of_the_attribution_unless_told(nets, first):
     model, batch = nets.QuadraticClips(), torch.randn(1, 1, 3, 4, 4)
     ones = torch.ones(1, 1, 3, 4, 4)
     integrated = explain.attribute(model, batch, method="integrated_gradients", target=first, baseline=1.0)
-    assert float(explain.check_faithfulness(model, batch, integrated, steps=3).empty) == float(model(ones))
+    assert float(explain.check_faithfulness(model, batch, integrated, steps=3).empty) == float(model(ones).detach())
     assert float(explain.check_faithfulness(model, batch, integrated, baseline=0, steps=3).empty) == 0.0
     tensor = explain.attribute(model, batch, method="integrated_gradients", target=first, baseline=ones)
     with pytest.raises(UsageError, match="give that tensor as baseline"):
