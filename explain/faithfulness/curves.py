@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from explain.faithfulness.drawing import ORDERS, generator
 from explain.faithfulness.results import Curves
 
 if TYPE_CHECKING:
@@ -115,13 +116,13 @@ class Control:
         self.kind = kind
         self.subject = subject
         self.steps = steps
-        generator = torch.Generator().manual_seed((seed << 2) + KINDS.index(kind))
+        drawn = generator(seed, ORDERS + KINDS.index(kind))
         self.cell = cell_of(kind, subject.extent)
         self.parts = parts_of(subject.extent, self.cell)
         parts = math.prod(self.parts)
         device = subject.batch.device
-        self.chance = torch.randperm(parts, generator=generator).to(device)
-        orders = [torch.randperm(parts, generator=generator).to(device) for _ in range(math.ceil(draws / 2))]
+        self.chance = torch.randperm(parts, generator=drawn).to(device)
+        orders = [torch.randperm(parts, generator=drawn).to(device) for _ in range(math.ceil(draws / 2))]
         random = [ranks for order in orders for ranks in (order, parts - 1 - order)]
         centre = ranks_of(centre_scores(self.parts).to(device), self.chance)[0]
         shared = [ranks.expand(len(subject.batch), -1) for ranks in (*random, centre, parts - 1 - centre)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from explain.faithfulness.drawing import BOXES, generator
 from explain.layouts import to_ncthw
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Boxes:
 
     def __init__(self, subject: Subject, count: int, seed: int) -> None:
         self.subject = subject
-        generator = torch.Generator().manual_seed((seed << 2) + 3)
-        self.masks = [_box(subject.extent, generator).to(subject.batch.device) for _ in range(count)]
+        drawn = generator(seed, BOXES)
+        self.masks = [_box(subject.extent, drawn).to(subject.batch.device) for _ in range(count)]
         wanted = [(sample, lambda mask=mask: mask) for sample in subject.samples for mask in self.masks]
         #: N x boxes: f(x) - f(x without the box).
         self.losses = subject.value[:, None] - subject.without(wanted).view(-1, count).double()
@@ -65,12 +66,12 @@ class Boxes:
         return values.sum(dim=1)
 
 
-def _box(extent: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+def _box(extent: tuple[int, int, int], drawn: torch.Generator) -> Tensor:
     """Truth values T x H x W: one box."""
     mask = torch.ones(extent, dtype=torch.bool)
     low, high = SHARES
     for axis, size in enumerate(extent):
-        share, place = torch.rand(2, generator=generator).tolist()
+        share, place = torch.rand(2, generator=drawn).tolist()
         length = max(1, round(size * (low + share * (high - low))))
         first = min(int(place * (size - length + 1)), size - length)
         inside = torch.zeros(size, dtype=torch.bool)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explain.faithfulness.drawing import PARAMETERS, generator
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -112,9 +113,8 @@ def randomized(model: nn.Module, names: Sequence[str], seed: int) -> Iterator[No
 
 
 def _noise(like: Tensor, seed: int, place: int) -> Tensor:
-    generator = torch.Generator().manual_seed(hash((seed, place)) & (2**63 - 1))
     size = like.double().square().mean().sqrt().to("cpu")
-    return (torch.randn(like.shape, generator=generator, dtype=torch.float64) * size).to(like)
+    return (torch.randn(like.shape, generator=generator(seed, PARAMETERS + place), dtype=torch.float64) * size).to(like)
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:

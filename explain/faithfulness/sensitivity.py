@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import captum.metrics
 import torch
 
+from explain.faithfulness.drawing import NOISE, generator
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,8 +38,7 @@ def max_sensitivity(
         seed: Of the noise.
         told: Gives the function that a sample's progress is told to.
     """
-    generator = torch.Generator().manual_seed((seed << 2) + 3)
-    noise = torch.rand(draws, *batch.shape[1:], generator=generator, dtype=torch.float64) * 2 - 1
+    noise = torch.rand(draws, *batch.shape[1:], generator=generator(seed, NOISE), dtype=torch.float64) * 2 - 1
     noise = noise.to(batch)
 
     def of(sample: int) -> Tensor:

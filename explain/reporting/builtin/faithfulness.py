@@ -13,7 +13,7 @@ from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.records import record
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
-from zoo.errors import ModelError
+from zoo.errors import MemoryLimitError, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def check(context: Context, attributions: Sequence[Attribution]) -> tuple[list[T
                 seed=context.seed,
                 progress=lambda step, done, total: context.progress(f"faithfulness: {step}", done, total),
             )
-    except ModelError as error:
+    except (MemoryLimitError, ModelError) as error:
         return [None] * len(attributions), f"The maps could not be tested: {error}."
     return [Trust(record=record(result)) for result in results], saved
 

@@ -11,6 +11,7 @@ from torch import nn
 
 import explain
 from explain.faithfulness.checking import Effort, check_all
+from explain.faithfulness.drawing import NOISE, generator
 from explain.faithfulness.infidelity import Boxes
 from explain.faithfulness.records import record
 from explain.faithfulness.results import Randomized
@@ -277,8 +278,7 @@ def test_max_sensitivity_is_the_largest_change_of_the_map(nets):
     model, batch = nets.TwoHeads().eval(), torch.randn(2, 1, 4, 6, 6)
     attribution = explain.attribute(model, batch, method="input_x_gradient")
     result = explain.check_faithfulness(model, batch, attribution, depths=1, seed=5, **SHORT)
-    generator = torch.Generator().manual_seed((5 << 2) + 3)
-    noise = torch.rand(8, *batch.shape[1:], generator=generator) * 2 - 1
+    noise = torch.rand(8, *batch.shape[1:], generator=generator(5, NOISE)) * 2 - 1
     for at in range(2):
         radius = 0.02 * (batch[at].max() - batch[at].min())
         target = select(attribution.target, torch.tensor([at]))
@@ -289,6 +289,20 @@ def test_max_sensitivity_is_the_largest_change_of_the_map(nets):
         ]
         largest = max(change.norm() for change in changes) / attribution.map[at].norm()
         assert float(result.sensitivity[at]) == pytest.approx(float(largest))
+
+
+def test_a_value_is_measured_by_its_change_too(nets):
+    """Adding a constant to a value changes no share."""
+    model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
+    plain = explain.attribute(model, batch, method="input_x_gradient", target="speed")
+    expected = explain.check_faithfulness(model, batch, plain, depths=1, **SHORT)
+    with torch.no_grad():
+        model.speed.bias += 100.0
+    moved = explain.attribute(model, batch, method="input_x_gradient", target="speed")
+    found = explain.check_faithfulness(model, batch, moved, depths=1, **SHORT)
+    assert torch.allclose(found.deletion, expected.deletion)
+    assert torch.allclose(found.insertion, expected.insertion)
+    assert found.target == "speed"
 
 
 def test_a_map_of_an_unknown_method_is_checked_as_far_as_it_goes(nets):

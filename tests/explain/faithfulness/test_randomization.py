@@ -61,9 +61,7 @@ def test_noise_has_the_size_of_what_it_stands_for(nets):
     with randomized(model, ["weight", "bias"], seed=0):
         weight = model.weight.detach()
         assert float(weight.square().mean() / before["weight"].square().mean()) == pytest.approx(1, rel=0.05)
-        assert (
-            abs(float(torch.corrcoef(torch.stack([weight.flatten(), before["weight"].flatten()]))[0, 1])) < 0.03
-        )
+        assert abs(float(torch.corrcoef(torch.stack([weight.flatten(), before["weight"].flatten()]))[0, 1])) < 0.03
         assert float(model.bias.detach().abs().max()) == 0.0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
