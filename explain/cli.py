@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo import devices, options, output
 
 if TYPE_CHECKING:
     from explain.attribution import Attribution
@@ -774,4 +774,5 @@ def _product(values: tuple[float, ...]) -> str:
 def main() -> None:
     """Run the command line; the signal that ends processes cleans up like Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    devices.keep_freed_memory()  # all that takes long here runs one network over and over
     output.run(commands)
