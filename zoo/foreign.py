@@ -10,12 +10,9 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
-import http.client
 import json
 import os
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
@@ -145,6 +142,9 @@ def _original(weights: WeightsEntry, target: Path, *, offline: bool) -> Iterator
 
 def _download(address: str, part: Path, otherwise: str) -> None:
     """Fetch a file, going on where a connection broke."""
+    import http.client  # slow to import, and `zoo list` looks at this module
+    import urllib.error
+
     for tried in range(1, TRIES + 1):
         try:
             return _fetch(address, part)
@@ -160,7 +160,9 @@ def _download(address: str, part: Path, otherwise: str) -> None:
 
 def _fetch(address: str, part: Path) -> None:
     """Append what is missing of a file; the whole file where the server gives no parts."""
+    import http
     import sys
+    import urllib.request
 
     from tqdm import tqdm
 
