@@ -192,14 +192,10 @@ def attribute(
     if out is not None:
         writing.check(out, "attribution")
 
-    import zoo
     from explain.attribution import attribute
     from explain.progress import Line
-    from zoo import clips
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
-    decoded = clips.decode(clip, spec=clips.spec_of(loaded))
-    batch = zoo.preprocess(decoded, loaded)
+    loaded, decoded, batch = _opened(model, clip, weights, device, seed)
     results: list[Attribution] = []
     with Line() as line:
         for name in methods:
@@ -652,16 +648,12 @@ def faithfulness(
     if out is not None:
         writing.check(out, "faithfulness")
 
-    import zoo
     from explain.attribution import attribute
     from explain.faithfulness.checking import Effort, check_all
     from explain.faithfulness.records import record
     from explain.progress import Line
-    from zoo import clips
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
-    decoded = clips.decode(clip, spec=clips.spec_of(loaded))
-    batch = zoo.preprocess(decoded, loaded)
+    loaded, decoded, batch = _opened(model, clip, weights, device, seed)
     maps: list[Attribution] = []
     with Line() as line:
         for name in methods:
@@ -736,6 +728,16 @@ def _applicable(model: str, target: str | None, *, as_json: bool) -> None:
     data = [{"name": name, "applies": not reason, "reason": reason} for name, reason in reasons.items()]
     rows = [[row["name"], "yes" if row["applies"] else "no", row["reason"]] for row in data]
     output.emit(data, output.table(["method", "applies", "reason"], rows), as_json=as_json)
+
+
+def _opened(model: str, clip: str, weights: str, device: str, seed: int) -> tuple[Any, Any, Any]:
+    """The model, the clip as it was read, and the batch that the model takes of it."""
+    import zoo
+    from zoo import clips
+
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    decoded = clips.decode(clip, spec=clips.spec_of(loaded))
+    return loaded, decoded, zoo.preprocess(decoded, loaded)
 
 
 def _stills(model: Any, batch: Any, results: list[Attribution]) -> dict[str, bytes]:

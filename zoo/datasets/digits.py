@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
-from zoo.errors import DataError, OutputError
+from zoo.errors import DataError, OutputError, UsageError
 from zoo.writing import write
 
 if TYPE_CHECKING:
@@ -86,6 +86,20 @@ def read_part(part: str) -> Digits:
     training = read("train")
     kept = slice(None, -VALIDATION_DIGITS) if part == "train" else slice(-VALIDATION_DIGITS, None)
     return Digits(training.images[kept], training.labels[kept])
+
+
+def read_fixed(part: str, count: int | None, dataset: str) -> Digits:
+    """The digits of a part, of which each makes one fixed clip of `dataset`; `count` is how many clips are asked for.
+
+    Raises:
+        UsageError: where there are fewer, or `count` is not positive.
+        DataError: as `read` does.
+    """
+    found = read_part(part)
+    every = len(found.labels)
+    if count is not None and not 0 < count <= every:
+        raise UsageError(f"{count:,} clips of {dataset} {part}: 1 to {every:,} can be measured")
+    return found
 
 
 @lru_cache(maxsize=4)

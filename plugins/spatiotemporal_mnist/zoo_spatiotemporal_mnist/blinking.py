@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from zoo.datasets import digits as mnist
-from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,9 +160,7 @@ def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Pa
     Raises:
         UsageError: where there are fewer, or `count` is not positive.
     """
-    found = mnist.read_part(split)
+    found = mnist.read_fixed(split, count, "blinking_mnist")
     every = len(found.labels)
-    if count is not None and not 0 < count <= every:
-        raise UsageError(f"{count:,} clips of blinking_mnist {split}: 1 to {every:,} can be measured")
     parameters = draw(every, found.labels, generator=torch.Generator().manual_seed(FIXED_SEED), distinct=True)
     return found.images, parameters[:count]
