@@ -1,0 +1,173 @@
+"""`explain attribute`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from explain.commands import shared
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from explain.attribution import Attribution
+
+
+@click.command(
+    cls=options.Examples, epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps"
+)
+@click.argument("model")
+@click.argument("clip")
+@click.option("--method", "methods", multiple=True, required=True, help="Attribution method; may be given again.")
+@shared.out
+@shared.target
+@shared.layer
+@shared.steps
+@click.option("--draws", type=options.Count(min=1), help="How often methods that draw do so. [default: each its own]")
+@click.option(
+    "--features",
+    metavar="grid|supervoxels",
+    help="What is removed at once, for the methods that choose. [default: own]",
+)
+@click.option(
+    "--fill",
+    default="freeze",
+    show_default=True,
+    metavar="freeze|drop|repeat|cover",
+    help="What temporal_occlusion puts in the place of frames.",
+)
+@click.option(
+    "--order",
+    default="reverse",
+    show_default=True,
+    metavar="reverse|shuffle",
+    help="The order that frame_order plays frames in.",
+)
+@click.option(
+    "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
+)
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def attribute(
+    model: str,
+    clip: str,
+    methods: tuple[str, ...],
+    out: Path | None,
+    target: str | None,
+    layer: str | None,
+    steps: int,
+    draws: int | None,
+    features: str | None,
+    fill: str,
+    order: str,
+    smooth: str,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors.
+
+    With --target LAYER/UNIT:max, the frame that adds most to the unit's highest activation is named; --out keeps it,
+    and each map in it, as pictures.
+    """
+    from explain.attribution.methods import find_method
+    from explain.reporting import writing
+
+    methods = tuple(dict.fromkeys(methods))
+    for name in methods:
+        find_method(name)
+    if out is not None:
+        writing.check(out, "attribution")
+
+    from explain.attribution import attribute
+    from explain.progress import Line
+
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
+    results: list[Attribution] = []
+    with Line() as line:
+        for name in methods:
+            progress = line.step(name)
+            chosen = layer if find_method(name).needs_layer else None
+            results.append(
+                attribute(
+                    loaded,
+                    batch,
+                    method=name,
+                    target=target,
+                    layer=chosen,
+                    steps=steps,
+                    draws=draws,
+                    features=features,
+                    fill=fill,
+                    order=order,
+                    smooth=smooth,
+                    seed=seed,
+                    progress=progress,
+                )
+            )
+    data: list[dict[str, Any]] = [
+        {
+            "method": result.method,
+            "target": str(result.target),
+            "layer": result.layer,
+            "settings": dict(result.settings),
+            "delta": None if result.delta is None else float(result.delta[0]),
+            "time": result.time[0].tolist(),
+            "peak": int(result.time[0].argmax()),
+            "position": None if result.target.positions is None else result.target.positions[0].tolist(),
+            "frame": None if result.frame is None else int(result.frame[0]),
+        }
+        for result in results
+    ]
+    frame = data[0]["frame"]
+    for warning in decoded.warnings:
+        output.note(f"warning: {warning}")
+    if out is not None:
+        import safetensors.torch
+
+        tensors = {}
+        for result in results:
+            tensors[f"{result.method}/raw"] = result.raw.cpu().contiguous()
+            tensors[f"{result.method}/map"] = result.map.cpu().contiguous()
+        files = {"tensors.safetensors": safetensors.torch.save(tensors)}
+        if frame is not None:
+            files |= _stills(loaded, batch, results)
+        writing.write(
+            out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
+        )
+        output.note(f"wrote {out}: {', '.join(files)}")
+    rows = [
+        [row["method"], row["target"], row["layer"] or "-", row["peak"], f"{row['time'][row['peak']]:.3g}"]
+        for row in data
+    ]
+    text = output.table(["method", "target", "layer", "strongest frame", "there"], rows)
+    if frame is not None:
+        step, row, column = data[0]["position"]
+        text += (
+            f"\n\n{results[0].target} is {float(results[0].target.value[0]):.3g}, at time step {step}, row {row}, "
+            f"column {column} of the layer; frame {frame} of the clip adds most to it"
+        )
+    output.emit(data, text, as_json=as_json)
+
+
+def _stills(model: Any, batch: Any, results: list[Attribution]) -> dict[str, bytes]:
+    """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
+    from explain.display import to_display
+    from explain.layouts import input_of, layout_of
+    from explain.reporting import colour
+    from explain.reporting.media import as_frames, still
+
+    at = int(results[0].frame[0])  # type: ignore[index]  # called where there is one
+    frame = as_frames(to_display(batch, input_of(model), layout_of(model, batch))[0])[at]
+    files = {"frame.png": still(frame)}
+    for result in results:
+        values = result.map[0, at].float().cpu().numpy()
+        colours = colour.signed() if values.min() < 0 else colour.magnitude()
+        files[f"{result.method}.png"] = still(frame, values / max(abs(values).max(), 1e-30), colours)
+    return files

@@ -1,0 +1,83 @@
+"""`explain compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from explain.commands import shared
+from zoo import options, output
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="explain compare conv2d conv3d --out comparison\n"
+    "explain compare conv2d conv3d --clip sample:blinking_mnist/3 --out comparison",
+)
+@click.argument("models", nargs=-1, metavar="MODEL MODEL...")
+@click.option("--clip", help="Compare on this clip, too: a video, an image, a folder of images, or sample:NAME.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder to write: a new one, an empty one, or an earlier comparison, which is replaced.",
+)
+@click.option(
+    "--method", "methods", multiple=True, help="Attribution method; may be given again. [default: three usual ones]"
+)
+@click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
+@shared.target
+@shared.steps
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def compare(
+    models: tuple[str, ...],
+    clip: str | None,
+    out: Path,
+    methods: tuple[str, ...],
+    sections: tuple[str, ...],
+    target: str | None,
+    steps: int,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Compare two or more models: what was measured of each, and with --clip what each sees in CLIP.
+
+    MODEL is a name of the zoo, or a FILE.json that `zoo evaluate NAME --out FILE.json` or a training run wrote.
+    """
+    import explain
+    from explain.progress import Line
+
+    with Line() as line:
+        written = explain.compare(
+            models,
+            out,
+            clip=clip,
+            methods=methods or None,
+            sections=sections or None,
+            target=target,
+            device=device,
+            weights=options.resolve_weights(weights),
+            steps=steps,
+            seed=seed,
+            progress=line.show,
+        )
+    for problem in written.problems:
+        output.note(f"warning: {problem['plugin']}: {problem['reason']}")
+    for warning in written.warnings:
+        output.note(f"warning: {warning}")
+    data = {
+        "page": str(written.page),
+        "models": written.data["models"],
+        "clip": written.data["clip"],
+        "seconds": written.data["run"]["total_seconds"],
+        "warnings": written.warnings,
+        "problems": written.problems,
+    }
+    output.emit(data, f"wrote {written.page}: {written.data['summary']}".rstrip(": "), as_json=as_json)

@@ -1,0 +1,120 @@
+"""`explain faithfulness`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from explain.commands import shared
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from explain.attribution import Attribution
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="explain faithfulness conv3d sample:blinking_mnist/3 --method saliency --method grad_cam --steps 16 "
+    "--depths 4",
+)
+@click.argument("model")
+@click.argument("clip")
+@click.option("--method", "methods", multiple=True, required=True, help="Attribution method; may be given again.")
+@shared.out
+@shared.target
+@shared.layer
+@click.option("--steps", default=64, show_default=True, type=options.Count(min=1), help="Points of each curve.")
+@click.option(
+    "--draws", default=8, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
+)
+@click.option(
+    "--depths",
+    type=options.Count(min=1),
+    help="Depths at which the model is randomised; 1 is the last layer alone. [default: every layer]",
+)
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def faithfulness(
+    model: str,
+    clip: str,
+    methods: tuple[str, ...],
+    out: Path | None,
+    target: str | None,
+    layer: str | None,
+    steps: int,
+    draws: int,
+    depths: int | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Tell whether maps of what MODEL says about CLIP can be trusted.
+
+    That is, whether they depend on the model at all, and find what its output rests on better than chance does.
+    Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
+    curves.
+    """
+    from explain.attribution.methods import find_method
+    from explain.reporting import writing
+
+    methods = tuple(dict.fromkeys(methods))
+    for name in methods:
+        find_method(name)
+    if out is not None:
+        writing.check(out, "faithfulness")
+
+    from explain.attribution import attribute
+    from explain.faithfulness.checking import Effort, check_all
+    from explain.faithfulness.records import record
+    from explain.progress import Line
+
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
+    maps: list[Attribution] = []
+    with Line() as line:
+        for name in methods:
+            chosen = layer if find_method(name).needs_layer else None
+            what = maps[0].target if maps else target
+            maps.append(
+                attribute(loaded, batch, method=name, target=what, layer=chosen, seed=seed, progress=line.step(name))
+            )
+        effort = Effort(steps=steps, draws=draws, depths=depths)
+        results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
+    data = [record(result) for result in results]
+    for warning in decoded.warnings:
+        output.note(f"warning: {warning}")
+    if out is not None:
+        writing.write(out, "faithfulness", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, {})
+        output.note(f"wrote {out}: faithfulness.json")
+    rows, sentences = [], []
+    for row in data:
+        main = list(row["curves"].values())[-1] if row["curves"] else None
+        areas = [
+            [_share(main[f"{order}{kind}"]["area"]) if main else "-" for order in ("", "random_", "centre_")]
+            for kind in ("deletion", "insertion")
+        ]
+        first = row["randomization"][0]["correlation"] if row["randomization"] else None
+        rows.append(
+            [
+                row["method"],
+                row["verdict"],
+                *(f"{own} ({random}, {middle})" for own, random, middle in areas),
+                _share(row["infidelity"]),
+                _share(row["sensitivity"]),
+                _share(first),
+            ]
+        )
+        sentences += [f"{row['method']}: {reason['text']}" for reason in row["reasons"].values()]
+    header = ["method", "verdict", "deletion (random, centre)", "insertion (random, centre)", "infidelity"]
+    text = output.table([*header, "sensitivity", "rank correlation, last layer random"], rows)
+    output.emit(data, "\n\n".join([text, "\n".join(sentences)]), as_json=as_json)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,122 @@
+"""`explain fields`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from explain.commands import shared
+from zoo import options, output
+
+
+@click.command(
+    cls=options.Examples, epilog="explain fields conv3d --weights none --layers 'body.res?_?' --figure conv3d.svg"
+)
+@click.argument("model")
+@click.option(
+    "--layers",
+    "pattern",
+    metavar="PATTERN",
+    help="Only layers of this name, wildcards allowed; blocks made of several layers are among them.",
+)
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Draw which frames one unit depends on, layer by layer.",
+)
+@click.option(
+    "--unit",
+    metavar="LAYER/POSITION",
+    help="The unit drawn: its layer or block, and its position in time from 0. [default: one of the deepest layer]",
+)
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def fields(
+    model: str,
+    pattern: str | None,
+    figure: Path | None,
+    unit: str | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Show how many frames and pixels each layer of MODEL can see."""
+    import dataclasses
+    from fnmatch import fnmatchcase
+
+    from zoo import catalog, writing
+    from zoo.errors import ModelError, UnknownNameError, UsageError
+
+    if figure is not None:
+        if figure.suffix.lower() != ".svg":
+            raise UsageError(f"--figure {figure}: the drawing is an SVG; give a name that ends in .svg")
+        writing.check_writable(figure)
+    layer, _, at = (unit or "").rpartition("/")
+    if unit is not None and not (layer and at.isascii() and at.isdigit()):
+        raise UsageError(f"--unit {unit}: expected LAYER/POSITION, for example lstm/0")
+
+    import zoo
+    from explain.fields import trace
+
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    spec: Any = loaded.zoo_entry
+    modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
+    if layer and layer not in modules:
+        raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
+    wildcards = catalog.is_pattern(pattern or "")
+    if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
+        raise UnknownNameError("layer", pattern, filter(None, modules), pattern=wildcards)
+    block = bool(layer) and next(modules[layer].children(), None) is not None
+    traced = trace(loaded, shared.batch_shape(spec.input), blocks=block or pattern is not None)
+    found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
+    if pattern is None:
+        found = [row for row in found if row.kind != "block"]  # traced for the drawing alone
+    elif not found:
+        raise UnknownNameError("layer with a field", pattern, [row.layer for row in traced.rows], pattern=wildcards)
+    drawn = None
+    if figure is not None or unit is not None or as_json:
+        from explain.reporting.temporal_fields import temporal_field, write
+
+        drawn = temporal_field(traced, layer or None, int(at) if unit else None)
+        if drawn is None and (figure is not None or unit is not None):
+            raise ModelError(
+                f"{model} has no layer whose units could be followed through several frames; none is drawn"
+            )
+        if drawn is not None and figure is not None:
+            writing.write(figure, write(drawn))
+            output.note(f"wrote {figure}: {drawn.sentence}")
+    differ = any(row.frame_field != row.field[1:] for row in found)
+    rows = [
+        [
+            row.layer,
+            row.kind,
+            _product(row.kernel),
+            ("" if row.exact else ">=") + (f"all {row.field[0]}" if row.whole[0] else str(row.field[0])),
+            "all" if all(row.whole[1:]) else _product(row.field[1:]),
+            *([_product(row.frame_field)] if differ else []),
+            _product(row.stride),
+        ]
+        for row in found
+    ]
+    if not all(row.exact for row in found):
+        output.note(
+            "note: something that is no layer mixes or leaves out frames; behind it, at least so many frames are seen"
+        )
+    sees = ["sees frames", "sees H x W", *(["of its own frame"] if differ else [])]
+    header = ["layer", "kind", "kernel T x H x W", *sees, "stride T x H x W"]
+    data = {"layers": [dataclasses.asdict(row) for row in found], "temporal_field": drawn and drawn.data}
+    text = output.table(header, rows)
+    if drawn is not None and figure is None:
+        text = f"{text}\n\n{drawn.sentence}"
+    output.emit(data, text, as_json=as_json)
+
+
+def _product(values: tuple[float, ...]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
