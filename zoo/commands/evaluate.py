@@ -1,0 +1,77 @@
+"""`zoo evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from zoo import options, output
+from zoo.errors import UsageError
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="ZOO_DATA=~/data zoo evaluate conv3d\nzoo evaluate conv3d --clips 500 --out conv3d.json",
+)
+@click.argument("model")
+@click.option("--clips", type=options.Count(min=1), help="Measure the first N clips of the test set.  [default: all]")
+@click.option("--recipe", help="Evaluate as this recipe does; by default the one that made the weights.")
+@click.option("--out", type=click.Path(path_type=Path), help="Store the evaluation in this JSON file as well.")
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def evaluate(
+    model: str,
+    clips: int | None,
+    recipe: str | None,
+    out: Path | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure MODEL on its recipe's fixed test set, as the metrics in its entry were measured."""
+    from zoo import devices
+    from zoo.training import evaluation
+    from zoo.writing import check_writable, write
+
+    if out is not None:
+        if out.suffix != ".json":  # nor may a slip of the pen replace a weights file
+            raise UsageError(f"--out {out}: an evaluation is stored as JSON; give a name that ends in .json")
+        evaluation.check_replaceable(out)
+        check_writable(out)
+    devices.keep_freed_memory()
+    measured = evaluation.evaluate(
+        model, recipe=recipe, weights=options.resolve_weights(weights), device=device, clips=clips, seed=seed
+    )
+    output.emit(measured, _evaluation_text(measured), as_json=as_json)
+    if out is not None:
+        write(out, json.dumps(output.plain(measured), indent=1) + "\n")
+        output.note(f"wrote {out}")
+
+
+def _evaluation_text(measured: dict[str, Any]) -> str:
+    """The metrics of an evaluation, and every table of its breakdown."""
+    count = measured["clips_measured"]
+    shown = "" if count is None else f" on {count:,} clip{'s' * (count != 1)}"
+    rows = [
+        [metric["dataset"], metric["split"], metric["name"], _figure(metric["value"])] for metric in measured["metrics"]
+    ]
+    parts = [
+        f"{measured['model']}, measured{shown} as recipe {measured['measured_as']} says",
+        output.table(["dataset", "split", "metric", "value"], rows),
+    ]
+    for name, table in measured["breakdown"].items():
+        columns = list(dict.fromkeys(column for row in table for column in row))
+        parts += [f"by {name}", output.table(columns, [[_figure(row.get(one)) for one in columns] for row in table])]
+    return "\n\n".join(parts)
+
+
+def _figure(value: object) -> object:
+    """A cell: figures to four digits, so that columns align."""
+    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value

@@ -1,0 +1,97 @@
+"""`zoo info`."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import options, output
+from zoo.commands import shared
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.entries import ModelEntry, WeightsEntry
+
+
+@click.command(cls=options.Examples, epilog="zoo info conv3d.blinking_mnist")
+@click.argument("name")
+@options.as_json
+def info(name: str, *, as_json: bool) -> None:
+    """Show everything the catalogue knows of one model."""
+    from zoo import catalog
+    from zoo.training import evaluation
+
+    entry = catalog.info(name)
+    data = _describe(entry)
+    lines = [
+        f"{entry.name}: {entry.summary}",
+        f"parameters  {entry.parameters:,}",
+        f"licence     {entry.licence}",
+        f"paper       {entry.paper or '-'}",
+        f"input       {entry.input.layout}, {entry.input.channels}, {entry.input.frames} frames of "
+        f"{entry.input.size[1]} x {entry.input.size[0]} pixels, {entry.input.sampling} sampling",
+    ]
+    for head in entry.outputs:
+        what = f"{len(head.labels)} classes: {_shortened(head.labels)}" if head.kind == "classes" else head.unit
+        lines.append(f"output      {head.name}, {head.kind} {what}".rstrip())
+    for weights in entry.weights:
+        lines += [
+            "",
+            f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}",
+        ]
+        lines += [f"sha256      {weights.sha256}{'...' if weights.is_foreign else ''}"]
+        lines += [
+            f"            not on this machine; downloaded on first use from {weights.source}"
+        ] * shared.is_missing(weights)
+        count = None
+        with suppress(ZooError):  # a damaged record is told by those who need it
+            count = evaluation.clips_measured(weights)
+        shown = "" if count is None else f" on {count:,} clip{'s' * (count != 1)}"
+        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}{shown}" for m in weights.metrics]
+    if not entry.weights:
+        lines += ["", "weights     none trained; `--weights none` gives random ones"]
+    for sample in entry.samples:
+        lines += [
+            "",
+            f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}",
+        ]
+        lines += [f"            sample:{sample.name}/{index}  {label}" for index, label in enumerate(sample.labels)]
+    output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+def _describe(entry: ModelEntry) -> dict[str, Any]:
+    """An entry as JSON; weights say `license`, the term of the Hub."""
+    data = dataclasses.asdict(entry)
+    data["license"] = data.pop("licence")
+    data["weights"] = [_describe_weights(weights) for weights in entry.weights]
+    data["samples"] = [
+        {
+            "name": f"sample:{sample.name}",
+            "labels": list(sample.labels),
+            "license": sample.licence,
+            "source": sample.source,
+        }
+        for sample in entry.samples
+    ]
+    return data
+
+
+def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
+    return {
+        "tag": weights.tag,
+        "source": weights.source,
+        "bytes": weights.bytes,
+        "sha256": weights.sha256,
+        "license": weights.licence,
+        "recipe": weights.recipe,
+        "record": weights.record,
+        "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
+        **({"to_download": shared.is_missing(weights)} if weights.is_foreign else {}),
+    }
+
+
+def _shortened(labels: tuple[str, ...], most: int = 10) -> str:
+    return ", ".join(labels[:most]) + (", ..." if len(labels) > most else "")

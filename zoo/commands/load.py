@@ -1,0 +1,71 @@
+"""`zoo load`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from zoo.adaptation import Adapt
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="zoo load conv3d --device cpu\nzoo load 3t_resnet18 --weights resnet18.safetensors --adapt inflate",
+)
+@click.argument("model")
+@click.option("--dtype", help="Floating-point type, such as bfloat16; as built by default.")
+@click.option(
+    "--adapt",
+    type=click.Choice(["inflate"]),
+    help="Take the convolutions of a 2D network's weights, with the same names, into the 3D ones of MODEL.",
+)
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def load(
+    model: str,
+    dtype: str | None,
+    adapt: Adapt | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Load MODEL and print the load report: what was taken, changed, left and initialised."""
+    from zoo import loading
+
+    loaded = loading.load(
+        model, weights=options.resolve_weights(weights), device=device, dtype=dtype, adapt=adapt, seed=seed
+    )
+    report: Any = loaded.zoo_load_report
+    data = dataclasses.asdict(report)
+    lines = [
+        f"{name:<13}{'-' if value in (None, '') else value}" for name, value in data.items() if "_names" not in name
+    ]
+    if report.taken:  # where nothing was taken, everything is random
+        lines += _grouped("left in the file", report.left_names)
+        lines += _grouped("initialised", report.initialised_names)
+    output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+def _grouped(title: str, names: tuple[str, ...]) -> list[str]:
+    """Names of tensors under a title, those of modules that are alike together; nothing for no names."""
+    tensors: dict[str, list[str]] = {}
+    for name in names:
+        module, _, tensor = name.rpartition(".")
+        tensors.setdefault(module, []).append(tensor)
+    modules: dict[str, list[str]] = {}
+    for module, found in tensors.items():
+        modules.setdefault(", ".join(found), []).append(module or "the model itself")
+    lines = [f"{found} of {', '.join(alike)}" for found, alike in modules.items()]
+    wrapped = [textwrap.wrap(line, 100, initial_indent="  ", subsequent_indent="    ") for line in lines]
+    return ["", f"{title}:", *itertools.chain(*wrapped)] if names else []
