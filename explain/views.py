@@ -13,6 +13,7 @@ from explain.attribution import attribute
 from explain.display import to_display
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.maximization import maximize
+from explain.saving import Saved
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class UnitView:
+class UnitView(Saved):
     """One unit (channel) of a layer on one clip. Tensors are detached, on the model's device."""
 
     #: Name of the layer.

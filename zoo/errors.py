@@ -87,6 +87,10 @@ class OutputError(ZooError):
     """Results cannot be written where they were asked for."""
 
 
+class ResultError(ZooError):
+    """A kept result cannot be read: missing, damaged, of another kind or of another version."""
+
+
 class MemoryLimitError(ZooError):
     """Not even one sample fits into memory."""
 

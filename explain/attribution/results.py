@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explain.saving import Saved
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Attribution:
+class Attribution(Saved):
     """One method's answer for one batch. Tensors are detached, on the batch's device."""
 
     #: Name of the method.
@@ -41,6 +43,9 @@ class Attribution:
     note: str = ""
     #: The options that took part, as used ("steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: N x C x T x H x W, uint8: the batch as it can be looked at (`explain.display.to_display`), for pictures; None
+    #: where it is not known.
+    clip: Tensor | None = None
 
     @property
     def still(self) -> Tensor | None:

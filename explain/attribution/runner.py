@@ -15,6 +15,7 @@ from explain.attribution.methods import BUILT_IN, Method, all_methods, find_meth
 from explain.attribution.occlusion import check_blocks, default_blocks
 from explain.attribution.results import Attribution
 from explain.budget import MeasuredBytes, Progress, fitting, within_memory
+from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
@@ -139,6 +140,7 @@ def attribute(
     with prepared(model, seed=seed):
         batch = batch.clone() if batch.is_inference() else batch
         fixed, made = _fix(model, batch, target)
+        shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
         note = ""
         if layer is None and any(entry.needs_layer for entry in methods):
             from explain.attribution.grad_cam import default_layer
@@ -192,6 +194,7 @@ def attribute(
                 layer=asked.layer,
                 note=note if asked.layer else "",
                 settings={name: _plain(used[name]) for name in entry.options if name in used},
+                clip=shown,
             )
 
         results = [run(entry) for entry in methods]

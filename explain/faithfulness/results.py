@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from explain.saving import Saved
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -75,7 +77,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Faithfulness:
+class Faithfulness(Saved):
     """How far one method's map of one batch can be trusted. Numbers are 64-bit, on the CPU."""
 
     #: Name of the method, and what it explained.

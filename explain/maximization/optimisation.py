@@ -16,6 +16,7 @@ from explain.maximization.parametrizations import find_parametrization
 from explain.maximization.redirection import redirected
 from explain.maximization.transforms import Transform, find_transform
 from explain.preservation import prepared
+from explain.saving import Saved
 from explain.targets import unit_index
 from zoo import devices
 from zoo.errors import ModelError, UsageError
@@ -33,7 +34,7 @@ LEARNING_RATE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Maximization:
+class Maximization(Saved):
     """Clips that activate units of one layer. Tensors are detached, on the model's device."""
 
     #: Name of the layer.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from explain.saving import Saved
 from explain.temporal.statistics import statistics
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class LayerParameters:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TemporalParameters:
+class TemporalParameters(Saved):
     """How the filters of a model move."""
 
     #: By name, in the order of `named_modules`.
