@@ -73,8 +73,8 @@ def attribute(
 ) -> None:
     """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors.
 
-    With --target LAYER/UNIT:max, the frame that adds most to the unit's highest activation is named; --out keeps it,
-    and each map in it, as pictures.
+    `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
+    activation is named; --out keeps it, and each map in it, as pictures.
     """
     from explain.attribution.methods import find_method
     from explain.reporting import writing
@@ -129,13 +129,9 @@ def attribute(
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
-        import safetensors.torch
+        from explain.saving import packed
 
-        tensors = {}
-        for result in results:
-            tensors[f"{result.method}/raw"] = result.raw.cpu().contiguous()
-            tensors[f"{result.method}/map"] = result.map.cpu().contiguous()
-        files = {"tensors.safetensors": safetensors.torch.save(tensors)}
+        files = {f"{result.method}.safetensors": packed(result) for result in results}
         if frame is not None:
             files |= _stills(loaded, batch, results)
         writing.write(

@@ -59,7 +59,7 @@ def faithfulness(
 
     That is, whether they depend on the model at all, and find what its output rests on better than chance does.
     Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
-    curves.
+    curves; `explain.Faithfulness.load` reads them.
     """
     from explain.attribution.methods import find_method
     from explain.reporting import writing
@@ -90,8 +90,12 @@ def faithfulness(
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
-        writing.write(out, "faithfulness", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, {})
-        output.note(f"wrote {out}: faithfulness.json")
+        from explain.saving import packed
+
+        files = {f"{result.method}.safetensors": packed(result) for result in results}
+        about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
+        writing.write(out, "faithfulness", about, files)
+        output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")
     rows, sentences = [], []
     for row in data:
         main = list(row["curves"].values())[-1] if row["curves"] else None

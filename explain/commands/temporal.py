@@ -38,7 +38,8 @@ def temporal(
     """Show how the filters of each MODEL move in time: how they scale, turn and shift from slice to slice.
 
     Layers that say it (3TConv) are read; to other 3D filters motion is fitted. Parameters are those of the layer
-    (s > 1 shrinks its pattern); what is said of patterns is what one sees. --out keeps every parameter.
+    (s > 1 shrinks its pattern); what is said of patterns is what one sees. --out keeps every
+    parameter; `explain.TemporalParameters.load` reads them.
     """
     from explain.reporting import writing
     from zoo import catalog
@@ -67,9 +68,11 @@ def temporal(
                 known = {layer: kernel_of(loaded.get_submodule(layer)) for layer in found[name].layers}
                 kernels[name] = {layer: kernel.detach() for layer, kernel in known.items() if kernel is not None}
     if out is not None:
-        from explain.reporting.motion_files import drawings
+        from explain.reporting.motion_files import drawings, file_stem
+        from explain.saving import packed
 
-        files = drawings(found, kernels)
+        files = {f"{file_stem(name)}.safetensors": packed(one) for name, one in found.items()}
+        files |= drawings(found, kernels)
         record = {"seed": seed, "models": {name: tables.record(one) for name, one in found.items()}}
         writing.write(out, "temporal", record, files)
         output.note(f"wrote {out}: {', '.join(['temporal.json', *files])}")

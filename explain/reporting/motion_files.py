@@ -51,7 +51,7 @@ def drawings(
         every = {name: parameters.statistics().motions for name, parameters in models.items()}
         files["distributions.svg"] = _distributions(told, every).encode()
     for name, parameters in models.items():
-        stem, known = re.sub(r"[^\w.-]+", "_", name), (kernels or {}).get(name, {})
+        stem, known = file_stem(name), (kernels or {}).get(name, {})
         moving = most_moving(parameters.layers.values(), _FILTERS)
         if moving:
             files[f"{stem}.filters.svg"] = _filters(name, moving, known).encode()
@@ -59,6 +59,11 @@ def drawings(
         if first in known:
             files[f"{stem}.{first or 'model'}.webp"] = slices.animated(slices.pictures(known[first][: slices.MOST]))
     return files
+
+
+def file_stem(name: str) -> str:
+    """How the files of a model begin."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> str:

@@ -8,7 +8,9 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from safetensors import safe_open
+
+from explain.attribution import Attribution
+from explain.faithfulness import Faithfulness
 
 #: A plugin with one small model and no weights, put on the path of a command.
 PLUGIN = """
@@ -154,8 +156,9 @@ def test_attribute_prints_a_row_for_each_method_and_keeps_the_maps(explain, clip
         ("saliency", None, 6),
         ("grad_cam", "wide", 6),
     ]
-    with safe_open(tmp_path / "maps" / "tensors.safetensors", framework="pt") as file:
-        assert file.get_slice("saliency/map").get_shape() == [1, 6, 12, 12]
+    maps = [Attribution.load(tmp_path / "maps" / row["method"]) for row in data]
+    assert [(one.map.shape, one.layer) for one in maps] == [((1, 6, 12, 12), None), ((1, 6, 12, 12), "wide")]
+    assert maps[0].time[0].tolist() == data[0]["time"]
     kept = json.loads((tmp_path / "maps" / "attribution.json").read_text())
     assert kept["methods"] == data
     text = explain("attribute", "tiny", clip, *both)
@@ -177,7 +180,8 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
 
 
 def test_attribute_names_and_keeps_the_frame_of_a_unit_s_highest_activation(explain, clip, tmp_path):
-    wanted = ("--method", "saliency", "--method", "input_x_gradient", "--target", "wide/2:max", "--weights", "none")
+    both = ("input_x_gradient", "saliency")
+    wanted = ("--method", both[0], "--method", both[1], "--target", "wide/2:max", "--weights", "none")
     run = explain("attribute", "tiny", clip, *wanted, "--out", tmp_path / "maps", "--json")
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)
@@ -185,7 +189,11 @@ def test_attribute_names_and_keeps_the_frame_of_a_unit_s_highest_activation(expl
     assert [(row["target"], row["frame"]) for row in rows] == [("wide/2:max", frame)] * 2
     assert abs(frame - step) <= 1  # the kernel spans three frames
     names = sorted(file.name for file in (tmp_path / "maps").iterdir())
-    assert names == ["attribution.json", "frame.png", "input_x_gradient.png", "saliency.png", "tensors.safetensors"]
+    assert names == [
+        "attribution.json",
+        "frame.png",
+        *(f"{one}.{kind}" for one in both for kind in ("png", "safetensors")),
+    ]
     text = explain("attribute", "tiny", clip, *wanted).stdout
     assert f"at time step {step}, " in text
     assert text.rstrip().endswith(f"frame {frame} of the clip adds most to it")
@@ -276,7 +284,9 @@ def test_faithfulness_says_in_words_and_numbers_whether_maps_can_be_trusted(expl
     data = json.loads((out / "faithfulness.json").read_text())
     assert [one["method"] for one in data["methods"]] == ["saliency", "grad_cam"]
     assert data["methods"][0]["target"] == "shape = flat"
-    assert len(data["methods"][0]["curves"]["both"]["deletion"]["curve"]) == 5
+    curve = data["methods"][0]["curves"]["both"]["deletion"]["curve"]
+    assert Faithfulness.load(out / "saliency").main.deletion[0].tolist() == curve
+    assert len(curve) == 5
     run = explain("faithfulness", "tiny", clip, *methods, *cheap, "--json")
     assert json.loads(run.stdout) == data["methods"]
 

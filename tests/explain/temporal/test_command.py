@@ -7,6 +7,7 @@ import pytest
 from torch import nn
 
 from explain import cli
+from explain.temporal import TemporalParameters
 from zoo import output
 
 FIRST = ("--layers", "body.res1_1.*", "--weights", "none", "--device", "cpu")
@@ -53,6 +54,8 @@ def test_a_folder_keeps_every_parameter_and_is_replaced_by_the_next_run(run, tmp
     kept = json.loads((folder / "temporal.json").read_text())
     layer = kept["models"]["conv3d"]["layers"]["body.res1_1.main.conv"]
     assert [len(layer["parameters"]["scale"]), len(layer["pattern"]["rotation"][0])] == [2, 16]
+    read = TemporalParameters.load(folder / "conv3d").layers["body.res1_1.main.conv"]
+    assert read.scale.tolist() == layer["parameters"]["scale"]
     assert sorted(kept["files"]) == sorted(path.name for path in folder.iterdir())
     assert run("conv3d", *FIRST, "--out", folder)[0] == 0
     (folder / "mine.txt").touch()
