@@ -1,56 +1,106 @@
-"""Progress of long steps on stderr: one line that changes on a terminal, one line a step elsewhere."""
+"""Progress of long steps on stderr: a bar with the time left on a terminal, one line a step elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import time
-from typing import TYPE_CHECKING, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-#: Seconds between two changes of the line.
+    from explain.budget import Progress
+
+    #: Called as tell(step, done, total).
+    Tell = Callable[[str, int, int], None]
+    #: How a caller follows a function: True shows a bar, None and False show nothing.
+    Followed = Progress | bool | None
+    Told = Tell | bool | None
+
+#: Seconds between two changes of the bar.
 _EVERY = 0.1
+_FORMAT = "{desc}  {percentage:3.0f} % |{bar}| {remaining} left"
 
 
 class Line:
-    """Shows which step runs, how much of it is done, and how long it will take. A context manager."""
+    """Shows which step runs, how much of it is done, and how long it will take. A context manager.
 
-    def __init__(self) -> None:
-        self._step = ""
-        self._start = self._shown = 0.0
-        self._changing = sys.stderr.isatty()
-        self._wide = 0
+    Args:
+        bars: Whether steps are shown as bars; None does so on a terminal.
+    """
+
+    def __init__(self, *, bars: bool | None = None) -> None:
+        self._bars = sys.stderr.isatty() if bars is None else bars
+        self._step: str | None = None
+        self._bar: Any = None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._print("")
+        self._close()
 
-    def step(self, name: str) -> Callable[[int, int], None]:
+    def step(self, name: str) -> Progress:
         """The function to be called as progress(done, total) during the step `name`."""
         return lambda done, total: self.show(name, done, total)
 
     def show(self, step: str, done: int, total: int) -> None:
         """Tell that `done` of `total` parts of `step` are done."""
-        now = time.monotonic()
         if step != self._step:
-            self._step, self._start, self._shown = step, now, 0.0
-            if not self._changing:
-                click.echo(step, err=True)
-        if now - self._shown < _EVERY and done < total:
-            return
-        self._shown = now
-        left = (now - self._start) * (total - done) / done if 0 < done < total else 0.0
-        share = f"  {100 * done // total} %" if 0 < done < total else ""
-        self._print(f"{step}{share}" + (f"  {left:.0f} s left" if left >= 1 else ""))
+            self._close()
+            self._step = step
+            if self._bars:
+                from tqdm import tqdm
 
-    def _print(self, text: str) -> None:
-        if self._changing:
-            click.echo(f"\r{text.ljust(self._wide)}", err=True, nl=False)
-            self._wide = len(text)
-            if not text:
-                click.echo("\r", err=True, nl=False)
+                self._bar = tqdm(
+                    total=total,
+                    desc=step,
+                    leave=False,
+                    file=sys.stderr,
+                    dynamic_ncols=True,
+                    mininterval=_EVERY,
+                    bar_format=_FORMAT,
+                )
+            else:
+                click.echo(step, err=True)
+        if self._bar is None:
+            return
+        if done < self._bar.n:  # it began again, as where memory held less than was thought
+            self._bar.reset(total)
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.refresh()
+
+    def _close(self) -> None:
+        """Take the bar away: what is printed next begins on an empty line."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@contextmanager
+def following(progress: Followed) -> Iterator[Callable[[str], Progress | None]]:
+    """What is called during each step, by the step's name, as the caller of a function wants to follow it.
+
+    Args:
+        progress: A function, called as progress(done, total) in every step; True shows a bar for each on stderr; None
+            and False show nothing.
+    """
+    if progress is True:
+        with Line(bars=True) as line:
+            yield line.step
+    else:
+        yield lambda _: progress or None
+
+
+@contextmanager
+def telling(progress: Told) -> Iterator[Tell]:
+    """The same where the caller's function is called as progress(step, done, total)."""
+    if progress is True:
+        with Line(bars=True) as line:
+            yield line.show
+    else:
+        yield progress or (lambda *_: None)

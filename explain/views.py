@@ -59,7 +59,7 @@ def view_units(
     *,
     steps: int = 256,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[UnitView]:
     """Show units of a layer in single frames: `attribute` their highest activation, `maximize` one image for each.
 
@@ -72,7 +72,7 @@ def view_units(
         units: One unit (channel) of the layer, or several.
         steps: Steps of the maximisation.
         seed: The same seed gives the same bytes.
-        progress: Called as progress(done, total), in steps of the maximisation.
+        progress: Called as progress(done, total), in steps of the maximisation; True shows a bar.
 
     Raises:
         UnknownNameError: No such layer or unit; near names are offered.

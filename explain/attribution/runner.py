@@ -19,6 +19,7 @@ from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
+from explain.progress import following
 from explain.targets import Score, Target, TargetLike, join, resolve
 from zoo.errors import ModelError, PluginError, UsageError, ZooError
 from zoo.plugins import resolve as find_function
@@ -54,7 +55,7 @@ class Options(TypedDict, total=False):
     smooth: str
     batch_size: int | None
     seed: int
-    progress: Progress | None
+    progress: Progress | bool | None
 
 
 @overload
@@ -88,7 +89,7 @@ def attribute(
     smooth: str = "saliency",
     batch_size: int | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Attribution | list[Attribution]:
     """Show which pixels of which frames an output rests on.
 
@@ -118,7 +119,7 @@ def attribute(
         smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
         seed: For methods that draw; the same seed gives the same bytes.
-        progress: Called as progress(done, total), in evaluations, through each method.
+        progress: Called as progress(done, total), in evaluations, through each method; True shows bars.
 
     Raises:
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
@@ -137,7 +138,7 @@ def attribute(
     blocks = check_blocks(extent, window, stride)
     if layer is not None:
         find_layer(model, layer)
-    with prepared(model, seed=seed):
+    with prepared(model, seed=seed), following(progress) as told:
         batch = batch.clone() if batch.is_inference() else batch
         fixed, made = _fix(model, batch, target)
         shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
@@ -168,7 +169,7 @@ def attribute(
             )
 
         def run(entry: Method) -> Attribution:
-            asked = job(entry, progress)
+            asked = job(entry, told(entry.name))
             raw = _run(entry, asked)
             reduction = find_method(smooth).reduction if "smooth" in entry.options else entry.reduction
             heat = to_map(raw.values, reduction, layout, extent)
@@ -207,7 +208,12 @@ def attribute(
 
 
 def applicability(
-    model: nn.Module, batch: Tensor, target: TargetLike = None, layer: str | None = None
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike = None,
+    layer: str | None = None,
+    *,
+    progress: Progress | bool | None = None,
 ) -> dict[str, str]:
     """Why each method does not apply to a model, by the method's name; nothing where it does.
 
@@ -218,6 +224,7 @@ def applicability(
         batch: Any batch that the model takes.
         target: What would be explained: a unit in front of an LSTM can be explained by methods that LSTMs refuse.
         layer: As for `attribute`.
+        progress: Called as progress(done, total), in methods; True shows a bar.
 
     Raises:
         UnknownNameError: No such target or layer.
@@ -229,9 +236,12 @@ def applicability(
     if layer is not None:
         find_layer(model, layer)
     found = {}
-    with prepared(model, seed=0):
+    with prepared(model, seed=0), following(progress) as told:
         fixed, made = _fix(model, batch, target)
-        for entry in all_methods().values():
+        methods = all_methods()
+        tell = told("trying methods") or (lambda *_: None)
+        for done, entry in enumerate(methods.values()):
+            tell(done, len(methods))
             try:
                 _check_applies(
                     entry,

@@ -36,11 +36,13 @@ def _applicable(model: str, target: str | None, *, as_json: bool) -> None:
 
     import zoo
     from explain.attribution import applicability
+    from explain.progress import Line
 
     loaded = zoo.load(model, weights=None)
     spec: Any = loaded.zoo_entry
     noise = torch.rand(shared.batch_shape(spec.input), generator=torch.Generator().manual_seed(0))
-    reasons = applicability(loaded, noise, target)
+    with Line() as line:
+        reasons = applicability(loaded, noise, target, progress=line.step("trying methods"))
     data = [{"name": name, "applies": not reason, "reason": reason} for name, reason in reasons.items()]
     rows = [[row["name"], "yes" if row["applies"] else "no", row["reason"]] for row in data]
     output.emit(data, output.table(["method", "applies", "reason"], rows), as_json=as_json)

@@ -18,6 +18,7 @@ from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import judge
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import prepared
+from explain.progress import telling
 from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def check_faithfulness(
     depths: int | None = None,
     method: Method | None = None,
     batch_size: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> Faithfulness:
     """Tell whether a map can be trusted, by tests that need no truth to compare with.
 
@@ -101,7 +102,7 @@ def check_faithfulness(
         method: What made the map, where no plugin registers it.
         batch_size: Most evaluations at once; None fits them to the free memory.
         seed: Of everything drawn; where the method draws, that of the attribution.
-        progress: Called as progress(step, done, total).
+        progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
         UsageError: A batch that the map is not of, or counts that cannot be.
@@ -133,7 +134,7 @@ def check_all(
     methods: Mapping[str, Method] | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> list[Faithfulness]:
     """`check_faithfulness` for several maps of one batch: what they have in common is run once.
 
@@ -156,8 +157,8 @@ def check_all(
                 f"the map of {one.method} is {tuple(one.map.shape)} and this batch {wanted} (N x T x H x W); give the "
                 "batch that was explained"
             )
-    with prepared(model, seed=seed):
-        checks = _Checks(model, batch.detach(), effort, batch_size, seed, progress or (lambda *_: None))
+    with prepared(model, seed=seed), telling(progress) as tell:
+        checks = _Checks(model, batch.detach(), effort, batch_size, seed, tell)
         known = methods or {}
         return [checks.check(one, known.get(one.method) or _registered(one.method), baseline) for one in attributions]
 

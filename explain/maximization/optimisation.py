@@ -16,6 +16,7 @@ from explain.maximization.parametrizations import find_parametrization
 from explain.maximization.redirection import redirected
 from explain.maximization.transforms import Transform, find_transform
 from explain.preservation import prepared
+from explain.progress import following
 from explain.saving import Saved
 from explain.targets import unit_index
 from zoo import devices
@@ -63,7 +64,7 @@ def maximize(
     parametrization: str = "fourier3d",
     transforms: str | Transform = "default",
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Maximization:
     """Make clips that activate units of a layer as much as possible (Erhan et al., technical report 1341, 2009).
 
@@ -85,7 +86,7 @@ def maximize(
             clips' frames are equal, whatever the transforms.
         transforms: "default" (jitter), "none", or a function (clips, generator) -> clips (`transforms`).
         seed: The same seed gives the same bytes.
-        progress: Called as progress(done, total), in steps.
+        progress: Called as progress(done, total), in steps; True shows a bar.
 
     Raises:
         UnknownNameError: No such layer, unit, parametrisation or transform; near names are offered.
@@ -110,7 +111,8 @@ def maximize(
         seed=seed,
     )
     find_parametrization(parametrization)
-    with prepared(model, seed=seed):
+    with prepared(model, seed=seed), following(progress) as told:
+        tell = told(f"maximising {layer}")
         one = f"one clip of {clip_shape}"
         at_once, calls, count = within_memory(lambda _: climb.survey(), 1, one)
         wanted = [unit_index(layer, unit, count) for unit in wanted]
@@ -118,7 +120,7 @@ def maximize(
         def run(size: int) -> list[tuple[Tensor, ...]]:
             parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
             return [
-                climb.run(part, calls, _part_of(progress, k, len(parts) * steps, steps)) for k, part in enumerate(parts)
+                climb.run(part, calls, _part_of(tell, k, len(parts) * steps, steps)) for k, part in enumerate(parts)
             ]
 
         results = within_memory(run, min(at_once, len(wanted)), f"{one} up to layer {layer!r}")

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from explain.layers import layer_names
 from explain.preservation import preserved
+from explain.progress import following
 from explain.temporal.fitting import fit
 from explain.temporal.parameters import LayerParameters, TemporalParameters
 from zoo import catalog
@@ -29,7 +30,7 @@ MOST_PIXELS = 21 * 21
 
 
 def temporal_parameters(
-    model: nn.Module, layers: str | None = None, *, progress: Progress | None = None
+    model: nn.Module, layers: str | None = None, *, progress: Progress | bool | None = None
 ) -> TemporalParameters:
     """How the 3D filters of a model move: scale, rotation and translation from each slice to the next.
 
@@ -42,7 +43,7 @@ def temporal_parameters(
     Args:
         model: Any module, on any device, of any floating-point type.
         layers: Only layers of this name, wildcards as in file names allowed; None takes all.
-        progress: Called as progress(filters done, filters).
+        progress: Called as progress(filters done, filters); True shows a bar.
 
     Raises:
         ModelError: There is no such layer (what there is, is listed), or weights are not finite.
@@ -51,7 +52,7 @@ def temporal_parameters(
     for name, module in model.named_modules():
         if any(is_lazy(value) for value in module.parameters(recurse=False)):
             raise ModelError(f"{_called(name)} has no weights yet; run the model once, or load them, first")
-    with preserved(model), torch.no_grad():
+    with preserved(model), torch.no_grad(), following(progress) as told:
         kernels, left_out = _kernels(model, layers)
         total, done = sum(len(kernel) for kernel in kernels.values()), 0
         modules = dict(model.named_modules())
@@ -63,7 +64,7 @@ def temporal_parameters(
             if callable(own):
                 found[name] = _given(name, own(), kernel)
             else:
-                found[name] = _fitted(name, kernel, partial(_report, progress, done, total))
+                found[name] = _fitted(name, kernel, partial(_report, told("reading filters"), done, total))
             done += len(kernel)
     return TemporalParameters(layers=found, left_out=left_out)
 
