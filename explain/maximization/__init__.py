@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from explain.maximization.optimisation import Maximization, maximize
+    from explain.maximization.optimisation import maximize
+    from explain.maximization.results import Maximization
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
-    "Maximization": "explain.maximization.optimisation",
+    "Maximization": "explain.maximization.results",
     "maximize": "explain.maximization.optimisation",
 }
 

