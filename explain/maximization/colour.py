@@ -46,4 +46,5 @@ def measure(pictures: Iterable[Tensor]) -> Tensor:
 def correlated(signal: Tensor) -> Tensor:
     """Independent numbers, U x 3 x T x H x W, as red, green and blue that vary together as in real pictures."""
     axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
-    return torch.matmul(signal.transpose(1, 4), axes.T).transpose(1, 4)
+    mixed: Tensor = signal.transpose(1, 4) @ axes.T
+    return mixed.transpose(1, 4)
