@@ -40,11 +40,11 @@ def measure(pictures: Iterable[Tensor]) -> Tensor:
     mean = torch.stack(means).mean(dim=0)
     spread, axes = torch.linalg.eigh(torch.stack(squares).mean(dim=0) - torch.outer(mean, mean))
     axes = (axes * spread.clamp_min(0).sqrt()).flip(1) / spread[-1].sqrt()
-    return axes * torch.where(axes[0] < 0, -1.0, 1.0)
+    signed: Tensor = axes * torch.where(axes[0] < 0, -1.0, 1.0)
+    return signed
 
 
 def correlated(signal: Tensor) -> Tensor:
     """Independent numbers, U x 3 x T x H x W, as red, green and blue that vary together as in real pictures."""
     axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
-    mixed: Tensor = signal.transpose(1, 4) @ axes.T
-    return mixed.transpose(1, 4)
+    return (signal.transpose(1, 4) @ axes.T).transpose(1, 4)
