@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from explain.maximization.parametrizations import Parametrization, Shape
     from zoo.entries import InputSpec, Layout
 
-#: Step size of Adam, in units of the parametrisation.
+#: Step size of Adam, in units of the parametrisation, and how far all steps together may lead: farther, clips are
+#: driven to pure black, white and full colours, so that long runs take smaller steps instead.
 LEARNING_RATE = 0.05
+FARTHEST = 6.0
 
 
 def maximize(
@@ -49,12 +52,13 @@ def maximize(
     objective: Objective | Sequence[Objective] | None = None,
     copies: int = 1,
     decorrelate: bool = True,
+    learning_rate: float | None = None,
     progress: Progress | bool | None = None,
 ) -> Maximization:
     """Make clips that activate units of a layer as much as possible (Erhan et al., technical report 1341, 2009).
 
     What is raised is the mean of a unit's map over time, rows and columns, or any other objective
-    (`explain.maximization.objectives`), with Adam (step 0.05). Passes end at the last layer that is asked for and
+    (`explain.maximization.objectives`), with Adam. Passes end at the last layer that is asked for and
     parameters are frozen, so shallow layers cost little. A clip whose units ReLU keeps silent gets its gradient around
     the ReLUs (`redirection`). Clips are rendered in [0, 1] and brought to the model's range, mean and deviation
     where it has an input specification. Each clip begins from a seed of its own: alone and among others it comes out
@@ -77,6 +81,8 @@ def maximize(
         copies: Clips for each unit or objective, each from another beginning.
         decorrelate: Mix red, green and blue as real pictures do (`explain.maximization.colour`); clips of other than
             three channels are left alone.
+        learning_rate: Step size of Adam; None is 0.05, less for more than 120 steps, so that these refine the clips
+            instead of driving them to pure black, white and full colours.
         progress: Called as progress(done, total), in steps; True shows a bar.
 
     Raises:
@@ -88,6 +94,9 @@ def maximize(
     wanted, extra = _wanted(layer, units, objective)
     if steps < 1 or copies < 1:
         raise UsageError("maximisation needs at least one step and one copy")
+    rate = min(LEARNING_RATE, FARTHEST / steps) if learning_rate is None else learning_rate
+    if not 0 < rate < math.inf:
+        raise UsageError(f"learning_rate is a positive number, not {learning_rate}")
     clip_shape, layout = _shape_of(model, shape)
     make, transform = find_parametrization(parametrization), find_transform(transforms)
     # Even where the units are still to be counted, one of them says what will be read.
@@ -105,6 +114,7 @@ def maximize(
             spec=input_of(model),
             layout=layout,
             steps=steps,
+            rate=rate,
             transform=transform,
             seed=seed,
         )
@@ -143,7 +153,7 @@ def maximize(
             "objective": extra.name if extra else None,
             "copies": copies,
             "decorrelate": decorrelate and clip_shape[0] == 3,
-            "learning_rate": LEARNING_RATE,
+            "learning_rate": rate,
             "seed": seed,
         },
     )
@@ -210,6 +220,7 @@ class _Climb:
     spec: InputSpec | None
     layout: Layout
     steps: int
+    rate: float
     transform: Transform
     seed: int
 
@@ -219,7 +230,7 @@ class _Climb:
         """Clips, objective, initial objective and history of some objectives."""
         parametrization = self.make([self._seed_of(objective, copy) for objective, copies in items for copy in copies])
         generator = torch.Generator().manual_seed(self.seed % 2**63)
-        optimizer = torch.optim.Adam([parametrization.values], lr=LEARNING_RATE)
+        optimizer = torch.optim.Adam([parametrization.values], lr=self.rate)
 
         def reached(clips: Tensor, shown: Tensor) -> Tensor:
             seen: Seen = self.passes.run(self.to_input(shown), clips)

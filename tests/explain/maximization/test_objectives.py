@@ -235,5 +235,7 @@ def test_what_cannot_be_maximised_is_refused(nets, model):
     folded.conv = nn.Conv2d(3, 3, 3, padding=1)
     with pytest.raises(ModelError, match="one by one"):
         explain.maximize(folded, objective=diversity("conv"), copies=2)
+    with pytest.raises(UsageError, match="positive number"):
+        explain.maximize(model, "block", 0, learning_rate=0.0)
     with pytest.raises(ModelError, match="cannot be raised"):
         explain.maximize(model, objective=float("inf") * channel("block", 0))

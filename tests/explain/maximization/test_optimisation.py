@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import explain
+from explain.maximization.objectives import channel, contrast, flicker, total_variation
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 SHAPE = (1, 4, 8, 8)
@@ -19,6 +20,14 @@ class Wide(nn.Module):
 
     def forward(self, x):
         return self.second(self.first(x)).mean(dim=(2, 3, 4))
+
+
+def test_all_units_and_longer_runs_take_smaller_steps(nets):
+    result = explain.maximize(Wide(), "second", "all", shape=SHAPE, steps=2)
+    assert result.units == (0, 1, 2)
+    assert result.settings["learning_rate"] == 0.05
+    long = explain.maximize(Wide(), "second", 0, shape=SHAPE, steps=240)
+    assert long.settings["learning_rate"] == 0.025
 
 
 def test_every_unit_rises_well_over_its_first_clip(nets):
@@ -64,13 +73,37 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_clip(nets):
     assert not torch.allclose(first.clips, other.clips)
 
 
-def test_a_unit_alone_and_among_others_comes_out_the_same(nets):
+@pytest.mark.parametrize("parametrization", ["fourier3d", "fourier2d", "pixel"])
+@pytest.mark.parametrize("transforms", ["default", "none", "jitter", "scale", "rotation"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_unit_alone_and_among_others_comes_out_the_same(nets, parametrization, transforms, channels):
     model = Wide()
-    together = explain.maximize(model, "second", [2, 0], shape=SHAPE, steps=10)
+    model.first[0] = nn.Conv3d(channels, 5, 3, padding=1)
+    options = {
+        "shape": (channels, 4, 16, 16),
+        "steps": 6,
+        "parametrization": parametrization,
+        "transforms": transforms,
+        "objective": -0.1 * total_variation() - 0.2 * flicker() - 0.3 * contrast(),
+        "learning_rate": 0.3,
+    }
+    together = explain.maximize(model, "second", [2, 0], **options)
     for place, unit in enumerate((2, 0)):
-        alone = explain.maximize(model, "second", unit, shape=SHAPE, steps=10)
+        alone = explain.maximize(model, "second", unit, **options)
         assert torch.allclose(alone.clips[0], together.clips[place], atol=1e-10)
         assert torch.allclose(alone.history[:, 0], together.history[:, place], atol=1e-10)
+    assert (together.clips[0] - together.clips[1]).abs().max() > 0.1
+
+
+def test_copies_and_objectives_of_other_layers_beside_it_change_no_clip(nets):
+    model = Wide()
+    single = explain.maximize(model, "first.0", 3, shape=SHAPE, steps=8)
+    beside = explain.maximize(
+        model, objective=[channel("second", 1), channel("first.0", 3)], copies=2, shape=SHAPE, steps=8
+    )
+    assert beside.names == ("second/1", "second/1", "first.0/3", "first.0/3")
+    assert torch.allclose(beside.clips[2], single.clips[0], atol=1e-10)
+    assert not torch.allclose(beside.clips[3], single.clips[0], atol=1e-3)
 
 
 def test_nothing_behind_the_layer_runs_but_in_the_first_pass(nets):
