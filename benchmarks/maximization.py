@@ -107,8 +107,8 @@ def main() -> None:
         )
         print(
             f"{layer}: whole passes {full / 1e9:.0f} GFLOP and {1000 * times['whole']:.0f} ms a step, "
-            f"explain.maximize {own / 1e9:.0f} GFLOP and {1000 * times['ours']:.0f} ms: {full / own:.2f} times cheaper in FLOPs, "
-            f"{times['whole'] / times['ours']:.2f} in time (limit 1.4)",
+            f"explain.maximize {own / 1e9:.0f} GFLOP and {1000 * times['ours']:.0f} ms: {full / own:.2f} times "
+            f"cheaper in FLOPs, {times['whole'] / times['ours']:.2f} in time (limit 1.4)",
             flush=True,
         )
     budget.CPU_BLOCK = 2**62  # else a CPU takes as few channels at once as it is fast with
