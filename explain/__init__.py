@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from explain.maximization import Maximization, maximize
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
+    from explain.robustness import Robustness, check_robustness
     from explain.temporal import TemporalParameters, temporal_parameters
     from explain.views import UnitView, view_units
 
@@ -27,12 +28,14 @@ _HOMES = {
     "Method": "explain.attribution.methods",
     "ReceptiveField": "explain.fields",
     "Report": "explain.reporting",
+    "Robustness": "explain.robustness",
     "Section": "explain.reporting.sections",
     "TemporalParameters": "explain.temporal",
     "UnitView": "explain.views",
     "applicability": "explain.attribution",
     "attribute": "explain.attribution",
     "check_faithfulness": "explain.faithfulness",
+    "check_robustness": "explain.robustness",
     "compare": "explain.reporting",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
@@ -49,12 +52,14 @@ __all__ = [
     "Method",
     "ReceptiveField",
     "Report",
+    "Robustness",
     "Section",
     "TemporalParameters",
     "UnitView",
     "applicability",
     "attribute",
     "check_faithfulness",
+    "check_robustness",
     "compare",
     "maximize",
     "receptive_fields",

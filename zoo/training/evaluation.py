@@ -55,7 +55,7 @@ def evaluate(
     found = catalog.recipe(recipe) if recipe else None  # a wrong name need not wait for the model
     network = loading.load(name, weights=weights, device=device, seed=seed)
     if found is None:  # only now: of weights that do not fit, no recipe need be told
-        found = catalog.recipe(_recipe_of(entry.name, chosen))
+        found = catalog.recipe(recipe_of(entry.name, chosen))
     report: Any = network.zoo_load_report
     try:
         return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
@@ -241,7 +241,7 @@ def _is_table(rows: Any) -> bool:
     return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
-def _recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
+def recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
     """The recipe that evaluates these weights: the one that made them, else the one they were measured as before.
 
     Random ones have the architecture's only one. Weights of unknown making are not measured by guess: they may have

@@ -1,0 +1,34 @@
+"""What noise, missing pixels and wrong frames do to what a model says.
+
+Nothing here imports torch until a function is called for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from explain.robustness.checking import check_robustness
+    from explain.robustness.results import Curve, Measure, Robustness
+
+#: Where each public name is defined; imported when it is first asked for.
+_HOMES = {
+    "Curve": "explain.robustness.results",
+    "Measure": "explain.robustness.results",
+    "Robustness": "explain.robustness.results",
+    "check_robustness": "explain.robustness.checking",
+}
+
+__all__ = ["Curve", "Measure", "Robustness", "check_robustness"]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'explain.robustness' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,321 @@
+"""Check robustness: perturb clips more and more, and follow what the model says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from explain.budget import MeasuredBytes, fitting, within_memory
+from explain.preservation import prepared
+from explain.robustness.measures import Measures
+from explain.robustness.perturbations import check_fill, find
+from explain.robustness.results import Curve, Measure, Robustness
+from explain.robustness.spoiling import Spoiled
+from zoo import devices
+from zoo.errors import ModelError, UsageError
+from zoo.prediction import by_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from explain.robustness.perturbations import Extent, Perturbation
+    from explain.targets import Target, TargetLike
+
+#: Perturbation, level, number of the draw, sample.
+_Wanted = tuple["Perturbation", float, int, int]
+
+
+def check_robustness(
+    model: nn.Module,
+    batch: Tensor,
+    *,
+    perturbations: str | Sequence[str] | Mapping[str, Sequence[float]] | None = None,
+    levels: int = 8,
+    draws: int = 4,
+    fill: str | float = "grey",
+    target: TargetLike | Target = None,
+    truth: Mapping[str, Tensor] | Tensor | None = None,
+    measure: Callable[[Any, Tensor], Tensor] | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Robustness:
+    """What noise, missing pixels, and missing, repeated or shuffled frames do to a model's output.
+
+    Perturbations act on what can be looked at: display values in [0, 1] before normalisation, by the model's input
+    specification (each sample stretched to [0, 1] where there is none), and stay within them. Each level of each sample
+    has random numbers of its own, so that neither device nor batch matters; what is missing grows from level to level.
+
+    =================  =========================================  ============================================
+    perturbation       level                                      what it does
+    =================  =========================================  ============================================
+    gaussian_noise     standard deviation s                       x + s n, n of a standard normal distribution
+    poisson_noise      s, deviation on white: 1 / s^2 photons     Poisson(x / s^2) s^2
+    salt_and_pepper    share of pixels                            half of these black, half white
+    blur               standard deviation in pixels               Gaussian blur of each frame
+    missing_square     side in pixels                             a square, the same in all frames, is `fill`
+    missing_frames     number of frames                           they are `fill`
+    dropped_frames     number of frames, never the first          each is the one before it again
+    lower_frame_rate   k                                          of k frames the first is shown k times
+    shuffled_frames    share of frames                            they change places, none keeps its own
+    =================  =========================================  ============================================
+
+    Measured are, for outputs that are classes: whether the predicted class is that of the unchanged clip and, where the
+    truth is known, the true one; softmax probability and logit of one class (the target's, else the true, else the
+    predicted one); for values: the distance from the unchanged clip's and from the truth; for clips: the mean squared
+    error per pixel against the truth, else against the output for the unchanged clip, beside that of a clip of zeros.
+
+    The model runs in eval mode and is left as it was found, also on failure.
+
+    Args:
+        model: Any module.
+        batch: N samples, as the model takes them.
+        perturbations: Names, or names with the levels of each; None takes all that apply.
+        levels: How many levels, where none are named.
+        draws: How often everything random is drawn anew for each sample and level.
+        fill: What stands where something is missing: "black", "grey", "white", "mean" (the clip's mean colour), or a
+            number in [0, 1].
+        target: What to follow, as in `explain.attribute`; a `Target` as `explain.attribute` gives it, too. None follows
+            every output.
+        truth: What is right, by output: N classes, N values, or clips like the output. Of one output alone its tensor.
+        measure: Measured instead of all that: `measure(output, samples)` gives M numbers for the model's output on M
+            perturbed samples, `samples` (M integers) saying which of the batch each is.
+        batch_size: Most samples at once; None fits them to the free memory.
+        seed: Of everything drawn.
+        progress: Called as progress(done, total), in passes of one sample.
+
+    Raises:
+        UnknownNameError: No such perturbation, fill or target.
+        UsageError: A count, level or truth that cannot be.
+        ModelError: The model does not take the batch, or its output is not finite.
+        MemoryLimitError: Not even one sample fits into memory.
+    """
+    check = Check(
+        model,
+        perturbations=perturbations,
+        levels=levels,
+        draws=draws,
+        fill=fill,
+        target=target,
+        measure=measure,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    check.add(batch, truth, progress)
+    return check.result()
+
+
+class Check:
+    """The same for clips that come one after the other: `add` each, then ask for the `result`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        perturbations: str | Sequence[str] | Mapping[str, Sequence[float]] | None = None,
+        levels: int = 8,
+        draws: int = 4,
+        fill: str | float = "grey",
+        target: TargetLike | Target = None,
+        measure: Callable[[Any, Tensor], Tensor] | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        for name, count in {"levels": levels, "draws": draws}.items():
+            if count < 1:
+                raise UsageError(f"{name} must be at least 1, got {count}")
+        check_fill(fill)
+        self.model, self.target, self.measure = model, target, measure
+        asked = (perturbations,) if isinstance(perturbations, str) else perturbations
+        self.asked, self.perturbations = asked, find(asked)
+        self.levels, self.draws, self.fill, self.seed = levels, draws, fill, seed
+        self.size, self.extent = batch_size, (0, 0, 0)
+        self.samples = 0
+        self.grids: dict[str, tuple[float, ...]] = {}
+        self.missing: dict[str, str] = {}
+        self.measures: list[Measure] = []
+        self.values: dict[str, list[Tensor]] = {}
+
+    def add(
+        self,
+        batch: Tensor,
+        truth: Mapping[str, Tensor] | Tensor | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
+        with prepared(self.model, seed=self.seed), torch.no_grad():
+            spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
+            self._lay_out(spoiled.extent)
+            measures = Measures(
+                self.model,
+                spoiled.batch,
+                self._heads(spoiled.batch),
+                target=self.target,
+                truth=truth,
+                measure=self.measure,
+            )
+            if self.measures and [one.name for one in self.measures] != [one.name for one in measures.specs]:
+                raise UsageError("the truth of all samples, or of none, must be known for the same outputs")
+            self.measures = [
+                dataclasses.replace(new, lines=_joined(old.lines, self.samples, new.lines, len(batch)))
+                for old, new in zip(self.measures or measures.specs, measures.specs, strict=True)
+            ]
+            values = self._run(spoiled, measures, progress or (lambda *_: None))
+            for name, one in values.items():
+                self.values.setdefault(name, []).append(one)
+            self.samples += len(batch)
+
+    def result(self) -> Robustness:
+        """The curves over all samples so far."""
+        found = {one.name: one for one in self.perturbations}
+        measures = {one.name: one for one in self.measures}
+        curves = {}
+        for name, parts in self.values.items():
+            values = torch.cat(parts, dim=3)
+            single = {measure: values[at] for at, measure in enumerate(measures)}
+            curves[name] = Curve(
+                perturbation=name,
+                title=found[name].title,
+                level=found[name].level,
+                levels=torch.tensor([found[name].none, *self.grids[name]], dtype=torch.float64),
+                mean={measure: one.mean(dim=(1, 2)) for measure, one in single.items()},
+                error={measure: standard_error(one) for measure, one in single.items()},
+                values=single,
+            )
+        settings = {"draws": self.draws, "fill": self.fill, "seed": self.seed, "extent": list(self.extent)}
+        return Robustness(
+            measures=measures, curves=curves, samples=self.samples, missing=dict(self.missing), settings=settings
+        )
+
+    def passes(self, samples: int = 1) -> int:
+        """Passes of one sample that so many samples take; known once the first was added."""
+        return samples * (1 + sum(len(grid) * self._draws(one) for one, grid in self._planned()))
+
+    def _planned(self) -> list[tuple[Perturbation, tuple[float, ...]]]:
+        return [(one, self.grids[one.name]) for one in self.perturbations if one.name in self.grids]
+
+    def _draws(self, perturbation: Perturbation) -> int:
+        return self.draws if perturbation.drawn else 1
+
+    def _lay_out(self, extent: Extent) -> None:
+        """Choose the levels, once."""
+        if self.samples and extent != self.extent:
+            raise UsageError(f"clips of one check have one extent; {self.extent} was followed by {extent} (T, H, W)")
+        if self.samples:
+            return
+        self.extent = extent
+        for one in self.perturbations:
+            possible = one.levels(self.levels, extent)
+            if not possible:
+                self.missing[one.name] = "there is one frame only"
+            elif isinstance(self.asked, Mapping):
+                self.grids[one.name] = one.checked(self.asked[one.name], extent)
+            else:
+                self.grids[one.name] = possible
+        if not self.grids:
+            raise UsageError(
+                f"{', '.join(self.missing)} cannot be done to a clip of one frame; name another perturbation"
+            )
+
+    def _heads(self, batch: Tensor) -> dict[str, Tensor]:
+        """The outputs for the unchanged samples; the first pass measures how many fit at once."""
+
+        def forward(some: Tensor, size: int) -> list[dict[str, Tensor]]:
+            return [by_head(self.model, self.model(part.clone())) for part in torch.split(some, size)]
+
+        what = f"one sample of {tuple(batch.shape[1:])}"
+        try:
+            with MeasuredBytes() as measured:
+                parts = within_memory(lambda size: forward(batch[:1], size), 1, what)
+            self.size = self.size or fitting(measured.total, batch.device)
+            if len(batch) > 1:
+                parts = parts + within_memory(lambda size: forward(batch[1:], size), self.size, what)
+        except (RuntimeError, ValueError, IndexError) as error:
+            if devices.is_out_of_memory(error):
+                raise
+            raise ModelError(f"a batch of shape {tuple(batch.shape)} does not fit the model: {error}") from error
+        return _finite({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def _run(self, spoiled: Spoiled, measures: Measures, progress: Callable[[int, int], None]) -> dict[str, Tensor]:
+        """By perturbation: measures x levels x draws x N."""
+        samples = range(len(spoiled.batch))
+        clean: list[_Wanted] = [(self.perturbations[0], self.perturbations[0].none, 0, sample) for sample in samples]
+        wanted = [
+            (one, level, draw, sample)
+            for one, grid in self._planned()
+            for level in grid
+            for draw in range(self._draws(one))
+            for sample in samples
+        ]
+        found = self._evaluate(spoiled, measures, clean + wanted, progress)
+        unchanged, rest = found[:, None, None, : len(samples)], found[:, len(samples) :]
+        values, start = {}, 0
+        for one, grid in self._planned():
+            draws = self._draws(one)
+            shape = (len(measures.specs), len(grid), draws, len(samples))
+            part = rest[:, start : start + len(grid) * draws * len(samples)].reshape(shape)
+            start += len(grid) * draws * len(samples)
+            values[one.name] = torch.cat([unchanged.expand(-1, 1, draws, -1), part], dim=1)
+        return values
+
+    def _evaluate(
+        self, spoiled: Spoiled, measures: Measures, wanted: Sequence[_Wanted], progress: Callable[[int, int], None]
+    ) -> Tensor:
+        """Measures x wanted."""
+        batch = spoiled.batch
+        found: list[Tensor] = []
+
+        def run(size: int) -> Tensor:
+            done = sum(part.shape[1] for part in found)  # what was done before memory ran out stays done
+            for start in range(done, len(wanted), size):
+                some = wanted[start : start + size]
+                clips = torch.cat(
+                    [
+                        batch[sample : sample + 1] if level <= one.none else spoiled.sample(sample, one, level, draw)
+                        for one, level, draw, sample in some
+                    ]
+                )
+                of = torch.tensor([sample for *_, sample in some], device=batch.device)
+                values = measures.read(clips, of).cpu()
+                _check_finite(values, some)
+                found.append(values)
+                progress(min(start + size, len(wanted)), len(wanted))
+            return torch.cat(found, dim=1)
+
+        return within_memory(run, self.size or 1, f"one sample of {tuple(batch.shape[1:])}")
+
+
+def standard_error(values: Tensor) -> Tensor:
+    """Standard errors of the means of (L + 1) x draws x N numbers: over samples, of one sample over draws, else NaN."""
+    single = values.mean(dim=1) if values.shape[2] > 1 else values[:, :, 0]
+    count = single.shape[1]
+    if count == 1:
+        return torch.full_like(single[:, 0], torch.nan)
+    error: Tensor = single.std(dim=1, correction=1) / math.sqrt(count)
+    return error
+
+
+def _joined(old: Mapping[str, float], before: int, new: Mapping[str, float], more: int) -> dict[str, float]:
+    """Lines of several batches: means over all samples."""
+    return {name: (old[name] * before + value * more) / (before + more) for name, value in new.items()}
+
+
+def _finite(heads: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name, head in heads.items():
+        if not bool(torch.isfinite(head).all()):
+            raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
+    return heads
+
+
+def _check_finite(values: Tensor, wanted: Sequence[_Wanted]) -> None:
+    broken = (~torch.isfinite(values)).any(dim=0).nonzero().flatten().tolist()
+    if broken:
+        one, level, _, sample = wanted[broken[0]]
+        raise ModelError(
+            f"under {one.name} at level {level:g}, what is measured of sample {sample} is not a finite number"
+        )

@@ -1,0 +1,298 @@
+"""What is done to a clip: each perturbation as one function of display values, a level and random numbers.
+
+Clips are C x T x H x W in [0, 1], 32-bit (or 64-bit) numbers on the CPU; what comes out is within [0, 1] again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from zoo.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+Extent = tuple[int, int, int]
+
+#: What stands where something is missing, by name; "mean" is the clip's mean colour.
+FILLS: dict[str, float | None] = {"black": 0.0, "grey": 0.5, "white": 1.0, "mean": None}
+#: Largest level of noise: its standard deviation on white, or the share of pixels.
+_NOISIEST = 0.5
+#: Largest standard deviation of a blur, as a share of the shorter side of a frame.
+_BLURRIEST = 1 / 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perturbation:
+    """One way to spoil a clip, more and more."""
+
+    name: str
+    #: Heading, and what a level is, in words.
+    title: str
+    level: str
+    #: At most so many levels for a clip of that extent (T, H, W), ascending, all above 0; none where it does not apply.
+    levels: Callable[[int, Extent], tuple[float, ...]]
+    #: The largest level that can be, for that extent.
+    most: Callable[[Extent], float]
+    #: `apply(clip, level, generator, fill)`: the clip perturbed; `fill` holds C values.
+    apply: Callable[[Tensor, float, torch.Generator, Tensor], Tensor]
+    #: Whether anything is drawn at random.
+    drawn: bool = True
+    #: Whether all levels are of one draw: what is missing at one level is missing at the next, too.
+    grows: bool = False
+    #: Whether frames are perturbed as a whole, so that one alone shows nothing.
+    over_time: bool = False
+    #: Whether levels are whole numbers.
+    whole: bool = False
+    #: The level at which nothing is changed.
+    none: float = 0.0
+
+    def generator(self, seed: int, level: float, sample: int, draw: int) -> torch.Generator:
+        """The random numbers of one level of one sample in one draw, the same wherever and beside whatever it runs."""
+        key = f"{seed}/{self.name}/{'' if self.grows else repr(float(level))}/{sample}/{draw}"
+        return torch.Generator().manual_seed(int.from_bytes(sha256(key.encode()).digest()[:4], "big"))
+
+    def checked(self, levels: Sequence[float], extent: Extent) -> tuple[float, ...]:
+        """Levels that somebody chose, ascending.
+
+        Raises:
+            UsageError: One of them cannot be.
+        """
+        most = self.most(extent)
+        for level in levels:
+            if not self.none < level <= most or (self.whole and level != int(level)):
+                kind = "whole number" if self.whole else "number"
+                raise UsageError(
+                    f"{self.name} has no level {level:g} here; expected a {kind} above {self.none:g}, at most "
+                    f"{most:g} ({self.level})"
+                )
+        if not levels:
+            raise UsageError(f"{self.name} was given no level; name at least one, or how many")
+        return tuple(sorted({float(level) for level in levels}))
+
+
+def fill_values(fill: str | float, clip: Tensor) -> Tensor:
+    """The C values that stand where something of a clip C x T x H x W is missing.
+
+    Raises:
+        UsageError: Neither a name of `FILLS` nor a number in [0, 1].
+    """
+    value = check_fill(fill)
+    if value is None:
+        return clip.mean(dim=(1, 2, 3))
+    return clip.new_full((clip.shape[0],), value)
+
+
+def check_fill(fill: str | float) -> float | None:
+    """The number that a fill stands for; None for the mean colour. Raises as `fill_values` does."""
+    if isinstance(fill, str) and fill in FILLS:
+        return FILLS[fill]
+    try:
+        value = float(fill)
+    except ValueError:
+        raise UnknownNameError("fill", str(fill), FILLS, "or a number from 0 (black) to 1 (white)") from None
+    if not 0 <= value <= 1:
+        raise UsageError(f"fill {fill} is outside of 0 (black) to 1 (white)")
+    return value
+
+
+def find(names: Sequence[str] | Mapping[str, Any] | None) -> list[Perturbation]:
+    """The perturbations of these names, in the order of the table; all for None.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+    """
+    if names is None:
+        return list(BUILT_IN)
+    known = {one.name: one for one in BUILT_IN}
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("perturbation", name, known)
+    return [one for one in BUILT_IN if one.name in names]
+
+
+def _even(most: float) -> Callable[[int, Extent], tuple[float, ...]]:
+    return lambda count, _: tuple(most * step / count for step in range(1, count + 1))
+
+
+def _blurs(count: int, extent: Extent) -> tuple[float, ...]:
+    most = _BLURRIEST * min(extent[1:])
+    return tuple(most * step / count for step in range(1, count + 1))
+
+
+def _whole(low: int, high: int, count: int) -> tuple[float, ...]:
+    """At most `count` whole numbers up to `high`, evenly spread."""
+    if high < low:
+        return ()
+    steps = {max(low, low + round((high - low + 1) * step / count) - 1) for step in range(1, count + 1)}
+    return tuple(map(float, sorted(steps)))
+
+
+def _doubling(count: int, extent: Extent) -> tuple[float, ...]:
+    """At most `count` whole numbers from 2 to the number of frames, each about as many times the one before."""
+    frames = extent[0]
+    return tuple(float(one) for one in sorted({round(frames ** (step / count)) for step in range(1, count + 1)} - {1}))
+
+
+def _gaussian(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
+    noise = torch.randn(clip.shape, generator=generator, dtype=torch.float32)
+    return (clip + level * noise.to(clip)).clamp(0, 1)
+
+
+def _poisson(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
+    photons = level**-2
+    counted = torch.poisson((photons * clip).float(), generator=generator)
+    return (counted.to(clip) / photons).clamp(0, 1)
+
+
+def _salt_and_pepper(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
+    chance = torch.rand(clip.shape[1:], generator=generator, dtype=torch.float32)
+    return clip.masked_fill(chance < level / 2, 0.0).masked_fill((chance >= level / 2) & (chance < level), 1.0)
+
+
+def _square(clip: Tensor, level: float, generator: torch.Generator, fill: Tensor) -> Tensor:
+    changed = clip.clone()
+    place = torch.rand(2, generator=generator, dtype=torch.float64)
+    ranges = []
+    for size, share in zip(clip.shape[2:], place.tolist(), strict=True):
+        side = min(int(level), size)
+        first = min(max(int(share * size) - side // 2, 0), size - side)
+        ranges.append(slice(first, first + side))
+    changed[:, :, ranges[0], ranges[1]] = fill.view(-1, 1, 1, 1)
+    return changed
+
+
+def _frozen(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
+    count = clip.shape[1]
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[1 + torch.randperm(count - 1, generator=generator)[: int(level)]] = False  # the first has none before it
+    return clip[:, torch.where(kept, torch.arange(count), 0).cummax(0).values]
+
+
+def _missing(clip: Tensor, level: float, generator: torch.Generator, fill: Tensor) -> Tensor:
+    changed = clip.clone()
+    changed[:, torch.randperm(clip.shape[1], generator=generator)[: int(level)]] = fill.view(-1, 1, 1, 1)
+    return changed
+
+
+def _shuffled(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
+    moved = torch.randperm(clip.shape[1], generator=generator)[: round(level * clip.shape[1])]
+    order = torch.arange(clip.shape[1])
+    order[moved] = moved.roll(1)  # around one circle in random order, so that none stays where it was
+    return clip[:, order]
+
+
+def _blurred(clip: Tensor, level: float, _generator: torch.Generator, _fill: Tensor) -> Tensor:
+    reach = math.ceil(3 * level)
+    at = torch.arange(-reach, reach + 1, dtype=clip.dtype)
+    weights = (-0.5 * (at / level).square()).exp()
+    weights = weights / weights.sum()
+    frames = clip.flatten(0, 1)[:, None]
+    frames = F.conv2d(F.pad(frames, (0, 0, reach, reach), mode="replicate"), weights.view(1, 1, -1, 1))
+    frames = F.conv2d(F.pad(frames, (reach, reach, 0, 0), mode="replicate"), weights.view(1, 1, 1, -1))
+    return frames.view(clip.shape).clamp(0, 1)
+
+
+def _held(clip: Tensor, level: float, _generator: torch.Generator, _fill: Tensor) -> Tensor:
+    hold = int(level)
+    return clip[:, torch.arange(clip.shape[1]) // hold * hold]
+
+
+#: All perturbations, in the order shown.
+BUILT_IN: tuple[Perturbation, ...] = (
+    Perturbation(
+        name="gaussian_noise",
+        title="Gaussian noise",
+        level="standard deviation; white is 1",
+        levels=_even(_NOISIEST),
+        most=lambda _: math.inf,
+        apply=_gaussian,
+    ),
+    Perturbation(
+        name="poisson_noise",
+        title="Poisson noise",
+        level="standard deviation on white, 1 / √photons",
+        levels=_even(_NOISIEST),
+        most=lambda _: math.inf,
+        apply=_poisson,
+    ),
+    Perturbation(
+        name="salt_and_pepper",
+        title="Salt and pepper",
+        level="share of pixels turned black or white",
+        levels=_even(_NOISIEST),
+        most=lambda _: 1.0,
+        apply=_salt_and_pepper,
+    ),
+    Perturbation(
+        name="blur",
+        title="Blur",
+        level="standard deviation in pixels",
+        levels=_blurs,
+        most=lambda extent: float(min(extent[1:])),
+        apply=_blurred,
+        drawn=False,
+    ),
+    Perturbation(
+        name="missing_square",
+        title="A missing square",
+        level="side in pixels, the same place in all frames",
+        levels=lambda count, extent: _whole(1, max(extent[1:]), count),
+        most=lambda extent: float(max(extent[1:])),
+        apply=_square,
+        grows=True,
+        whole=True,
+    ),
+    Perturbation(
+        name="missing_frames",
+        title="Missing frames",
+        level="frames replaced by one colour",
+        levels=lambda count, extent: _whole(1, extent[0], count) if extent[0] > 1 else (),
+        most=lambda extent: float(extent[0]),
+        apply=_missing,
+        grows=True,
+        over_time=True,
+        whole=True,
+    ),
+    Perturbation(
+        name="dropped_frames",
+        title="Dropped frames",
+        level="frames replaced by the one before",
+        levels=lambda count, extent: _whole(1, extent[0] - 1, count),
+        most=lambda extent: float(extent[0] - 1),
+        apply=_frozen,
+        grows=True,
+        over_time=True,
+        whole=True,
+    ),
+    Perturbation(
+        name="lower_frame_rate",
+        title="Lower frame rate",
+        level="frames for which each kept one stands",
+        levels=_doubling,
+        most=lambda extent: float(extent[0]),
+        apply=_held,
+        drawn=False,
+        over_time=True,
+        whole=True,
+        none=1.0,
+    ),
+    Perturbation(
+        name="shuffled_frames",
+        title="Shuffled frames",
+        level="share of frames that change places",
+        levels=lambda count, extent: tuple(moved / extent[0] for moved in _whole(2, extent[0], count)),
+        most=lambda _: 1.0,
+        apply=_shuffled,
+        grows=True,
+        over_time=True,
+    ),
+)

@@ -1,0 +1,82 @@
+"""Robustness on a recipe's own clips: two digits' worth of data, measured by an evaluation of the test's own."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from explain.robustness import check_robustness
+from explain.robustness.evaluation import check_on_recipe
+from zoo.errors import UsageError
+from zoo.training.recipes import Recipe
+
+CLIPS = torch.rand(5, 1, 6, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+DIGITS = torch.tensor([0, 1, 2, 0, 1])
+
+
+def evaluate(network, device, clips=None, size=2):
+    network.eval()
+    right, errors = [], []
+    with torch.inference_mode():
+        for x, digit in zip(CLIPS[:clips].split(size), DIGITS[:clips].split(size), strict=True):
+            out = network(x.to(device))
+            right.append(out["digit"].argmax(1) == digit)
+            errors.append(out["speed"][:, 0].abs())
+    found = {"digit accuracy": torch.cat(right), "speed mean absolute error": torch.cat(errors)}
+    return {
+        "metrics": [
+            {"dataset": "toys", "split": "test", "name": name, "value": float(values.double().mean())}
+            for name, values in found.items()
+        ],
+        "clips_measured": len(CLIPS[:clips]),
+        "breakdown": {},
+    }
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    module = types.ModuleType("robust_recipe")
+    module.evaluate = evaluate
+    monkeypatch.setitem(sys.modules, "robust_recipe", module)
+    return Recipe(name="m.toys", build="m:b", export="m:e", evaluate="robust_recipe:evaluate", example="m:x", stages=())
+
+
+@pytest.fixture
+def model(nets):
+    model = nets.TwoHeads()
+    model.zoo_entry = nets.entry(outputs=nets.DIGIT_AND_SPEED, frames=6, size=(8, 8))
+    return model
+
+
+def test_metrics_are_those_of_perturbed_clips(nets, model, recipe):
+    """The same clips given as one batch with their truth, with one draw, say the same."""
+    before = nets.fingerprint(model)
+    found = check_on_recipe(model, recipe, levels=3, seed=4)
+    assert nets.fingerprint(model) == before
+    truth = {"digit": DIGITS, "speed": torch.zeros(5)}
+    wanted = check_robustness(model, CLIPS, levels=3, draws=1, seed=4, truth=truth)
+    assert found.samples == 5
+    assert set(found.curves) == set(wanted.curves)
+    for name, curve in found.curves.items():
+        assert curve.levels.tolist() == wanted.curves[name].levels.tolist()
+        for metric, measure in (("digit accuracy", "digit accuracy"), ("speed mean absolute error", "speed error")):
+            assert curve.mean[metric].tolist() == pytest.approx(wanted.curves[name].mean[measure].tolist(), abs=1e-7)
+        share = curve.mean["digit accuracy"]
+        assert torch.allclose(curve.error["digit accuracy"], (share * (1 - share) / 5).sqrt())
+        assert curve.error["speed mean absolute error"].isnan().all()
+    assert [one.kind for one in found.measures.values()] == ["share", "error"]
+
+
+def test_the_first_clips_alone_are_measured(model, recipe):
+    seen = []
+    found = check_on_recipe(
+        model, recipe, perturbations="blur", levels=2, clips=3, progress=lambda *now: seen.append(now)
+    )
+    assert found.samples == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_module_from_elsewhere_has_no_recipe(nets, recipe):
+    with pytest.raises(UsageError, match=r"did not come from zoo\.load"):
+        check_on_recipe(nets.TwoHeads(), recipe)
