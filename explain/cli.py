@@ -12,6 +12,7 @@ from explain.commands.fields import fields
 from explain.commands.maximize import maximize
 from explain.commands.methods import methods
 from explain.commands.report import report
+from explain.commands.robustness import robustness
 from explain.commands.temporal import temporal
 from zoo import devices, options, output
 
@@ -19,7 +20,7 @@ commands = options.program(
     "explain",
     "See what video models learned: attributions, maximised units, receptive fields, and reports of them all.",
 )
-for command in (report, attribute, maximize, fields, compare, temporal, faithfulness, methods):
+for command in (report, attribute, maximize, fields, compare, temporal, faithfulness, robustness, methods):
     commands.add_command(command)
 
 

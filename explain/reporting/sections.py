@@ -55,6 +55,7 @@ BUILT_IN: tuple[Section, ...] = (
     Section(
         name="attributions", title="Where and when it looked", build="explain.reporting.builtin.attributions:build"
     ),
+    Section(name="robustness", title="How much it bears", build="explain.reporting.builtin.robustness:build"),
     Section(name="units", title="What its units want to see", build="explain.reporting.builtin.units:build"),
     Section(name="motion", title="Motion in the filters", build="explain.reporting.builtin.motion:build"),
     Section(name="fields", title="How far it can see", build="explain.reporting.builtin.fields:build"),

@@ -75,7 +75,7 @@ def check_robustness(
     Args:
         model: Any module.
         batch: N samples, as the model takes them.
-        perturbations: Names, or names with the levels of each; None takes all that apply.
+        perturbations: Names, or names with the levels of each (none: `levels` of them); None takes all that apply.
         levels: How many levels, where none are named.
         draws: How often everything random is drawn anew for each sample and level.
         fill: What stands where something is missing: "black", "grey", "white", "mean" (the clip's mean colour), or a
@@ -213,7 +213,7 @@ class Check:
             possible = one.levels(self.levels, extent)
             if not possible:
                 self.missing[one.name] = "there is one frame only"
-            elif isinstance(self.asked, Mapping):
+            elif isinstance(self.asked, Mapping) and len(self.asked[one.name]):
                 self.grids[one.name] = one.checked(self.asked[one.name], extent)
             else:
                 self.grids[one.name] = possible

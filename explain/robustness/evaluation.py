@@ -18,7 +18,7 @@ from zoo.errors import UsageError
 from zoo.training.evaluation import measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -30,17 +30,17 @@ def check_on_recipe(
     model: nn.Module,
     recipe: Recipe,
     *,
-    perturbations: str | Sequence[str] | None = None,
+    perturbations: str | Iterable[str] | None = None,
     levels: int = 8,
     fill: str | float = "grey",
     clips: int | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> Robustness:
+) -> tuple[Robustness, Spoiled]:
     """The metrics of a recipe's evaluation, on clips perturbed as `explain.check_robustness` does.
 
     The evaluation runs as it is; clips are perturbed where they enter the model, each with random numbers of its own by
-    its place among them.
+    its place among them. Gives also the first of them, as it can be shown.
 
     Args:
         model: A model of the zoo.
@@ -62,13 +62,15 @@ def check_on_recipe(
         raise UsageError(f"levels must be at least 1, got {levels}")
     check_fill(fill)
     extent = (entry.input.frames, *entry.input.size)
-    chosen = find((perturbations,) if isinstance(perturbations, str) else perturbations)
+    names = (perturbations,) if isinstance(perturbations, str) else perturbations
+    chosen = find(None if names is None else list(names))
     grids = {one.name: grid for one in chosen if (grid := one.levels(levels, extent))}
     total, done = 1 + sum(map(len, grids.values())), 0
+    entered: list[Spoiled] = []
 
     def evaluated(one: Perturbation | None, level: float) -> dict[str, Any]:
         nonlocal done
-        with _perturbed(model, one, level, fill, seed), contextlib.redirect_stderr(io.StringIO()):
+        with _perturbed(model, one, level, fill, seed, entered), contextlib.redirect_stderr(io.StringIO()):
             found = measure(recipe, model, devices.like(model).device, entry.name, None, clips=clips)
         done += 1
         if progress is not None:
@@ -91,23 +93,28 @@ def check_on_recipe(
             mean=means,
             error={name: _error_of(measures[name], mean, clean["clips_measured"]) for name, mean in means.items()},
         )
-    return Robustness(
+    result = Robustness(
         measures=measures,
         curves=curves,
         samples=clean["clips_measured"] or 0,
         missing={one.name: "there is one frame only" for one in chosen if one.name not in grids},
         settings={"draws": 1, "fill": fill, "seed": seed, "extent": list(extent), "recipe": recipe.name},
     )
+    return result, entered[0]
 
 
 @contextlib.contextmanager
-def _perturbed(model: nn.Module, one: Perturbation | None, level: float, fill: str | float, seed: int) -> Any:
+def _perturbed(
+    model: nn.Module, one: Perturbation | None, level: float, fill: str | float, seed: int, entered: list[Spoiled]
+) -> Iterator[None]:
     """The model, with what enters it perturbed."""
     seen = 0
 
     def perturb(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         nonlocal seen
         if one is None:
+            if not entered:
+                entered.append(Spoiled(model, given[0][:1].clone(), fill=fill, seed=seed))
             return given
         spoiled = Spoiled(model, given[0], fill=fill, seed=seed, first=seen)
         seen += len(given[0])

@@ -88,7 +88,17 @@ def clip(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["report"], ["attribute"], ["maximize"], ["fields"], ["faithfulness"], ["compare"], ["methods"]],
+    [
+        [],
+        ["report"],
+        ["attribute"],
+        ["maximize"],
+        ["fields"],
+        ["faithfulness"],
+        ["robustness"],
+        ["compare"],
+        ["methods"],
+    ],
     ids=str,
 )
 def test_help_needs_no_torch_and_shows_an_example(explain, command):
@@ -291,6 +301,46 @@ def test_faithfulness_says_in_words_and_numbers_whether_maps_can_be_trusted(expl
     assert json.loads(run.stdout) == data["methods"]
 
 
+def test_robustness_says_where_answers_are_lost_and_keeps_a_page(explain, clip, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    out = tmp_path / "out"
+    cheap = (
+        "--perturbation",
+        "gaussian_noise=0.2,0.1",
+        "--perturbation",
+        "missing_frames",
+        "--levels",
+        3,
+        "--draws",
+        2,
+    )
+    given = ("robustness", "tiny", clip, "--weights", "none", *cheap)
+    run = explain(*given, "--out", out)
+    assert run.returncode == 0, run.stderr
+    assert "shape unchanged: first lost, half lost at" in run.stdout
+    assert {line.split()[0] for line in run.stdout.splitlines() if line} >= {"gaussian_noise", "missing_frames"}
+    data = json.loads((out / "robustness.json").read_text())
+    curves = data["sections"]["perturbations"]["curves"]
+    assert curves["gaussian_noise"]["levels"] == [0, 0.1, 0.2]
+    assert curves["missing_frames"]["levels"] == [0, 2, 4, 6]
+    page = (out / "robustness.html").read_text()
+    assert "Gaussian noise" in page
+    assert page.count('<svg class="drawn"') == 2
+    tensors = load_file(out / "tensors.safetensors")
+    values = tensors["perturbations/gaussian_noise/shape probability"]
+    assert values.shape == (3, 2, 1)
+    assert torch.allclose(
+        values.mean(dim=(1, 2)),
+        torch.tensor(curves["gaussian_noise"]["mean"]["shape probability"], dtype=torch.float64),
+    )
+    again = json.loads(explain(*given, "--json").stdout)
+    assert again["curves"] == curves
+    other = json.loads(explain(*given, "--json", "--target", "flat", "--fill", "white").stdout)
+    assert other["curves"]["missing_frames"]["mean"] != curves["missing_frames"]["mean"]
+
+
 def test_methods_lists_every_method(explain):
     from explain.attribution.methods import BUILT_IN
 
@@ -361,6 +411,11 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["fields", "tiny", "--weights", "none", "--figure", "/proc/nowhere/out.svg"], 1, "cannot write"),
         (["faithfulness", "tiny", "CLIP", "--method", "salienc"], 2, "'saliency'"),
         (["faithfulness", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
+        (["robustness", "tiny"], 2, "either a CLIP or --data"),
+        (["robustness", "tiny", "CLIP", "--perturbation", "blur=much"], 2, "NAME=LEVEL"),
+        (["robustness", "tiny", "CLIP", "--perturbation", "blurr", "--weights", "none"], 2, "'blur'"),
+        (["robustness", "tiny", "--data", "--weights", "none"], 2, "no plugin gives a recipe"),
+        (["robustness", "tiny", "CLIP", "--out", "TAKEN"], 1, "broken.mp4"),
         (["compare", "tiny", "--out", "OUT"], 2, "two or more"),
         (["compare", "tiny", "tinny", "--out", "OUT"], 2, "'tiny'"),
         (["compare", "tiny", "tiny", "--out", "OUT"], 2, "named twice"),

@@ -107,7 +107,9 @@ def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, i
 
 
 def operations(context: Context) -> int:
-    """Floating-point operations of one forward pass."""
-    with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        context.model(context.batch.clone())
-    return int(counter.get_total_flops())
+    """Floating-point operations of one forward pass, counted once."""
+    if "operations" not in context.kept:
+        with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            context.model(context.batch.clone())
+        context.kept["operations"] = int(counter.get_total_flops())
+    return int(context.kept["operations"])

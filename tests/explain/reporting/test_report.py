@@ -20,7 +20,7 @@ import zoo
 from zoo import catalog, plugins
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
 
-SECTIONS = ["prediction", "attributions", "units", "motion", "fields", "conversion", "provenance"]
+SECTIONS = ["prediction", "attributions", "robustness", "units", "motion", "fields", "conversion", "provenance"]
 METHODS = ["saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame"]
 
 

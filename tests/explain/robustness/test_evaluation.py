@@ -52,11 +52,12 @@ def model(nets):
 def test_metrics_are_those_of_perturbed_clips(nets, model, recipe):
     """The same clips given as one batch with their truth, with one draw, say the same."""
     before = nets.fingerprint(model)
-    found = check_on_recipe(model, recipe, levels=3, seed=4)
+    found, shown = check_on_recipe(model, recipe, levels=3, seed=4)
     assert nets.fingerprint(model) == before
     truth = {"digit": DIGITS, "speed": torch.zeros(5)}
     wanted = check_robustness(model, CLIPS, levels=3, draws=1, seed=4, truth=truth)
     assert found.samples == 5
+    assert torch.allclose(shown.clips, CLIPS[:1])
     assert set(found.curves) == set(wanted.curves)
     for name, curve in found.curves.items():
         assert curve.levels.tolist() == wanted.curves[name].levels.tolist()
@@ -70,7 +71,7 @@ def test_metrics_are_those_of_perturbed_clips(nets, model, recipe):
 
 def test_the_first_clips_alone_are_measured(model, recipe):
     seen = []
-    found = check_on_recipe(
+    found, _ = check_on_recipe(
         model, recipe, perturbations="blur", levels=2, clips=3, progress=lambda *now: seen.append(now)
     )
     assert found.samples == 3

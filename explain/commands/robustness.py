@@ -1,0 +1,184 @@
+"""`explain robustness`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from explain.commands import shared
+from zoo import options, output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from explain.robustness.results import Measure, Robustness
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="explain robustness conv3d sample:blinking_mnist/3 --out out\n"
+    "explain robustness conv3d clip.mp4 --perturbation gaussian_noise=0.05,0.1,0.2 --perturbation blur\n"
+    "ZOO_DATA=~/data explain robustness conv3d --data --clips 200 --levels 4",
+)
+@click.argument("model")
+@click.argument("clip", required=False)
+@click.option(
+    "--data", is_flag=True, help="Perturb the test clips of the model's recipe, as `zoo evaluate` reads them."
+)
+@click.option("--recipe", help="With --data: evaluate as this recipe does; by default the one that made the weights.")
+@click.option("--clips", type=options.Count(min=1), help="With --data: the first N clips.  [default: all]")
+@click.option(
+    "--perturbation",
+    "perturbations",
+    multiple=True,
+    metavar="NAME[=LEVEL,...]",
+    help="What to do to clips, at which levels; may be given again.  [default: all]",
+)
+@click.option("--levels", default=8, show_default=True, type=options.Count(min=1), help="Levels, where none are named.")
+@click.option("--draws", default=4, show_default=True, type=options.Count(min=1), help="Draws of all that is random.")
+@click.option(
+    "--fill",
+    default="grey",
+    show_default=True,
+    metavar="black|grey|white|mean|NUMBER",
+    help="What stands where something is missing; a number from 0 (black) to 1 (white).",
+)
+@shared.target
+@shared.out
+@options.weights
+@options.device
+@options.seed
+@options.as_json
+def robustness(
+    model: str,
+    clip: str | None,
+    recipe: str | None,
+    clips: int | None,
+    perturbations: tuple[str, ...],
+    levels: int,
+    draws: int,
+    fill: str,
+    target: str | None,
+    out: Path | None,
+    weights: str,
+    device: str,
+    seed: int,
+    *,
+    data: bool,
+    as_json: bool,
+) -> None:
+    """Show what noise, missing pixels and wrong frames do to what MODEL says about CLIP.
+
+    Each perturbation grows until it is strong; --out keeps a page with pictures and curves, and every number.
+    """
+    from explain.reporting import writing
+    from zoo.errors import UsageError
+
+    if data == (clip is not None):
+        raise UsageError("give either a CLIP or --data, which takes the test clips of the model's recipe")
+    if not data and (recipe is not None or clips is not None):
+        raise UsageError("--recipe and --clips go with --data")
+    if data and target is not None:
+        raise UsageError("--target goes with a CLIP; with --data the recipe's own metrics are measured")
+    asked = _asked(perturbations)
+    if data and isinstance(asked, dict) and any(asked.values()):
+        raise UsageError("with --data, levels cannot be named; say how many with --levels")
+    if out is not None:
+        writing.check(out, "robustness")
+
+    import zoo
+    from explain.robustness.perturbations import check_fill, find
+
+    find(list(asked) if asked else None)
+    check_fill(fill)
+    loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    given: dict[str, Any] = {"levels": levels, "fill": fill, "seed": seed, "perturbations": asked}
+    if data:
+        result, spoiled, source = _on_recipe(loaded, recipe, clips, given)
+    else:
+        result, spoiled, source = _on_clip(loaded, str(clip), target, {**given, "draws": draws})
+    from explain.reporting.perturbed import summary, write_page
+
+    about = {"model": loaded.zoo_load_report.name, "clips": source, "sha256": loaded.zoo_load_report.sha256}
+    sentence = summary(result)
+    if out is not None:
+        page = write_page(out, loaded, result, spoiled, about, sentence)
+        output.note(f"wrote {page}")
+    text = "\n\n".join(filter(None, [f"{about['model']} on {source}", _table(result), sentence]))
+    output.emit({**about, "seed": seed, **result.record()}, text, as_json=as_json)
+
+
+def _asked(perturbations: tuple[str, ...]) -> dict[str, tuple[float, ...]] | None:
+    """Names, each with its levels if there are any."""
+    from zoo.errors import UsageError
+
+    asked: dict[str, tuple[float, ...]] = {}
+    for one in perturbations:
+        name, equals, listed = one.partition("=")
+        try:
+            asked[name] = tuple(float(level) for level in listed.split(",")) if equals else ()
+        except ValueError:
+            raise UsageError(
+                f"--perturbation {one}: expected NAME or NAME=LEVEL,LEVEL,..., for example gaussian_noise=0.05,0.1"
+            ) from None
+    return asked or None
+
+
+def _on_recipe(loaded: Any, recipe: str | None, clips: int | None, given: dict[str, Any]) -> tuple[Any, Any, str]:
+    from explain.progress import Line
+    from explain.robustness.evaluation import check_on_recipe
+    from zoo import catalog
+    from zoo.training.evaluation import recipe_of
+
+    entry = loaded.zoo_entry
+    found = catalog.recipe(recipe or recipe_of(entry.name, entry.weights[0] if entry.weights else None))
+    with Line() as line:
+        result, spoiled = check_on_recipe(loaded, found, clips=clips, progress=line.step("evaluating"), **given)
+    return result, spoiled, f"the test clips of {found.name}"
+
+
+def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) -> tuple[Any, Any, str]:
+    import zoo
+    from explain.progress import Line
+    from explain.robustness import check_robustness
+    from explain.robustness.spoiling import Spoiled
+    from zoo import clips
+
+    decoded = clips.decode(clip, spec=loaded.zoo_entry.input)
+    for warning in decoded.warnings:
+        output.note(f"warning: {warning}")
+    batch = zoo.preprocess(decoded, loaded)
+    with Line() as line:
+        result = check_robustness(loaded, batch, target=target, progress=line.step("perturbing"), **given)
+    return result, Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"]), decoded.source
+
+
+def _table(result: Robustness) -> str:
+    """A row a perturbation: where answers are lost, and what is left of everything at the strongest level."""
+    header = ["perturbation", "up to"]
+    header += [f"{one.name}: first lost, half lost at" for one in result.shares]
+    header += [_titled(one) for one in result.measures.values()]
+    rows = [
+        [
+            name,
+            f"{float(curve.levels[-1]):.3g}",
+            *(f"{_level(curve.first_change(one.name))}, {_level(curve.half_lost(one.name))}" for one in result.shares),
+            *(f"{float(curve.mean[one][-1]):.3g}" for one in result.measures),
+        ]
+        for name, curve in result.curves.items()
+    ]
+    rows.insert(0, ["unchanged", "", *("" for _ in result.shares), *(_first(result, one) for one in result.measures)])
+    return output.table(header, rows)
+
+
+def _first(result: Robustness, measure: str) -> str:
+    return f"{float(next(iter(result.curves.values())).mean[measure][0]):.3g}"
+
+
+def _titled(measure: Measure) -> str:
+    return f"{measure.name} ({measure.unit})" if measure.unit else measure.name
+
+
+def _level(value: float | None) -> str:
+    return "never" if value is None else f"{value:.3g}"
