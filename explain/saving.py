@@ -44,11 +44,14 @@ _SUFFIX: Final = ".safetensors"
 #: What a file may hold, and where it is defined.
 _HOMES: Final = {
     "Attribution": "explain.attribution.results",
+    "Curve": "explain.robustness.results",
     "Curves": "explain.faithfulness.results",
     "Faithfulness": "explain.faithfulness.results",
     "LayerParameters": "explain.temporal.parameters",
     "Maximization": "explain.maximization",
+    "Measure": "explain.robustness.results",
     "Randomized": "explain.faithfulness.results",
+    "Robustness": "explain.robustness.results",
     "Target": "explain.targets",
     "TemporalParameters": "explain.temporal.parameters",
     "UnitView": "explain.views",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from explain.budget import MeasuredBytes, fitting, within_memory
 from explain.preservation import prepared
+from explain.progress import following
 from explain.robustness.measures import Measures
 from explain.robustness.perturbations import check_fill, find
 from explain.robustness.results import Curve, Measure, Robustness
@@ -23,6 +24,7 @@ from zoo.prediction import by_head
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from explain.progress import Followed
     from explain.robustness.perturbations import Extent, Perturbation
     from explain.targets import Target, TargetLike
 
@@ -43,7 +45,7 @@ def check_robustness(
     measure: Callable[[Any, Tensor], Tensor] | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Followed = None,
 ) -> Robustness:
     """What noise, missing pixels, and missing, repeated or shuffled frames do to a model's output.
 
@@ -87,7 +89,7 @@ def check_robustness(
             perturbed samples, `samples` (M integers) saying which of the batch each is.
         batch_size: Most samples at once; None fits them to the free memory.
         seed: Of everything drawn.
-        progress: Called as progress(done, total), in passes of one sample.
+        progress: Called as progress(done, total), in passes of one sample; True shows a bar on stderr.
 
     Raises:
         UnknownNameError: No such perturbation, fill or target.
@@ -106,7 +108,8 @@ def check_robustness(
         batch_size=batch_size,
         seed=seed,
     )
-    check.add(batch, truth, progress)
+    with following(progress) as told:
+        check.add(batch, truth, told("robustness"))
     return check.result()
 
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from explain.saving import Saved
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -67,7 +69,7 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Robustness:
+class Robustness(Saved):
     """What perturbations of growing strength do to a model's output."""
 
     #: What is measured, by name, in the order shown.

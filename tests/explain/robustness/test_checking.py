@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from explain.robustness import check_robustness
+from explain.robustness import Robustness, check_robustness
 from explain.robustness.checking import Check
 from explain.robustness.perturbations import BUILT_IN
 from explain.robustness.spoiling import Spoiled
@@ -324,3 +324,11 @@ def test_a_gpu_sees_the_same_clips_as_the_cpu(nets):
     on_cpu = check_robustness(model, batch, levels=2, draws=2)
     on_gpu = check_robustness(model.cuda(), batch.cuda(), levels=2, draws=2)
     assert equal(means(on_cpu), means(on_gpu), 1e-6)
+
+
+def test_a_result_is_kept_and_read_again(nets, tmp_path):
+    result = check_robustness(nets.TwoHeads(), clips(2).double(), levels=2, draws=2)
+    read = Robustness.load(result.save(tmp_path / "kept"))
+    assert read.record() == result.record()
+    assert equal(means(read), means(result))
+    assert all(torch.equal(one, read.tensors()[name]) for name, one in result.tensors().items())
