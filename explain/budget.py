@@ -28,6 +28,7 @@ LARGEST = 64
 CPU_BLOCK = 2**28
 
 Result = TypeVar("Result")
+Part = TypeVar("Part")
 
 
 def free_memory(device: torch.device) -> int:
@@ -112,6 +113,38 @@ def within_memory(run: Callable[[int], Result], size: int, what: str = "one samp
                 "free memory, or another device"
             )
         size //= 2
+
+
+def in_parts(
+    run: Callable[[slice], Part],
+    samples: int,
+    size: Callable[[Part | None], int],
+    what: str = "one sample",
+) -> list[Part]:
+    """`run(part)` for parts of a batch on end, halved where memory runs out; what is done is not done again.
+
+    Args:
+        run: Called with slices of the batch.
+        samples: Samples in the batch.
+        size: Samples to try at once; asked again after each part, with what that gave (None at first).
+        what: What is too much where not even one sample fits.
+
+    Raises:
+        MemoryLimitError: As `within_memory`.
+    """
+    parts: list[Part] = []
+    start, most = 0, samples
+    while start < samples:
+
+        def one(count: int, start: int = start) -> tuple[Part, int]:
+            return run(slice(start, start + count)), count
+
+        tried = max(1, min(most, size(parts[-1] if parts else None), samples - start))
+        part, count = within_memory(one, tried, what)
+        parts.append(part)
+        start += count
+        most = most if count == tried else count
+    return parts
 
 
 def _attempt(run: Callable[[int], Result], size: int) -> tuple[Result | None, str | None]:

@@ -85,10 +85,13 @@ class Capture:
         """All calls as one tensor, samples x units x T' x H' x W' (`as_maps`)."""
         return as_maps(self.calls, self.module, samples, self.name)
 
-    def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+    def _keep(self, _module: nn.Module, inputs: Any, output: Any) -> Any:
         kept = _first_tensor(output)
         if kept is None:
             raise ModelError(f"layer {self.name!r} gives {type(output).__name__}, not a tensor")
+        given = _first_tensor(inputs)
+        if given is not None and _share_numbers(kept, given):  # dropout in eval mode, identities, in-place functions
+            kept = kept.clone()
         if self.leaf and not kept.requires_grad:
             kept.requires_grad_()
         self.calls.append(kept)
@@ -163,6 +166,11 @@ def _first_tensor(output: Any) -> Tensor | None:
     if isinstance(output, tuple | list) and output:
         return _first_tensor(output[0])
     return None
+
+
+def _share_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are one, or look at the same numbers."""
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def _replace_first(output: Any, tensor: Tensor) -> Any:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from explain.budget import MeasuredBytes
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
@@ -64,6 +65,8 @@ class Target:
     folded: bool = False
     #: The callable, where one was given.
     function: Callable[[Any], Tensor] | None = None
+    #: Bytes that the forward pass which fixed the target made, for each number of the input; 0 where nobody counted.
+    made: float = 0.0
 
     @property
     def description(self) -> str:
@@ -93,10 +96,22 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             activation is meant has the same everywhere.
     """
     with torch.no_grad():
-        resolved = _resolve(model, batch, target)
-    if not bool(torch.isfinite(resolved.value).all()):
-        raise ModelError(f"the model gives {resolved.value.tolist()} for {resolved.description}: nothing to explain")
-    return resolved
+        return scored(model, batch, target)[1]
+
+
+def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[Tensor, Target]:
+    """As `resolve`, with the number explained for each sample (N), which keeps its gradient where one is recorded."""
+    with MeasuredBytes() as measured:
+        found = _resolve(model, batch, target)
+    score = _exact(found.value)
+    if not bool(torch.isfinite(score).all()):
+        raise ModelError(f"the model gives {score.tolist()} for {found.description}: nothing to explain")
+    return score, dataclasses.replace(found, value=score.detach(), made=measured.total / batch.numel())
+
+
+def _exact(score: Tensor) -> Tensor:
+    """Outputs in 16 bits as such in 32: differences between them are what is explained."""
+    return score.float() if score.itemsize < 4 else score
 
 
 def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
@@ -137,6 +152,7 @@ def join(targets: Sequence[Target]) -> Target:
         value=torch.cat([target.value for target in targets]),
         classes=torch.cat(classes) if classes else None,
         positions=torch.cat(positions) if positions else None,
+        made=max(target.made for target in targets),
     )
 
 
@@ -175,7 +191,7 @@ class Score:
 
     def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
         """M numbers for M samples."""
-        score = self._score(batch, samples)
+        score = _exact(self._score(batch, samples))
         self.advance(len(samples))
         return score
 
@@ -342,8 +358,9 @@ def _highest(maps: Tensor, name: str) -> Tensor:
     values = maps.flatten(1)
     even = values.amax(dim=1) == values.amin(dim=1)
     if values.shape[1] > 1 and bool(even.any()):
+        same = values.detach()[even][0, 0]
         raise ModelError(
-            f"unit {name} is {float(values[even][0, 0]):g} at each of its {values.shape[1]} positions: on this clip it "
+            f"unit {name} is {float(same):g} at each of its {values.shape[1]} positions: on this clip it "
             "has no highest activation; choose another unit, or the layer before its activation function"
         )
     return torch.stack(torch.unravel_index(values.argmax(dim=1), maps.shape[1:]), dim=1)

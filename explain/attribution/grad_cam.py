@@ -15,7 +15,8 @@ import torch
 from torch.nn import LayerNorm
 
 from explain.attribution.jobs import Job, Raw
-from explain.layers import Capture, as_maps, find_layer, is_folded
+from explain.attribution.passes import maps_and_slopes_of
+from explain.layers import find_layer
 from explain.layouts import to_ncthw
 from zoo.errors import ModelError
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.fields import ReceptiveField
-
-    #: From maps and slopes to n x 1 x T' x H' x W'.
-    Combine = Callable[[Tensor, Tensor], Tensor]
 
 #: A default layer keeps at least this share of the clip's frames, but two of them, and this many rows and columns.
 SHARE_OF_TIME = 0.25
@@ -48,49 +46,9 @@ def grad_cam_per_frame(job: Job) -> Raw:
 
 
 def _cam(job: Job, averaged: tuple[int, ...]) -> Raw:
-    return from_layer(
-        job, lambda maps, slopes: (slopes.mean(dim=averaged, keepdim=True) * maps).sum(dim=1, keepdim=True)
-    )
-
-
-def from_layer(job: Job, combine: Combine) -> Raw:
-    """What `combine` makes of a layer's maps and the output's gradient with respect to them, both n x C x T' x H' x W'.
-
-    Raises:
-        ModelError: The layer does not run, or the output does not depend on it.
-    """
     job.expect(1)
-    parts = _of_samples(job, job.batch, job.samples, combine)
-    if parts is None:  # frames are folded into the batch: only a batch of one tells whose they are
-        each = [_of_samples(job, job.batch[k : k + 1], job.samples[k : k + 1], combine) for k in range(len(job.batch))]
-        parts = torch.cat([part for part in each if part is not None])
-    return Raw(values=parts)
-
-
-def _of_samples(job: Job, batch: Tensor, samples: Tensor, combine: Combine) -> Tensor | None:
-    layer = job.layer or ""
-    with Capture(job.model, layer, leaf=True) as capture:
-        total = job.score(batch, samples).sum()
-        calls = list(capture.calls)
-    if not calls:
-        raise ModelError(f"layer {layer!r} did not run in the forward pass; choose one that does")
-    if len(batch) > 1 and is_folded(calls, len(batch)):
-        return None
-    gradients = torch.autograd.grad(total, calls, allow_unused=True) if total.requires_grad else [None] * len(calls)
-    if all(gradient is None for gradient in gradients):
-        raise ModelError(f"{job.score.target} does not depend on layer {layer!r}; choose an earlier layer")
-    slopes = [
-        torch.zeros_like(call) if gradient is None else gradient
-        for call, gradient in zip(calls, gradients, strict=True)
-    ]
-    maps = as_maps([call.detach() for call in calls], capture.module, len(batch), layer)
-    frames = to_ncthw(batch, job.layout).shape[2]
-    if maps.shape[2] > frames and maps.shape[3:] == (1, 1):
-        raise ModelError(
-            f"layer {layer!r} gives {maps.shape[2]} positions in a row for a clip of {frames} "
-            f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
-        )
-    return combine(maps, as_maps(slopes, capture.module, len(batch), layer))
+    maps, slopes = maps_and_slopes_of(job)
+    return Raw(values=(slopes.mean(dim=averaged, keepdim=True) * maps).sum(dim=1, keepdim=True))
 
 
 def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:

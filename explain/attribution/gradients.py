@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import captum.attr
-
 from explain.attribution.jobs import Job, Raw
+from explain.attribution.passes import gradient_of
 from zoo.errors import ModelError
 
 
@@ -15,16 +14,13 @@ def saliency(job: Job) -> Raw:
     largest).
     """
     job.expect(1)
-    method = captum.attr.Saliency(job.score)
-    values = method.attribute(job.batch.clone().requires_grad_(), additional_forward_args=job.samples, abs=False)
-    return Raw(values=values)
+    return Raw(values=gradient_of(job))
 
 
 def input_x_gradient(job: Job) -> Raw:
     """Input times gradient: the terms of the first-order expansion around zero (arXiv 1605.01713, section 3.3)."""
     job.expect(1)
-    method = captum.attr.InputXGradient(job.score)
-    return Raw(values=method.attribute(job.batch.clone().requires_grad_(), additional_forward_args=job.samples))
+    return Raw(values=job.batch * gradient_of(job))
 
 
 def check(job: Job) -> None:

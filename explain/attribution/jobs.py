@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from explain.attribution.passes import Pass
     from explain.targets import Score
     from zoo.entries import Layout
 
@@ -53,6 +54,8 @@ class Job:
     smooth: str = "saliency"
     #: How often the whole method runs for one result.
     repeats: int = 1
+    #: The pass that methods of one call share; None where the method is to run its own.
+    passed: Pass | None = None
 
     @property
     def value(self) -> Tensor:
@@ -86,6 +89,7 @@ class Job:
             baseline=again(self.baseline),
             references=tuple(again(reference) for reference in self.references),
             repeats=self.repeats * times,
+            passed=None,
         )
 
 

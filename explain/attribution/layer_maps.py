@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from explain.attribution.grad_cam import from_layer
-
-if TYPE_CHECKING:
-    from explain.attribution.jobs import Job, Raw
+from explain.attribution.jobs import Job, Raw
+from explain.attribution.passes import maps_and_slopes_of, maps_of
 
 
 def layer_activation(job: Job) -> Raw:
     """Mean over units of the activations' absolute values, at each of the layer's positions."""
-    return from_layer(job, lambda maps, _: maps.abs().mean(dim=1, keepdim=True))
+    job.expect(1)
+    return Raw(values=maps_of(job).abs().mean(dim=1, keepdim=True))
 
 
 def layer_gradient_x_activation(job: Job) -> Raw:
@@ -21,4 +18,6 @@ def layer_gradient_x_activation(job: Job) -> Raw:
     The raw map keeps its sign. Summed over all positions it is the output, where nothing behind the layer adds a
     bias or bends.
     """
-    return from_layer(job, lambda maps, slopes: (maps * slopes).sum(dim=1, keepdim=True))
+    job.expect(1)
+    maps, slopes = maps_and_slopes_of(job)
+    return Raw(values=(maps * slopes).sum(dim=1, keepdim=True))

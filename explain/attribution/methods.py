@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from zoo.errors import UnknownNameError
+from zoo.errors import UnknownNameError, UsageError
 
 #: How raw values become a map N x T x H x W (`explain.attribution.maps`).
 Reduction = Literal["sum", "mean", "magnitude", "positive"]
+#: What a pass leaves.
+Reads = Literal["gradient", "slopes", "maps"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,10 @@ class Method:
     #: Over the channels of the raw values: "sum" and "mean" keep signs, "magnitude" sums absolute values; "positive" is
     #: for maps at a layer's size: negative values cut off, then resized to the input.
     reduction: Reduction
+    #: What of one forward and one backward pass it is made of, if it needs no more: the gradient at the input, a
+    #: layer's maps with the gradient there ("slopes"), or these maps alone. Such methods share a pass, and take it from
+    #: `explain.attribution.passes`.
+    reads: Reads | None = None
     #: Whether it looks at a layer; without one given, `default_layer` chooses.
     needs_layer: bool = False
     #: Options of `attribute` that change its result.
@@ -58,6 +64,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.gradients:saliency",
         source="Simonyan, Vedaldi & Zisserman, Deep Inside Convolutional Networks, arXiv 1312.6034, section 3",
         reduction="magnitude",
+        reads="gradient",
         check="explain.attribution.gradients:check",
     ),
     Method(
@@ -66,6 +73,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.gradients:input_x_gradient",
         source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3",
         reduction="sum",
+        reads="gradient",
         check="explain.attribution.gradients:check",
     ),
     Method(
@@ -91,6 +99,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.grad_cam:grad_cam",
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over time and space",
         reduction="positive",
+        reads="slopes",
         needs_layer=True,
         check="explain.attribution.gradients:check",
     ),
@@ -100,6 +109,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.grad_cam:grad_cam_per_frame",
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over space at each time step",
         reduction="positive",
+        reads="slopes",
         needs_layer=True,
         check="explain.attribution.gradients:check",
     ),
@@ -259,6 +269,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.layer_maps:layer_activation",
         source="Erhan et al. (2009) and Zeiler & Fergus, arXiv 1311.2901: the layer's own maps",
         reduction="positive",
+        reads="maps",
         needs_layer=True,
         check="explain.attribution.gradients:check",
     ),
@@ -268,6 +279,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.layer_maps:layer_gradient_x_activation",
         source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3, at a layer",
         reduction="positive",
+        reads="slopes",
         needs_layer=True,
         check="explain.attribution.gradients:check",
     ),
@@ -297,3 +309,18 @@ def find_method(name: str) -> Method:
     if name not in methods:
         raise UnknownNameError("method", name, methods)
     return methods[name]
+
+
+def with_layer(name: str) -> tuple[Method, str | None]:
+    """The method of that name, and the layer that it looks at where the name tells one: "grad_cam@layer3".
+
+    Raises:
+        UnknownNameError: There is no such method; near names are offered.
+        UsageError: The method looks at no layer.
+    """
+    method, at, layer = name.partition("@")
+    found = find_method(method)
+    if at and not found.needs_layer:
+        looking = ", ".join(one.name for one in BUILT_IN if one.needs_layer)
+        raise UsageError(f"{method} looks at no layer; write {method!r}, or @{layer} behind one of {looking}")
+    return found, layer if at else None

@@ -11,21 +11,23 @@ from explain.attribution.baselines import make_baseline
 from explain.attribution.frames import causing_frame
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
-from explain.attribution.methods import BUILT_IN, Method, all_methods, find_method
+from explain.attribution.methods import BUILT_IN, Method, all_methods, find_method, with_layer
 from explain.attribution.occlusion import check_blocks, default_blocks
+from explain.attribution.passes import Wanted, one_pass
 from explain.attribution.results import Attribution
-from explain.budget import MeasuredBytes, Progress, fitting, within_memory
+from explain.budget import MeasuredBytes, Progress, fitting, in_parts, within_memory
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.progress import following
-from explain.targets import Score, Target, TargetLike, join, resolve
+from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
+from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, UsageError, ZooError
 from zoo.plugins import resolve as find_function
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -100,10 +102,14 @@ def attribute(
         batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point,
             as `zoo.preprocess` gives it, on the model's device.
         method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
+            "METHOD@LAYER" looks at that layer, so that one call can name a method for several of them. Methods that
+            need no more than a gradient at the input or at layers (`Method.reads`) share one forward and one backward
+            pass, which fixes the target, too.
         target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample. A
             `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest activation, and
             results then tell the one frame to show (`.frame`, `.still`).
-        layer: For Grad-CAM; None chooses one (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
+        layer: For methods that look at one and name none; None chooses one
+            (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
         baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
             for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
             first.
@@ -119,7 +125,8 @@ def attribute(
         smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
         seed: For methods that draw; the same seed gives the same bytes.
-        progress: Called as progress(done, total), in evaluations, through each method; True shows bars.
+        progress: Called as progress(done, total), in evaluations, through each method; once through all that share a
+            pass; True shows bars.
 
     Raises:
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
@@ -129,34 +136,35 @@ def attribute(
         PluginError: A plugin's method does not work.
     """
     names = [method] if isinstance(method, str | Method) else method
-    methods = [_as_method(name) for name in names]
+    asked = [_Asked(*_as_method(name)) for name in names]
     _check(batch, batch_size, draws)
     layout = layout_of(model, batch)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
     blocks = check_blocks(extent, window, stride)
-    if layer is not None:
-        find_layer(model, layer)
+    for name in dict.fromkeys([layer, *(one.layer for one in asked)]):
+        if name is not None:
+            find_layer(model, name)
     with prepared(model, seed=seed), following(progress) as told:
         batch = batch.clone() if batch.is_inference() else batch
-        fixed, made = _fix(model, batch, target)
         shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
-        note = ""
-        if layer is None and any(entry.needs_layer for entry in methods):
+        chosen, note = layer, ""
+        if layer is None and any(one.method.needs_layer and one.layer is None for one in asked):
             from explain.attribution.grad_cam import default_layer
 
-            layer, note = default_layer(model, batch)
+            chosen, note = default_layer(model, batch)
+        asked = [dataclasses.replace(one, layer=one.layer or chosen) for one in asked]
 
-        def job(entry: Method, shown: Progress | None = None) -> Job:
+        def job(one: _Asked, fixed: Target, shown: Progress | None = None) -> Job:
             return _job(
-                entry,
+                one.method,
                 model=model,
                 score=Score(model, fixed, shown),
                 batch=batch,
                 baseline=baseline,
-                size=batch_size or fitting(made, batch.device, kept=BACKWARD),
-                layer=layer,
+                size=batch_size or _fitting(fixed, batch),
+                layer=one.layer,
                 steps=steps,
                 integration=integration,
                 blocks=blocks,
@@ -168,41 +176,49 @@ def attribute(
                 smooth=smooth,
             )
 
-        def run(entry: Method) -> Attribution:
-            asked = job(entry, told(entry.name))
-            raw = _run(entry, asked)
-            reduction = find_method(smooth).reduction if "smooth" in entry.options else entry.reduction
+        sharing = [one for one in asked if one.method.reads]
+        if sharing:
+            names = ", ".join(dict.fromkeys(one.method.name for one in sharing))
+            fixed, raws = _share(sharing, job, model, batch, target, batch_size, told(names))
+        else:
+            fixed, raws = _fix(model, batch, target, batch_size), {}
+
+        def run(one: _Asked) -> Attribution:
+            own = job(one, fixed, None if one in raws else told(one.method.name))
+            raw = raws[one] if one in raws else _run(one.method, own)
+            reduction = find_method(smooth).reduction if "smooth" in one.method.options else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
             used = {
-                "baseline": _plain_baseline(baseline, entry),
+                "baseline": _plain_baseline(baseline, one.method),
                 "steps": steps,
                 "integration": integration,
                 "window": blocks[0],
                 "stride": blocks[1],
-                "draws": asked.draws,
-                "features": asked.features,
+                "draws": own.draws,
+                "features": own.features,
                 "fill": fill,
                 "order": order,
                 "smooth": smooth,
             }
             return Attribution(
-                method=entry.name,
+                method=one.method.name,
                 target=fixed,
                 raw=raw.values,
                 map=heat,
                 time=over_time(heat),
                 delta=raw.delta,
-                layer=asked.layer,
-                note=note if asked.layer else "",
-                settings={name: _plain(used[name]) for name in entry.options if name in used},
+                layer=own.layer,
+                note=note if own.layer == chosen and layer is None else "",
+                settings={name: _plain(used[name]) for name in one.method.options if name in used},
                 clip=shown,
             )
 
-        results = [run(entry) for entry in methods]
+        results = [run(one) for one in asked]
         if fixed.positions is not None:
-            gradient = find_method("saliency")
-            known = [result.raw for entry, result in zip(methods, results, strict=True) if entry is gradient]
-            frame = causing_frame(known[0] if known else _run(gradient, job(gradient)).values, batch, layout)
+            gradient = _Asked(find_method("saliency"))
+            known = [result.raw for one, result in zip(asked, results, strict=True) if one.method is gradient.method]
+            slopes = known[0] if known else _run(gradient.method, job(gradient, fixed)).values
+            frame = causing_frame(slopes, batch, layout)
             results = [dataclasses.replace(result, frame=frame) for result in results]
     return results[0] if isinstance(method, str | Method) else results
 
@@ -237,7 +253,7 @@ def applicability(
         find_layer(model, layer)
     found = {}
     with prepared(model, seed=0), following(progress) as told:
-        fixed, made = _fix(model, batch, target)
+        fixed = _fix(model, batch, target)
         methods = all_methods()
         tell = told("trying methods") or (lambda *_: None)
         for done, entry in enumerate(methods.values()):
@@ -250,7 +266,7 @@ def applicability(
                         model=model,
                         score=Score(model, fixed),
                         batch=batch,
-                        size=fitting(made, batch.device, kept=BACKWARD),
+                        size=_fitting(fixed, batch),
                         layer=layer,
                         blocks=default_blocks((frames, rows, columns)),
                     ),
@@ -316,8 +332,16 @@ def _job(
     )
 
 
-def _as_method(method: str | Method) -> Method:
-    return method if isinstance(method, Method) else find_method(method)
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Asked:
+    """A method, and the layer that it is to look at."""
+
+    method: Method
+    layer: str | None = None
+
+
+def _as_method(method: str | Method) -> tuple[Method, str | None]:
+    return (method, None) if isinstance(method, Method) else with_layer(method)
 
 
 def _nothing(_output: Any) -> Tensor:
@@ -356,54 +380,139 @@ def _check(batch: Tensor, batch_size: int | None, draws: int | None) -> None:
         raise UsageError(f"a method draws at least once, not {draws} times")
 
 
-def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target) -> tuple[Target, float]:
-    """The target for every sample, and the bytes that one sample's forward pass makes."""
+def _fitting(fixed: Target, batch: Tensor) -> int:
+    """Evaluations that fit into memory at once."""
+    return fitting(fixed.made * batch[0].numel(), batch.device, kept=BACKWARD)
+
+
+def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target, batch_size: int | None = None) -> Target:
+    """The target for every sample, which tells what the passes of this model need."""
+    sample = f"one sample of {tuple(batch.shape[1:])}"
     if isinstance(target, Target):
-        if len(target) != len(batch):
-            raise UsageError(f"the target is resolved for {len(target)} samples, the batch has {len(batch)}")
+        _check_length(target, batch)
+        if target.made:
+            return target
+        made = within_memory(lambda _: resolve(model, batch[:1], _nothing).made, 1, sample)
+        return dataclasses.replace(target, made=made)
+    parts = in_parts(
+        lambda part: resolve(model, batch[part], target),
+        len(batch),
+        lambda last: batch_size or (_fitting(last, batch) if last else _first(target, batch)),
+        sample,
+    )
+    return join(parts)
+
+
+def _first(target: TargetLike | Target, batch: Tensor) -> int:
+    """Samples of the first pass, of which nothing is known: one, and all for a callable, which may count on them."""
+    return len(batch) if callable(target) else 1
+
+
+def _check_length(target: Target, batch: Tensor) -> None:
+    if len(target) != len(batch):
+        raise UsageError(f"the target is resolved for {len(target)} samples, the batch has {len(batch)}")
+
+
+def _share(
+    asked: Sequence[_Asked],
+    job: Callable[[_Asked, Target], Job],
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike | Target,
+    batch_size: int | None,
+    progress: Progress | None,
+) -> tuple[Target, dict[_Asked, Raw]]:
+    """One forward and one backward pass for several methods; it also fixes the target where that is not done yet."""
+    if isinstance(target, Target):
+        _check_length(target, batch)
+    wanted = Wanted(
+        gradient=any(one.method.reads == "gradient" for one in asked),
+        slopes=tuple(dict.fromkeys(one.layer or "" for one in asked if one.method.reads == "slopes")),
+        maps=tuple(dict.fromkeys(one.layer or "" for one in asked if one.method.reads == "maps")),
+    )
+    layout = layout_of(model, batch)
+    samples = torch.arange(len(batch), device=batch.device)
+    alone = False
+
+    def score(inputs: Tensor, part: slice) -> tuple[Tensor, Target]:
+        if not isinstance(target, Target):
+            return scored(model, inputs, target)
+        own = select(target, samples[part])
         with MeasuredBytes() as measured:
-            within_memory(lambda _: resolve(model, batch[:1], _nothing), 1)
-        return target, measured.total
-    measured = MeasuredBytes()
+            values = Score(model, own)(inputs, samples[: len(inputs)])
+        return values, dataclasses.replace(own, made=measured.total / inputs.numel())
 
-    def fix(size: int) -> Target:
-        measured.total = 0
-        with measured:
-            return join([resolve(model, part, target) for part in torch.split(batch, size)])
+    def passed(part: slice) -> list[tuple[Target, list[Raw]]]:
+        nonlocal alone
+        found = one_pass(model, batch[part], layout, lambda inputs: score(inputs, part), wanted)
+        if found is None:
+            alone = True
+            return [one for k in range(*part.indices(len(batch))) for one in passed(slice(k, k + 1))]
+        count = len(found.target)
+        jobs = (_part(job(one, found.target), part, count) for one in asked)
+        own = [dataclasses.replace(given, samples=samples[:count], passed=found) for given in jobs]
+        raws = [_called(one.method, given) for one, given in zip(asked, own, strict=True)]
+        if progress is not None:
+            progress(min(part.stop, len(batch)), len(batch))
+        return [(found.target, raws)]
 
-    fixed = within_memory(fix, len(batch), f"one sample of {tuple(batch.shape[1:])}")
-    return fixed, measured.total / len(batch)
+    def size(last: list[tuple[Target, list[Raw]]] | None) -> int:
+        if alone:
+            return 1
+        known = last[0][0] if last else target
+        measured = isinstance(known, Target) and known.made
+        return batch_size or (_fitting(known, batch) if measured else _first(target, batch))
+
+    names = ", ".join(dict.fromkeys(one.method.name for one in asked))
+    what = f"one sample of {tuple(batch.shape[1:])} for {names}"
+    parts = [one for several in in_parts(passed, len(batch), size, what) for one in several]
+    fixed = target if isinstance(target, Target) and target.made else join([own for own, _ in parts])
+    if isinstance(target, Target):
+        fixed = dataclasses.replace(target, made=fixed.made)
+    return fixed, {one: _whole([raws[place] for _, raws in parts]) for place, one in enumerate(asked)}
+
+
+def _whole(parts: Sequence[Raw]) -> Raw:
+    """Parts of a batch as one result, without gradient."""
+    deltas = [part.delta for part in parts if part.delta is not None]
+    return Raw(
+        values=torch.cat([part.values.detach() for part in parts]),
+        delta=torch.cat(deltas).detach() if deltas else None,
+    )
 
 
 def _run(method: Method, job: Job) -> Raw:
-    """A method on all samples, as many at a time as memory holds.
+    """A method on all samples, as many at a time as memory holds."""
+
+    def run(size: int) -> Raw:
+        job.score.done = 0
+        starts = range(0, len(job.batch), size)
+        return _whole([_called(method, _part(job, slice(start, start + size), size)) for start in starts])
+
+    return within_memory(run, job.size, f"one sample of {tuple(job.batch.shape[1:])} for {method.name}")
+
+
+def _called(method: Method, job: Job) -> Raw:
+    """A method's result for a job.
 
     Raises:
         PluginError: A method from elsewhere fails, or gives back something else than raw values.
     """
-
-    def run(size: int) -> Raw:
-        function = find_function(method.run)
-        job.score.done = 0
-        jobs = [_part(job, slice(start, start + size), size) for start in range(0, len(job.batch), size)]
-        results = [_valid(method, function(part), part) for part in jobs]
-        deltas = [result.delta for result in results if result.delta is not None]
-        return Raw(
-            values=torch.cat([result.values.detach() for result in results]),
-            delta=torch.cat(deltas).detach() if deltas else None,
-        )
-
     try:
-        return within_memory(run, job.size, f"one sample of {tuple(job.batch.shape[1:])} for {method.name}")
+        raw = _valid(method, find_function(method.run)(job), job)
     except ZooError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
             raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so") from error
         if method in BUILT_IN:
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise PluginError(f"the attribution method {method.name} ({method.run}) does not work: {reason}") from error
+    values = raw.values
+    return dataclasses.replace(raw, values=values.float()) if values.itemsize < 4 else raw
 
 
 def _valid(method: Method, raw: Any, job: Job) -> Raw:
