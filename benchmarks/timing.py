@@ -19,8 +19,8 @@ def milliseconds(calls: dict[str, Callable[[], Any]], device: str, repeats: int)
         for name, call in calls.items():
             started = time.perf_counter()
             call()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize(device)
             if turn >= 2:
                 times[name].append(1000 * (time.perf_counter() - started))
     return {name: statistics.median(found) for name, found in times.items()}

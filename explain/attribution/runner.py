@@ -460,8 +460,9 @@ def _share(
         if alone:
             return 1
         known = last[0][0] if last else target
-        measured = isinstance(known, Target) and known.made
-        return batch_size or (_fitting(known, batch) if measured else _first(target, batch))
+        if batch_size or not isinstance(known, Target) or not known.made:
+            return batch_size or _first(target, batch)
+        return _fitting(known, batch)
 
     names = ", ".join(dict.fromkeys(one.method.name for one in asked))
     what = f"one sample of {tuple(batch.shape[1:])} for {names}"
