@@ -34,6 +34,12 @@ as_json = click.option(
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N", help="Where to compute."
 )
+dtype = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Numbers to compute in; bfloat16 takes half the memory and tells changes of 1 in 256 apart. "
+    "[default: the model's own]",
+)
 seed = click.option(
     "--seed",
     default=0,

@@ -92,7 +92,7 @@ def outputs_without(job: Job, sample: int, parts: Tensor, kept: Tensor) -> Tenso
 
 def spread(job: Job, values: list[Tensor]) -> Tensor:
     """For each sample one value a pixel (T x H x W), as a batch: the same for all channels."""
-    maps = torch.stack(values).to(job.batch)[:, None]
+    maps = torch.stack(values).to(job.value)[:, None]
     return from_ncthw(maps, job.layout).expand_as(job.batch).clone()
 
 

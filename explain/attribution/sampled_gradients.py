@@ -44,7 +44,7 @@ def gradient_shap(job: Job) -> Raw:
     each = max(1, job.draws // len(references))
     job.expect((each + 1) * len(references))
     generator = torch.Generator().manual_seed(job.seed)
-    total, below = torch.zeros_like(job.batch), torch.zeros_like(job.value)
+    total, below = torch.zeros_like(job.batch, dtype=job.value.dtype), torch.zeros_like(job.value)
     for reference in references:
         way = job.batch - reference
         places = (torch.arange(each) + torch.rand(each, generator=generator, dtype=torch.float64)) / each
@@ -69,7 +69,7 @@ def smooth_grad(job: Job) -> Raw:
     run = _smoothed(job)
     generator = torch.Generator().manual_seed(job.seed)
     spread = _range(job.batch) * NOISE
-    total = torch.zeros_like(job.batch)
+    total = torch.zeros_like(job.batch, dtype=job.value.dtype)
     left = job.draws
     while left:
         several = min(left, max(1, job.size // len(job.batch)))

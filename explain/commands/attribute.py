@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 )
 @click.argument("model")
 @click.argument("clip")
-@click.option("--method", "methods", multiple=True, required=True, help="Attribution method; may be given again.")
+@click.option(
+    "--method", "methods", multiple=True, required=True, help="Attribution method, or METHOD@LAYER; may be given again."
+)
 @shared.out
 @shared.target
 @shared.layer
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 )
 @options.weights
 @options.device
+@options.dtype
 @options.seed
 @options.as_json
 def attribute(
@@ -67,6 +70,7 @@ def attribute(
     smooth: str,
     weights: str,
     device: str,
+    dtype: str | None,
     seed: int,
     *,
     as_json: bool,
@@ -76,41 +80,34 @@ def attribute(
     `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
     activation is named; --out keeps it, and each map in it, as pictures.
     """
-    from explain.attribution.methods import find_method
+    from explain.attribution.methods import with_layer
     from explain.reporting import writing
 
     methods = tuple(dict.fromkeys(methods))
     for name in methods:
-        find_method(name)
+        with_layer(name)
     if out is not None:
         writing.check(out, "attribution")
 
-    from explain.attribution import attribute
     from explain.progress import Line
 
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
-    results: list[Attribution] = []
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
     with Line() as line:
-        for name in methods:
-            progress = line.step(name)
-            chosen = layer if find_method(name).needs_layer else None
-            results.append(
-                attribute(
-                    loaded,
-                    batch,
-                    method=name,
-                    target=target,
-                    layer=chosen,
-                    steps=steps,
-                    draws=draws,
-                    features=features,
-                    fill=fill,
-                    order=order,
-                    smooth=smooth,
-                    seed=seed,
-                    progress=progress,
-                )
-            )
+        results = shared.attributed(
+            loaded,
+            batch,
+            methods,
+            line,
+            target=target,
+            layer=layer,
+            steps=steps,
+            draws=draws,
+            features=features,
+            fill=fill,
+            order=order,
+            smooth=smooth,
+            seed=seed,
+        )
     data: list[dict[str, Any]] = [
         {
             "method": result.method,
@@ -131,9 +128,9 @@ def attribute(
     if out is not None:
         from explain.saving import packed
 
-        files = {f"{result.method}.safetensors": packed(result) for result in results}
+        files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         if frame is not None:
-            files |= _stills(loaded, batch, results)
+            files |= _stills(loaded, batch, dict(zip(methods, results, strict=True)))
         writing.write(
             out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
         )
@@ -152,18 +149,18 @@ def attribute(
     output.emit(data, text, as_json=as_json)
 
 
-def _stills(model: Any, batch: Any, results: list[Attribution]) -> dict[str, bytes]:
+def _stills(model: Any, batch: Any, results: dict[str, Attribution]) -> dict[str, bytes]:
     """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
     from explain.display import to_display
     from explain.layouts import input_of, layout_of
     from explain.reporting import colour
     from explain.reporting.media import as_frames, still
 
-    at = int(results[0].frame[0])  # type: ignore[index]  # called where there is one
+    at = int(next(iter(results.values())).frame[0])  # type: ignore[index]  # called where there is one
     frame = as_frames(to_display(batch, input_of(model), layout_of(model, batch))[0])[at]
     files = {"frame.png": still(frame)}
-    for result in results:
+    for name, result in results.items():
         values = result.map[0, at].float().cpu().numpy()
         colours = colour.signed() if values.min() < 0 else colour.magnitude()
-        files[f"{result.method}.png"] = still(frame, values / max(abs(values).max(), 1e-30), colours)
+        files[f"{name}.png"] = still(frame, values / max(abs(values).max(), 1e-30), colours)
     return files

@@ -12,8 +12,6 @@ from zoo import options, output
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from explain.attribution import Attribution
-
 
 @click.command(
     cls=options.Examples,
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
 )
 @options.weights
 @options.device
+@options.dtype
 @options.seed
 @options.as_json
 def faithfulness(
@@ -51,6 +50,7 @@ def faithfulness(
     depths: int | None,
     weights: str,
     device: str,
+    dtype: str | None,
     seed: int,
     *,
     as_json: bool,
@@ -61,29 +61,22 @@ def faithfulness(
     Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
     curves; `explain.Faithfulness.load` reads them.
     """
-    from explain.attribution.methods import find_method
+    from explain.attribution.methods import with_layer
     from explain.reporting import writing
 
     methods = tuple(dict.fromkeys(methods))
     for name in methods:
-        find_method(name)
+        with_layer(name)
     if out is not None:
         writing.check(out, "faithfulness")
 
-    from explain.attribution import attribute
     from explain.faithfulness.checking import Effort, check_all
     from explain.faithfulness.records import record
     from explain.progress import Line
 
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
-    maps: list[Attribution] = []
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
     with Line() as line:
-        for name in methods:
-            chosen = layer if find_method(name).needs_layer else None
-            what = maps[0].target if maps else target
-            maps.append(
-                attribute(loaded, batch, method=name, target=what, layer=chosen, seed=seed, progress=line.step(name))
-            )
+        maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, seed=seed)
         effort = Effort(steps=steps, draws=draws, depths=depths)
         results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
     data = [record(result) for result in results]
@@ -92,7 +85,7 @@ def faithfulness(
     if out is not None:
         from explain.saving import packed
 
-        files = {f"{result.method}.safetensors": packed(result) for result in results}
+        files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
         writing.write(out, "faithfulness", about, files)
         output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")

@@ -39,6 +39,7 @@ from zoo import options, output
 @click.option("--thorough", is_flag=True, help="Test at length whether maps can be trusted; takes many times as long.")
 @options.weights
 @options.device
+@options.dtype
 @options.seed
 @options.as_json
 def report(
@@ -55,6 +56,7 @@ def report(
     unit_steps: int,
     weights: str,
     device: str,
+    dtype: str | None,
     seed: int,
     *,
     thorough: bool,
@@ -73,6 +75,7 @@ def report(
             sections=sections or None,
             target=target,
             device=device,
+            dtype=dtype,
             weights=options.resolve_weights(weights),
             layer=layer,
             steps=steps,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo import options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from explain.attribution import Attribution
+    from explain.progress import Line
 
 out = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; new, empty, or an earlier result."
@@ -24,14 +30,33 @@ steps = click.option(
 )
 
 
-def opened(model: str, clip: str, weights: str, device: str, seed: int) -> tuple[Any, Any, Any]:
+def opened(
+    model: str, clip: str, weights: str, device: str, seed: int, dtype: str | None = None
+) -> tuple[Any, Any, Any]:
     """The model, the clip as it was read, and the batch that the model takes of it."""
     import zoo
     from zoo import clips
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
     decoded = clips.decode(clip, spec=clips.spec_of(loaded))
     return loaded, decoded, zoo.preprocess(decoded, loaded)
+
+
+def attributed(
+    model: Any, batch: Any, methods: Sequence[str], line: Line, *, target: Any, **options: Any
+) -> list[Attribution]:
+    """Each method's answer, in their order; those that need no more than one pass share it, and the target is kept."""
+    from explain.attribution import attribute
+    from explain.attribution.methods import with_layer
+
+    sharing = [name for name in methods if with_layer(name)[0].reads]
+    found: dict[str, Attribution] = {}
+    for names in ([sharing] if sharing else []) + [[name] for name in methods if name not in sharing]:
+        progress = line.step(", ".join(names))
+        results = attribute(model, batch, method=names, target=target, progress=progress, **options)
+        found |= zip(names, results, strict=True)
+        target = results[0].target
+    return [found[name] for name in methods]
 
 
 def batch_shape(spec: Any) -> tuple[int, ...]:

@@ -41,6 +41,7 @@ def report(
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     device: str | None = None,
+    dtype: str | None = None,
     weights: str | None = "default",
     layer: str | None = None,
     steps: int = 32,
@@ -65,6 +66,7 @@ def report(
         sections: Names of sections; None takes all, those of plugins too.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
+        dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.
         layer: Layer of the methods that look at one; None leaves it to each method.
         steps: Steps of integrated gradients.
@@ -100,10 +102,10 @@ def report(
         unit_steps=unit_steps,
         thorough=thorough,
     )
-    if not isinstance(model, str) and (device is not None or weights != "default"):
-        raise UsageError("device and weights are for a model given by name; a module is used where and as it is")
+    if not isinstance(model, str) and (device is not None or dtype is not None or weights != "default"):
+        raise UsageError("device, dtype and weights are for a model given by name; a module is used where and as it is")
     if isinstance(model, str):
-        model = zoo.load(model, weights=weights, device=device or "auto", seed=seed)
+        model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
     for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
         find_layer(model, name)
     with preserved(model):

@@ -176,6 +176,19 @@ def test_attribute_prints_a_row_for_each_method_and_keeps_the_maps(explain, clip
     assert len(text.stdout.splitlines()) == 4
 
 
+def test_attribute_looks_at_the_layer_behind_a_method_in_the_numbers_asked_for(explain, clip):
+    asked = ("--method", "layer_activation@wide", "--method", "occlusion", "--method", "grad_cam@wide", "--json")
+    run = explain("attribute", "tiny", clip, *asked, "--weights", "none", "--dtype", "bfloat16")
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert [row["method"] for row in rows] == ["layer_activation", "occlusion", "grad_cam"]
+    assert [row["layer"] for row in rows] == ["wide", None, "wide"]
+    assert run.stderr.splitlines() == ["layer_activation@wide, grad_cam@wide", "occlusion"]
+    exact = json.loads(explain("attribute", "tiny", clip, *asked, "--weights", "none").stdout)
+    assert rows[0]["time"] != exact[0]["time"]
+    assert rows[0]["time"] == pytest.approx(exact[0]["time"], rel=0.02)
+
+
 def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     wanted = ("--layer", "wide", "--unit", 0, "--unit", 3, "--steps", 2, "--weights", "none")
     run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units", "--json")
