@@ -19,6 +19,7 @@ from zoo.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
     from explain.budget import Progress
@@ -49,6 +50,17 @@ class UnitView(Saved):
     #: Mean of the unit's map over time, rows and columns for that image, and for the grey one that it began with.
     maximized: float
     initial: float
+
+    def plot(self) -> Figure:
+        """Draw the frame, what the unit looks at there, the image that it would like best, and the gradient in time."""
+        from explain.showing import units
+
+        return units.plot(self)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import units
+
+        return units.html(self)
 
 
 def view_units(

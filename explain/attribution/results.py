@@ -10,8 +10,9 @@ import torch
 from explain.saving import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from explain.targets import Target
@@ -53,3 +54,22 @@ class Attribution(Saved):
         if self.frame is None:
             return None
         return self.map[torch.arange(len(self.map), device=self.map.device), self.frame]
+
+    def plot(self, sample: int = 0, frames: Sequence[int] | None = None) -> Figure:
+        """Draw frames of the clip, the map over them, and its magnitude over time.
+
+        Args:
+            sample: Which sample of the batch.
+            frames: Which frames; None takes, of each eighth of the clip, that where the map is largest.
+
+        Raises:
+            UsageError: There is no such sample or frame.
+        """
+        from explain.showing import attributions
+
+        return attributions.plot(self, sample, frames)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import attributions
+
+        return attributions.html(self)

@@ -12,6 +12,7 @@ from explain.saving import Saved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 #: How a verdict, or a part of it, ends.
@@ -115,3 +116,21 @@ class Faithfulness(Saved):
     def insertion(self) -> Tensor:
         """N: area under the insertion curve, as a share of the unchanged output; the higher, the better the map."""
         return self.main.inserted_area(self.main.insertion)
+
+    def plot(self, sample: int | None = None) -> Figure:
+        """Draw the curves with their controls, and the correlations with maps of randomised models.
+
+        Args:
+            sample: Which sample of the batch; None draws means over all.
+
+        Raises:
+            UsageError: There is no such sample.
+        """
+        from explain.showing import faithfulness
+
+        return faithfulness.plot(self, sample)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import faithfulness
+
+        return faithfulness.html(self)

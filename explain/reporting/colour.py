@@ -20,6 +20,10 @@ _INFERNO = (
 #: Both ends are equally light, so that neither sign shouts down the other.
 _DIVERGING = "2f6bff 4d82ff 6b99ff 89b0ff ffa590 ff8c74 ff7055 f5392b"
 
+#: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
+_COVERED = 0.99
+#: Numbers below this share of the largest are left out of that count: most maps are zero nearly everywhere.
+_COUNTED = 1e-3
 #: Share of the largest magnitude from which an overlay is opaque; opacity rises linearly up to there.
 _OPAQUE_FROM = 0.6
 #: Share below which it is wholly transparent: the palette's nearest colours to zero.
@@ -52,6 +56,19 @@ class ColourMap:
             )
             + ")"
         )
+
+
+def scaled(values: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.floating], float, ColourMap]:
+    """A map as shares of the magnitude that takes the last colour, that magnitude, and the colours that show it.
+
+    One scale for all frames, so that moments can be compared; a map of zeros has the scale 0.
+    """
+    sizes = np.abs(values)
+    largest = float(sizes.max())
+    scale = float(np.quantile(sizes[sizes >= _COUNTED * largest], _COVERED)) if largest else 0.0
+    share = values / scale if scale else values
+    colours = signed() if values.min() < 0 < values.max() else magnitude()
+    return (share if colours.low < 0 else np.abs(share)), scale, colours
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgb, to_rgba_array
 from matplotlib.figure import Figure
 
 from explain.reporting.rendering import asset
@@ -161,6 +161,25 @@ def standalone(drawn: Markup) -> str:
         "<svg ", f'<svg xmlns="{_SVG}" xmlns:xlink="{_LINKS}" width="{size[1]}" height="{size[2]}" ', 1
     )
     return f'{opening}>{style}<rect width="100%" height="100%" style="fill: {light["card"]}"/>{body}\n'
+
+
+def on_paper(drawn: Figure) -> None:
+    """Give a figure the page's light colours, and a ground: for those who take it as it is, not as markup."""
+    light = dict(re.findall(r"--([\w-]+): (#\w+);", _schemes()[0]))
+    colours = {to_rgb(place): to_rgb(light[name]) for place, name in _NAMES.items()}
+    for artist in drawn.findobj():
+        for what in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            read, write = (getattr(artist, f"{verb}_{what}", None) for verb in ("get", "set"))
+            given = read() if read and write else None
+            if given is None or (isinstance(given, str) and given in {"none", "auto"}):
+                continue
+            values = to_rgba_array(given)
+            known = [
+                (*colours.get((red, green, blue), (red, green, blue)), alpha) for red, green, blue, alpha in values
+            ]
+            if write and known != [tuple(value) for value in values]:
+                write(known[0] if len(known) == 1 else known)
+    drawn.set_facecolor(light["card"])
 
 
 def _schemes() -> tuple[str, str]:

@@ -107,8 +107,13 @@ def as_frames(clip: Tensor) -> npt.NDArray[np.uint8]:
     return frames
 
 
+def shrunk(frames: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:
+    """T x H x W x C frames at a whole fraction of their size, so that no side is longer than this many pixels."""
+    return _shrink(frames, math.ceil(max(frames.shape[1:3]) / longest))
+
+
 def animation(frames: npt.NDArray[np.uint8], *, frames_per_second: float, scale: int = 1) -> bytes:
-    """T x H x W x C frames as a looping WebP file, enlarged `scale` times pixel by pixel."""
+    """T x H x W x C frames as a looping WebP file, enlarged `scale` times pixel by pixel; a small still keeps each."""
     frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     images = [Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).convert("RGB") for frame in frames]
     file = io.BytesIO()
@@ -120,6 +125,7 @@ def animation(frames: npt.NDArray[np.uint8], *, frames_per_second: float, scale:
         duration=round(1000 / frames_per_second),
         loop=0,
         quality=_QUALITY,
+        lossless=len(frames) == 1 and max(frames.shape[1:3]) <= scale * _SMALL,
     )
     return file.getvalue()
 
@@ -136,16 +142,24 @@ def still(
         values: H x W numbers laid over it in `colours`; the frame is dimmed beneath.
         colours: Their colours, and their range.
     """
-    image = frame.repeat(3 if frame.shape[2] == 1 else 1, axis=2).astype(float)
+    image = frame.repeat(3 if frame.shape[2] == 1 else 1, axis=2)
     if values is not None and colours is not None:
-        painted = colours.palette[colours.indices(values)].astype(float)
-        share = painted[..., 3:] / 255
-        image = image * _DIMMED * (1 - share) + painted[..., :3] * share
+        image = blended(frame, values, colours)
     scale = max(1, round(_STILL / max(frame.shape[:2])))
-    enlarged = image.round().astype(np.uint8).repeat(scale, axis=0).repeat(scale, axis=1)
+    enlarged = image.repeat(scale, axis=0).repeat(scale, axis=1)
     file = io.BytesIO()
     Image.fromarray(enlarged).save(file, format="PNG", optimize=True)
     return file.getvalue()
+
+
+def blended(
+    frames: npt.NDArray[np.uint8], values: npt.NDArray[np.floating], colours: ColourMap
+) -> npt.NDArray[np.uint8]:
+    """Frames (... x H x W x 1 or 3) dimmed beneath numbers (... x H x W) in `colours`: ... x H x W x 3."""
+    painted = colours.palette[colours.indices(values)].astype(float)
+    share = painted[..., 3:] / 255
+    image: npt.NDArray[np.uint8] = (frames * _DIMMED * (1 - share) + painted[..., :3] * share).round().astype(np.uint8)
+    return image
 
 
 def _sheet(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:

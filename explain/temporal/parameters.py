@@ -14,6 +14,7 @@ from explain.temporal.statistics import statistics
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from explain.temporal.statistics import Statistics
@@ -119,3 +120,18 @@ class TemporalParameters(Saved):
     def statistics(self) -> Statistics:
         """Means and standard deviations over the motions of all layers."""
         return statistics(self.layers.values())
+
+    def plot(self, filters: int = 4) -> Figure:
+        """Draw how size, turn and shift of all motions are spread, and the filters that move most, step by step.
+
+        Args:
+            filters: How many of them.
+        """
+        from explain.showing import temporal
+
+        return temporal.plot(self, filters)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import temporal
+
+        return temporal.html(self)

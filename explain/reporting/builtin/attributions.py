@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 import explain
 from explain.attribution.methods import find_method
 from explain.reporting import colour
@@ -19,7 +17,6 @@ from zoo.errors import ModelError, PluginError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
     from torch import Tensor
 
     from explain.attribution import Attribution, Method
@@ -29,10 +26,6 @@ if TYPE_CHECKING:
 
 #: Methods of a report where none were asked for.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
-#: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
-_COVERED = 0.99
-#: Numbers below this share of the largest are left out of that count: most maps are zero nearly everywhere.
-_COUNTED = 1e-3
 #: Share of the change of the output that a map may miss before the page says so.
 _TOLERATED = 0.1
 
@@ -172,10 +165,7 @@ def _missed(attribution: Attribution) -> float:
 def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
     """A method's answer on its own scale."""
     values = attribution.map[0].detach().float().cpu().numpy()
-    scale = _scale(np.abs(values))
-    colours = colour.signed() if values.min() < 0 < values.max() else colour.magnitude()
-    share = values / scale if scale else values
-    share = share if colours.low < 0 else np.abs(share)
+    share, scale, colours = colour.scaled(values)
     time = attribution.time[0].detach().float().cpu()
     total = float(time.sum())
     peak = int(time.argmax())
@@ -198,12 +188,6 @@ def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
         colours=colours,
         picture=overlay_sprite(f"map-{method.name.replace('_', '-')}", share, colours),
     )
-
-
-def _scale(sizes: npt.NDArray[np.floating]) -> float:
-    """The magnitude that takes the last colour: the same in all frames, so that moments can be compared."""
-    largest = float(sizes.max())
-    return float(np.quantile(sizes[sizes >= _COUNTED * largest], _COVERED)) if largest else 0.0
 
 
 #: Words of methods' names that are initials.
