@@ -32,6 +32,7 @@ _NAMED = 6
 def plot(result: Faithfulness, sample: int | None = None) -> Figure:
     """The figure of one sample, or of the mean over all (`Faithfulness.plot`)."""
     rows, columns = _shape(result)
+    sample = None if sample is None else paper.place("sample", sample, len(result.value))
     with paper.drawing(columns * _ACROSS, rows * _TALL + 100) as drawn:
         _paint(drawn, result, sample)
         paper.heading(drawn, _title(result, sample), "\n".join(result.verdict.reasons))
@@ -83,7 +84,7 @@ def _shape(result: Faithfulness) -> tuple[int, int]:
 
 
 def _title(result: Faithfulness, sample: int | None) -> str:
-    which = "" if sample is None else f", sample {paper.place('sample', sample, len(result.value))}"
+    which = "" if sample is None else f", sample {sample}"
     return f"{result.method}: {result.target}{which} \N{EN DASH} {result.verdict.word}"
 
 

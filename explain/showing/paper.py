@@ -77,6 +77,7 @@ def place(what: str, wanted: int, count: int) -> int:
 def image(axes: Axes, picture: npt.NDArray[np.uint8], title: str = "") -> None:
     """An H x W x 1 or 3 picture without axes; single pixels of small ones stay visible."""
     axes.imshow(picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])  # those that are not shown would take their time, too
     axes.set_axis_off()
     if title:
         axes.set_title(title, fontsize=10, color=figures.SOFT)

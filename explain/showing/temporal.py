@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Width of a figure; heights of its title, the distributions, and one filter.
 _WIDTH, _TITLE, _SPREADS, _ROW = 1000, 40, 280, 205
+#: Letters of a layer's name that fit beside what its filter does.
+_NAME = 30
 #: Filters of a view, and rows of its table.
 _SHOWN, _ROWS = 2, 12
 
@@ -87,7 +89,8 @@ def _paint(drawn: Figure, parameters: TemporalParameters, moving: list[Motion], 
         drawn.text(0.5, 1 - (begin + 110) / height, "no motion can be told", ha="center", color=figures.SOFT)
     for row, one in enumerate(moving):
         top = begin + _SPREADS + row * _ROW
-        told = f"{one.layer or 'the model'}, channel {one.channel}. {one.sentence()}"
+        layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
+        told = f"{layer or 'the model'}, channel {one.channel}. {one.sentence()}"
         drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
         motion.paint_curves([place(left, top + 48, 185, 112) for left in (70, 330, 590)], one)
         motion.paint_trajectory(place(860, top + 48, 112, 112), one)

@@ -1,8 +1,10 @@
-"""Small networks with the habits that make explaining hard, and a fingerprint of everything that must stay as found."""
+"""Networks with the habits that make explaining hard, a fingerprint of all that must stay as found, and a browser."""
 
 import hashlib
+import os
 import random
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,18 @@ import torch
 from torch import nn
 
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 class LinearClips(nn.Module):
@@ -172,3 +186,24 @@ def nets():
             fingerprint=fingerprint,
         )
         torch.set_default_dtype(previous)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}; say where it is with CHROMIUM")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    places = [os.environ.get("AXE_CORE"), Path(__file__).parents[2] / "node_modules" / "axe-core"]
+    for place in filter(None, places):
+        script = Path(place) if str(place).endswith(".js") else Path(place) / "axe.min.js"
+        if script.is_file():
+            return script.read_text(encoding="utf-8")
+    pytest.skip("axe-core is not here; `npm install axe-core`, or say where it is with AXE_CORE")

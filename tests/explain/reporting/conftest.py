@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -18,17 +16,6 @@ from zoo import plugins
 from zoo.clips import Clip
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
 
-CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 #: A label that would do harm if it were not escaped.
 HARMFUL = "<img src=x onerror=\"document.title='harmed'\">"
 
@@ -179,24 +166,3 @@ def compared(tmp_path_factory):
     other.zoo_entry = dataclasses.replace(ENTRY, name="small_watcher", input=dataclasses.replace(ENTRY.input, frames=6))
     out = tmp_path_factory.mktemp("compared") / "comparison"
     return explain.compare([moving_watcher(), other], out, clip=square_clip(), steps=4)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}; say where it is with CHROMIUM")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
-def axe():
-    places = [os.environ.get("AXE_CORE"), Path(__file__).parents[3] / "node_modules" / "axe-core"]
-    for place in filter(None, places):
-        script = Path(place) if str(place).endswith(".js") else Path(place) / "axe.min.js"
-        if script.is_file():
-            return script.read_text(encoding="utf-8")
-    pytest.skip("axe-core is not here; `npm install axe-core`, or say where it is with AXE_CORE")

@@ -1,0 +1,143 @@
+"""One result of each kind, made up: what is drawn of them is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from explain.attribution import Attribution
+from explain.attribution.maps import over_time
+from explain.faithfulness import Faithfulness
+from explain.faithfulness.results import Curves, Randomized, Verdict
+from explain.maximization import Maximization
+from explain.targets import Target
+from explain.temporal import LayerParameters, TemporalParameters
+from explain.views import UnitView
+
+#: A label that would do harm if it were not escaped.
+HARMFUL = "<img src=x onerror=\"document.title='harmed'\">"
+
+
+def attribution(frames=12, samples=2, **fields):
+    """Sample 0 looks at one pixel of frame 5, for it; sample 1 at one of frame 9, against it and less for it."""
+    heat = torch.zeros(samples, frames, 6, 8)
+    heat[0, min(5, frames - 1), 2, 3] = 2.0
+    heat[-1, min(9, frames - 1), 1, 1], heat[-1, min(9, frames - 1), 4, 6] = -4.0, 1.0
+    clip = torch.full((samples, 1, frames, 6, 8), 100, dtype=torch.uint8)
+    given = {
+        "method": "integrated_gradients",
+        "target": Target(
+            descriptions=(f"shape = {HARMFUL}", *["shape = flat"] * (samples - 1)), value=torch.ones(samples)
+        ),
+        "raw": heat[:, None],
+        "map": heat,
+        "time": over_time(heat),
+        "delta": torch.full((samples,), 0.25),
+        "settings": {"baseline": None, "steps": 32, "window": (1, 2, 3)},
+        "clip": clip,
+    }
+    return Attribution(**{**given, **fields})
+
+
+def curves(kind="both"):
+    at = torch.linspace(0, 1, 5, dtype=torch.float64)
+    own = torch.stack([1 - at, (1 - at) ** 2])
+    draws = torch.stack([own + 0.1, own + 0.3])
+    return Curves(
+        kind=kind,
+        removed=at,
+        shown=at,
+        deletion=own,
+        insertion=own.flip(1),
+        random_deletion=draws,
+        random_insertion=draws.flip(2),
+        centre_deletion=own + 0.2,
+        centre_insertion=own.flip(1) - 0.2,
+    )
+
+
+def faithfulness(**fields):
+    given = {
+        "method": "saliency",
+        "target": HARMFUL,
+        "value": torch.tensor([1.0, 2.0], dtype=torch.float64),
+        "empty": torch.zeros(2, dtype=torch.float64),
+        "curves": {kind: curves(kind) for kind in ("spatial", "temporal", "both")},
+        "infidelity": torch.tensor([0.5, float("nan")], dtype=torch.float64),
+        "sensitivity": None,
+        "randomization": tuple(
+            Randomized(layer=f"layer{depth}", depth=depth, correlation=torch.tensor([value, value - 0.2]))
+            for depth, value in ((1, 0.9), (3, 0.5), (4, 0.1))
+        ),
+        "verdict": Verdict(
+            word="flagged", parts={"model": ("flagged", "It does not depend."), "deletion": ("passes", "It finds.")}
+        ),
+        "missing": {"sensitivity": "nobody knows the method"},
+        "settings": {"steps": 4, "remade": {}},
+    }
+    return Faithfulness(**{**given, **fields})
+
+
+def temporal(still=False):
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(about, spread):
+        values = about + spread * torch.randn(2, 6, generator=generator, dtype=torch.float64)
+        return torch.full_like(values, about) if still else values
+
+    layers = {
+        name: LayerParameters(
+            name=name,
+            kind="3tconv",
+            kernel_size=(3, 5, 5),
+            scale=drawn(1.0, 0.05),
+            rotation=drawn(0.0, 0.1),
+            translate_x=drawn(0.0, 0.1),
+            translate_y=drawn(0.0, 0.1),
+            identified=torch.ones(2, 6, dtype=torch.bool),
+        )
+        for name in ("early", HARMFUL)
+    }
+    return TemporalParameters(layers=layers, left_out={"pointwise": "1 x 1 x 1: one slice, no time"})
+
+
+def maximization(units=(3, 7), still=False):
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.rand(len(units), 3, 8, 10, 10, generator=generator)
+    return Maximization(
+        layer="late",
+        units=tuple(units),
+        clips=clips[:, :, :1].expand_as(clips) if still else clips,
+        activation=torch.arange(len(units)) + 5.0,
+        initial=torch.zeros(len(units)),
+        history=torch.arange(4.0)[:, None].expand(4, len(units)) + torch.arange(len(units)),
+        settings={"shape": (3, 8, 10, 10), "steps": 4, "seed": 0},
+    )
+
+
+def unit_view(frames=8):
+    return UnitView(
+        layer="late",
+        unit=3,
+        activation=2.5,
+        position=(3, 1, 2),
+        frame=min(6, frames - 1),
+        picture=torch.rand(1, 10, 12, generator=torch.Generator().manual_seed(0)),
+        gradient=torch.eye(12)[:10],
+        time=torch.arange(float(frames)),
+        image=torch.full((1, 10, 12), 0.5),
+        maximized=1.5,
+        initial=0.5,
+    )
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The functions that make results, by name."""
+    return {
+        "attribution": attribution,
+        "faithfulness": faithfulness,
+        "temporal": temporal,
+        "maximization": maximization,
+        "unit": unit_view,
+    }
