@@ -27,7 +27,6 @@ from zoo.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
     from explain.maximization.objectives import Seen
@@ -38,24 +37,6 @@ if TYPE_CHECKING:
 #: driven to pure black, white and full colours, so that long runs take smaller steps instead.
 LEARNING_RATE = 0.05
 FARTHEST = 6.0
-
-    def plot(self, clips: Sequence[int] | None = None) -> Figure:
-        """Draw frames of clips, and how their activations rose.
-
-        Args:
-            clips: Which, by their place in `units`; None takes the first six.
-
-        Raises:
-            UsageError: There is no such clip.
-        """
-        from explain.showing import maximizations
-
-        return maximizations.plot(self, clips)
-
-    def _repr_html_(self) -> str:
-        from explain.showing import maximizations
-
-        return maximizations.html(self)
 
 
 def maximize(

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from explain.saving import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 
@@ -36,3 +37,21 @@ class Maximization(Saved):
     def names(self) -> tuple[str, ...]:
         """What each clip is for: "layer1/3", or its objective's name."""
         return tuple(unit if isinstance(unit, str) else f"{self.layer}/{unit}" for unit in self.units)
+
+    def plot(self, clips: Sequence[int] | None = None) -> Figure:
+        """Draw frames of clips, and how their activations rose.
+
+        Args:
+            clips: Which, by their place in `units`; None takes the first six.
+
+        Raises:
+            UsageError: There is no such clip.
+        """
+        from explain.showing import maximizations
+
+        return maximizations.plot(self, clips)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import maximizations
+
+        return maximizations.html(self)

@@ -60,14 +60,14 @@ def html(result: Maximization) -> str:
     for at in range(min(_FILMS, len(result.clips))):
         rose = f"from {float(result.initial[at]):.3g} to {float(result.activation[at]):.3g}"
         film = paper.film(
-            _frames(result, at), f"A clip made to excite {_name(result, at)}", f"{_name(result, at)}: {rose}"
+            _frames(result, at), f"A clip made to excite {result.names[at]}", f"{result.names[at]}: {rose}"
         )
         curve = result.history[:, at].float().tolist(), f"Activation over {len(result.history)} steps, {rose}"
         films.append((film, curve))
     return paper.view(
         "maximization.html",
         title="Made to excite",
-        what=result.layer or ", ".join(_name(result, at) for at in range(len(films))),
+        what=result.layer or ", ".join(result.names[: len(films)]),
         shown=films,
         more=len(result.clips) - len(films),
         rows=paper.said(result.settings),
@@ -80,11 +80,6 @@ def _frames(result: Maximization, at: int) -> npt.NDArray[np.uint8]:
     return frames[:1] if bool((frames == frames[:1]).all()) else frames
 
 
-def _name(result: Maximization, at: int) -> str:
-    unit = result.units[at]
-    return f"{result.layer}/{unit}" if result.layer and isinstance(unit, int) else str(unit)
-
-
 def _history(axes: Axes, result: Maximization, at: int) -> None:
     """The activation at every step, and of the clip that was made."""
     values = result.history[:, at].double().cpu().numpy()
@@ -93,7 +88,7 @@ def _history(axes: Axes, result: Maximization, at: int) -> None:
     axes.axhline(float(result.activation[at]), color=figures.SERIES[1], linewidth=1.2, linestyle="--")
     axes.set(xlim=(0, len(values)), xlabel="step", ylabel="activation")
     axes.set_title(
-        f"{_name(result, at)}\n{float(result.initial[at]):.3g} → {float(result.activation[at]):.3g}", fontsize=10
+        f"{result.names[at]}\n{float(result.initial[at]):.3g} → {float(result.activation[at]):.3g}", fontsize=10
     )
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
