@@ -11,6 +11,7 @@ from explain.saving import Saved
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 #: "share": a mean of zeros and ones, 1 is best; "probability": in [0, 1]; "error": 0 is best; "number": anything.
@@ -119,6 +120,17 @@ class Robustness(Saved):
             found[f"{name}/levels"] = curve.levels
             found |= {f"{name}/{measure}": values for measure, values in (curve.values or curve.mean).items()}
         return found
+
+    def plot(self) -> Figure:
+        """Draw what each perturbation does to the output, level by level, with standard errors."""
+        from explain.showing import robustness
+
+        return robustness.plot(self)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import robustness
+
+        return robustness.html(self)
 
 
 def _numbers(values: Tensor) -> list[float | None]:

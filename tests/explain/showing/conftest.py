@@ -10,6 +10,7 @@ from explain.attribution.maps import over_time
 from explain.faithfulness import Faithfulness
 from explain.faithfulness.results import Curves, Randomized, Verdict
 from explain.maximization import Maximization
+from explain.robustness.results import Curve, Measure, Robustness
 from explain.targets import Target
 from explain.temporal import LayerParameters, TemporalParameters
 from explain.views import UnitView
@@ -115,6 +116,33 @@ def maximization(units=(3, 7), still=False):
     )
 
 
+def robustness(curves=4, samples=3):
+    measures = {
+        "digit unchanged": Measure(name="digit unchanged", kind="share", summary="the same answer"),
+        "speed error": Measure(
+            name="speed error", kind="error", summary="", unit="pixels per frame", lines={"always 3": 1.5}
+        ),
+    }
+    levels = torch.linspace(0, 0.5, 5, dtype=torch.float64)
+    return Robustness(
+        measures=measures,
+        curves={
+            f"noise {place}": Curve(
+                perturbation=f"noise {place}",
+                title=f"Noise {place}",
+                level=f"deviation {HARMFUL}"[:40],
+                levels=levels,
+                mean={"digit unchanged": 1 - levels, "speed error": levels * place},
+                error={name: torch.full((5,), 0.1, dtype=torch.float64) for name in measures},
+            )
+            for place in range(curves)
+        },
+        samples=samples,
+        missing={"shuffle": "there is one frame"},
+        settings={"draws": 2},
+    )
+
+
 def unit_view(frames=8):
     return UnitView(
         layer="late",
@@ -140,4 +168,5 @@ def made():
         "temporal": temporal,
         "maximization": maximization,
         "unit": unit_view,
+        "robustness": robustness,
     }

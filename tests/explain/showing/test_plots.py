@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from explain.reporting import colour, figures, media
 from zoo.errors import UsageError
 
-KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit")
+KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness")
 
 
 def images(figure):
@@ -184,3 +184,18 @@ def test_a_unit_is_drawn_with_its_frame_its_map_and_its_image(made):
     assert (image == 128).all()
     assert "frame 6" in texts(figure)
     assert len(made["unit"](frames=1).plot().axes) == 3
+
+
+def test_robustness_draws_every_perturbation_measure_by_measure(made):
+    result = made["robustness"]()
+    figure = result.plot()
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")] == [
+        f"Noise {place}" for place in range(4)
+    ]
+    assert len(figure.axes) == 4 * 2
+    for place in range(4):
+        shares, errors = (axes.lines[0].get_ydata() for axes in figure.axes[2 * place : 2 * place + 2])
+        assert np.allclose(shares, [1, 0.875, 0.75, 0.625, 0.5])
+        assert np.allclose(errors, np.array([0, 0.125, 0.25, 0.375, 0.5]) * place)
+    assert "Robustness on 3 clips" in texts(figure)
+    assert "no perturbation applies" in texts(made["robustness"](curves=0).plot())

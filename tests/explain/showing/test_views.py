@@ -13,7 +13,7 @@ from PIL import Image
 
 from explain.reporting import media
 
-KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit")
+KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness")
 #: What JupyterLab puts around an output.
 LAB = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Lab</title></head><body data-jp-theme-light="{light}" style="margin: 8px; background: {ground}; color: {ink}">
@@ -96,6 +96,12 @@ def test_a_maximization_plays_each_clip(made):
     still = made["maximization"](still=True)
     first = np.asarray(pictures(still._repr_html_())[0].convert("RGB"))
     assert np.array_equal(first[::6, ::6], media.as_frames(still.clips[0])[0])
+
+
+def test_robustness_says_at_which_level_answers_are_lost(made):
+    view = made["robustness"]()._repr_html_()
+    assert view.count("<td>0.125 / 0.5</td>") == 4
+    assert "left out: shuffle" in view
 
 
 @pytest.fixture(scope="module")
