@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from explain.attribution.methods import Method
     from explain.faithfulness import Faithfulness, check_faithfulness
     from explain.fields import ReceptiveField, receptive_fields
-    from explain.maximization import Maximization, maximize
+    from explain.maximization import Maximization, TopClips, maximize, top_clips
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
     from explain.robustness import Robustness, check_robustness
@@ -31,6 +31,7 @@ _HOMES = {
     "Robustness": "explain.robustness",
     "Section": "explain.reporting.sections",
     "TemporalParameters": "explain.temporal",
+    "TopClips": "explain.maximization",
     "UnitView": "explain.views",
     "applicability": "explain.attribution",
     "attribute": "explain.attribution",
@@ -41,6 +42,7 @@ _HOMES = {
     "receptive_fields": "explain.fields",
     "report": "explain.reporting",
     "temporal_parameters": "explain.temporal",
+    "top_clips": "explain.maximization",
     "view_units": "explain.views",
 }
 
@@ -55,6 +57,7 @@ __all__ = [
     "Robustness",
     "Section",
     "TemporalParameters",
+    "TopClips",
     "UnitView",
     "applicability",
     "attribute",
@@ -65,6 +68,7 @@ __all__ = [
     "receptive_fields",
     "report",
     "temporal_parameters",
+    "top_clips",
     "view_units",
 ]
 

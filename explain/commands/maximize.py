@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +14,68 @@ from zoo import options, output
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: Names of regularisers (`explain.maximization.objectives`), which imports torch.
+PENALTIES = ("total_variation", "flicker", "contrast")
 
-@click.command(cls=options.Examples, epilog="explain maximize conv3d --layer body.res4_4 --unit 3 --unit 7 --out units")
+
+class Units(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on alone
+    """Units of a layer: one, a range, or all."""
+
+    name = "units"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int] | str:
+        """The numbers that the user wrote, or "all"."""
+        if value == "all":
+            return "all"
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(value), re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, -1)
+        if last < first or last - first > 100_000:
+            self.fail(f"{value!r} is no unit; expected a number (3), a range (0-15) or all.", param, ctx)
+        return list(range(first, last + 1))
+
+
+class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
+    """A regulariser and its weight."""
+
+    name = "penalty"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """The name and the number that the user wrote."""
+        name, _, weight = str(value).partition("=")
+        if name not in PENALTIES:
+            self.fail(f"unknown penalty {name!r}; known: {', '.join(PENALTIES)}", param, ctx)
+        try:
+            number = float(weight or "1")
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            self.fail(f"{weight!r} is no weight; expected a number, such as {name}=0.5", param, ctx)
+        return name, number
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="explain maximize conv3d --layer body.res4_4 --unit 3 --unit 7 --out units\n"
+    "explain maximize conv3d --layer body.res4_4 --unit 0-7 --clips 'sample:blinking_mnist/*' --out units\n"
+    "explain maximize conv3d --target digit:7 --copies 3 --out seven",
+)
 @click.argument("model")
-@click.option("--layer", required=True, help="Layer of the units (see `explain fields MODEL`).")
+@click.option("--layer", help="Layer of the units (see `explain fields MODEL`).")
 @click.option(
-    "--unit", "units", multiple=True, required=True, type=options.Count(min=0), help="Unit; may be given again."
+    "--unit",
+    "--units",
+    "units",
+    multiple=True,
+    type=Units(),
+    metavar="N|N-M|all",
+    help="Unit of the layer, or several; may be given again.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="CLASS|HEAD|HEAD:CLASS",
+    help="Output to raise instead of a layer's units; may be given again.",
 )
 @click.option("--steps", default=256, show_default=True, type=options.Count(min=1), help="Steps of the optimisation.")
 @click.option(
@@ -27,6 +85,31 @@ if TYPE_CHECKING:
     metavar="fourier3d|fourier2d|pixel",
     help="What is optimised: a clip's spectrum, that of one image shown in every frame, or a clip's pixels.",
 )
+@click.option(
+    "--transform",
+    "transforms",
+    multiple=True,
+    metavar="jitter|scale|rotation|none",
+    help="Random change of the clip at every step; may be given again.  [default: all three]",
+)
+@click.option(
+    "--penalty",
+    "penalties",
+    multiple=True,
+    type=Penalty(),
+    metavar="|".join(PENALTIES) + "=WEIGHT",
+    help="Subtract differences of neighbouring pixels, of neighbouring frames, or from grey; may be given again.",
+)
+@click.option(
+    "--copies", default=1, show_default=True, type=options.Count(min=1), help="Clips for each unit or target."
+)
+@click.option(
+    "--decorrelate/--no-decorrelate",
+    default=True,
+    help="Whether red, green and blue vary together as in real pictures.  [default: they do]",
+)
+@click.option("--clips", help="Folder or list file: find the clips in it that activate the units most, too.")
+@click.option("--top", default=4, show_default=True, type=options.Count(min=1), help="Clips to find for each unit.")
 @shared.out
 @options.weights
 @options.device
@@ -34,64 +117,103 @@ if TYPE_CHECKING:
 @options.as_json
 def maximize(
     model: str,
-    layer: str,
-    units: tuple[int, ...],
+    layer: str | None,
+    units: tuple[list[int] | str, ...],
+    targets: tuple[str, ...],
     steps: int,
     parametrization: str,
+    transforms: tuple[str, ...],
+    penalties: tuple[tuple[str, float], ...],
+    copies: int,
+    clips: str | None,
+    top: int,
     out: Path | None,
     weights: str,
     device: str,
     seed: int,
     *,
+    decorrelate: bool,
     as_json: bool,
 ) -> None:
-    """Make up clips that excite single units of MODEL; --out keeps them as animations and safetensors."""
+    """Make up clips that excite units of MODEL most, or raise an output; --clips finds real ones beside them.
+
+    --out keeps a page, animations and tensors.
+    """
     from explain.reporting import writing
 
+    wanted = _wanted(layer, units, targets, clips)
     if out is not None:
         writing.check(out, "maximization")
 
+    import explain
     import zoo
-    from explain.maximization import maximize
+    from explain.maximization.objectives import REGULARISERS, logit
     from explain.maximization.parametrizations import find_parametrization
+    from explain.maximization.transforms import find_transform
     from explain.progress import Line
+    from zoo.clips import check_exists
 
     find_parametrization(parametrization)
+    find_transform(transforms)
+    if clips is not None and "*" not in clips:
+        check_exists(clips)
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    extra = [-weight * REGULARISERS[name]() for name, weight in penalties]
+    raised = [logit(int(target) if target.isdecimal() else target) for target in targets]
+    real = None
     with Line() as line:
-        result = maximize(
+        result = explain.maximize(
             loaded,
             layer,
-            list(units),
+            wanted,
             steps=steps,
             parametrization=parametrization,
+            transforms=list(transforms) or "default",
             seed=seed,
-            progress=line.step(f"maximising {layer}"),
+            objective=[sum(extra, start=one) for one in raised] or (sum(extra[1:], start=extra[0]) if extra else None),
+            copies=copies,
+            decorrelate=decorrelate,
+            progress=line.step(f"maximising {layer or ', '.join(targets)}"),
         )
-    data: list[dict[str, Any]] = [
-        {
-            "layer": layer,
-            "unit": unit,
-            "initial": float(result.initial[index]),
-            "activation": float(result.activation[index]),
-            "history": result.history[:, index].tolist(),
-        }
-        for index, unit in enumerate(units)
-    ]
+        if clips is not None and layer is not None:
+            numbers = [unit for unit in dict.fromkeys(result.units) if isinstance(unit, int)]
+            real = explain.top_clips(loaded, layer, numbers, clips, count=top, progress=line.step("looking at clips"))
+    from explain.reporting import maximization
+
+    told = maximization.rows(result, real)
     if out is not None:
-        import safetensors.torch
+        written = maximization.write(out, loaded, result, name=model, seed=seed, top=real)
+        output.note(f"wrote {written.page}")
+    for clip, reason in real.problems if real else ():
+        output.note(f"warning: left out {clip}: {reason}")
+    table = output.table(
+        ["what", "at the start", "at the end"],
+        [[row["name"], f"{row['initial']:.3g}", f"{row['activation']:.3g}"] for row in told],
+    )
+    found = [
+        [row["name"], clip["clip"], f"{clip['mean']:.3g}", f"{clip['highest']:.3g}", str(clip["frame"])]
+        for row in told[::copies]
+        for clip in row.get("clips", [])
+    ]
+    if found:
+        table += "\n\n" + output.table(["what", "clip", "mean", "highest", "in frame"], found)
+    output.emit(told, table, as_json=as_json)
 
-        from explain.reporting.media import animation, as_frames
 
-        # A still is one picture: an animation of equal frames.
-        shown = result.clips[:, :, :1] if parametrization == "fourier2d" else result.clips
-        files = {
-            f"unit-{unit}.webp": animation(as_frames(shown[index]), frames_per_second=12, scale=4)
-            for index, unit in enumerate(units)
-        }
-        files["tensors.safetensors"] = safetensors.torch.save({"clips": result.clips.cpu().contiguous()})
-        about = {"model": model, "steps": steps, "parametrization": parametrization, "seed": seed, "units": data}
-        writing.write(out, "maximization", about, files)
-        output.note(f"wrote {out}: {', '.join(files)}")
-    rows = [[row["layer"], row["unit"], f"{row['initial']:.3g}", f"{row['activation']:.3g}"] for row in data]
-    output.emit(data, output.table(["layer", "unit", "activation at the start", "at the end"], rows), as_json=as_json)
+def _wanted(layer: str | None, units: tuple[list[int] | str, ...], targets: tuple[str, ...], clips: str | None) -> Any:
+    """Units once each, "all", or none where outputs are raised.
+
+    Raises:
+        UsageError: Neither units of a layer nor outputs are named, or both.
+    """
+    if targets:
+        if layer is not None or units:
+            raise click.UsageError("--target raises an output; leave out --layer and --unit, or --target")
+        if clips is not None:
+            raise click.UsageError("--clips finds clips for units: name them with --layer and --unit")
+        return ()
+    if layer is None or not units:
+        raise click.UsageError("name units with --layer LAYER --unit UNIT, or an output with --target TARGET")
+    if "all" in units:
+        return "all"
+    return list(dict.fromkeys(unit for several in units for unit in several))

@@ -1,4 +1,4 @@
-"""What a unit wants to see: clips made to activate it as much as possible.
+"""What a unit wants to see: clips made to activate it as much as possible, and the real ones that come nearest.
 
 Nothing here imports torch until a function is called for.
 """
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explain.maximization.optimisation import maximize
     from explain.maximization.results import Maximization
+    from explain.maximization.top import TopClip, TopClips, top_clips
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Maximization": "explain.maximization.results",
+    "TopClip": "explain.maximization.top",
+    "TopClips": "explain.maximization.top",
     "maximize": "explain.maximization.optimisation",
+    "top_clips": "explain.maximization.top",
 }
 
-__all__ = ["Maximization", "maximize"]
+__all__ = ["Maximization", "TopClip", "TopClips", "maximize", "top_clips"]
 
 
 def __getattr__(name: str) -> Any:

@@ -122,18 +122,20 @@ def write(
     tensors: Mapping[str, Tensor],
     about: Mapping[str, Any],
     pictures: Iterable[Sprite] = (),
+    more: Mapping[str, bytes] | None = None,
     **page: Any,
 ) -> Report:
     """Write KIND.html from the template of this name, KIND.json and, where there are any, the raw tensors.
 
     Args:
         folder: Where to; `writing.check` has seen it.
-        kind: "report" or "comparison".
+        kind: "report", "comparison" or "maximization".
         parts: The sections.
         data: What the JSON file says beside the sections' numbers.
         tensors: Raw results beside those of the sections.
         about: What the file of tensors says of itself.
         pictures: Sprites beside those of the sections.
+        more: Further files, by their names.
         page: Values of the template.
     """
     built = {part.name: part.content for part in parts if part.content}
@@ -153,7 +155,7 @@ def write(
         script_hash=rendering.source_hash(script),
         **page,
     )
-    files = {f"{kind}.html": html.encode()}
+    files = {f"{kind}.html": html.encode(), **(more or {})}
     if stored:
         # One key alone: safetensors writes several in an order that changes from run to run.
         files[TENSORS] = _file(stored, {kind: json.dumps(about)})

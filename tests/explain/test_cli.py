@@ -197,9 +197,40 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     assert [row["unit"] for row in rows] == [0, 3]
     assert all(row["initial"] != row["history"][0] for row in rows)  # the first step is on a shifted clip
     text = explain("maximize", "tiny", *wanted).stdout
-    assert [line.split()[2] for line in text.splitlines()[-2:]] == [f"{row['initial']:.3g}" for row in rows]
+    assert [line.split()[1] for line in text.splitlines()[-2:]] == [f"{row['initial']:.3g}" for row in rows]
     names = sorted(file.name for file in (tmp_path / "units").iterdir())
-    assert names == ["maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
+    assert names == ["maximization.html", "maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
+
+
+def test_maximize_shows_real_clips_beside_those_that_it_makes(explain, clip, tmp_path):
+    wanted = ("--layer", "wide", "--unit", "1-2", "--steps", 2, "--weights", "none", "--seed", 3, "--no-decorrelate")
+    options = ("--transform", "jitter", "--transform", "rotation", "--penalty", "flicker=0.5", "--copies", 2)
+    found = ("--clips", clip, "--top", 3, "--out", tmp_path / "units")
+    run = explain("maximize", "tiny", *wanted, *options, *found, "--json")
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert [row["name"] for row in rows] == ["wide/1", "wide/1", "wide/2", "wide/2"]
+    for row in rows:
+        assert len(row["clips"]) == 3
+        means = [one["mean"] for one in row["clips"]]
+        assert means == sorted(means, reverse=True)
+    about = json.loads((tmp_path / "units" / "maximization.json").read_text())
+    assert about["clips_looked_at"] == 8
+    assert about["units"] == rows
+    assert (about["transforms"], about["objective"]) == ("jitter, rotation", "-0.5 flicker")
+    page = (tmp_path / "units" / "maximization.html").read_text()
+    assert "://" not in page.replace("http://www.w3.org", "")
+    assert page.count("sprite-clip-") >= 12
+    assert "These weights are random" in page
+    assert {"unit-1.webp", "unit-1_2.webp", "unit-2.webp", "unit-2_2.webp"} <= set(about["files"])
+
+
+def test_maximize_raises_an_output_and_names_its_files_by_it(explain, tmp_path):
+    wanted = ("--target", "round", "--target", "1", "--steps", 2, "--weights", "none")
+    run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "classes")
+    assert run.returncode == 0, run.stderr
+    assert [line.split()[0] for line in run.stdout.splitlines()[-2:]] == ["round", "class"]
+    assert {"round.webp", "class-1.webp"} <= {file.name for file in (tmp_path / "classes").iterdir()}
 
 
 def test_attribute_names_and_keeps_the_frame_of_a_unit_s_highest_activation(explain, clip, tmp_path):
@@ -407,6 +438,16 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--parametrization", "fourier"], 2, "'fourier3d'"),
         (["maximize", "tiny", "--layer", "wild", "--unit", "0", "--weights", "none"], 2, "'wide'"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "4", "--weights", "none"], 2, "units are 0 to 3"),
+        (["maximize", "tiny", "--layer", "wide"], 2, "--unit UNIT"),
+        (["maximize", "tiny", "--unit", "1"], 2, "--layer LAYER"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "3-1"], 2, "a range (0-15) or all"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--target", "flat"], 2, "leave out"),
+        (["maximize", "tiny", "--target", "flat", "--clips", "CLIP"], 2, "--layer and --unit"),
+        (["maximize", "tiny", "--target", "flatt", "--weights", "none"], 2, "flat"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--transform", "rotate"], 2, "'rotation'"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--penalty", "flicker=x"], 2, "flicker=0.5"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--penalty", "blur"], 2, "total_variation"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--clips", "nowhere"], 2, "nowhere"),
         (["fields", "tinny"], 2, "'tiny'"),
         (["fields", "tiny", "--weights", "none", "--layers", "wild"], 2, "'wide'"),
         (

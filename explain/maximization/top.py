@@ -1,0 +1,282 @@
+"""The real clips that activate a unit most: what it answers to in the world, beside what it would like best."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from explain.budget import fitting, within_memory
+from explain.layouts import layout_of, to_ncthw
+from explain.maximization.passes import Passes
+from explain.preservation import prepared
+from explain.targets import unit_index
+from zoo import clips as zoo_clips
+from zoo import devices
+from zoo.errors import ClipError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import nn
+
+    from explain.budget import Progress
+
+#: Ways to say how active a unit is on a clip.
+By = Literal["mean", "max"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TopClip:
+    """One clip that activates a unit."""
+
+    #: Its path or name; "0", "1", ... in their order for clips given as tensors.
+    source: str
+    #: What it shows, where a folder, a list or the clip says so.
+    label: str | None
+    #: Mean of the unit's map over time, rows and columns, and its highest value.
+    mean: float
+    highest: float
+    #: Time step, row and column of the highest value in the layer's map; the first of several.
+    position: tuple[int, int, int]
+    #: Frame, row and column of the clip, as the model takes it, over the middle of that position's share of it.
+    place: tuple[int, int, int]
+    #: T' x H' x W': the unit's map, on the CPU.
+    map: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TopClips:
+    """For each unit, the clips that activate it most."""
+
+    layer: str
+    units: tuple[int, ...]
+    #: For each unit: its clips, most active first.
+    clips: tuple[tuple[TopClip, ...], ...]
+    #: Clips that were looked at.
+    count: int
+    #: Clips that were left out, each with the reason.
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+def top_clips(
+    model: nn.Module,
+    layer: str,
+    units: int | Sequence[int] | Literal["all"],
+    clips: str | os.PathLike[str] | Iterable[Any],
+    *,
+    count: int = 4,
+    by: By = "mean",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> TopClips:
+    """Find the clips that activate units of a layer most.
+
+    Clips are read one after the other and run in batches as memory allows, up to the layer; only the best are kept.
+    Those that cannot be read, or for which a map is not finite, are left out and told in `problems`. The model is left
+    as it was found, also on failure.
+
+    Args:
+        model: Any module; one that did not come from `zoo.load` takes tensors of floating-point numbers alone.
+        layer: Name of a layer, as `explain.layers.layer_names` lists it.
+        units: One unit (channel) of the layer, several, or "all".
+        clips: A folder or list file of clips (as `explain report` takes them; of a folder of images alone each is a
+            clip), or any iterable of clips: what
+            `zoo.read_clip` takes, a `zoo.clips.Clip`, uint8 frames T x H x W x C, or a batch of one sample of
+            floating-point numbers as the model takes it.
+        count: Clips to keep for each unit.
+        by: Whether a unit's "mean" or its highest activation ("max") says how active it is.
+        batch_size: Clips that run at once; None asks the memory.
+        progress: Called as progress(done, total), in clips, where their number is known.
+
+    Raises:
+        UnknownNameError: No such layer, unit, folder or file; near names are offered.
+        UsageError: No unit, fewer than one clip to keep or at once, or something that is no clip.
+        ClipError: There is no clip, or none that can be read.
+        ModelError: The layer does not run or gives no maps.
+        MemoryLimitError: Not even one clip fits into memory.
+    """
+    if count < 1 or (batch_size is not None and batch_size < 1):
+        raise UsageError("at least one clip must be kept, and one run at once")
+    if by not in {"mean", "max"}:
+        raise UnknownNameError("way to rank clips", by, ["mean", "max"])
+    if isinstance(units, str) and units != "all":
+        raise UsageError(f'units are numbers, or "all", not {units!r}')
+    listed = _listed(clips)
+    total = len(listed) if isinstance(listed, list) else None
+    problems: list[tuple[str, str]] = []
+    with prepared(model):
+        search = _Search(model, layer, units, count, by, batch_size, problems)
+        done = 0
+        for done, (source, given) in enumerate(listed, start=1):
+            search.look(source, given)
+            if progress is not None and total:
+                progress(done, total)
+        search.flush()
+    if not search.looked_at:
+        reason = f": {problems[0][0]}: {problems[0][1]}" if problems else ""
+        raise ClipError(f"none of {done} clips can be looked at{reason}" if done else "there is no clip to look at")
+    return TopClips(
+        layer=layer,
+        units=tuple(search.best),
+        clips=tuple(tuple(best) for best in search.best.values()),
+        count=search.looked_at,
+        problems=tuple(problems),
+    )
+
+
+class _Search:
+    """The clips waiting for a batch, and the best so far."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        units: int | Sequence[int] | str,
+        count: int,
+        by: By,
+        batch_size: int | None,
+        problems: list[tuple[str, str]],
+    ) -> None:
+        self.model = model
+        self.layer = layer
+        self.units = units
+        self.count = count
+        self.by = by
+        self.at_once = batch_size
+        self.problems = problems
+        self.passes = Passes(model, [layer])
+        self.surveyed = False
+        self.waiting: list[tuple[str, str | None, Tensor]] = []
+        self.best: dict[int, list[TopClip]] = {}
+        self.looked_at = 0
+
+    def look(self, source: str, given: Any) -> None:
+        """Take one clip; it is run once a batch is full."""
+        try:
+            label, batch = self._batch(given)
+        except (ClipError, UnknownNameError) as error:
+            self.problems.append((source, str(error)))
+            return
+        if not self.surveyed:
+            self._survey(batch)
+        if self.waiting and self.waiting[0][2].shape != batch.shape:
+            self.flush()
+        self.waiting.append((source, label, batch))
+        if len(self.waiting) >= (self.at_once or 1):
+            self.flush()
+
+    def flush(self) -> None:
+        """Run what waits."""
+        if not self.waiting:
+            return
+        batch = torch.cat([sample for _, _, sample in self.waiting])
+        size = min(self.at_once or 1, len(batch))
+
+        def run(size: int) -> Tensor:
+            self.at_once = size
+            return torch.cat([self._maps(part) for part in torch.split(batch, size)])
+
+        maps = within_memory(run, size, f"one clip of {tuple(batch.shape[1:])} up to layer {self.layer!r}")
+        shown = tuple(to_ncthw(batch, layout_of(self.model, batch)).shape[2:])
+        means, highest = maps.mean(dim=(2, 3, 4)), maps.flatten(2).amax(dim=2)
+        places = maps.flatten(2).argmax(dim=2)
+        for row, (source, label, _) in enumerate(self.waiting):
+            if not bool(maps[row].isfinite().all()):
+                self.problems.append((source, f"layer {self.layer!r} gives NaN or infinity for it"))
+                continue
+            self.looked_at += 1
+            for place, best in enumerate(self.best.values()):
+                value = (means if self.by == "mean" else highest)[row, place]
+                if len(best) == self.count and value <= self._rank(best[-1]):
+                    continue
+                step, line, column = (int(x) for x in torch.unravel_index(places[row, place], maps.shape[2:]))
+                position = (step, line, column)
+                best.append(
+                    TopClip(
+                        source=source,
+                        label=label,
+                        mean=float(means[row, place]),
+                        highest=float(highest[row, place]),
+                        position=position,
+                        place=_middle(position, tuple(maps.shape[2:]), shown),
+                        map=maps[row, place].clone(),
+                    )
+                )
+                best.sort(key=self._rank, reverse=True)
+                del best[self.count :]
+        self.waiting = []
+
+    def _rank(self, clip: TopClip) -> float:
+        return clip.mean if self.by == "mean" else clip.highest
+
+    def _survey(self, batch: Tensor) -> None:
+        """Ask one clip which units there are, and how many clips run at once."""
+        what = f"one clip of {tuple(batch.shape[1:])}"
+        seen, made = within_memory(lambda _: self.passes.survey(batch), 1, what)
+        number = seen.maps[self.layer].shape[1]
+        asked = range(number) if self.units == "all" else [self.units] if isinstance(self.units, int) else self.units
+        self.best = {unit_index(self.layer, unit, number): [] for unit in asked}
+        if not self.best:
+            raise UsageError("name at least one unit of the layer")
+        self.at_once = 1 if made is None else self.at_once or fitting(made, batch.device)
+        self.surveyed = True
+
+    @torch.no_grad()
+    def _maps(self, batch: Tensor) -> Tensor:
+        """N x units asked for x T' x H' x W', in float32 at least, on the CPU."""
+        maps = self.passes.run(batch, batch).maps[self.layer][:, list(self.best)]
+        return (maps.float() if maps.dtype.itemsize < 4 else maps).cpu()
+
+    def _batch(self, given: Any) -> tuple[str | None, Tensor]:
+        """Label, if any, and batch of one sample, of what was given as a clip."""
+        like = devices.like(self.model)
+        if isinstance(given, Tensor) and given.is_floating_point():
+            layout_of(self.model, given)
+            if len(given) != 1:
+                raise UsageError(f"a clip is a batch of one sample, this one holds {len(given)}")
+            return None, given.to(like)
+        spec = zoo_clips.spec_of(self.model)
+        if isinstance(given, Tensor):
+            return None, zoo_clips.preprocess(given, self.model)
+        if isinstance(given, zoo_clips.Clip):
+            return given.label, zoo_clips.preprocess(given, self.model)
+        path = getattr(given, "path", given)
+        if not isinstance(path, str | os.PathLike):
+            raise UsageError(f"expected a clip's path, frames or batch, got {type(given).__name__}")
+        clip = zoo_clips.decode(os.fspath(path), spec=spec)
+        return getattr(given, "label", None) or clip.label, zoo_clips.preprocess(clip, self.model)
+
+
+def _listed(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
+    """Clips with their names; a list where their number is known."""
+    if isinstance(clips, str | os.PathLike):
+        from explain.reporting.collected.sources import find
+
+        given = os.fspath(clips)
+        if "*" not in given:
+            zoo_clips.check_exists(given)
+        # Of images alone, each is a clip here: a folder is asked which of its clips are best.
+        found = find(given) or (find(given, each=True) if Path(given).expanduser().is_dir() else None)
+        return [(given, given)] if found is None else [(source.path, source) for source in found]
+    if isinstance(clips, Tensor) or not isinstance(clips, Iterable):
+        raise UsageError("clips are a folder, a list file, or several clips in a list")
+    named = ((_name(clip, place), clip) for place, clip in enumerate(clips))
+    return list(named) if isinstance(clips, list | tuple) else named
+
+
+def _name(clip: Any, place: int) -> str:
+    if isinstance(clip, zoo_clips.Clip):
+        return clip.source
+    return str(clip) if isinstance(clip, str | Path) else str(place)
+
+
+def _middle(position: tuple[int, int, int], size: tuple[int, ...], shown: tuple[int, ...]) -> tuple[int, int, int]:
+    """The pixel of the clip over the middle of a position's share of it."""
+    time, row, column = (int((at + 0.5) * full / cells) for at, cells, full in zip(position, size, shown, strict=True))
+    return time, row, column
