@@ -54,6 +54,8 @@ _HOMES: Final = {
     "Robustness": "explain.robustness.results",
     "Target": "explain.targets",
     "TemporalParameters": "explain.temporal.parameters",
+    "TopClip": "explain.maximization",
+    "TopClips": "explain.maximization",
     "UnitView": "explain.views",
     "Verdict": "explain.faithfulness.results",
 }

@@ -137,7 +137,7 @@ def maximize(
 ) -> None:
     """Make up clips that excite units of MODEL most, or raise an output; --clips finds real ones beside them.
 
-    --out keeps a page, animations and tensors.
+    --out keeps a page, animations, and results that `.load` reads.
     """
     from explain.reporting import writing
 
@@ -182,7 +182,7 @@ def maximize(
 
     told = maximization.rows(result, real)
     if out is not None:
-        written = maximization.write(out, loaded, result, name=model, seed=seed, top=real)
+        written = maximization.write(out, loaded, result, name=model, top=real)
         output.note(f"wrote {written.page}")
     for clip, reason in real.problems if real else ():
         output.note(f"warning: left out {clip}: {reason}")

@@ -15,6 +15,8 @@ from explain.budget import fitting, within_memory
 from explain.layouts import layout_of, to_ncthw
 from explain.maximization.passes import Passes
 from explain.preservation import prepared
+from explain.progress import following
+from explain.saving import Saved
 from explain.targets import unit_index
 from zoo import clips as zoo_clips
 from zoo import devices
@@ -51,7 +53,7 @@ class TopClip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TopClips:
+class TopClips(Saved):
     """For each unit, the clips that activate it most."""
 
     layer: str
@@ -73,7 +75,7 @@ def top_clips(
     count: int = 4,
     by: By = "mean",
     batch_size: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> TopClips:
     """Find the clips that activate units of a layer most.
 
@@ -92,7 +94,7 @@ def top_clips(
         count: Clips to keep for each unit.
         by: Whether a unit's "mean" or its highest activation ("max") says how active it is.
         batch_size: Clips that run at once; None asks the memory.
-        progress: Called as progress(done, total), in clips, where their number is known.
+        progress: Called as progress(done, total), in clips, where their number is known; True shows a bar.
 
     Raises:
         UnknownNameError: No such layer, unit, folder or file; near names are offered.
@@ -110,13 +112,14 @@ def top_clips(
     listed = _listed(clips)
     total = len(listed) if isinstance(listed, list) else None
     problems: list[tuple[str, str]] = []
-    with prepared(model):
+    with prepared(model), following(progress) as told:
+        tell = told("looking at clips")
         search = _Search(model, layer, units, count, by, batch_size, problems)
         done = 0
         for done, (source, given) in enumerate(listed, start=1):
             search.look(source, given)
-            if progress is not None and total:
-                progress(done, total)
+            if tell is not None and total:
+                tell(done, total)
         search.flush()
     if not search.looked_at:
         reason = f": {problems[0][0]}: {problems[0][1]}" if problems else ""
@@ -256,7 +259,7 @@ class _Search:
 def _listed(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
     """Clips with their names; a list where their number is known."""
     if isinstance(clips, str | os.PathLike):
-        from explain.reporting.collected.sources import find
+        from explain.sources import find
 
         given = os.fspath(clips)
         if "*" not in given:

@@ -17,6 +17,7 @@ from explain.reporting.builtin import provenance
 from explain.reporting.media import animation, as_frames, clip_sprite, overlay_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
+from explain.saving import packed
 from zoo import clips, devices
 
 if TYPE_CHECKING:
@@ -88,24 +89,24 @@ def write(
     result: Maximization,
     *,
     name: str,
-    seed: int,
     top: TopClips | None = None,
 ) -> Report:
-    """Write `maximization.html`, `maximization.json`, an animation for each made-up clip, and their tensors.
+    """Write `maximization.html`, `maximization.json`, an animation for each made-up clip, and what `.load` reads.
 
     Args:
         folder: A new folder, an empty one, or an earlier maximisation.
         model: The model, to read real clips as it does.
         result: The maximisation.
         name: What the page calls the model.
-        seed: The seed that it was made with.
         top: Real clips of the same units, by their files or samples.
 
     Raises:
         OutputError: The folder holds anything else, or cannot be written.
     """
     path = writing.check(folder, "maximization")
-    files = _animations(result)
+    files = {**_animations(result), "maximization.safetensors": packed(result)}
+    if top is not None:
+        files["top_clips.safetensors"] = packed(top)
     best = dict(zip(top.units, top.clips, strict=True)) if top else {}
     pictures: dict[str, Sprite] = {}
     overlays: list[Sprite] = []
@@ -146,8 +147,8 @@ def write(
         "maximization",
         [section],
         data,
-        {"clips": result.clips},
-        {"model": name, "seed": seed},
+        {},
+        {},
         sprites,
         files,
         model_name=name,

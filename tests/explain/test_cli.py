@@ -199,10 +199,12 @@ def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     text = explain("maximize", "tiny", *wanted).stdout
     assert [line.split()[1] for line in text.splitlines()[-2:]] == [f"{row['initial']:.3g}" for row in rows]
     names = sorted(file.name for file in (tmp_path / "units").iterdir())
-    assert names == ["maximization.html", "maximization.json", "tensors.safetensors", "unit-0.webp", "unit-3.webp"]
+    assert names == ["maximization.html", "maximization.json", "maximization.safetensors", "unit-0.webp", "unit-3.webp"]
 
 
 def test_maximize_shows_real_clips_beside_those_that_it_makes(explain, clip, tmp_path):
+    from explain import TopClips
+
     wanted = ("--layer", "wide", "--unit", "1-2", "--steps", 2, "--weights", "none", "--seed", 3, "--no-decorrelate")
     options = ("--transform", "jitter", "--transform", "rotation", "--penalty", "flicker=0.5", "--copies", 2)
     found = ("--clips", clip, "--top", 3, "--out", tmp_path / "units")
@@ -223,6 +225,10 @@ def test_maximize_shows_real_clips_beside_those_that_it_makes(explain, clip, tmp
     assert page.count("sprite-clip-") >= 12
     assert "These weights are random" in page
     assert {"unit-1.webp", "unit-1_2.webp", "unit-2.webp", "unit-2_2.webp"} <= set(about["files"])
+    kept = TopClips.load(tmp_path / "units" / "top_clips")
+    assert [[one.mean for one in best] for best in kept.clips] == [
+        [one["mean"] for one in row["clips"]] for row in rows[::2]
+    ]
 
 
 def test_maximize_raises_an_output_and_names_its_files_by_it(explain, tmp_path):
@@ -255,12 +261,13 @@ def test_attribute_names_and_keeps_the_frame_of_a_unit_s_highest_activation(expl
 
 def test_maximize_keeps_a_still_as_one_picture_and_as_a_clip_of_equal_frames(explain, tmp_path):
     from PIL import Image
-    from safetensors.torch import load_file
+
+    from explain import Maximization
 
     wanted = ("--layer", "wide", "--unit", 1, "--steps", 2, "--weights", "none", "--parametrization", "fourier2d")
     run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units")
     assert run.returncode == 0, run.stderr
-    clips = load_file(tmp_path / "units" / "tensors.safetensors")["clips"]
+    clips = Maximization.load(tmp_path / "units" / "maximization").clips
     assert clips.shape == (1, 1, 6, 12, 12)
     assert bool((clips == clips[:, :, :1]).all())
     with Image.open(tmp_path / "units" / "unit-1.webp") as picture:
