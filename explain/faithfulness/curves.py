@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 #: What is removed, part by part: pixels in all frames, frames, pixels of single frames.
 KINDS = ("spatial", "temporal", "both")
 
-#: Blocks of pixels along an axis, at most. Removing single pixels at random salts a clip with noise that networks break
-#: down on, so that no map could do better; blocks leave something to see (Samek et al., arXiv 1509.06321, section 2).
+#: Blocks of pixels along an axis, at most: single pixels removed at random leave nothing to see (Samek et al., arXiv
+#: 1509.06321, section 2).
 FINEST = 16
 
 Extent = tuple[int, int, int]
@@ -112,8 +112,9 @@ class Control:
     the second one inserts, so that deletion and insertion need the same passes.
     """
 
-    def __init__(self, subject: Subject, kind: str, steps: int, draws: int, seed: int) -> None:
+    def __init__(self, subject: Subject, kind: str, steps: int, draws: int, seed: int, *, filled: bool = False) -> None:
         self.kind = kind
+        self.filled = filled
         self.subject = subject
         self.steps = steps
         drawn = generator(seed, ORDERS + KINDS.index(kind))
@@ -145,7 +146,9 @@ class Control:
             for sample in range(len(subject.batch))
             for count in inner.tolist()
         ]
-        values[:, :, 1:-1] = subject.without(wanted).view(len(orders), len(subject.batch), len(inner))
+        values[:, :, 1:-1] = subject.without(wanted, filled=self.filled).view(
+            len(orders), len(subject.batch), len(inner)
+        )
         return values
 
     def _removed(self, ranks: Tensor, count: int) -> Tensor:

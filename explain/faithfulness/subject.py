@@ -9,6 +9,7 @@ import torch
 
 from explain.attribution.baselines import make_baseline
 from explain.budget import MeasuredBytes, fitting, within_memory
+from explain.faithfulness.filling import fill
 from explain.layouts import from_ncthw, input_of, layout_of, to_ncthw
 from explain.targets import Score
 
@@ -72,27 +73,32 @@ class Subject:
         shares: Tensor = 1 + (outputs - self.value[:, None]) / unit
         return shares.masked_fill(unit == 0, torch.nan).cpu()
 
-    def without(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]]) -> Tensor:
+    def without(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]], *, filled: bool = False) -> Tensor:
         """The number explained for samples with parts removed.
 
         Args:
-            wanted: For each evaluation the sample, and a function that gives where it is replaced by the baseline:
-                truth values that broadcast to T x H x W.
+            wanted: For each evaluation the sample, and a function that gives what of it is removed: truth values that
+                broadcast to T x H x W.
+            filled: Whether what is left around removed pixels takes their place (`explain.faithfulness.filling`), and
+                not the baseline.
         """
         if not wanted:
             return self.batch.new_zeros(0)
 
         def run(size: int) -> Tensor:
-            return torch.cat([self._some(wanted[at : at + size]) for at in range(0, len(wanted), size)])
+            return torch.cat([self._some(wanted[at : at + size], filled=filled) for at in range(0, len(wanted), size)])
 
         with torch.no_grad():
             return within_memory(run, self.size, f"one sample of {tuple(self.batch.shape[1:])}")
 
-    def _some(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]]) -> Tensor:
-        changed = [
-            torch.where(removed()[None], self.baseline[sample], self.clips[sample]) for sample, removed in wanted
-        ]
-        return self._outputs(torch.stack(changed), [sample for sample, _ in wanted])
+    def _some(self, wanted: Sequence[tuple[int, Callable[[], Tensor]]], *, filled: bool) -> Tensor:
+        samples = [sample for sample, _ in wanted]
+        gone = torch.stack([removed().expand(self.extent) for _, removed in wanted])
+        if filled:
+            changed = fill(self.clips[samples], gone, self.baseline[samples])
+        else:
+            changed = torch.where(gone[:, None], self.baseline[samples], self.clips[samples])
+        return self._outputs(changed, samples)
 
     def _outputs(self, clips: Tensor, samples: list[int]) -> Tensor:
         of = torch.tensor(samples, device=clips.device)

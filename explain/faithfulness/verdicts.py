@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 INDEPENDENT = 0.7
 DEPENDS = 0.5
 #: A deletion is no better than random unless its area lies below the mean of random orders by one of their standard
-#: deviations and this share of the unchanged output; it surely is by so many of them.
+#: deviations and this share of the unchanged output.
 MARGIN = 0.02
-DEVIATIONS = 2.5
+#: The map finds what matters if the area when that is removed last exceeds the area when it is removed first by so many
+#: standard deviations of the same difference for random orders, whose mean is 0. That difference, the symmetric
+#: relevance gain (Blücher, Vielhaben & Strodthoff, arXiv 2401.06654, section 5), hangs less than either area on what
+#: takes the place of removed parts.
+DEVIATIONS = 3.0
 
 
 def judge(curves: Mapping[str, Curves], randomization: Sequence[Randomized], missing: Mapping[str, str]) -> Verdict:
@@ -50,17 +54,20 @@ def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word
     """Whether removing what the map points at lowers the output faster than removing anything."""
     if curves is None:
         return "unsure", f"Removing what it points at was not tested: {missing.get('deletion', 'left out')}."
-    own = float(curves.area(curves.deletion).nanmean())
-    random = curves.area(curves.random_deletion).nanmean(dim=1)
-    centre = float(curves.area(curves.centre_deletion).nanmean())
-    mean, spread = float(random.mean()), float(random.std(correction=1))
-    said = (
-        f"removing what it points at first leaves {_percent(own)} of the output on average, "
-        f"a random order {_percent(mean)} (give or take {_percent(spread)})"
+    own, last = (
+        float(area.nanmean()) for area in (curves.area(curves.deletion), curves.inserted_area(curves.insertion))
     )
-    if own >= mean - max(spread, MARGIN):
+    random = curves.area(curves.random_deletion).nanmean(dim=1)
+    gains = curves.inserted_area(curves.random_insertion).nanmean(dim=1) - random
+    centre = float(curves.area(curves.centre_deletion).nanmean())
+    mean, spread = float(random.mean()), max(float(random.std(correction=1)), MARGIN)
+    said = (
+        f"removing what it points at first leaves {_percent(own)} of the output on average, removing it last "
+        f"{_percent(last)}, a random order {_percent(mean)} (give or take {_percent(float(random.std(correction=1)))})"
+    )
+    if own >= mean - spread:
         return "flagged", f"It finds what matters no better than chance: {said}."
-    if own >= mean - DEVIATIONS * spread:
+    if last - own <= DEVIATIONS * max(float(gains.square().mean().sqrt()), MARGIN):
         return "unsure", f"It may find what matters by chance: {said}."
     if own >= centre - MARGIN:
         return (

@@ -19,7 +19,7 @@ from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import on_model
 from explain.preservation import prepared
 from explain.targets import select
-from zoo.errors import MemoryLimitError, UsageError
+from zoo.errors import MemoryLimitError, UnknownNameError, UsageError
 
 SHORT = {"steps": 6, "draws": 4}
 
@@ -38,7 +38,9 @@ def blob_watcher(size=8, frames=4):
         def forward(self, x):
             return torch.einsum("ncthw,kcthw->nk", x, self.weight)
 
-    return Watcher(), torch.rand(1, 1, frames, size, size) + 0.5
+    clip = 0.3 * torch.rand(1, 1, frames, size, size)
+    clip[:, :, 1:3, 1:4, 2:5] += 1.0
+    return Watcher(), clip
 
 
 def test_a_good_map_passes_and_random_numbers_do_not(nets, first, with_map):
@@ -337,6 +339,8 @@ def test_what_cannot_be_checked_is_refused(nets):
     attribution = explain.attribute(model, batch, method="saliency")
     with pytest.raises(UsageError, match="give the batch that was explained"):
         explain.check_faithfulness(model, batch[:1], attribution)
+    with pytest.raises(UnknownNameError, match="surroundings"):
+        explain.check_faithfulness(model, batch, attribution, fill="surrounding")
     for option, value in {"steps": 0, "draws": 1, "depths": 0}.items():
         with pytest.raises(UsageError, match=f"{option} must be at least"):
             explain.check_faithfulness(model, batch, attribution, **{option: value})

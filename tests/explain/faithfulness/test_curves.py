@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import explain
+from explain.faithfulness import filling
 from explain.faithfulness.curves import cell_of, counts, parts_of, ranks_of, scores_of, spread
 from zoo.errors import UsageError
 
@@ -17,7 +18,7 @@ AXES = {"spatial": (1, 2), "temporal": (1, 3, 4), "both": (1,)}
 def test_curves_of_a_linear_model_are_sums_of_its_sorted_terms(nets, first, kind):
     model, batch = nets.LinearClips(), torch.randn(2, 2, 4, 6, 5)
     attribution = explain.attribute(model, batch, method="input_x_gradient", target=first)
-    curves = explain.check_faithfulness(model, batch, attribution, steps=1000, depths=1).curves[kind]
+    curves = explain.check_faithfulness(model, batch, attribution, steps=1000, depths=1, fill="baseline").curves[kind]
     terms = (model.weight[0] * batch).detach().sum(dim=AXES[kind]).flatten(1)
     terms = terms.sort(dim=1, descending=True).values
     total = terms.sum(dim=1, keepdim=True)
@@ -31,7 +32,7 @@ def test_curves_of_a_linear_model_are_sums_of_its_sorted_terms(nets, first, kind
 def test_random_orders_of_a_linear_model_lose_half_on_average(nets, first):
     model, batch = nets.LinearClips(), torch.randn(2, 2, 4, 6, 5)
     attribution = explain.attribute(model, batch, method="saliency", target=first)
-    result = explain.check_faithfulness(model, batch, attribution, steps=12, draws=6, depths=1)
+    result = explain.check_faithfulness(model, batch, attribution, steps=12, draws=6, depths=1, fill="baseline")
     for curves in result.curves.values():
         assert curves.random_deletion.shape == (6, 2, len(curves.removed))
         sign = (result.value - result.empty).sign()
@@ -40,18 +41,21 @@ def test_random_orders_of_a_linear_model_lose_half_on_average(nets, first):
         assert torch.allclose(curves.inserted_area(curves.random_insertion).mean(dim=0), middle)
 
 
-def test_insertion_shows_what_comes_first_and_nothing_else(nets):
+@pytest.mark.parametrize("fill", ["surroundings", "baseline"])
+def test_insertion_shows_what_comes_first_and_nothing_else(nets, fill):
     """Every point of both curves, by a slow re-implementation, on a model that is not linear."""
     model, batch = nets.QuadraticClips(), torch.randn(1, 1, 3, 4, 4)
     attribution = explain.attribute(model, batch, method="occlusion", window=(1, 1, 1), stride=(1, 1, 1))
-    result = explain.check_faithfulness(model, batch, attribution, baseline=0.5, steps=7, depths=1)
+    result = explain.check_faithfulness(model, batch, attribution, baseline=0.5, steps=7, depths=1, fill=fill)
     order = attribution.map[0].flatten().argsort(descending=True)
     curves = result.curves["both"]
 
     def share(indices):
-        changed = batch.flatten().clone()
-        changed[indices] = 0.5
-        output = model(changed.view_as(batch))[:, 0].detach()
+        gone = torch.zeros(batch.numel(), dtype=torch.bool)
+        gone[indices] = True
+        gone, empty = gone.view(1, *batch.shape[2:]), torch.full_like(batch, 0.5)
+        changed = filling.fill(batch, gone, empty) if fill == "surroundings" else torch.where(gone, empty, batch)
+        output = model(changed)[:, 0].detach()
         return float(1 + (output - result.value) / (result.value - result.empty).abs())
 
     parts = len(order)
@@ -70,7 +74,7 @@ def test_the_centre_prior_begins_in_the_middle():
 
     batch = torch.rand(1, 1, 3, 5, 5) + 0.5
     attribution = explain.attribute(Middle(), batch, method="saliency", target=lambda output: output[:, 0])
-    result = explain.check_faithfulness(Middle(), batch, attribution, steps=75)
+    result = explain.check_faithfulness(Middle(), batch, attribution, steps=75, fill="baseline")
     for kind, before in {"spatial": 1 / 25, "temporal": 1 / 3, "both": 1 / 75}.items():
         curves = result.curves[kind]
         assert float(curves.removed[1]) == pytest.approx(before)
@@ -126,7 +130,7 @@ def test_an_output_that_rises_without_the_clip_has_shares_above_one(nets, first)
 
     batch = torch.rand(1, 1, 3, 4, 4)
     attribution = explain.attribute(Falling(), batch, method="input_x_gradient", target=first)
-    result = explain.check_faithfulness(Falling(), batch, attribution, steps=8)
+    result = explain.check_faithfulness(Falling(), batch, attribution, steps=8, fill="baseline")
     assert float(result.main.deletion[0, 0]) == pytest.approx(1)
     assert float(result.main.deletion[0, -1]) == pytest.approx(2)
     assert 1 < float(result.deletion) < 1.5
