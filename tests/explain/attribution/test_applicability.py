@@ -7,37 +7,16 @@ from explain.attribution.methods import BUILT_IN
 from zoo.errors import UnknownNameError, ZooError
 
 NETWORKS = (
-    "TwoHeads",
     "Rectified",
     "PooledLinear",
-    "FoldedFrames",
     "FoldedTimeFirst",
     "FrameByFrame",
-    "image",
     "flat",
-    "attention",
 )
-
-
-class Attention(nn.Module):
-    """Tokens of a clip, one layer of a transformer, and their mean."""
-
-    def __init__(self):
-        super().__init__()
-        self.patch = nn.Conv3d(1, 4, (2, 3, 3), stride=(2, 3, 3))
-        self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-        self.head = nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.head(self.layer(self.patch(x).flatten(2).transpose(1, 2)).mean(dim=1))
 
 
 def made(nets, name):
     """A network by name, and a batch for it."""
-    if name == "image":
-        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)), torch.randn(1, 1, 6, 6)
-    if name == "attention":
-        return Attention(), torch.randn(1, 1, 4, 6, 6)
     if name == "flat":
         return nn.Sequential(nn.Flatten(), nn.Linear(144, 3), nn.GELU()), torch.randn(1, 1, 4, 6, 6)
     model = getattr(nets, name)()
@@ -55,8 +34,7 @@ def test_a_method_is_said_to_apply_just_where_it_works(nets, name):
     reasons = explain.applicability(model, batch)
     assert nets.fingerprint(model) == found
     assert list(reasons) == [method.name for method in BUILT_IN]
-    frames = 1 if batch.ndim == 4 else 4
-    parts = (torch.arange(frames)[:, None, None] // 2 + torch.arange(6)[:, None] // 4).expand(frames, 6, 6)
+    parts = (torch.arange(4)[:, None, None] // 2 + torch.arange(6)[:, None] // 4).expand(4, 6, 6)
     fast = {"steps": 2, "draws": 6, "features": parts}
     for method, reason in reasons.items():
         if reason:
@@ -64,7 +42,7 @@ def test_a_method_is_said_to_apply_just_where_it_works(nets, name):
                 explain.attribute(model, batch, method=method, **fast)
             assert str(refused.value) == reason
         else:
-            explain.attribute(model, batch, method=method, window=(min(2, frames), 3, 3), **fast)
+            explain.attribute(model, batch, method=method, window=(2, 3, 3), **fast)
 
 
 def test_reasons_are_those_of_the_target(nets):

@@ -1,5 +1,3 @@
-import contextlib
-
 import pytest
 import torch
 from torch import nn
@@ -34,74 +32,6 @@ class Hungry(nn.Module):
         if len(x) > self.most:
             raise self.error("DefaultCPUAllocator: can't allocate memory: you tried to allocate a lot")
         return self.model(x)
-
-
-def disturbed(model):
-    """A network as found in the middle of somebody's work."""
-    model.train()
-    model.block.eval()
-    model(torch.randn(3, 1, 4, 6, 6))["digit"].sum().backward()
-    model.digit.weight.requires_grad_(False)
-    model.speed.bias.grad = None
-    calls = []
-    model.relu.register_forward_hook(lambda *_: calls.append("forward"))
-    model.digit.register_full_backward_hook(lambda *_: calls.append("backward"))
-    return model
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_model_and_the_process_are_left_as_found(nets, method):
-    model, batch = disturbed(network(nets, method)), torch.randn(2, 1, 4, 6, 6, requires_grad=True)
-    torch.backends.cudnn.benchmark, before = True, torch.backends.cudnn.benchmark
-    try:
-        found, copy = nets.fingerprint(model), batch.detach().clone()
-        with torch.no_grad():
-            explain.attribute(model, batch, method=method, **FAST)
-            assert not torch.is_grad_enabled()
-        assert nets.fingerprint(model) == found
-        assert torch.equal(batch, copy)
-        assert batch.requires_grad
-        assert batch.grad is None
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_model_and_the_process_are_left_as_found_on_failure(nets, method):
-    model, batch = disturbed(network(nets, method)), torch.randn(2, 1, 4, 6, 6)
-    runs, last = [], 1 if find_method(method).reads else 2  # that shared pass is the only one
-
-    def failing(output):
-        torch.rand(1)
-        runs.append(1)
-        if len(runs) == last:
-            raise KeyboardInterrupt
-        return output["digit"][:, 0]
-
-    found = nets.fingerprint(model)
-    with contextlib.suppress(KeyboardInterrupt):
-        explain.attribute(model, batch, method=method, target=failing, **FAST)
-    assert len(runs) == last
-    assert nets.fingerprint(model) == found
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_samples_do_not_influence_each_other(nets, method):
-    model, batch = network(nets, method), torch.randn(3, 1, 4, 6, 6)
-    together = explain.attribute(model, batch, method=method, **FAST)
-    for k in range(3):
-        alone = explain.attribute(model, batch[k : k + 1], method=method, **FAST)
-        assert torch.allclose(alone.raw, together.raw[k : k + 1], atol=1e-12)
-        assert torch.allclose(alone.map, together.map[k : k + 1], atol=1e-12)
-        assert alone.target.descriptions == together.target.descriptions[k : k + 1]
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_call_gives_the_same_bytes(nets, method):
-    model, batch = network(nets, method).float(), torch.randn(2, 1, 4, 6, 6).float()
-    first, second = (explain.attribute(model, batch, method=method, seed=3, **FAST) for _ in range(2))
-    assert torch.equal(first.raw, second.raw)
-    assert torch.equal(first.map, second.map)
 
 
 @pytest.mark.parametrize("method", METHODS)
