@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import explain
-from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.methods import BUILT_IN
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 METHODS = [method.name for method in BUILT_IN]
