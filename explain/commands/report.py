@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from explain.commands import shared
 from zoo import options, output
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-@click.command(cls=options.Examples, epilog="explain report conv3d sample:blinking_mnist/3 --out report")
+
+@click.command(
+    cls=options.Examples,
+    epilog="explain report conv3d sample:blinking_mnist/3 --out report\n"
+    "explain report conv3d 'sample:blinking_mnist/*' --out report\n"
+    "explain report r3d_18 videos --out report",
+)
 @click.argument("model")
 @click.argument("clip")
 @click.option(
@@ -37,6 +47,9 @@ from zoo import options, output
     "--unit-steps", default=64, show_default=True, type=options.Count(min=1), help="Steps of each maximisation."
 )
 @click.option("--thorough", is_flag=True, help="Test at length whether maps can be trusted; takes many times as long.")
+@click.option(
+    "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
+)
 @options.weights
 @options.device
 @options.dtype
@@ -60,13 +73,20 @@ def report(
     seed: int,
     *,
     thorough: bool,
+    each: bool,
     as_json: bool,
 ) -> None:
-    """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME."""
+    """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME.
+
+    CLIP may stand for many clips, which get one page together: a folder of videos or sub-folders (their names are
+    labels), a list FILE.txt or FILE.csv of `path` or `path,label` a line, or 'sample:NAME/*'. A folder that holds
+    images alone is one clip, unless --each is given. A run that was ended goes on where it was when it is started
+    again.
+    """
     import explain
     from explain.progress import Line
 
-    with Line() as line:
+    with _told(), Line() as line:
         written = explain.report(
             model,
             clip,
@@ -83,6 +103,7 @@ def report(
             units=units,
             unit_steps=unit_steps,
             thorough=thorough,
+            each=each,
             seed=seed,
             progress=line.show,
         )
@@ -94,9 +115,21 @@ def report(
         "page": str(written.page),
         "model": written.data["model"],
         "clip": written.data["clip"],
+        **({"clips": written.data["clips"], "failed": written.data["failed"]} if "clips" in written.data else {}),
         "target": written.data["target"],
         "seconds": written.data["run"]["total_seconds"],
         "warnings": written.warnings,
         "problems": written.problems,
     }
     output.emit(data, f"wrote {written.page}: {written.data['summary']}".strip(), as_json=as_json)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what an error's notes say, such as how to go on after Ctrl-C."""
+    try:
+        yield
+    except BaseException as error:
+        for line in getattr(error, "__notes__", ()):
+            output.note(line)
+        raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +19,16 @@ from explain.layouts import entry_of, layout_of, to_ncthw
 from explain.preservation import preserved
 from explain.reporting import composition, writing
 from explain.reporting.builtin import prediction, provenance
-from explain.reporting.context import Context, Options, silent
+from explain.reporting.context import Context, Options, Subject, silent
 from explain.reporting.media import clip_sprite
-from explain.reporting.sections import BUILT_IN
+from explain.reporting.sections import BUILT_IN, COLLECTED, select
+from explain.sources import find as find_sources
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
 from zoo import clips, devices
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from explain.reporting.composition import Part, Report
@@ -49,21 +51,29 @@ def report(
     units: int = 2,
     unit_steps: int = 64,
     thorough: bool = False,
+    each: bool = False,
     seed: int = 0,
     progress: Callable[[str, int, int], None] = silent,
 ) -> Report:
-    """Write a report on what a model looks at in a clip.
+    """Write a report on what a model looks at in a clip, or in many.
 
     The folder gets `report.html` (opens from disk, loads nothing), `report.json` (every number shown) and
     `tensors.safetensors` (raw maps). It appears whole or not at all.
 
+    A report on many clips says what all of them have in common, with 95 % intervals, and shows the best and the worst.
+    Clips that cannot be read are named and left out. What is done is kept clip by clip in a hidden folder beside `out`:
+    a call that was ended goes on from there when it is made again.
+
     Args:
         model: A name of the zoo, or a module; its parameters, flags, hooks and the random state are left as found.
-        clip: What `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C. For a module
-            that did not come from the zoo: its batch, one sample of floating-point numbers.
+        clip: For many clips: a folder of videos or sub-folders (whose names are labels), a list of `path` or
+            `path,label` a line (FILE.txt, FILE.csv), or "sample:NAME/*" (`explain.sources.find`). For one: what
+            `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C. For a module that did not come from the zoo:
+            its batch, one sample of floating-point numbers.
         out: Folder to write: a new one, an empty one, or an earlier report, which is then replaced.
-        methods: Names of attribution methods, at least one; None takes six usual ones.
-        sections: Names of sections; None takes all, those of plugins too.
+        methods: Names of attribution methods, at least one; None takes six usual ones, four for many clips.
+        sections: Names of sections; None takes all, those of plugins too (which are about one clip). What no section
+            needs is not computed.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
@@ -75,6 +85,8 @@ def report(
         unit_steps: Steps of activation maximisation.
         thorough: Test at length whether maps can be trusted (`explain.check_faithfulness`), which takes many times as
             long.
+        each: Take every image file of a folder as a clip of its own. A folder that holds images alone is else one clip,
+            frame by frame.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total).
 
@@ -104,10 +116,31 @@ def report(
     )
     if not isinstance(model, str) and (device is not None or dtype is not None or weights != "default"):
         raise UsageError("device, dtype and weights are for a model given by name; a module is used where and as it is")
+    place = os.fspath(clip) if isinstance(clip, str | os.PathLike) else ""
+    many = find_sources(place, each=each) if place else None
+    if many is not None:
+        if (wanted, units, unit_steps) != (3, 2, 64):
+            raise UsageError(f"units are maximised for one clip, not for the {len(many)} of {place}")
+        select(COLLECTED, sections)
     if isinstance(model, str):
         model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
     for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
         find_layer(model, name)
+    if many is not None:
+        from explain.reporting.collected import collecting
+
+        return collecting.report(
+            model,
+            many,
+            place,
+            folder,
+            sections=sections,
+            target=target,
+            options=options,
+            seed=seed,
+            progress=progress,
+            began=began,
+        )
     with preserved(model):
         model.eval()
         context = read(model, clip, target, seed=seed, options=options, progress=progress, seconds={}, began=began)
@@ -145,21 +178,13 @@ def read(
             `Context`.
     """
     entry = entry_of(model)
-    like = devices.like(model)
-    if entry is None:
-        decoded, frames, batch = _ready_made(model, clip, like.device)
-    else:
-        decoded = _read(clip, entry.input)
-        frames = clips.convert(decoded.frames, entry.input)
-        batch = clips.normalize(frames, entry.input).to(like)
-        frames = frames.flip(-1) if entry.input.channels == "BGR" else frames
+    decoded, frames, batch = see(model, clip)
     said = zoo.predict(model, batch, top=5)[0]
     resolved: Target = resolve_target(model, batch, asked)
-    load_report = getattr(model, "zoo_load_report", None)
     return Context(
         model=model,
         entry=entry,
-        name=name or (load_report.name if load_report else entry.name if entry else type(model).__name__),
+        name=name or named(model),
         evaluation=evaluation,
         clip=decoded,
         frames=frames.numpy(),
@@ -168,9 +193,26 @@ def read(
         target=resolved,
         asked=asked,
         prediction=said,
-        device=str(like.device),
+        device=str(devices.like(model).device),
         **shared,
     )
+
+
+def named(model: nn.Module) -> str:
+    """What a page calls a model: what it was loaded by, its entry's name, or its class."""
+    entry, loaded = entry_of(model), getattr(model, "zoo_load_report", None)
+    return str(loaded.name if loaded else entry.name if entry else type(model).__name__)
+
+
+def see(model: nn.Module, clip: Any) -> tuple[clips.Clip, Tensor, Tensor]:
+    """The clip as it was read, as the model sees it (uint8, T x H x W x C, RGB or grey), and its batch."""
+    entry, like = entry_of(model), devices.like(model)
+    if entry is None:
+        return _ready_made(model, clip, like.device)
+    decoded = _read(clip, entry.input)
+    frames = clips.convert(decoded.frames, entry.input)
+    batch = clips.normalize(frames, entry.input).to(like)
+    return decoded, frames.flip(-1) if entry.input.channels == "BGR" else frames, batch
 
 
 def _read(clip: Any, spec: zoo.InputSpec) -> clips.Clip:
@@ -185,7 +227,14 @@ def _read(clip: Any, spec: zoo.InputSpec) -> clips.Clip:
             indices=tuple(range(len(frames))),
             total=len(frames),
         )
-    return clips.decode(clip, spec=spec)
+    read = clips.decode(clip, spec=spec)
+    if spec.frames == 1 and read.total > 1 and Path(clip).is_dir():
+        one = (
+            f"The folder holds {read.total} images and the model takes one, so this is about the one in the middle; "
+            "`explain report --each` takes every image as a clip of its own."
+        )
+        read = dataclasses.replace(read, warnings=(*read.warnings, one))
+    return read
 
 
 def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[clips.Clip, Tensor, Tensor]:
@@ -255,9 +304,15 @@ def clip_name(clip: clips.Clip) -> str:
 def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
     """What a reader must know before anything else."""
     said = [f"Note: {warning}" for warning in context.clip.warnings]
-    if context.entry is not None and not context.entry.weights:
+    return said + untrained(context) + composition.broken(problems)
+
+
+def untrained(subject: Subject) -> list[str]:
+    """What a reader must know of a model that was not trained, or not for this."""
+    said = []
+    if subject.entry is not None and not subject.entry.weights:
         said.append("These weights are random: the model has learned nothing, and the maps mean nothing yet.")
-    return said + adapted(context.model, "This model") + composition.broken(problems)
+    return said + (adapted(subject.model, "This model") if subject.model is not None else [])
 
 
 def adapted(model: nn.Module, name: str) -> list[str]:

@@ -58,3 +58,29 @@ def curve(values: Sequence[float], top: float = 0.0) -> Markup:
         f'<line class="zero" x1="0" x2="{len(values)}" y1="{zero}" y2="{zero}"/>'
         f'<polyline class="line" points="{line}"/></svg>'
     )
+
+
+def band(
+    values: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], top: float = 0.0
+) -> Markup:
+    """Means, one point a frame, over the band of their intervals and a zero line; no band where there are none.
+
+    The chart reaches from zero to the largest value, or `top` where that is larger; ends beyond it are cut off.
+    """
+    highest = max(top, *values) or 1.0
+
+    def points(heights: Sequence[float]) -> list[str]:
+        places = [0.0, *(at + 0.5 for at in range(len(heights))), float(len(heights))]
+        reached = [min(max(value, 0.0), highest) for value in (heights[0], *heights, heights[-1])]
+        return [f"{x:g},{_HEIGHT * (1 - y / highest):.1f}" for x, y in zip(places, reached, strict=True)]
+
+    lower = [value for value in low if value is not None]
+    upper = [value for value in high if value is not None]
+    area = ""
+    if len(lower) == len(upper) == len(values):
+        area = f'<polygon class="area" points="{" ".join([*points(upper), *points(lower)[::-1]])}"/>'
+    return Markup(  # noqa: S704 - numbers only
+        f'<svg viewBox="0 0 {len(values)} {_HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">{area}'
+        f'<line class="zero" x1="0" x2="{len(values)}" y1="{_HEIGHT:g}" y2="{_HEIGHT:g}"/>'
+        f'<polyline class="line" points="{" ".join(points(values))}"/></svg>'
+    )

@@ -123,9 +123,10 @@ def write(
     about: Mapping[str, Any],
     pictures: Iterable[Sprite] = (),
     more: Mapping[str, bytes] | None = None,
+    template: str = "",
     **page: Any,
 ) -> Report:
-    """Write KIND.html from the template of this name, KIND.json and, where there are any, the raw tensors.
+    """Write KIND.html from a template, KIND.json and, where there are any, the raw tensors.
 
     Args:
         folder: Where to; `writing.check` has seen it.
@@ -136,6 +137,7 @@ def write(
         about: What the file of tensors says of itself.
         pictures: Sprites beside those of the sections.
         more: Further files, by their names.
+        template: The template's file; none is that called like the kind.
         page: Values of the template.
     """
     built = {part.name: part.content for part in parts if part.content}
@@ -145,7 +147,7 @@ def write(
         stored |= {f"{name}/{key}": tensor for key, tensor in content.tensors.items()}
     script = rendering.asset("report.js")
     html = rendering.render(
-        f"{kind}.html",
+        template or f"{kind}.html",
         parts=parts,
         sprites=[*pictures, *(sprite for content in built.values() for sprite in content.sprites)],
         versions=provenance.versions(),
@@ -185,12 +187,16 @@ def _from_plugins(
             continue
         names.add(section.name)
         kept.append((plugin, section))
-    problems += [
+    return kept, problems + failed_plugins()
+
+
+def failed_plugins() -> list[dict[str, str]]:
+    """Plugins that do not work at all, as problems of a report."""
+    return [
         {"section": "", "plugin": plugin.key, "reason": plugin.reason}
         for plugin in plugins.registry().plugins
         if plugin.status == "failed"
     ]
-    return kept, problems
 
 
 def _checked(content: Any, taken: set[str]) -> Content:

@@ -113,6 +113,8 @@ def environment(package: str = _HERE) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(number=number, percent=percent, curve=charts.curve, shares=charts.shares, evenly=evenly)
+    made.filters.update(
+        number=number, percent=percent, curve=charts.curve, band=charts.band, shares=charts.shares, evenly=evenly
+    )
     made.filters.update(breakable=breakable, listed=listed)
     return made

@@ -77,6 +77,22 @@ COMPARED: tuple[Section, ...] = (
 #: Those of them that need a clip.
 ON_A_CLIP = ("predictions", "attributions", "motion", "fields")
 
+_COLLECTED = "explain.reporting.collected"
+#: The sections of a report on many clips, in the order of the page.
+COLLECTED: tuple[Section, ...] = (
+    Section(name="predictions", title="What the model says", build=f"{_COLLECTED}.predictions:build"),
+    Section(name="examples", title="The best and the worst clips", build=f"{_COLLECTED}.examples:build"),
+    Section(name="time", title="When it looked", build=f"{_COLLECTED}.moments:build"),
+    Section(name="space", title="Where it looked", build=f"{_COLLECTED}.places:build"),
+    Section(name="agreement", title="Whether the methods agree", build=f"{_COLLECTED}.agreement:build"),
+    Section(name="faithfulness", title="Whether the maps can be trusted", build=f"{_COLLECTED}.trust:build"),
+    Section(name="clips", title="Every clip", build=f"{_COLLECTED}.table:build"),
+    Section(name="provenance", title="What was run", build=f"{_COLLECTED}.run:build"),
+)
+#: Those of them that show maps, and those that need maps tested.
+WITH_MAPS = ("examples", "time", "space", "agreement", "faithfulness")
+WITH_TESTS = ("faithfulness",)
+
 
 def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:
     """The sections named, in their own order; all of them where `names` is None.

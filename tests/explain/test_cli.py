@@ -135,6 +135,56 @@ def test_report_writes_a_folder_and_says_where(explain, clip, tmp_path):
     assert json.loads((out / "report.json").read_text())["run"]["seed"] == 5
 
 
+#: Ends the command, as Ctrl-C or the signal that ends processes does, at the third clip.
+STOPPED = """
+import os, signal, sys
+from explain.cli import main
+from explain.reporting.collected import collecting
+examine, asked = collecting.examine, []
+
+
+def stopped(*given):
+    asked.append(given)
+    if len(asked) == 3:
+        os.kill(os.getpid(), signal.{signal})
+    return examine(*given)
+
+
+collecting.examine = stopped
+main()
+"""
+
+
+@pytest.mark.parametrize(("signal", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_report_on_many_clips_says_how_to_go_on_and_does(explain, clip, tmp_path, signal, status):
+    out = tmp_path / "out"
+    asked = (
+        "report",
+        "tiny",
+        clip,
+        "--each",
+        "--out",
+        out,
+        "--weights",
+        "none",
+        "--section",
+        "time",
+        "--device",
+        "cpu",
+    )
+    run = explain(*asked, code=STOPPED.replace("{signal}", signal))
+    assert run.returncode == status, run.stderr
+    assert f"2 of 8 clips are done and kept in {tmp_path / '.out.unfinished'}; run the same again" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not out.exists()
+    run = explain(*asked, "--json")
+    assert run.returncode == 0, run.stderr
+    assert "clips kept from an earlier run" in run.stderr
+    assert "clip 3 of 8: 2.png" in run.stderr
+    assert json.loads(run.stdout)["clips"] == 8
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
 def test_options_of_a_method_reach_it(explain, clip):
     options = ("--fill", "drop", "--order", "shuffle", "--draws", 3, "--smooth", "deconvolution", "--features", "grid")
     methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation")
@@ -429,6 +479,8 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["report", "tiny", "CLIP", "--out", "/proc/nowhere/out", "--weights", "none"], 1, "cannot write"),
         (["report", "tiny", "CLIP", "--out", "OUT", "--weights", "none", "--device", "cuda:99"], 2, "cuda:99"),
         (["report", "tiny", "CLIP"], 2, "--out"),
+        (["report", "tiny", "BROKEN", "--out", "OUT", "--weights", "none", "--each"], 2, "is no folder"),
+        (["report", "tiny", "sample:nothing/*", "--out", "OUT", "--weights", "none"], 2, "no sample matches"),
         (["report", "tiny", "CLIP", "--out", "OUT", "--steps", "0"], 2, "--steps"),
         (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
         (["attribute", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),

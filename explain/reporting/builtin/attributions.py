@@ -147,13 +147,13 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
         )
 
     from_zeros = against(None)
-    if _missed(from_zeros) <= _TOLERATED:
+    if missed(from_zeros) <= _TOLERATED:
         return from_zeros
     from_blur = against("blur")
-    return from_blur if _missed(from_blur) < _missed(from_zeros) else from_zeros
+    return from_blur if missed(from_blur) < missed(from_zeros) else from_zeros
 
 
-def _missed(attribution: Attribution) -> float:
+def missed(attribution: Attribution) -> float:
     """What a map lacks of the sum that it promises, as a share of it; 0 where it promises none."""
     if attribution.delta is None:
         return 0.0

@@ -64,9 +64,17 @@ class Trust:
         return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
 
 
-def check(context: Context, attributions: Sequence[Attribution]) -> tuple[list[Trust | None], str]:
-    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested."""
-    effort, saved = effort_for(context)
+def check(
+    context: Context, attributions: Sequence[Attribution], *, short: bool = False
+) -> tuple[list[Trust | None], str]:
+    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested.
+
+    Args:
+        context: The clip, and what may be spent.
+        attributions: The maps.
+        short: Whether the clip is one of many, whose means are steadier than its own numbers need be.
+    """
+    effort, saved = effort_for(context, short=short)
     try:
         with context.timed("faithfulness"):
             results = check_all(
@@ -82,18 +90,25 @@ def check(context: Context, attributions: Sequence[Attribution]) -> tuple[list[T
     return [Trust(record=record(result)) for result in results], saved
 
 
-def effort_for(context: Context) -> tuple[Effort, str]:
+def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
     """What a report spends on each map, and how to say so."""
     if context.options.thorough:
         return Effort(), "Thorough tests: 64 steps, every layer."
-    if operations(context) > DEAR:
+    dear = operations(context) > DEAR
+    if dear or short:
         blocks = _blocks(context, 8, 2)
         effort = Effort(
-            steps=8, draws=2, depths=1, boxes=8, neighbours=1, every_kind=False, settings={"steps": 4, **blocks}
+            steps=8,
+            draws=2 if dear else 4,
+            depths=1,
+            boxes=8,
+            neighbours=1,
+            every_kind=False,
+            settings={"steps": 4, **blocks},
         )
+        why = "With so many clips" if short else "Each pass of this model is dear, so"
         return effort, (
-            "Each pass of this model is dear, so these are short tests: 8 steps, the last layer alone; --thorough "
-            "takes 64 steps and every layer."
+            f"{why} these are short tests: 8 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
     effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2, settings={"steps": 4, **blocks})
@@ -107,7 +122,7 @@ def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, i
 
 
 def operations(context: Context) -> int:
-    """Floating-point operations of one forward pass, counted once."""
+    """Floating-point operations of one forward pass, counted once for all clips of a page."""
     if "operations" not in context.kept:
         with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             context.model(context.batch.clone())

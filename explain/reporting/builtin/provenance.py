@@ -24,7 +24,7 @@ def build(context: Context) -> Content:
     return Content(html=render("provenance.html", **data, from_zoo=context.entry is not None), data=data)
 
 
-def facts(context: Context) -> dict[str, Any]:
+def facts(context: Subject) -> dict[str, Any]:
     """What someone needs who wants to get the same numbers again."""
     return {**of_model(context), **of_run(context)}
 

@@ -4,8 +4,36 @@
   const root = document.documentElement;
   root.classList.add("js");
 
+  // Headings become buttons that sort their table; a second press turns the order around.
+  function sortable(table) {
+    const body = table.tBodies[0];
+    const headings = [...table.tHead.rows[0].cells];
+    const order = new Intl.Collator(undefined, { numeric: true });
+    headings.forEach((heading, column) => {
+      const kind = heading.dataset.sort;
+      if (!kind) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => {
+        const up = heading.getAttribute("aria-sort") !== "ascending";
+        for (const other of headings) other.removeAttribute("aria-sort");
+        heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+        const value = (row) => {
+          const cell = row.cells[column];
+          const number = cell.querySelector("data");
+          return kind === "number" ? (number ? Number(number.value) : -Infinity) : cell.textContent.trim();
+        };
+        const compared = (one, other) => (kind === "number" ? value(one) - value(other) : order.compare(value(one), value(other)));
+        body.append(...[...body.rows].sort((one, other) => (up ? 1 : -1) * compared(one, other)));
+      });
+    });
+  }
+
   addEventListener("DOMContentLoaded", () => {
     for (const strip of document.querySelectorAll("details.strip")) strip.open = false;
+    for (const table of document.querySelectorAll("table[data-sortable]")) sortable(table);
 
     const player = document.getElementById("player");
     if (!player) return;

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
 from zoo import plugins
@@ -166,3 +167,38 @@ def compared(tmp_path_factory):
     other.zoo_entry = dataclasses.replace(ENTRY, name="small_watcher", input=dataclasses.replace(ENTRY.input, frames=6))
     out = tmp_path_factory.mktemp("compared") / "comparison"
     return explain.compare([moving_watcher(), other], out, clip=square_clip(), steps=4)
+
+
+def write_clip(path, width=6, top=8, bright=255):
+    """A file of a clip in which a square moves to the right."""
+    frames = torch.zeros(12, 24, 24, 1, dtype=torch.uint8)
+    for at in range(12):
+        frames[at, top : top + 6, at : at + width] = bright
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"clip": frames}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_file():
+    return write_clip
+
+
+@pytest.fixture(scope="session")
+def folder_of_clips(tmp_path_factory):
+    """Ten clips of three classes, one that is no video, and a file that is none of this."""
+    folder = tmp_path_factory.mktemp("clips")
+    for at in range(10):
+        name = ("round", "flat", "tall")[at % 3]
+        write_clip(folder / name / f"{at}.safetensors", width=3 + at, top=at, bright=100 + 15 * at)
+    (folder / "flat" / "torn.mp4").write_bytes(b"no video")
+    (folder / "README.md").write_text("not a clip")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def collected(folder_of_clips, tmp_path_factory):
+    """One report on many clips with every section, for tests that only look."""
+    import explain
+
+    return explain.report(watcher(), folder_of_clips, tmp_path_factory.mktemp("collected") / "report", steps=4)

@@ -66,7 +66,7 @@ def test_nothing_from_labels_runs(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("kind", ["written", "moving", "compared"])
+@pytest.mark.parametrize("kind", ["written", "moving", "compared", "collected"])
 def test_axe_finds_nothing_serious(request, opened, axe, scheme, viewport, kind):
     page = opened(request.getfixturevalue(kind), color_scheme=scheme, viewport=viewport)
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
@@ -211,7 +211,7 @@ def test_a_click_on_a_curve_goes_to_its_frame(opened):
 
 @pytest.mark.parametrize("width", [320, 390, 768])
 @pytest.mark.parametrize("javascript", [True, False])
-@pytest.mark.parametrize("kind", ["written", "moving", "compared"])
+@pytest.mark.parametrize("kind", ["written", "moving", "compared", "collected"])
 def test_no_page_is_wider_than_its_screen(request, opened, width, javascript, kind):
     page = opened(
         request.getfixturevalue(kind), viewport={"width": width, "height": 800}, java_script_enabled=javascript
@@ -305,3 +305,18 @@ def test_without_javascript_all_slices_of_filters_are_there(opened, moving):
     assert all(film.is_visible() and film.bounding_box()["height"] > 10 for film in films.all())
     still = page.locator("#motion .looks .sprite").first.get_attribute("style")
     assert "background-position" in still
+
+
+def test_headings_of_the_table_of_clips_sort_it(opened, collected):
+    page = opened(collected)
+    rows = page.locator("#clips tbody tr th")
+    first = rows.all_inner_texts()
+    page.get_by_role("button", name="clip", exact=True).focus()
+    page.keyboard.press("Enter")
+    assert rows.all_inner_texts() == sorted(first)
+    assert page.locator("#clips thead th").first.get_attribute("aria-sort") == "ascending"
+    page.keyboard.press("Enter")
+    assert rows.all_inner_texts() == sorted(first, reverse=True)
+    page.get_by_role("button", name="sure", exact=True).click()
+    sure = page.locator("#clips tbody tr td:nth-child(5) data").evaluate_all("all => all.map(one => Number(one.value))")
+    assert sure == sorted(sure)

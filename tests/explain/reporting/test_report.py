@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -569,3 +570,21 @@ def test_a_model_in_another_type_is_given_its_clip_in_that_type(model, clip, tmp
     report = cheap(model.to(dtype), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
     with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
         assert file.get_tensor("batch").dtype == dtype
+
+
+def test_an_image_model_says_that_it_took_one_image_of_a_folder(tmp_path):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model.zoo_entry = zoo.ModelEntry(
+        name="imager",
+        summary="Sees images",
+        builder="nowhere:build",
+        parameters=0,
+        input=zoo.InputSpec(layout="NCHW", frames=1, size=(8, 8)),
+        outputs=(zoo.OutputSpec(name="class"),),
+    )
+    for at in range(3):
+        Image.new("RGB", (8, 8), (at, 60, 90)).save(tmp_path / f"{at}.png")
+    one = cheap(model, tmp_path, tmp_path.parent / "one", sections=["prediction"])
+    assert "The folder holds 3 images and the model takes one" in one.warnings[0]
+    many = cheap(model, tmp_path, tmp_path.parent / "many", sections=["predictions"], each=True)
+    assert many.data["clips"] == 3

@@ -1,0 +1,1 @@
+"""Reports on many clips: what to take, what is kept of each while the work goes on, and what all of them say."""

@@ -1,0 +1,289 @@
+"""One clip of many: what the model says, what its maps say, and whether they can be trusted, small enough to keep."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+import zoo
+from explain.attribution.grad_cam import default_layer
+from explain.attribution.methods import find_method
+from explain.faithfulness.randomization import rank_correlation
+from explain.layouts import entry_of
+from explain.reporting import assembly
+from explain.reporting.builtin import attributions, faithfulness
+from explain.reporting.context import Context, Options, silent
+from explain.reporting.media import clip_sprite
+from explain.targets import resolve as resolve_target
+from zoo import devices
+from zoo.errors import ModelError, PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor, nn
+
+    from explain.attribution import Attribution
+    from zoo.clips import Clip
+
+#: Methods where none were asked for: a gradient, what it adds up to, its path integral, and what late layers hold.
+DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam_per_frame")
+#: The same for images, whose two Grad-CAMs are one.
+DEFAULT_ON_IMAGES = (*DEFAULT[:-1], "grad_cam")
+#: Classes named of each output.
+_TOP = 5
+#: Rows and columns of what is kept of where each method pointed, at most.
+GRID = 32
+#: Rows and columns of a thumbnail.
+_THUMBNAIL = (48, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What all clips of a page have in common."""
+
+    model: nn.Module
+    name: str
+    target: Any
+    options: Options
+    seed: int
+    #: Whether maps are made, and whether they are tested.
+    maps: bool = True
+    tests: bool = True
+    #: Found for the first clip, and good for all.
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The attribution methods, in the order shown."""
+        entry = entry_of(self.model)
+        usual = DEFAULT_ON_IMAGES if entry is not None and entry.input.frames == 1 else DEFAULT
+        return (self.options.methods or usual) if self.maps else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One clip, examined."""
+
+    #: Plain numbers, kept of every clip.
+    record: dict[str, Any]
+    #: Small tensors, kept of every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
+    #: `thumbnail`.
+    tensors: dict[str, Tensor]
+    #: Frames as the model sees them and maps, kept of the few that the page shows: `frames`, `map/METHOD`.
+    views: dict[str, Tensor]
+
+
+def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
+    """Ask the model about one clip, run the methods and the tests.
+
+    Args:
+        setup: What all clips have in common.
+        clip: The clip as it was read.
+        progress: Called as progress(step, done, total).
+
+    Raises:
+        ModelError: the model gives no finite answer.
+        UnknownNameError, UsageError, MemoryLimitError: as `explain.attribute` raises them.
+    """
+    began = time.perf_counter()
+    context = _context(setup, clip, progress)
+    made, refused = _maps(setup, context)
+    record: dict[str, Any] = {
+        "warnings": list(clip.warnings),
+        "shown": clip.label,
+        "frames": len(context.frames),
+        "heads": {head: _short(said) for head, said in context.prediction.items()},
+        "target": context.target.description,
+        "head": context.target.head,
+        "value": float(context.target.value[0]),
+        "methods": {one.method: _numbers(one) for one in made},
+        "refused": refused,
+        "note": setup.kept.get("note", ""),
+    }
+    tensors = {
+        f"probabilities/{head}": _probabilities(said) for head, said in context.prediction.items() if _named(said)
+    }
+    frames = torch.from_numpy(context.frames)
+    views: dict[str, Tensor] = {"frames": frames}
+    for one in made:
+        size = one.map[0].detach().abs().float()
+        tensors[f"time/{one.method}"] = _shares(one.time[0].detach().double()).float().cpu()
+        tensors[f"space/{one.method}"] = _shares(_coarse(size.sum(dim=0))).cpu()
+        views[f"map/{one.method}"] = one.map[0].detach().float().cpu()
+    tensors["thumbnail"] = _thumbnail(frames)
+    if made[1:]:
+        with context.timed("agreement of methods"):
+            record["agreement"] = agreement(made)
+    if setup.tests and made:
+        results, said = faithfulness.check(context, made, short=True)
+        record["tests"] = said
+        record["faithfulness"] = {
+            one.method: _tested(result.record) for one, result in zip(made, results, strict=True) if result
+        }
+    record["seconds"] = {**context.seconds, "": time.perf_counter() - began}
+    return Examined(record=record, tensors=tensors, views=views)
+
+
+def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
+    model = setup.model
+    decoded, frames, batch = assembly.see(model, clip)
+    said = zoo.predict(model, batch, top=10**9)[0]
+    if setup.maps and "layer" not in setup.kept:
+        setup.kept["layer"] = _layer(setup, batch)
+    layer, note = setup.kept.get("layer", (None, ""))
+    setup.kept["note"] = note
+    return Context(
+        model=model,
+        entry=entry_of(model),
+        name=setup.name,
+        clip=decoded,
+        frames=frames.numpy(),
+        picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
+        batch=batch,
+        target=resolve_target(model, batch, setup.target),
+        asked=setup.target,
+        prediction=said,
+        device=str(devices.like(model).device),
+        seed=setup.seed,
+        options=replace(setup.options, layer=layer),
+        progress=progress,
+        kept=setup.kept,
+    )
+
+
+def _layer(setup: Setup, batch: Tensor) -> tuple[str | None, str]:
+    """The layer of the methods that look at one, and why; chosen once, since it depends on the model alone."""
+    if setup.options.layer is not None or not any(find_method(name).needs_layer for name in setup.methods):
+        return setup.options.layer, ""
+    try:
+        return default_layer(setup.model, batch)
+    except ModelError:
+        return None, ""  # each method says so itself
+
+
+def _maps(setup: Setup, context: Context) -> tuple[list[Attribution], dict[str, str]]:
+    made, refused = [], {}
+    for name in setup.methods:
+        try:
+            with context.timed(f"attribution: {name}") as shown:
+                made.append(attributions.attribute(context, name, shown))
+        except (ModelError, PluginError) as error:
+            refused[name] = str(error)
+    return made, refused
+
+
+def _named(said: Mapping[str, Any]) -> bool:
+    return bool(said["kind"] == "classes")
+
+
+def _short(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {**said, "top": said["top"][:_TOP]} if _named(said) else dict(said)
+
+
+def _probabilities(said: Mapping[str, Any]) -> Tensor:
+    values = torch.zeros(len(said["top"]))
+    for one in said["top"]:
+        values[one["index"]] = one["probability"]
+    return values
+
+
+def _numbers(attribution: Attribution) -> dict[str, Any]:
+    """What is told of one map."""
+    shares = _shares(attribution.time[0].detach().double())
+    missed = attributions.missed(attribution)
+    return {
+        "layer": attribution.layer,
+        "settings": dict(attribution.settings),
+        "empty": not bool(attribution.map.any()),
+        "peak": int(shares.argmax()),
+        "peak_share": float(shares.max()),
+        "centre": centre_share(attribution.map[0].detach().abs().sum(dim=0)),
+        "missed": missed,
+    }
+
+
+def centre_share(sizes: Tensor) -> float | None:
+    """Share of H x W magnitudes that lies in the middle half of the rows and of the columns: 1/4 where evenly spread.
+
+    Pixels that the boundary cuts count in part. None where all are zero.
+    """
+    total = float(sizes.double().sum())
+    if not total:
+        return None
+    inside = [_inside(length, sizes) for length in sizes.shape]
+    return float(inside[0] @ sizes.double() @ inside[1]) / total
+
+
+def _inside(length: int, like: Tensor) -> Tensor:
+    """How much of each of `length` pixels lies in the middle half."""
+    edges = torch.arange(length + 1, device=like.device, dtype=torch.float64).clamp(length / 4, 3 * length / 4)
+    return edges.diff()
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Magnitudes as shares of their sum; zeros where that is zero."""
+    values = values.abs()
+    total = values.sum()
+    return values / total if float(total) else values
+
+
+def _coarse(sizes: Tensor) -> Tensor:
+    """H x W magnitudes in at most GRID rows and columns."""
+    grid = min(GRID, sizes.shape[0]), min(GRID, sizes.shape[1])
+    return F.adaptive_avg_pool2d(sizes[None, None].float(), grid)[0, 0]
+
+
+def _thumbnail(frames: Tensor) -> Tensor:
+    """The middle frame, or one that shows most where that is empty, small, on black: uint8, H x W x 3."""
+    contrast = frames.float().flatten(1).std(dim=1)
+    middle = (len(frames) - 1) // 2
+    frame = (
+        frames[middle if float(contrast[middle]) else int(contrast.argmax())]
+        .expand(-1, -1, 3)
+        .permute(2, 0, 1)[None]
+        .float()
+    )
+    height, width = frame.shape[2:]
+    scale = min(_THUMBNAIL[0] / height, _THUMBNAIL[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = F.interpolate(frame, size=size, mode="bilinear", antialias=True)[0].round().clamp(0, 255)
+    top, left = ((whole - part) // 2 for whole, part in zip(_THUMBNAIL, size, strict=True))
+    picture = torch.zeros(*_THUMBNAIL, 3, dtype=torch.uint8)
+    picture[top : top + size[0], left : left + size[1]] = small.permute(1, 2, 0).to(torch.uint8)
+    return picture
+
+
+def agreement(made: list[Attribution]) -> list[list[float | None]]:
+    """Spearman's rank correlation of the magnitudes of any two maps: methods x methods, None where there is none."""
+    sizes = [one.map[:1].detach().abs().float() for one in made]
+    table: list[list[float | None]] = [
+        [1.0 if row == column else None for column in range(len(made))] for row in range(len(made))
+    ]
+    for row in range(len(made)):
+        for column in range(row):
+            found = float(rank_correlation(sizes[row], sizes[column])[0])
+            table[row][column] = table[column][row] = found if found == found else None
+    return table
+
+
+#: Numbers of `explain.faithfulness.records.record` that are kept.
+_AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
+
+
+def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of one map's tests, without curves."""
+    curves = list(record["curves"].values())
+    depths = record["randomization"]
+    return {
+        "verdict": record["verdict"],
+        "reasons": dict(record["reasons"]),
+        **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
+        "correlation": depths[0]["correlation"] if depths else None,
+        "infidelity": record["infidelity"],
+        "sensitivity": record["sensitivity"],
+    }

@@ -1,0 +1,83 @@
+"""The best and the worst clips, playing, each under the map that passes most tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from explain.reporting import colour
+from explain.reporting.builtin.attributions import title
+from explain.reporting.collected.trust import tested
+from explain.reporting.media import clip_sprite, overlay_sprite
+from explain.reporting.rendering import render
+from explain.reporting.sections import Content
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explain.reporting.collected.collection import Collection, Entry
+
+
+def build(collection: Collection) -> Content:
+    """A few clips of either end; with fewer clips, all of them."""
+    method = _method(collection)
+    best, worst = collection.extremes()
+    tensors: dict[str, Tensor] = {}
+    shown = {
+        name: [_card(collection, one, method, f"{name}-{at}", tensors) for at, one in enumerate(entries)]
+        for name, entries in (("best", best), ("worst", worst))
+    }
+    cards = [card for group in shown.values() for card in group]
+    sprites = [card[name] for card in cards for name in ("picture", "overlay") if card[name] is not None]
+    told = {
+        name: [
+            {key: value for key, value in card.items() if key not in {"picture", "overlay", "key"}} for card in group
+        ]
+        for name, group in shown.items()
+    }
+    data = {"method": method, **told}
+    html = render(
+        "collected_examples.html",
+        groups=shown,
+        method=method,
+        title=title,
+        judged=bool(collection.known),
+        head=collection.head,
+    )
+    return Content(html=html, data=data, tensors=tensors, sprites=tuple(sprites))
+
+
+def _method(collection: Collection) -> str | None:
+    """The method whose maps pass most often; of equals the first."""
+    methods = collection.methods
+    passed = {method: tested(collection, method)["verdicts"]["passes"]["hits"] for method in methods}
+    return max(methods, key=lambda method: passed[method]) if methods else None
+
+
+def _card(
+    collection: Collection, one: Entry, method: str | None, key: str, tensors: dict[str, Tensor]
+) -> dict[str, Any]:
+    views = collection.views.get(one.source.name, {})
+    frames = views.get("frames")
+    picture = None if frames is None else clip_sprite(f"clip-{key}", frames.numpy())
+    overlay = None
+    values = views.get(f"map/{method}")
+    if values is not None:
+        tensors |= {f"{key}/{name.removeprefix('map/')}": view for name, view in views.items() if name != "frames"}
+        share, _, colours = colour.scaled(values.numpy())
+        overlay = overlay_sprite(f"map-{key}", share, colours)
+    return {
+        "clip": one.source.name,
+        "label": one.label,
+        "right": one.right,
+        "truth": collection.true_class(one),
+        "said": None if one.head is None else collection.classes[one.head][one.said[one.head]],
+        "probability": None if one.head is None else one.record["heads"][one.head]["top"][0]["probability"],
+        "score": one.score,
+        "target": one.record["target"],
+        "peak": one.record["methods"].get(method, {}).get("peak"),
+        "peak_share": one.record["methods"].get(method, {}).get("peak_share"),
+        "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
+        "signed": overlay is not None and colours.low < 0,
+        "picture": picture,
+        "overlay": overlay,
+    }

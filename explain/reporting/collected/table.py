@@ -1,0 +1,65 @@
+"""Every clip in one table, the worst first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.reporting.media import Sprite, clip_sprite
+from explain.reporting.rendering import render
+from explain.reporting.sections import Content
+
+if TYPE_CHECKING:
+    from explain.reporting.collected.collection import Collection, Entry
+
+#: Thumbnails in one picture, and in all.
+_SHEET, _MOST = 240, 1200
+
+
+def build(collection: Collection) -> Content:
+    """One row a clip, and one for each that was left out."""
+    entries = collection.ranked[::-1]
+    sheets = [
+        clip_sprite(f"thumbnails-{start // _SHEET}", torch.stack(part).numpy(), lossy=True)
+        for start in range(0, min(len(entries), _MOST), _SHEET)
+        if (part := [one.thumbnail for one in entries[start : min(start + _SHEET, _MOST)]])
+    ]
+    rows = [_row(collection, one) for one in entries]
+    pictures: list[tuple[Sprite, int] | None] = [
+        (sheets[at // _SHEET], at % _SHEET) if at < _MOST else None for at in range(len(rows))
+    ]
+    data = {"clips": rows, "failed": collection.failed}
+    html = render(
+        "collected_clips.html",
+        rows=list(zip(rows, pictures, strict=True)),
+        failed=collection.failed,
+        judged=bool(collection.known),
+        labelled=any(row["label"] for row in rows),
+        head=collection.head,
+        tested=any(row["verdicts"] for row in rows),
+        values=[head for head, said in collection.entries[0].record["heads"].items() if said["kind"] == "value"],
+    )
+    return Content(html=html, data=data, sprites=tuple(sheets))
+
+
+def _row(collection: Collection, one: Entry) -> dict[str, Any]:
+    top = None if one.head is None else one.record["heads"][one.head]["top"][0]
+    return {
+        "clip": one.source.name,
+        "label": one.label,
+        "said": None if top is None else top["label"],
+        "probability": None if top is None else top["probability"],
+        "truth": collection.true_class(one),
+        "right": one.right,
+        "score": one.score,
+        "value": one.record["value"],
+        "target": one.record["target"],
+        "heads": one.record["heads"],
+        "verdicts": {method: record["verdict"] for method, record in one.record.get("faithfulness", {}).items()},
+        "passed": sum(record["verdict"] == "passes" for record in one.record.get("faithfulness", {}).values()),
+        "tested": len(one.record.get("faithfulness", {})),
+        "peaks": {method: record["peak"] for method, record in one.record["methods"].items()},
+        "warnings": one.record["warnings"],
+        "seconds": one.record["seconds"][""],
+    }
