@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explain.attribution import Attribution, applicability, attribute
     from explain.attribution.methods import Method
+    from explain.effective_fields import EffectiveField, effective_field
     from explain.faithfulness import Faithfulness, check_faithfulness
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, TopClips, maximize, top_clips
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attribution": "explain.attribution",
     "Content": "explain.reporting.sections",
+    "EffectiveField": "explain.effective_fields",
     "Faithfulness": "explain.faithfulness",
     "Maximization": "explain.maximization",
     "Method": "explain.attribution.methods",
@@ -38,6 +40,7 @@ _HOMES = {
     "check_faithfulness": "explain.faithfulness",
     "check_robustness": "explain.robustness",
     "compare": "explain.reporting",
+    "effective_field": "explain.effective_fields",
     "maximize": "explain.maximization",
     "receptive_fields": "explain.fields",
     "report": "explain.reporting",
@@ -49,6 +52,7 @@ _HOMES = {
 __all__ = [
     "Attribution",
     "Content",
+    "EffectiveField",
     "Faithfulness",
     "Maximization",
     "Method",
@@ -64,6 +68,7 @@ __all__ = [
     "check_faithfulness",
     "check_robustness",
     "compare",
+    "effective_field",
     "maximize",
     "receptive_fields",
     "report",

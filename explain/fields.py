@@ -18,7 +18,7 @@ from zoo import devices
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from explain.reach import Triple
+    from explain.reach import Triple, View
     from explain.timeline import Timeline
     from explain.tracing import Layer, Tracker
 
@@ -64,6 +64,9 @@ class Trace:
     rows: list[ReceptiveField]
     #: By layer and kind, its positions in time and their numbers as units; only where these are known.
     _positions: dict[tuple[str, str], tuple[Timeline, list[int]]]
+    #: By layer and kind, what its positions see along each axis, and the extent of the clip.
+    _views: dict[tuple[str, str], View]
+    _size: Triple
 
     @property
     def followed(self) -> list[ReceptiveField]:
@@ -79,6 +82,14 @@ class Trace:
         """The frames that a position depends on."""
         frames: list[int] = self._positions[row.layer, row.kind][0].seen[position].nonzero()[0].tolist()
         return frames
+
+    def box(self, row: ReceptiveField, position: Triple) -> tuple[tuple[int, int], ...]:
+        """The first and the last frame, row and column of the clip that one position of a layer depends on."""
+        axes = self._views[row.layer, row.kind].axes
+        found = [axis.seen(*given) for axis, *given in zip(axes, position, self._size, row.field, strict=True)]
+        if row.frames is not None and (frames := row.frames[position[0]]) is not None:
+            found[0] = frames
+        return tuple(found)
 
     def used(self, row: ReceptiveField, position: int, lower: ReceptiveField) -> list[int]:
         """The positions of another layer, `lower`, that a position of `row` depends on."""
@@ -143,7 +154,8 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = Fals
         for (layer, kind), row in rows.items()
         if kind in {"recurrence", "block"} or (layer, "recurrence") not in rows  # a recurrence's inner parts are in it
     ]
-    return Trace(frames=frames, rows=listed, _positions=positions)
+    views = {key: layer.view for key, layer in tracker.layers.items()}
+    return Trace(frames=frames, rows=listed, _positions=positions, _views=views, _size=tracker.size)
 
 
 def _row(name: str, kind: str, layer: Layer) -> ReceptiveField:

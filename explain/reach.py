@@ -30,23 +30,36 @@ class Axis:
     grain: Fraction = Fraction(1)
     #: What windows have added since then, before it is cut to multiples of the grain.
     span: Fraction = Fraction(0)
+    #: Where the field of the first position begins; below 0 in padding. Behind upsampling, to within one `grain`.
+    first: Fraction = Fraction(0)
 
     @property
     def field(self) -> int:
         """Positions of the input that one position depends on, at the worst alignment."""
         return self.base + int(self.span // self.grain * self.grain)
 
-    def through(self, size: int, stride: Fraction, left: int) -> Axis:
+    def through(self, size: int, stride: Fraction, left: int, padding: int = 0) -> Axis:
         """Through a window over `size` neighbouring positions, moved by `stride` of them, with `left` results."""
         span = self.span if self.whole else self.span + (size - 1) * self.jump
-        return dataclasses.replace(self, span=span, jump=self.jump * stride, extent=left)
+        first = self.first - padding * self.jump
+        return dataclasses.replace(self, span=span, jump=self.jump * stride, extent=left, first=first)
+
+    def seen(self, position: int, length: int, field: int) -> tuple[int, int]:
+        """The first and the last of the input's `length` positions that one position depends on.
+
+        A `field` larger than the axis' own lies around the same middle.
+        """
+        if self.whole:
+            return 0, length - 1
+        first = math.floor(self.first + position * self.jump) - (field - self.field) // 2
+        return min(max(first, 0), length - 1), min(max(first + field - 1, 0), length - 1)
 
     def upsampled(self, size: int, factor: Fraction, left: int) -> Axis:
         """To positions `factor` times as dense, each of the former reaching over `size` of the new ones."""
         jump = self.jump / factor
         if self.whole:
             return dataclasses.replace(self, jump=jump, extent=left)
-        return Axis(extent=left, jump=jump, base=self.field, grain=self.jump, span=(size - 1) * jump)
+        return Axis(left, jump, base=self.field, grain=self.jump, span=(size - 1) * jump, first=self.first)
 
     def over_all(self, length: int, *, reduced: bool) -> Axis:
         """Seeing all `length` positions of the input; `reduced`: one position is left."""

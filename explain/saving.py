@@ -46,6 +46,7 @@ _HOMES: Final = {
     "Attribution": "explain.attribution.results",
     "Curve": "explain.robustness.results",
     "Curves": "explain.faithfulness.results",
+    "EffectiveField": "explain.effective_fields",
     "Faithfulness": "explain.faithfulness.results",
     "LayerParameters": "explain.temporal.parameters",
     "Maximization": "explain.maximization",

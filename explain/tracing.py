@@ -207,7 +207,11 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
                     had, left, size, stride=step, padding=padding[place], spread=spread, transposed=transposed
                 )
             before = view.axes[axis]
-            after = (before.upsampled if transposed else before.through)(window, Fraction(step), left)
+            after = (
+                before.upsampled(window, Fraction(step), left)
+                if transposed
+                else before.through(window, Fraction(step), left, padding[place])
+            )
             view = view.with_axis(axis, after)
         channels = output.shape[1] if batch.ndim == weight.ndim else output.shape[0]
         view = view.with_channels(channels)
@@ -250,7 +254,9 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
             for place, axis in places:
                 kernel[axis] = sizes[place]
                 window, left = (sizes[place] - 1) * dilations[place] + 1, output.shape[output.ndim - dims + place]
-                view = view.with_axis(axis, view.axes[axis].through(window, Fraction(strides[place]), left))
+                view = view.with_axis(
+                    axis, view.axes[axis].through(window, Fraction(strides[place]), left, paddings[place])
+                )
                 if axis == 0:
                     windows = windows_of(
                         args[0].shape[args[0].ndim - dims + place],

@@ -12,9 +12,12 @@ from zoo import options, output
 
 
 @click.command(
-    cls=options.Examples, epilog="explain fields conv3d --weights none --layers 'body.res?_?' --figure conv3d.svg"
+    cls=options.Examples,
+    epilog="explain fields conv3d --weights none --layers 'body.res?_?' --figure conv3d.svg\n"
+    "explain fields conv3d sample:blinking_mnist/3 --effective --layers 'body.res?_1' --figure effective.svg",
 )
 @click.argument("model")
+@click.argument("clip", required=False)
 @click.option(
     "--layers",
     "pattern",
@@ -25,7 +28,19 @@ from zoo import options, output
     "--figure",
     type=click.Path(path_type=Path),
     metavar="FILE.svg",
-    help="Draw which frames one unit depends on, layer by layer.",
+    help="Draw which frames one unit depends on, layer by layer; with --effective, where units look in the clip.",
+)
+@click.option(
+    "--effective",
+    is_flag=True,
+    help="Measure by gradients how far the middle unit of each layer does look: on CLIP, else on noise.",
+)
+@click.option(
+    "--draws",
+    default=4,
+    show_default=True,
+    type=options.Count(min=1),
+    help="With --effective: draws of the signs by which a layer's channels are added.",
 )
 @click.option(
     "--unit",
@@ -38,16 +53,19 @@ from zoo import options, output
 @options.as_json
 def fields(
     model: str,
+    clip: str | None,
     pattern: str | None,
     figure: Path | None,
     unit: str | None,
+    draws: int,
     weights: str,
     device: str,
     seed: int,
     *,
+    effective: bool,
     as_json: bool,
 ) -> None:
-    """Show how many frames and pixels each layer of MODEL can see."""
+    """Show how many frames and pixels each layer of MODEL can see, and with --effective does look at."""
     import dataclasses
     from fnmatch import fnmatchcase
 
@@ -62,11 +80,22 @@ def fields(
     if unit is not None and not (layer and at.isascii() and at.isdigit()):
         raise UsageError(f"--unit {unit}: expected LAYER/POSITION, for example lstm/0")
 
+    if effective and unit is not None:
+        raise UsageError("--unit goes with the drawing of frames; --effective takes the middle unit of each layer")
+    if clip is not None and not effective:
+        raise UsageError("a CLIP goes with --effective; what a layer can see does not depend on it")
+
     import zoo
     from explain.fields import trace
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
-    spec: Any = loaded.zoo_entry
+    batch = None
+    if clip is None:
+        loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    else:
+        loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
+        for warning in decoded.warnings:
+            output.note(f"warning: {warning}")
+    spec = loaded.zoo_entry
     modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
     if layer and layer not in modules:
         raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
@@ -80,8 +109,9 @@ def fields(
         found = [row for row in found if row.kind != "block"]  # traced for the drawing alone
     elif not found:
         raise UnknownNameError("layer with a field", pattern, [row.layer for row in traced.rows], pattern=wildcards)
+    measured = _effective(loaded, batch, found, traced, draws, seed, figure) if effective else {}
     drawn = None
-    if figure is not None or unit is not None or as_json:
+    if not effective and (figure is not None or unit is not None or as_json):
         from explain.reporting.temporal_fields import temporal_field, write
 
         drawn = temporal_field(traced, layer or None, int(at) if unit else None)
@@ -102,6 +132,7 @@ def fields(
             "all" if all(row.whole[1:]) else _product(row.field[1:]),
             *([_product(row.frame_field)] if differ else []),
             _product(row.stride),
+            *([_looked(measured.get(row.layer))] if effective else []),
         ]
         for row in found
     ]
@@ -111,11 +142,49 @@ def fields(
         )
     sees = ["sees frames", "sees H x W", *(["of its own frame"] if differ else [])]
     header = ["layer", "kind", "kernel T x H x W", *sees, "stride T x H x W"]
-    data = {"layers": [dataclasses.asdict(row) for row in found], "temporal_field": drawn and drawn.data}
+    data: dict[str, Any] = {
+        "layers": [dataclasses.asdict(row) for row in found],
+        "temporal_field": drawn and drawn.data,
+    }
+    if effective:
+        header.append("looks at T x H x W (95 % each)")
+        data["effective"] = [one.record() for one in measured.values()]
     text = output.table(header, rows)
     if drawn is not None and figure is None:
         text = f"{text}\n\n{drawn.sentence}"
     output.emit(data, text, as_json=as_json)
+
+
+def _effective(
+    loaded: Any, batch: Any, rows: list[Any], traced: Any, draws: int, seed: int, figure: Path | None
+) -> dict[str, Any]:
+    """The effective fields of some layers by name, drawn if asked."""
+    from explain.effective_fields import effective_fields, noise
+    from explain.progress import Line
+    from explain.reporting import effective_fields as drawing
+    from explain.reporting.media import as_frames
+    from explain.reporting.rendering import evenly
+    from explain.robustness.spoiling import Spoiled
+    from zoo import writing
+
+    layers = list(dict.fromkeys(row.layer for row in rows if row.layer))
+    batch = noise(loaded, seed) if batch is None else batch
+    with Line() as line:
+        found = effective_fields(
+            loaded, layers, batch, draws=draws, seed=seed, traced=traced, progress=line.step("effective fields")
+        )
+    if figure is not None and found:
+        chosen = [found[at] for at in evenly(len(found), drawing.MOST)]
+        frames = as_frames(Spoiled(loaded, batch, fill="grey", seed=seed).clips[0])
+        writing.write(figure, drawing.write(chosen, frames))
+        output.note(f"wrote {figure}: {', '.join(one.layer for one in chosen)}")
+    return {one.layer: one for one in found}
+
+
+def _looked(field: Any) -> str:
+    if field is None:
+        return "-"
+    return _product(field.extent) if field.box is not None else "nothing"
 
 
 def _product(values: tuple[float, ...]) -> str:

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from explain.robustness.results import Curve, Measure, Robustness
     from explain.robustness.spoiling import Spoiled
 
-#: CSS pixels of a drawing: its width, and the height of one chart and of the words beneath the last.
-_WIDTH, _CHART, _BENEATH = 340.0, 112.0, 40.0
+#: CSS pixels of a drawing: its width, the room to the left and right of charts, and their height.
+_WIDTH, _LEFT, _RIGHT, _CHART = 340.0, 62.0, 8.0, 84.0
+#: CSS pixels of a row of names above a chart, of the room between charts, and of the words beneath the last.
+_NAMES, _BETWEEN, _BENEATH = 17.0, 12.0, 27.0
 #: Pictures of single frames beside each other; of clips, rows and frames in each.
 _STILLS, _ROWS, _FRAMES = 5, 3, 8
 
@@ -141,7 +143,7 @@ def _shown(
         title=curve.title,
         level=curve.level,
         sentences=[_sentence(result, curve, measure) for measure in _told(result)],
-        chart=draw([curve], groups, f"robustness-{one.name}"),
+        chart=draw(curve, groups, f"robustness-{one.name}"),
         picture=picture,
         strips=strips,
         caption=caption,
@@ -213,22 +215,26 @@ def _pictures(curve: Curve, one: Perturbation, spoiled: Spoiled) -> tuple[Sprite
     return sprite, strips, caption
 
 
-def draw(curves: Sequence[Curve], groups: Sequence[Sequence[Measure]], name: str) -> Markup:
+def draw(curve: Curve, groups: Sequence[Sequence[Measure]], name: str) -> Markup:
     """The curves of a perturbation as inline SVG, a chart for each group of measures, one under another."""
+    above = [_NAMES * math.ceil(len(group) / 2) for group in groups]
+    height = sum(above) + len(groups) * (_CHART + _BETWEEN) + _BENEATH
     with figures.style():
-        drawn = figures.figure(_WIDTH, _CHART * len(groups) + _BENEATH)
-        for place, (axes, group) in enumerate(zip(_stacked(drawn, len(groups)), groups, strict=True)):
-            for curve in curves:
-                paint(axes, curve, group)
+        drawn = figures.figure(_WIDTH, height)
+        drawn.set_layout_engine("none")  # a layout would take longer than all the rest
+        top = 0.0
+        for place, (names, group) in enumerate(zip(above, groups, strict=True)):
+            top += names
+            bottom = 1 - (top + _CHART) / height
+            size = ((_WIDTH - _LEFT - _RIGHT) / _WIDTH, _CHART / height)
+            axes = drawn.add_axes((_LEFT / _WIDTH, bottom, *size))
+            top += _CHART + _BETWEEN
+            paint(axes, curve, group)
             if place == len(groups) - 1:
-                axes.set_xlabel(curves[0].level)
+                axes.set_xlabel(curve.level)
             else:
                 axes.tick_params(labelbottom=False)
-        return figures.svg(drawn, name, f"{curves[0].title}: {_in_words(curves[0], groups)}")
-
-
-def _stacked(drawn: Any, count: int) -> list[Axes]:
-    return list(drawn.subplots(count, 1, squeeze=False, sharex=True)[:, 0])
+        return figures.svg(drawn, name, f"{curve.title}: {_in_words(curve, groups)}")
 
 
 def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:

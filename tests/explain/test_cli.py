@@ -344,6 +344,21 @@ def test_fields_draws_the_unit_asked_for(explain, tmp_path):
     assert "wide" in {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
 
 
+def test_fields_measures_and_draws_how_far_layers_look(explain, clip, tmp_path):
+    figure = tmp_path / "effective.svg"
+    run = explain("fields", "tiny", clip, "--weights", "none", "--effective", "--draws", 2, "--figure", figure)
+    assert run.returncode == 0, run.stderr
+    header, _, row = run.stdout.splitlines()
+    assert header.endswith("looks at T x H x W (95 % each)")
+    assert row.startswith("wide")
+    assert "95 % within" in figure.read_text()
+    run = explain("fields", "tiny", "--weights", "none", "--effective", "--json")  # on noise
+    (field,) = json.loads(run.stdout)["effective"]
+    assert field["layer"] == "wide"
+    assert field["theoretical"] == [3, 3, 3]
+    assert field["extent"] == [last - first + 1 for first, last in field["box"]]
+
+
 def test_compare_takes_the_weights_beside_an_evaluation(explain, clip, tmp_path):
     """Random weights of two seeds, each with a record beside it as training writes them."""
     import torch
@@ -522,6 +537,8 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["fields", "tiny", "--weights", "none", "--unit", "wide/99"], 2, "not 99"),
         (["fields", "tiny", "--weights", "none", "--figure", "OUT"], 2, ".svg"),
         (["fields", "tiny", "--weights", "none", "--figure", "/proc/nowhere/out.svg"], 1, "cannot write"),
+        (["fields", "tiny", "CLIP", "--weights", "none"], 2, "goes with --effective"),
+        (["fields", "tiny", "--effective", "--unit", "wide/0"], 2, "--unit goes with"),
         (["faithfulness", "tiny", "CLIP", "--method", "salienc"], 2, "'saliency'"),
         (["faithfulness", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
         (["robustness", "tiny"], 2, "either a CLIP or --data"),

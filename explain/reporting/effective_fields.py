@@ -1,0 +1,135 @@
+"""Effective receptive fields drawn on the clip: where a unit looks, how far it could, and when."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from explain.reporting import colour, figures
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+    from explain.effective_fields import EffectiveField
+
+#: Layers drawn, at most.
+MOST = 6
+#: CSS pixels: the side of a picture, the words above it, the room between, and the width with a chart beside.
+_SIDE, _WORDS, _GAP, _WIDTH = 190.0, 46.0, 22.0, 640.0
+#: The same of images, which stand beside each other: how many, and how far from one to the next.
+_COLUMNS, _STEP = 3, 250.0
+#: Not the page's own white, which a dark page replaces.
+_WHITE = "#fffffe"
+#: Brightness that the frame keeps beneath the heat.
+_DIMMED = 0.7
+
+
+def draw(fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8], name: str = "effective-fields") -> Markup:
+    """Each layer as a picture and, for clips, a chart over the frames, as inline SVG.
+
+    The picture is the frame that the unit looks at most, under the gradients of all frames together (colours go by
+    their square root); a solid frame holds the effective field, a dashed one the theoretical field.
+
+    Args:
+        fields: The layers, from the first to the last drawn.
+        frames: The clip as it is looked at, uint8, T x H x W x C.
+        name: Unique on the page.
+    """
+    several = len(frames) > 1
+    columns = 1 if several else min(_COLUMNS, len(fields))
+    height = math.ceil(len(fields) / columns) * (_SIDE + _WORDS + _GAP)
+    width = _WIDTH if several else columns * _STEP
+    with figures.style():
+        drawn = figures.figure(width, height)
+        drawn.set_layout_engine("none")
+        for place, field in enumerate(fields):
+            left = (place % columns) * _STEP + 6
+            top = (place // columns) * (_SIDE + _WORDS + _GAP) + _WORDS
+            drawn.text(left / width, 1 - (top - 34) / height, field.layer, fontsize=12, va="center", fontweight="bold")
+            drawn.text(left / width, 1 - (top - 14) / height, in_words(field), va="center", color=figures.SOFT)
+            bottom = 1 - (top + _SIDE) / height
+            _picture(drawn.add_axes((left / width, bottom, _SIDE / width, _SIDE / height)), field, frames)
+            if several:
+                start, room = left + _SIDE + 56, 34
+                size = ((width - start - 10) / width, (_SIDE - room - 20) / height)
+                _over_time(drawn.add_axes((start / width, bottom + room / height, *size)), field)
+        label = "; ".join(f"{field.layer}: {in_words(field)}" for field in fields)
+        return figures.svg(drawn, name, f"Effective receptive fields. {label}")
+
+
+def in_words(field: EffectiveField) -> str:
+    """Both extents, frames (of clips alone), rows and columns."""
+    if field.box is None:
+        return "looks at nothing: its gradient is zero everywhere"
+    skip = 1 if len(field.heat) == 1 else 0
+
+    def product(extent: Sequence[int]) -> str:
+        return " × ".join(str(size) for size in list(extent)[skip:])
+
+    said = f"{100 * field.share:g} % within {product(field.extent)}"
+    return said if field.theoretical is None else f"{said}; can see {product(field.theoretical)}"
+
+
+def _picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
+    heat = field.heat.numpy()
+    at = int(heat.sum(axis=(1, 2)).argmax())
+    image = np.broadcast_to(frames[at], (*frames.shape[1:3], 3)).astype(float) / 255 * _DIMMED
+    summed = heat.sum(axis=0)
+    colours = colour.magnitude()
+    share = np.sqrt(summed / (summed.max() or 1.0))  # a few pixels would hide the others
+    painted = colours.palette[colours.indices(share)].astype(float) / 255
+    opacity = painted[..., 3:]
+    axes.imshow(image * (1 - opacity) + painted[..., :3] * opacity, interpolation="nearest")
+    for box, dashed in ((field.theoretical_box, True), (field.box, False)):
+        if box is not None:
+            _outline(axes, box[1], box[2], dashed=dashed)
+    height, width = summed.shape
+    axes.set_xlim(-0.5, width - 0.5)
+    axes.set_ylim(height - 0.5, -0.5)
+    axes.set_axis_off()
+
+
+def _outline(axes: Axes, rows: Sequence[int], columns: Sequence[int], *, dashed: bool) -> None:
+    """A rectangle around whole pixels: white on black, so that it shows on any picture."""
+    corner = (columns[0] - 0.5, rows[0] - 0.5)
+    size = (columns[1] - columns[0] + 1, rows[1] - rows[0] + 1)
+    for ink, line, style in (("black", 3.2, "-"), (_WHITE, 1.5, (0, (4, 3)) if dashed else "-")):
+        axes.add_patch(
+            Rectangle(corner, *size, fill=False, edgecolor=ink, linewidth=line, linestyle=style, clip_on=False)
+        )
+
+
+def _over_time(axes: Axes, field: EffectiveField) -> None:
+    shares = 100 * field.heat.sum(dim=(1, 2)).numpy()
+    axes.bar(range(len(shares)), shares, width=0.8, color=figures.SERIES[0])
+    top = max(float(shares.max()), 1e-9)
+    for box, height, dashed in ((field.theoretical_box, 1.18, True), (field.box, 1.08, False)):
+        if box is not None:
+            first, last = box[0]
+            axes.plot(
+                [first - 0.5, last + 0.5],
+                [height * top] * 2,
+                color=figures.INK,
+                linewidth=1.5,
+                linestyle=(0, (4, 3)) if dashed else "-",
+                marker="|",
+                markersize=7,
+            )
+    axes.set_xlim(-0.7, len(shares) - 0.3)
+    axes.set_ylim(0, 1.28 * top)
+    axes.set_xlabel("frame")
+    axes.set_ylabel("% of gradients")
+    axes.locator_params(axis="x", integer=True, nbins=8)
+    axes.locator_params(axis="y", nbins=4)
+
+
+def write(fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8]) -> str:
+    """The drawing as a file of its own: light, and dark where a browser's user prefers that."""
+    return figures.standalone(draw(fields, frames))

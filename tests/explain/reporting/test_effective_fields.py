@@ -1,0 +1,58 @@
+"""Drawings of effective fields, and what a report measures of them."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import explain
+from explain.effective_fields import effective_fields
+from explain.reporting import effective_fields as drawing
+from explain.reporting.builtin import fields as section
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def found(frames=5):
+    model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, 3, padding=1))
+    return effective_fields(model, ["0", "1"], torch.rand(1, 1, frames, 9, 9), draws=1)
+
+
+@pytest.mark.parametrize("frames", [1, 5])
+def test_each_layer_is_a_picture_and_of_clips_a_chart(frames):
+    fields = found(frames)
+    shown = np.zeros((frames, 9, 9, 1), dtype=np.uint8)
+    text = drawing.write(fields, shown)
+    root = ElementTree.fromstring(text)
+    words = [element.text for element in root.iter(f"{SVG}text")]
+    for field in fields:
+        assert field.layer in words
+        assert drawing.in_words(field) in words
+    assert len(list(root.iter(f"{SVG}image"))) == 2
+    assert words.count("frame") == (2 if frames > 1 else 0)
+    assert text == drawing.write(fields, shown)
+
+
+def test_words_name_frames_of_clips_alone_and_say_where_nothing_is_seen():
+    clip, image = found()[0], found(1)[0]
+    assert drawing.in_words(clip) == "95 % within 3 × 3 × 3; can see 3 × 3 × 3"
+    assert drawing.in_words(image) == "95 % within 3 × 3; can see 3 × 3"
+
+
+def test_a_report_measures_a_few_layers_on_its_clip(written):
+    data = written.data["sections"]["fields"]["effective"]
+    assert [one["layer"] for one in data] == ["early", "pool", "late"]
+    assert data[0]["theoretical"] == [3, 3, 3]
+    assert all(low >= 0 for one in data for low, _ in one["box"])
+    page = written.page.read_text(encoding="utf-8")
+    assert "Where it looks" in page
+    assert "can see 3 × 3 × 3" in page
+
+
+def test_very_dear_models_are_not_measured(model, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(section, "FORBIDDING", 1)
+    report = explain.report(model, clip, tmp_path / "out", sections=["fields"])
+    assert report.data["sections"]["fields"]["effective"] == []
+    assert "too dear to measure" in report.page.read_text(encoding="utf-8")
