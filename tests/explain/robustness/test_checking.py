@@ -103,15 +103,15 @@ def test_first_change_and_half_loss_are_where_they_must_be(nets):
     four = torch.ones(4, 1, 4, 8, 8)
     four[1:] *= torch.tensor([0.9, 0.8, 0.51]).view(3, 1, 1, 1, 1)
     truth = torch.tensor([0, 0, 0, 1])  # the last one is said wrongly from the start
-    result = check_robustness(model, four, perturbations={"missing_square": [1, 2, 4, 6]}, fill="black", truth=truth)
+    result = check_robustness(model, four, perturbations={"missing_square": [1, 2, 4, 5, 6]}, fill="black", truth=truth)
     curve = result.curves["missing_square"]
-    assert curve.mean["shade unchanged"].tolist() == [1, 1, 0.75, 0.75, 0]
-    assert curve.mean["shade accuracy"].tolist() == [0.75, 0.75, 1, 1, 0.25]
-    assert (curve.first_change("shade unchanged"), curve.half_lost("shade unchanged")) == (2, 6)
+    assert curve.mean["shade unchanged"].tolist() == [1, 1, 0.75, 0.75, 0.5, 0]
+    assert curve.mean["shade accuracy"].tolist() == [0.75, 0.75, 1, 1, 0.75, 0.25]
+    assert (curve.first_change("shade unchanged"), curve.half_lost("shade unchanged")) == (2, 5)
     assert (curve.first_change("shade accuracy"), curve.half_lost("shade accuracy")) == (6, 6)
     record = result.record()["curves"]["missing_square"]
-    assert record["half_lost"] == {"shade accuracy": 6, "shade unchanged": 6}
-    assert result.tensors()["missing_square/levels"].tolist() == [0, 1, 2, 4, 6]
+    assert record["half_lost"] == {"shade accuracy": 6, "shade unchanged": 5}
+    assert result.tensors()["missing_square/levels"].tolist() == [0, 1, 2, 4, 5, 6]
 
 
 class Repeats(nn.Module):
