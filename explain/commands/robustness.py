@@ -10,14 +10,18 @@ from explain.commands import shared
 from zoo import options, output
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from explain.budget import Progress
     from explain.robustness.results import Measure, Robustness
+    from explain.sources import Source
 
 
 @click.command(
     cls=options.Examples,
     epilog="explain robustness conv3d sample:blinking_mnist/3 --out out\n"
+    "explain robustness conv3d 'sample:blinking_mnist/*' --draws 1 --out out\n"
     "explain robustness conv3d clip.mp4 --perturbation gaussian_noise=0.05,0.1,0.2 --perturbation blur\n"
     "ZOO_DATA=~/data explain robustness conv3d --data --clips 200 --levels 4",
 )
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
     metavar="black|grey|white|mean|NUMBER",
     help="What stands where something is missing; a number from 0 (black) to 1 (white).",
 )
+@click.option(
+    "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
+)
 @shared.target
 @shared.out
 @options.weights
@@ -66,17 +73,23 @@ def robustness(
     seed: int,
     *,
     data: bool,
+    each: bool,
     as_json: bool,
 ) -> None:
     """Show what noise, missing pixels and wrong frames do to what MODEL says about CLIP.
 
-    Each perturbation grows until it is strong; --out keeps a page with pictures and curves, and every number.
+    CLIP is a video, an image, a folder of images, or sample:NAME; or many clips: a folder of videos or of sub-folders
+    named by class, a list FILE.txt or FILE.csv of `path` or `path,label` a line, or 'sample:NAME/*'. Where labels are
+    known, accuracy is measured, too. Each perturbation grows until it is strong; --out keeps a page with pictures and
+    curves, and every number.
     """
     from explain.reporting import writing
     from zoo.errors import UsageError
 
     if data == (clip is not None):
         raise UsageError("give either a CLIP or --data, which takes the test clips of the model's recipe")
+    if data and each:
+        raise UsageError("--each goes with a folder as CLIP")
     if not data and (recipe is not None or clips is not None):
         raise UsageError("--recipe and --clips go with --data")
     if data and target is not None:
@@ -87,20 +100,34 @@ def robustness(
     if out is not None:
         writing.check(out, "robustness")
 
+    from explain import sources
+
+    many = None if clip is None else sources.find(clip, each=each)
+
     import zoo
     from explain.robustness.perturbations import check_fill, find
 
     find(list(asked) if asked else None)
     check_fill(fill)
+    given_up: list[dict[str, str]] = []
     loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     given: dict[str, Any] = {"levels": levels, "fill": fill, "seed": seed, "perturbations": asked}
     if data:
         result, spoiled, source = _on_recipe(loaded, recipe, clips, given)
+    elif many is not None:
+        result, spoiled, failed = _on_clips(loaded, many, target, {**given, "draws": draws})
+        source = f"{result.samples} clips of {clip}"
+        given_up = [{"clip": name, "reason": reason} for name, reason in failed.items()]
     else:
         result, spoiled, source = _on_clip(loaded, str(clip), target, {**given, "draws": draws})
     from explain.reporting.perturbed import summary, write_page
 
-    about = {"model": loaded.zoo_load_report.name, "clips": source, "sha256": loaded.zoo_load_report.sha256}
+    about = {
+        "model": loaded.zoo_load_report.name,
+        "clips": source,
+        "sha256": loaded.zoo_load_report.sha256,
+        "left_out": given_up,
+    }
     sentence = summary(result)
     if out is not None:
         page = write_page(out, loaded, result, spoiled, about, sentence)
@@ -152,6 +179,59 @@ def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) 
     with Line() as line:
         result = check_robustness(loaded, batch, target=target, progress=line.step("perturbing"), **given)
     return result, Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"]), decoded.source
+
+
+def _on_clips(
+    loaded: Any, many: Sequence[Source], target: str | None, given: dict[str, Any]
+) -> tuple[Any, Any, dict[str, str]]:
+    """One clip after the other; gives also those that cannot be used, and why."""
+    import torch
+
+    import zoo
+    from explain.progress import Line
+    from explain.robustness.checking import Check
+    from explain.robustness.spoiling import Spoiled
+    from explain.truths import truths
+    from zoo import clips
+    from zoo.errors import ClipError, UnknownNameError
+
+    spec = loaded.zoo_entry
+    classes = {one.name: one.labels for one in spec.outputs if one.kind == "classes"}
+    decoded = dict.fromkeys(source.path for source in many)
+    known = {source.path: truths(source.label or _label_of(source.path), classes) for source in many}
+    heads = [name for name in classes if all(name in truth for truth in known.values())]
+    if not heads and any(source.label for source in many):
+        output.note("note: not every clip has a label that names a class, so no accuracy is measured")
+    check, first, failed = Check(loaded, target=target, **given), None, dict[str, str]()
+    with Line() as line:
+        for done, source in enumerate(decoded):
+            try:
+                batch = zoo.preprocess(clips.decode(source, spec=spec.input), loaded)
+            except (ClipError, UnknownNameError) as error:
+                failed[source] = str(error)
+                output.note(f"warning: {source} is left out: {error}")
+                continue
+            truth = {name: torch.tensor([known[source][name]]) for name in heads}
+            check.add(batch, truth, _part(line.step("perturbing"), done, len(decoded)))
+            first = first or Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"])
+    if first is None:
+        raise ClipError(f"none of the {len(decoded)} clips can be used; {next(iter(failed.values()))}")
+    return check.result(), first, failed
+
+
+def _part(show: Progress, done: int, clips: int) -> Progress:
+    """Progress through one clip as part of that through all."""
+    return lambda part, whole: show(done * whole + part, clips * whole)
+
+
+def _label_of(path: str) -> str | None:
+    """What a bundled sample shows."""
+    from zoo import clips
+
+    if not path.startswith("sample:") or path not in clips.samples():
+        return None
+    sample, index = clips.samples()[path]
+    return str(sample.labels[index])
 
 
 def _table(result: Robustness) -> str:

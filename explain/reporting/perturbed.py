@@ -299,7 +299,8 @@ def write_page(
         model: What was perturbed.
         result: What was measured.
         spoiled: As in `content`.
-        about: What the files say of themselves: "model", "clips", "sha256".
+        about: What the files say of themselves: "model", "clips", "sha256", and "left_out", clips that could not be
+            used ("clip", "reason").
         sentence: The result in words.
     """
     entry = entry_of(model)
@@ -308,6 +309,11 @@ def write_page(
     notices = adapted(model, "This model")
     if entry is not None and not entry.weights:
         notices.append("These weights are random: the model has learned nothing.")
+    left_out = about.get("left_out", ())
+    if left_out:
+        first = left_out[0]
+        several = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        notices.append(f"Left out: {first['clip']} ({first['reason']}){several}.")
     written = composition.write(
         writing.check(folder, "robustness"),
         "robustness",

@@ -457,6 +457,31 @@ def test_robustness_says_where_answers_are_lost_and_keeps_a_page(explain, clip, 
     assert other["curves"]["missing_frames"]["mean"] != curves["missing_frames"]["mean"]
 
 
+def test_robustness_on_a_folder_of_classes_measures_accuracy_and_leaves_broken_clips_out(explain, clip, tmp_path):
+    import shutil
+
+    for label in ("round", "flat"):
+        shutil.copytree(clip, tmp_path / "clips" / label / "one")
+    (tmp_path / "clips" / "flat" / "broken.mp4").write_bytes(b"nothing")
+    cheap = ("--weights", "none", "--perturbation", "blur=1,2", "--out", tmp_path / "out")
+    run = explain("robustness", "tiny", tmp_path / "clips", *cheap)
+    assert run.returncode == 0, run.stderr
+    assert "broken.mp4 is left out" in run.stderr
+    data = json.loads((tmp_path / "out" / "robustness.json").read_text())
+    assert data["clips"].startswith("2 clips of ")
+    assert [one["clip"].endswith("broken.mp4") for one in data["left_out"]] == [True]
+    found = data["sections"]["perturbations"]
+    assert found["samples"] == 2
+    # The same clip twice under two labels: half of it is right or none, whatever is said.
+    assert set(found["curves"]["blur"]["mean"]["shape accuracy"]) <= {0.0, 0.5}
+    assert "Left out" in (tmp_path / "out" / "robustness.html").read_text()
+    shutil.rmtree(tmp_path / "clips" / "round")
+    shutil.rmtree(tmp_path / "clips" / "flat" / "one")
+    run = explain("robustness", "tiny", tmp_path / "clips", *cheap)
+    assert run.returncode == 1
+    assert "none of the 1 clips can be used" in run.stderr
+
+
 def test_methods_lists_every_method(explain):
     from explain.attribution.methods import BUILT_IN
 
