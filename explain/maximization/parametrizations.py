@@ -22,6 +22,8 @@ Shape = tuple[int, int, int, int]
 SPREAD = 0.01
 #: Size of `fourier3d`'s signal, as lucid has it: with more of it, the sigmoid is soon driven to pure black and white.
 GAIN = 0.25
+#: Power of the frequency by which amplitudes fall where there is time; 1 in images.
+FALL_IN_FILMS = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,12 +53,14 @@ def pixel(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = Fa
 
 
 def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
-    """The spectrum over time, rows and columns, scaled by 1 / frequency, through a sigmoid.
+    """The spectrum over time, rows and columns, scaled as in natural films, through a sigmoid.
 
-    Natural films have such spectra; the same step then moves all scales, coarse and slow ones first, where `pixel`
-    moves the finest (Olah, Mordvintsev & Schubert, Feature Visualization, Distill 2017, "Preconditioning and
-    Parameterization", with a third axis for time). A frequency f is in cycles a frame and a pixel; below the lowest one
-    that the clip's longest axis holds, the scale no longer grows. The transform is periodic: the clips loop.
+    The same step then moves all scales alike, where `pixel` moves the finest (Olah, Mordvintsev & Schubert, Feature
+    Visualization, Distill 2017, "Preconditioning and Parameterization", with a third axis for time). Amplitudes fall
+    as 1 / f in images and as 1 / f^1.5 in films, where power falls with about the third power of f (Dong & Atick,
+    Network 6, 1995): either way every octave has the same share. A frequency f is in cycles a frame and a pixel; below
+    the lowest one that the clip's longest axis holds, the scale no longer grows. The transform is periodic: the clips
+    loop.
 
     Args:
         shape: Channels, frames, rows, columns.
@@ -69,7 +73,7 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
     axes.append(torch.fft.rfftfreq(size[2], device=like.device, dtype=like.dtype))
     grid = torch.meshgrid(*axes, indexing="ij")
     frequency = torch.stack([axis.square() for axis in grid]).sum(dim=0).sqrt()
-    scale = GAIN / frequency.clamp(min=1.0 / max(size))
+    scale = GAIN / frequency.clamp(min=1.0 / max(size)) ** (FALL_IN_FILMS if size[0] > 1 else 1.0)
     values = _draw((channels, *frequency.shape, 2), seeds, like)
 
     def render(values: Tensor) -> Tensor:
