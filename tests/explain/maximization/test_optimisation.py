@@ -225,6 +225,25 @@ def test_stills_on_a_gpu_are_those_of_the_cpu(nets):
     assert torch.allclose(here.clips, there.clips.cpu(), atol=1e-2)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("parametrization", ["fourier3d", "pixel"])
+def test_a_gpu_draws_as_the_cpu_does_and_repeats_itself_to_the_byte(nets, parametrization):
+    model = Wide()
+    model.first[0] = nn.Conv3d(3, 5, 3, padding=1)
+    options = {
+        "objective": [channel("first.0", 1) - 0.1 * total_variation(), 2 * channel("second", 0)],
+        "shape": (3, 4, 16, 16),
+        "steps": 8,
+        "parametrization": parametrization,
+    }
+    here = explain.maximize(model, **options)
+    there, again = (explain.maximize(model.cuda(), **options) for _ in range(2))
+    assert torch.allclose(here.clips, there.clips.cpu(), atol=1e-6)
+    assert torch.equal(there.clips, again.clips)
+    assert torch.equal(there.history, again.history)
+
+
 def test_the_model_and_the_process_are_left_as_found_also_on_failure(nets):
     model = nets.TwoHeads()
     model.stem[0].bias.requires_grad_(False)
