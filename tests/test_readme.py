@@ -22,11 +22,14 @@ def test_every_model_stands_in_the_table_with_its_measured_metrics():
                 assert (f"{metric.value:.1%}".replace("%", " %") if share else f"{metric.value:.3f}") in row
 
 
-def test_the_lines_of_python_run():
-    (code,) = re.findall(r"```python\n(import.*?)```", README, flags=re.DOTALL)
+def test_the_lines_of_python_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    section = README.partition("## In Python")[2].partition("\n## ")[0]
     scope: dict[str, object] = {}
-    exec(code, scope)
+    for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL):
+        exec(code, scope)
     assert scope["attribution"].map.shape == (1, 48, 64, 64)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "map.safetensors"]
 
 
 def test_every_link_into_the_repository_leads_somewhere():
