@@ -205,3 +205,17 @@ def test_a_run_that_ends_while_writing_leaves_the_earlier_result(attribution, tm
         dataclasses.replace(attribution, method="other").save(file)
     assert file.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_results_of_a_gpu_are_drawn_kept_and_read_onto_it(watched, tmp_path):
+    model, batch = watched[0].cuda(), watched[1].cuda()
+    for place, result in enumerate(results(model, batch)):
+        result.plot()
+        assert result._repr_html_() == type(result).load(result.save(tmp_path / f"{place}"))._repr_html_()
+    attribution = explain.attribute(model, batch, method="saliency", target="digit")
+    attribution.save(tmp_path / "a")
+    read = explain.Attribution.load(tmp_path / "a", device="cuda")
+    assert read.map.device == read.target.value.device == batch.device
+    assert torch.equal(explain.attribute(model, batch, method="saliency", target=read.target).map, attribution.map)
