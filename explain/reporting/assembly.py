@@ -17,6 +17,7 @@ from explain.attribution.methods import find_method
 from explain.layers import find_layer
 from explain.layouts import entry_of, layout_of, to_ncthw
 from explain.preservation import preserved
+from explain.progress import telling
 from explain.reporting import composition, writing
 from explain.reporting.builtin import prediction, provenance
 from explain.reporting.context import Context, Options, Subject, silent
@@ -29,8 +30,9 @@ from zoo import clips, devices
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from explain.progress import Told
     from explain.reporting.composition import Part, Report
 
 
@@ -53,7 +55,7 @@ def report(
     thorough: bool = False,
     each: bool = False,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = silent,
+    progress: Told = silent,
 ) -> Report:
     """Write a report on what a model looks at in a clip, or in many.
 
@@ -88,7 +90,7 @@ def report(
         each: Take every image file of a folder as a clip of its own. A folder that holds images alone is else one clip,
             frame by frame.
         seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total).
+        progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
         OutputError: where the folder cannot be written, or holds anything else.
@@ -129,21 +131,22 @@ def report(
     if many is not None:
         from explain.reporting.collected import collecting
 
-        return collecting.report(
-            model,
-            many,
-            place,
-            folder,
-            sections=sections,
-            target=target,
-            options=options,
-            seed=seed,
-            progress=progress,
-            began=began,
-        )
-    with preserved(model):
+        with telling(progress) as tell:
+            return collecting.report(
+                model,
+                many,
+                place,
+                folder,
+                sections=sections,
+                target=target,
+                options=options,
+                seed=seed,
+                progress=tell,
+                began=began,
+            )
+    with preserved(model), telling(progress) as tell:
         model.eval()
-        context = read(model, clip, target, seed=seed, options=options, progress=progress, seconds={}, began=began)
+        context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
         parts, problems = composition.build(
             BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
         )

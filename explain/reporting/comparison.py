@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explain.progress import telling
 from explain.reporting import composition, writing
 from explain.reporting.compared import measurements, provenance
 from explain.reporting.context import Context, Options, Subject, silent
@@ -23,10 +24,11 @@ from zoo import catalog
 from zoo.errors import NoEvaluationError, UnknownNameError, UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
 
+    from explain.progress import Told
     from explain.reporting.composition import Part, Report
     from explain.reporting.media import Sprite
     from zoo.clips import Clip
@@ -58,7 +60,7 @@ def compare(
     weights: str | None = "default",
     steps: int = 32,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = silent,
+    progress: Told = silent,
 ) -> Report:
     """Write a comparison of two or more models: what was measured of each, and what each sees in one clip.
 
@@ -80,7 +82,7 @@ def compare(
         weights: As in `zoo.load`, for names without a tag.
         steps: Steps of integrated gradients.
         seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total).
+        progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
         UsageError: for fewer than two models, one given twice, or fewer than two with an evaluation and no clip.
@@ -107,11 +109,11 @@ def compare(
     shared: dict[str, Any] = {
         "seed": seed,
         "options": Options(methods=picked or None, steps=steps),
-        "progress": progress,
         "seconds": {},
         "began": began,
     }
     with ExitStack() as kept:
+        shared["progress"] = kept.enter_context(telling(progress))
         if clip is None:
             subjects = [Subject(name=one.name, entry=one.entry, evaluation=one.evaluation, **shared) for one in named]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -388,6 +389,26 @@ def test_the_model_is_left_as_it_was(model, clip, tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(module._forward_hooks or module._backward_hooks for module in model.modules())
     assert torch.equal(random, torch.get_rng_state())
+
+
+def test_true_shows_bars_and_an_interrupted_report_or_comparison_leaves_nothing(model, clip, tmp_path, capsys):
+    def write(progress):
+        cheap(model, clip, tmp_path / "report", sections=["attributions"], progress=progress)
+
+    def compare(progress):
+        models = [model, copy.deepcopy(model)]
+        explain.compare(models, tmp_path / "comparison", clip=clip, methods=["saliency"], progress=progress)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    for run in (write, compare):
+        with pytest.raises(KeyboardInterrupt):
+            run(interrupt)
+        assert list(tmp_path.iterdir()) == []
+    capsys.readouterr()
+    write(progress=True)
+    assert " % |" in capsys.readouterr().err
 
 
 def test_progress_is_told_step_by_step(model, clip, tmp_path):
