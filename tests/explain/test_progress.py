@@ -111,7 +111,7 @@ def test_a_command_ended_by_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path):
     assert run.stderr.readline() == "rise\n"
     time.sleep(0.2)  # into the work
     run.send_signal(signal.SIGINT)
-    said, told = run.communicate(timeout=60)
+    said, told = run.communicate(timeout=200)
     assert (run.returncode, said) == (130, "")
     assert told.endswith("error: interrupted\n")
     assert "Traceback" not in told
