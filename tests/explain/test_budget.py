@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from explain import budget
-from explain.budget import MeasuredBytes, fitting, free_memory, is_out_of_memory, within_memory
+from explain.budget import MeasuredBytes, fitting, free_memory, in_parts, is_out_of_memory, within_memory
 from zoo.errors import MemoryLimitError
 
 
@@ -42,6 +42,23 @@ def test_where_one_is_too_many_the_message_says_what_and_why():
 
     with pytest.raises(MemoryLimitError, match=r"one clip: tried to allocate 2 GiB\. Use a smaller clip"):
         within_memory(run, 4, "one clip")
+
+
+def test_parts_of_a_batch_are_halved_where_memory_runs_out_and_none_is_done_twice():
+    tried = []
+
+    def run(part):
+        tried.append((part.start, part.stop))
+        if part.stop - part.start > 3:
+            raise torch.OutOfMemoryError
+        return part
+
+    parts = in_parts(run, 10, lambda last: 1 if last is None else 8)
+    assert [(part.start, part.stop) for part in parts] == [(0, 1), (1, 3), (3, 5), (5, 7), (7, 9), (9, 10)]
+    assert tried[:4] == [(0, 1), (1, 9), (1, 5), (1, 3)]
+    assert tried[4:] == [(3, 5), (5, 7), (7, 9), (9, 10)]
+    with pytest.raises(MemoryLimitError, match="one clip"):
+        in_parts(lambda part: torch.empty(2**60), 2, lambda _: 2, "one clip")
 
 
 def test_the_cpus_own_error_counts_and_others_do_not():

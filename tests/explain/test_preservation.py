@@ -66,6 +66,7 @@ def test_a_prepared_model_is_frozen_in_evaluation_mode_and_out_of_place(nets):
         assert not model.relu.inplace
         assert torch.is_grad_enabled()
         assert torch.backends.cudnn.deterministic
+        assert not torch.backends.cudnn.allow_tf32
         x = torch.randn(1, 1, 4, 6, 6, requires_grad=True)
         model(x)["digit"].sum().backward()
         assert x.grad.abs().sum() > 0

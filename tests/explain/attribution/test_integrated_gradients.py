@@ -64,3 +64,27 @@ def test_unknown_rules_and_too_few_steps_are_refused(nets):
         explain.attribute(model, batch, method="integrated_gradients", integration="gauss_legendre")
     with pytest.raises(UsageError, match="at least 2"):
         explain.attribute(model, batch, method="integrated_gradients", steps=1, integration="riemann_left")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("size", [1, 2, 3, 64])
+def test_the_delta_is_what_both_ends_say_under_every_rule(nets, rule, size):
+    model, batch, steps = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6), []
+    result = explain.attribute(
+        model,
+        batch,
+        method="integrated_gradients",
+        target="digit:1",
+        baseline="mean_frame",
+        steps=4,
+        integration=rule,
+        batch_size=size,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    model.eval()
+    with torch.no_grad():
+        still = batch.mean(dim=2, keepdim=True).expand_as(batch)
+        difference = (model(batch)["digit"] - model(still)["digit"])[:, 1]
+    assert torch.allclose(result.delta, result.raw.sum(dim=(1, 2, 3, 4)) - difference, atol=1e-9)
+    from_baseline = rule in {"riemann_left", "riemann_trapezoid"}
+    assert steps[-1] == (2 * (4 + (not from_baseline)),) * 2

@@ -154,5 +154,7 @@ def test_what_cannot_be_explained_is_refused(nets):
 def test_maps_on_a_gpu_are_those_of_the_cpu(nets, method):
     model, batch = network(nets, method).float(), torch.randn(2, 1, 4, 6, 6).float()
     here = explain.attribute(model, batch, method=method, **FAST)
-    there = explain.attribute(model.cuda(), batch.cuda(), method=method, **FAST)
+    device = f"cuda:{torch.cuda.device_count() - 1}"
+    there = explain.attribute(model.to(device), batch.to(device), method=method, **FAST)
+    assert there.map.device == torch.device(device)
     assert torch.cosine_similarity(here.map.flatten(), there.map.cpu().flatten(), dim=0) > 0.9999
