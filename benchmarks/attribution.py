@@ -67,9 +67,12 @@ class Bench:
         """A call of `explain.attribute`."""
         return lambda: explain.attribute(self.model, self.batch, method=method, **options)
 
-    def timed(self, calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
-        """Median milliseconds of calls, taken in turns."""
-        return milliseconds(calls, self.device, self.repeats)
+    def compare(self, what: str, calls: dict[str, Callable[[], Any]], ratio: tuple[str, str], limit: str) -> None:
+        """Print the median times of calls taken in turns, and the ratio of two of them."""
+        if self.repeats:
+            found = milliseconds(calls, self.device, self.repeats)
+            print("  " + ", ".join(f"{name} {value:.0f} ms" for name, value in found.items()))
+            told(what, found[ratio[0]] / found[ratio[1]], limit)
 
 
 def flops(call: Callable[[], Any]) -> int:
@@ -90,9 +93,9 @@ def shared(bench: Bench) -> None:
     print(f"{len(SHARED)} maps in one call: {', '.join(SHARED)}")
     told("FLOPs over one forward and backward", flops(call) / bench.both_flops, "at most 1.1")
     with prepared(bench.model):
-        found = bench.timed({"forward and backward": bench.both, "one call": call})
-    print(", ".join(f"  {name} {value:.0f} ms" for name, value in found.items()))
-    told("time over one forward and backward", found["one call"] / found["forward and backward"], "at most 1.1")
+        calls = {"forward and backward": bench.both, "one call": call}
+        ratio = "one call", "forward and backward"
+        bench.compare("time over one forward and backward", calls, ratio, "at most 1.1")
 
 
 def grad_cam(bench: Bench) -> None:
@@ -117,9 +120,8 @@ def grad_cam(bench: Bench) -> None:
             }
             ratio = flops(calls["pytorch-grad-cam"]) / flops(calls["ours"])
             told(f"{layer}, FLOPs of pytorch-grad-cam over ours", ratio, "none")
-            found = bench.timed(calls)
-        print(", ".join(f"  {name} {value:.0f} ms" for name, value in found.items()))
-        told(f"{layer}, time of pytorch-grad-cam over ours", found["pytorch-grad-cam"] / found["ours"], "at least 2.5")
+            what = f"{layer}, time of pytorch-grad-cam over ours"
+            bench.compare(what, calls, ("pytorch-grad-cam", "ours"), "at least 2.5")
 
 
 def integrated(bench: Bench, steps: int = 32) -> None:
@@ -157,8 +159,8 @@ def occlusion(bench: Bench) -> None:
             bench.forward()
 
     with prepared(bench.model):
-        found = bench.timed({"passes": forwards, "occlusion": call})
-    told(f"time over {passes} forward passes", found["occlusion"] / found["passes"], "at most 1.03")
+        calls = {"passes": forwards, "occlusion": call}
+        bench.compare(f"time over {passes} forward passes", calls, ("occlusion", "passes"), "at most 1.03")
 
 
 def memory(bench: Bench) -> None:
@@ -169,7 +171,7 @@ def memory(bench: Bench) -> None:
         "saliency": {},
         "grad_cam": {"layer": "layer3"},
         "integrated_gradients": {"steps": 4},
-        "occlusion": {},
+        "occlusion": {"window": tuple(size // 2 for size in bench.batch.shape[2:])},
         "lrp": {},
         "deep_lift": {},
         "rise": {"draws": 8},
@@ -188,7 +190,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
-    parser.add_argument("--repeats", type=int, default=7, help="Timed turns.")
+    parser.add_argument("--repeats", type=int, default=7, help="Timed turns; 0 counts operations alone.")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--side", type=int, default=112)
     given = parser.parse_args()

@@ -21,7 +21,7 @@ from explain.layouts import to_ncthw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -51,12 +51,17 @@ def _cam(job: Job, averaged: tuple[int, ...]) -> Raw:
     return Raw(values=(slopes.mean(dim=averaged, keepdim=True) * maps).sum(dim=1, keepdim=True))
 
 
-def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
+def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveField] | None = None) -> tuple[str, str]:
     """The layer that Grad-CAM looks at unless told otherwise, and why: (name, reason).
 
     The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and
     space: at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video
     network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
+
+    Args:
+        model: The model.
+        batch: The samples.
+        fields: What `explain.receptive_fields` gives for them; None finds it, by some forward passes.
 
     Raises:
         ModelError: The model has no convolution, or only one that cuts the clip into patches for a transformer.
@@ -65,7 +70,7 @@ def default_layer(model: nn.Module, batch: Tensor) -> tuple[str, str]:
     from explain.layouts import layout_of
 
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
-    rows_run = receptive_fields(model, tuple(batch.shape))
+    rows_run = receptive_fields(model, tuple(batch.shape)) if fields is None else fields
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")

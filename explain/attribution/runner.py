@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import torch
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from explain.fields import ReceptiveField
     from zoo.entries import InputSpec, Layout
 
     Baseline = Tensor | float | str | None
@@ -233,7 +235,8 @@ def applicability(
 ) -> dict[str, str]:
     """Why each method does not apply to a model, by the method's name; nothing where it does.
 
-    At most two forward passes for each method, on the first sample; the model is left as it was found.
+    At most two forward passes for each method, on the first sample, and some to find a layer; the model is left as it
+    was found.
 
     Args:
         model: As for `attribute`.
@@ -256,6 +259,18 @@ def applicability(
         fixed = _fix(model, batch, target)
         methods = all_methods()
         tell = told("trying methods") or (lambda *_: None)
+
+        @functools.cache
+        def fields() -> list[ReceptiveField]:
+            from explain.fields import receptive_fields
+
+            return receptive_fields(model, tuple(batch.shape))
+
+        def choose() -> tuple[str, str]:
+            from explain.attribution.grad_cam import default_layer
+
+            return default_layer(model, batch, fields())
+
         for done, entry in enumerate(methods.values()):
             tell(done, len(methods))
             try:
@@ -270,6 +285,7 @@ def applicability(
                         layer=layer,
                         blocks=default_blocks((frames, rows, columns)),
                     ),
+                    choose,
                 )
             except ZooError as error:
                 found[entry.name] = str(error)
@@ -278,11 +294,9 @@ def applicability(
     return found
 
 
-def _check_applies(entry: Method, job: Job) -> None:
+def _check_applies(entry: Method, job: Job, choose: Callable[[], object]) -> None:
     if entry.needs_layer and job.layer is None:
-        from explain.attribution.grad_cam import default_layer
-
-        default_layer(job.model, job.batch)
+        choose()
     if entry.check:
         within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
 

@@ -117,3 +117,17 @@ class Context(Subject):
                 self.kept["fields"] = trace(self.model, tuple(self.batch.shape))
         found: Trace = self.kept["fields"]
         return found
+
+    @property
+    def default_layer(self) -> tuple[str, str]:
+        """The layer that methods look at which are told none, and why.
+
+        Raises:
+            ModelError: There is none to choose.
+        """
+        from explain.attribution.grad_cam import default_layer
+
+        if "layer" not in self.kept:
+            self.kept["layer"] = default_layer(self.model, self.batch, self.fields.rows)
+        layer, why = self.kept["layer"]
+        return layer, why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,19 +133,23 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
     Zeros can be so unlike every clip that the output jumps right beside them; a blurred clip is no such stranger
     (Sturmfels, Lundberg & Lee, Visualizing the Impact of Feature Attribution Baselines, Distill 2020).
     """
+    layer, note = None, ""
+    if find_method(name).needs_layer:
+        layer, note = (context.options.layer, "") if context.options.layer else context.default_layer
 
     def against(baseline: str | None) -> Attribution:
-        return explain.attribute(
+        found = explain.attribute(
             context.model,
             context.batch,
             method=name,
             target=context.target,
-            layer=context.options.layer if find_method(name).needs_layer else None,
+            layer=layer,
             baseline=baseline,
             steps=context.options.steps,
             seed=context.seed,
             progress=progress,
         )
+        return dataclasses.replace(found, note=note)
 
     from_zeros = against(None)
     if missed(from_zeros) <= _TOLERATED:

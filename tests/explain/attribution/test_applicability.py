@@ -59,3 +59,13 @@ def test_an_output_without_a_gradient_leaves_the_methods_that_need_none(nets):
     )
     assert "not differentiably" in reasons["saliency"]
     assert reasons["occlusion"] == reasons["rise"] == reasons["frame_order"] == ""
+
+
+def test_a_layer_is_looked_for_once_for_all_methods(nets):
+    model, passes = nets.TwoHeads(), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    explain.attribution.applicability(model, torch.randn(1, 1, 4, 6, 6))
+    several = len(passes)
+    passes.clear()
+    explain.attribution.applicability(model, torch.randn(1, 1, 4, 6, 6), layer="block")
+    assert 0 < several - len(passes) <= 4  # the run that is followed, and three that check it
