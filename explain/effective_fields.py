@@ -125,6 +125,7 @@ def effective_fields(
     draws: int = 8,
     seed: int = 0,
     traced: Trace | None = None,
+    missing: dict[str, str] | None = None,
     progress: Followed = None,
 ) -> list[EffectiveField]:
     """`effective_field` of several layers, of one forward pass for each sample.
@@ -138,6 +139,7 @@ def effective_fields(
         draws: Draws of the signs.
         seed: Of signs and noise.
         traced: The theoretical fields, where they are known already (`explain.fields.trace`).
+        missing: Filled with the layers that do not run or give no maps, and why; None raises instead.
         progress: Called as progress(done, total).
     """
     if not 0 < share <= 1:
@@ -150,7 +152,7 @@ def effective_fields(
     traced = traced or trace(model, tuple(batch.shape), blocks=True)
     with prepared(model, seed=seed), following(progress) as told:
         show = told("effective fields") or (lambda *_: None)
-        measured = _Measured(model, layers, batch, position, draws, seed, show)
+        measured = _Measured(model, layers, batch, position, draws, seed, show, missing)
         what = f"one sample of {tuple(batch.shape[1:])} and what gradients of {len(layers)} layers need"
         for sample in range(len(batch)):
             within_memory(lambda _, at=sample: measured.look(at), 1, what)  # type: ignore[misc]
@@ -158,7 +160,7 @@ def effective_fields(
         _field(
             name, measured.heat[name] / (len(batch) * draws), measured.places[name], share, traced, measured.settings
         )
-        for name in layers
+        for name in measured.layers
     ]
 
 
@@ -190,8 +192,9 @@ class _Measured:
         draws: int,
         seed: int,
         progress: Callable[[int, int], None],
+        missing: dict[str, str] | None,
     ) -> None:
-        self.model, self.layers, self.batch = model, layers, batch
+        self.model, self.layers, self.batch, self.missing = model, list(layers), batch, missing
         self.position, self.draws, self.seed = position, draws, seed
         self.progress = progress
         self.layout = layout_of(model, batch)
@@ -205,14 +208,12 @@ class _Measured:
         own = self.batch[sample : sample + 1].clone().requires_grad_()
         with ExitStack() as stack:
             captures = [stack.enter_context(Capture(self.model, name)) for name in self.layers]
-            if captures:
-                captures[0].run(own * 1)  # a model may begin with an operation in place
-            for capture in captures:
-                if not capture.calls:
-                    raise ModelError(f"layer {capture.name!r} did not run in the forward pass; choose one that does")
-            maps = [capture.maps(1)[0] for capture in captures]
+            self.model(own * 1)  # a copy: a model may begin with an operation in place
+            given = {capture.name: self._maps(capture) for capture in captures}
+        maps = {name: values for name, values in given.items() if values is not None}
+        self.layers = list(maps)
         found = {}
-        for at, (name, values) in enumerate(zip(self.layers, maps, strict=True)):
+        for at, (name, values) in enumerate(maps.items()):
             place = self._place(name, values)
             unit = values[(slice(None), *place)]
             found[name] = torch.zeros_like(self.heat[name])
@@ -224,6 +225,18 @@ class _Measured:
                 self.progress(done, len(self.batch) * len(self.layers) * self.draws)
         for name, heat in found.items():
             self.heat[name] += heat
+
+    def _maps(self, capture: Capture) -> Tensor | None:
+        """Units x T' x H' x W'; None where there are none and that may be."""
+        try:
+            if not capture.calls:
+                raise ModelError(f"layer {capture.name!r} did not run in the forward pass; choose one that does")
+            return capture.maps(1)[0]
+        except ModelError as error:
+            if self.missing is None:
+                raise
+            self.missing[capture.name] = str(error)
+            return None
 
     def _place(self, name: str, values: Tensor) -> Triple:
         """The unit's place, checked."""

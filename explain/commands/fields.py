@@ -169,10 +169,20 @@ def _effective(
 
     layers = list(dict.fromkeys(row.layer for row in rows if row.layer))
     batch = noise(loaded, seed) if batch is None else batch
+    missing: dict[str, str] = {}
     with Line() as line:
         found = effective_fields(
-            loaded, layers, batch, draws=draws, seed=seed, traced=traced, progress=line.step("effective fields")
+            loaded,
+            layers,
+            batch,
+            draws=draws,
+            seed=seed,
+            traced=traced,
+            missing=missing,
+            progress=line.step("effective fields"),
         )
+    for reason in missing.values():
+        output.note(f"note: {reason}")
     if figure is not None and found:
         chosen = [found[at] for at in evenly(len(found), drawing.MOST)]
         frames = as_frames(Spoiled(loaded, batch, fill="grey", seed=seed).clips[0])

@@ -68,11 +68,11 @@ class Perturbation:
         """
         most = self.most(extent)
         for level in levels:
-            if not self.none < level <= most or (self.whole and level != int(level)):
+            if not self.none < level <= most or math.isinf(level) or (self.whole and level != int(level)):
                 kind = "whole number" if self.whole else "number"
                 raise UsageError(
-                    f"{self.name} has no level {level:g} here; expected a {kind} above {self.none:g}, at most "
-                    f"{most:g} ({self.level})"
+                    f"{self.name} has no level {level:g} here; expected a {kind} above {self.none:g}"
+                    f"{'' if math.isinf(most) else f', at most {most:g}'} ({self.level})"
                 )
         if not levels:
             raise UsageError(f"{self.name} was given no level; name at least one, or how many")

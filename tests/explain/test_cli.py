@@ -453,8 +453,6 @@ def test_robustness_says_where_answers_are_lost_and_keeps_a_page(explain, clip, 
     )
     again = json.loads(explain(*given, "--json").stdout)
     assert again["curves"] == curves
-    other = json.loads(explain(*given, "--json", "--target", "flat", "--fill", "white").stdout)
-    assert other["curves"]["missing_frames"]["mean"] != curves["missing_frames"]["mean"]
 
 
 def test_robustness_on_a_folder_of_classes_measures_accuracy_and_leaves_broken_clips_out(explain, clip, tmp_path):
@@ -570,7 +568,6 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["robustness", "tiny", "CLIP", "--perturbation", "blur=much"], 2, "NAME=LEVEL"),
         (["robustness", "tiny", "CLIP", "--perturbation", "blurr", "--weights", "none"], 2, "'blur'"),
         (["robustness", "tiny", "--data", "--weights", "none"], 2, "no plugin gives a recipe"),
-        (["robustness", "tiny", "CLIP", "--out", "TAKEN"], 1, "broken.mp4"),
         (["compare", "tiny", "--out", "OUT"], 2, "two or more"),
         (["compare", "tiny", "tinny", "--out", "OUT"], 2, "'tiny'"),
         (["compare", "tiny", "tiny", "--out", "OUT"], 2, "named twice"),

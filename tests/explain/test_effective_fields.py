@@ -265,6 +265,10 @@ def test_a_layer_that_does_not_run_or_gives_what_is_not_finite_is_named(nets):
     model.spare = nn.Conv3d(1, 1, 1)
     with pytest.raises(ModelError, match="'spare' did not run"):
         effective_field(model, "spare", torch.rand(1, 1, 4, 6, 6))
+    missing = {}
+    found = effective_fields(model, ["spare", "conv", "head"], torch.rand(1, 1, 4, 6, 6), draws=1, missing=missing)
+    assert [one.layer for one in found] == ["conv", "head"]
+    assert list(missing) == ["spare"]
     with torch.no_grad():
         model.conv.weight[0, 0, 0, 0, 0] = math.inf
     with pytest.raises(ModelError, match="not finite"):

@@ -83,6 +83,7 @@ def _effective(context: Context) -> tuple[list[EffectiveField], str]:
                 draws=draws,
                 seed=context.seed,
                 traced=context.fields,
+                missing={},
                 progress=progress,
             )
     except (MemoryLimitError, ModelError) as error:

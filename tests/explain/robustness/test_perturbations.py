@@ -155,6 +155,7 @@ def test_a_hundred_levels_are_possible_and_no_more_than_there_are():
         ("lower_frame_rate", [1], "above 1"),
         ("blur", [], "no level"),
         ("gaussian_noise", [math.nan], "no level nan"),
+        ("poisson_noise", [math.inf], "no level inf"),
     ],
 )
 def test_levels_that_cannot_be_are_refused(name, levels, said):
