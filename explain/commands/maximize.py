@@ -149,14 +149,14 @@ def maximize(
     import zoo
     from explain.maximization.objectives import REGULARISERS, logit
     from explain.maximization.parametrizations import find_parametrization
+    from explain.maximization.top import named
     from explain.maximization.transforms import find_transform
     from explain.progress import Line
-    from zoo.clips import check_exists
 
     find_parametrization(parametrization)
     find_transform(transforms)
-    if clips is not None and "*" not in clips:
-        check_exists(clips)
+    if clips is not None:
+        named(clips)  # nobody waits for clips to be made before a refusal
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     extra = [-weight * REGULARISERS[name]() for name, weight in penalties]
     raised = [logit(int(target) if target.isdecimal() else target) for target in targets]

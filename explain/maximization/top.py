@@ -109,7 +109,7 @@ def top_clips(
         raise UnknownNameError("way to rank clips", by, ["mean", "max"])
     if isinstance(units, str) and units != "all":
         raise UsageError(f'units are numbers, or "all", not {units!r}')
-    listed = _listed(clips)
+    listed = named(clips)
     total = len(listed) if isinstance(listed, list) else None
     problems: list[tuple[str, str]] = []
     with prepared(model), following(progress) as told:
@@ -256,8 +256,14 @@ class _Search:
         return getattr(given, "label", None) or clip.label, zoo_clips.preprocess(clip, self.model)
 
 
-def _listed(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
-    """Clips with their names; a list where their number is known."""
+def named(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
+    """Clips with their names, as `top_clips` takes them; a list where their number is known.
+
+    Raises:
+        UnknownNameError: No such folder, file or sample.
+        UsageError: Something that is no clips, or a list with a line that names none.
+        ClipError: A folder or list without a clip.
+    """
     if isinstance(clips, str | os.PathLike):
         from explain.sources import find
 
@@ -269,8 +275,8 @@ def _listed(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
         return [(given, given)] if found is None else [(source.path, source) for source in found]
     if isinstance(clips, Tensor) or not isinstance(clips, Iterable):
         raise UsageError("clips are a folder, a list file, or several clips in a list")
-    named = ((_name(clip, place), clip) for place, clip in enumerate(clips))
-    return list(named) if isinstance(clips, list | tuple) else named
+    pairs = ((_name(clip, place), clip) for place, clip in enumerate(clips))
+    return list(pairs) if isinstance(clips, list | tuple) else pairs
 
 
 def _name(clip: Any, place: int) -> str:

@@ -545,6 +545,7 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--penalty", "flicker=x"], 2, "flicker=0.5"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--penalty", "blur"], 2, "total_variation"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--clips", "nowhere"], 2, "nowhere"),
+        (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--clips", "sample:none/*"], 2, "no sample matches"),
         (["fields", "tinny"], 2, "'tiny'"),
         (["fields", "tiny", "--weights", "none", "--layers", "wild"], 2, "'wide'"),
         (
