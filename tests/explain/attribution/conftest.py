@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from explain.attribution.jobs import Raw
-from explain.attribution.methods import Method
+from explain.attribution.methods import BUILT_IN, Method
 
 
 def drawn(job):
@@ -21,13 +21,29 @@ def drawn(job):
     return Raw(values=gradient * (1 + noise.to(gradient) + 0 * torch.rand(1).to(gradient)))
 
 
-@pytest.fixture(scope="session")
-def families():
-    path = Path(__file__).with_name("families.py")
-    spec = importlib.util.spec_from_file_location("families", path)
+def _loaded():
+    spec = importlib.util.spec_from_file_location("families", Path(__file__).with_name("families.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+FAMILIES = _loaded()
+NAMES = [*(method.name for method in BUILT_IN), "drawn_gradient"]
+
+
+def pytest_generate_tests(metafunc):
+    """Tests that ask for a cell run on every family with every method that it does not refuse."""
+    if "cell" in metafunc.fixturenames:
+        cells = [
+            (family, name) for family, refused in FAMILIES.REFUSED.items() for name in NAMES if name not in refused
+        ]
+        metafunc.parametrize(("family", "method"), cells)
+
+
+@pytest.fixture(scope="session")
+def families():
+    return FAMILIES
 
 
 @pytest.fixture

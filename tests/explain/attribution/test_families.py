@@ -26,18 +26,6 @@ DRAWING = {
 }
 
 
-@pytest.fixture(params=NAMES)
-def family(request):
-    return request.param
-
-
-@pytest.fixture(params=METHODS)
-def method(request, plugin_method):
-    if request.param == "supervoxel_occlusion":
-        pytest.importorskip("skimage")
-    return request.param
-
-
 def quick(batch):
     """Few steps, and three parts."""
     frames = 1 if batch.ndim == 4 else 4
@@ -47,10 +35,10 @@ def quick(batch):
 
 
 @pytest.fixture
-def cell(nets, families, family, method):
+def cell(nets, families, plugin_method, family, method):
     """Model, batch and options of a method that applies to a family."""
-    if method in families.REFUSED[family]:
-        pytest.skip("refused")
+    if method == "supervoxel_occlusion":
+        pytest.importorskip("skimage")
     batch = families.batch_of(family)
     return families.model_of(family), batch, {"method": method, **quick(batch)}
 
@@ -64,6 +52,7 @@ def test_the_families_are_those_of_the_table(families):
     assert list(families.FAMILIES) == list(families.REFUSED) == NAMES
 
 
+@pytest.mark.parametrize("family", NAMES)
 def test_a_method_applies_just_where_the_table_says(nets, families, family, plugin_method):
     pytest.importorskip("skimage")
     model, batch = families.model_of(family), families.batch_of(family)
