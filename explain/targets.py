@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from explain.budget import MeasuredBytes
+from explain.diagnosis import not_finite
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
@@ -105,7 +106,9 @@ def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[
         found = _resolve(model, batch, target)
     score = _exact(found.value)
     if not bool(torch.isfinite(score).all()):
-        raise ModelError(f"the model gives {score.tolist()} for {found.description}: nothing to explain")
+        raise ModelError(
+            f"the model gives {score.tolist()} for {found.description}: nothing to explain; {not_finite(model, batch)}"
+        )
     return score, dataclasses.replace(found, value=score.detach(), made=measured.total / batch.numel())
 
 
@@ -383,4 +386,5 @@ def _one_each(value: Any, samples: int) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != samples or value.shape[:1] != (samples,):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"a callable target must give one number for each of the {samples} samples, not {got}")
-    return value.reshape(samples)
+    # The index of a class, say: a number that no gradient has, but that changes.
+    return value.reshape(samples).to(value.dtype if value.is_floating_point() else torch.get_default_dtype())

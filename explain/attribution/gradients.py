@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from explain.attribution import rules
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.passes import gradient_of
-from zoo.errors import ModelError
 
 
 def saliency(job: Job) -> Raw:
@@ -29,5 +29,4 @@ def check(job: Job) -> None:
     Raises:
         ModelError: The output does not depend on the input, or not differentiably so.
     """
-    if not job.score(job.batch.clone().requires_grad_(), job.samples).requires_grad:
-        raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so")
+    rules.scored(job, job.batch.clone().requires_grad_())

@@ -271,7 +271,6 @@ BUILT_IN: tuple[Method, ...] = (
         reduction="positive",
         reads="maps",
         needs_layer=True,
-        check="explain.attribution.gradients:check",
     ),
     Method(
         name="layer_gradient_x_activation",

@@ -34,13 +34,16 @@ def rise(job: Job) -> Raw:
     values = []
     for sample in range(len(job.batch)):
         bright = torch.zeros(extent, dtype=torch.float64, device=job.batch.device)
+        whole = job.value[sample].to(bright)
         seen, total = torch.zeros_like(bright), bright.new_zeros(())
         for shares, outputs in without(job, sample, _masks(job, extent)):
             masks = shares.to(bright)
             bright += masks.sum(dim=0)
-            seen += torch.einsum("m,mthw->thw", outputs.to(bright), masks)
-            total += outputs.sum().to(bright)
-        values.append(seen / bright.clamp(min=1e-12) - total / job.draws)
+            changes = outputs.to(bright) - whole  # else rounding is left where nothing changes
+            seen += torch.einsum("m,mthw->thw", changes, masks)
+            total += changes.sum()
+        # Of a pixel that no mask has shown nothing is known.
+        values.append(torch.where(bright > 0, seen / bright.clamp(min=1e-12) - total / job.draws, 0.0))
     return Raw(values=spread(job, values))
 
 

@@ -8,6 +8,7 @@ an operation without a rule is found there, whoever ran it, and named in the ref
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -150,11 +151,16 @@ def gradient(job: Job, mode: Ruled | None = None, check: Callable[[Tensor], None
 
 
 def scored(job: Job, inputs: Tensor, mode: Ruled | None = None) -> Tensor:
-    """The number explained for inputs that need a gradient, operations caught by `mode`."""
-    if mode is None:
-        return job.score(inputs, job.samples)
-    with mode:
-        return job.score(inputs, job.samples)
+    """The number explained for inputs that need a gradient, operations caught by `mode`.
+
+    Raises:
+        ModelError: It does not depend on the input, or not differentiably so.
+    """
+    with contextlib.nullcontext() if mode is None else mode:
+        score = job.score(inputs, job.samples)
+    if not score.requires_grad:
+        raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so")
+    return score
 
 
 def operations(result: Tensor) -> dict[str, list[Any]]:

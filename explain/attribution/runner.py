@@ -17,6 +17,7 @@ from explain.attribution.occlusion import check_blocks, default_blocks
 from explain.attribution.passes import Wanted, one_pass
 from explain.attribution.results import Attribution
 from explain.budget import MeasuredBytes, Progress, fitting, in_parts, within_memory
+from explain.diagnosis import diagnosing
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
@@ -74,6 +75,7 @@ def attribute(
     method: Sequence[str | Method],
     **options: Unpack[Options],
 ) -> list[Attribution]: ...
+@diagnosing
 def attribute(
     model: nn.Module,
     batch: Tensor,
@@ -139,7 +141,7 @@ def attribute(
     """
     names = [method] if isinstance(method, str | Method) else method
     asked = [_Asked(*_as_method(name)) for name in names]
-    _check(batch, batch_size, draws)
+    _check(batch_size, draws)
     layout = layout_of(model, batch)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
@@ -210,7 +212,9 @@ def attribute(
                 time=over_time(heat),
                 delta=raw.delta,
                 layer=own.layer,
-                note=note if own.layer == chosen and layer is None else "",
+                note="; ".join(
+                    filter(None, [note if own.layer == chosen and layer is None else "", _emptiness(heat, fixed)])
+                ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used},
                 clip=shown,
             )
@@ -225,6 +229,7 @@ def attribute(
     return results[0] if isinstance(method, str | Method) else results
 
 
+@diagnosing
 def applicability(
     model: nn.Module,
     batch: Tensor,
@@ -346,6 +351,13 @@ def _job(
     )
 
 
+def _emptiness(heat: Tensor, fixed: Target) -> str:
+    """Why a map shows nothing, where it does."""
+    if bool(heat.any()):
+        return ""
+    return f"the map is zero everywhere: nothing that the method looks at changes {fixed}"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Asked:
     """A method, and the layer that it is to look at."""
@@ -385,9 +397,7 @@ def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method) -> A
     return [_plain(one) for one in baseline] if isinstance(baseline, tuple | list) else baseline
 
 
-def _check(batch: Tensor, batch_size: int | None, draws: int | None) -> None:
-    if not batch.is_floating_point():
-        raise UsageError(f"a batch must be floating point, as zoo.preprocess gives it, not {batch.dtype}")
+def _check(batch_size: int | None, draws: int | None) -> None:
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"a batch size is at least 1, not {batch_size}")
     if draws is not None and draws < 1:

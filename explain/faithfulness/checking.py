@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.attribution.methods import Method, find_method
+from explain.diagnosis import diagnosing
 from explain.faithfulness.again import Again, is_tensor
 from explain.faithfulness.curves import Control, kinds_of
 from explain.faithfulness.infidelity import Boxes
@@ -154,6 +155,7 @@ def check_faithfulness(
     )[0]
 
 
+@diagnosing
 def check_all(
     model: nn.Module,
     batch: Tensor,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from explain.budget import Progress, fitting, within_memory
+from explain.diagnosis import diagnosed
 from explain.display import to_input
 from explain.layouts import input_of
 from explain.maximization.objectives import Objective, channel
@@ -120,7 +121,8 @@ def maximize(
         )
         grey = torch.full((1, *clip_shape), 0.5).to(devices.like(model))
         one = f"one clip of {clip_shape}"
-        seen, made = within_memory(lambda _: passes.survey(climb.to_input(grey)), 1, one)
+        with diagnosed(model, climb.to_input(grey)):
+            seen, made = within_memory(lambda _: passes.survey(climb.to_input(grey)), 1, one)
         chosen: tuple[int | str, ...] = tuple(objective.name for objective in wanted)
         if layer is not None:
             count = seen.maps[layer].shape[1]

@@ -51,8 +51,8 @@ def test_where_not_one_sample_fits_a_message_says_so(nets):
         explain.attribute(Hungry(nets.TwoHeads(), 0), torch.randn(2, 1, 4, 6, 6), method="saliency")
 
 
-def test_other_errors_of_a_model_come_through_unchanged(nets):
-    with pytest.raises(RuntimeError, match="expected input"):
+def test_a_model_that_does_not_take_the_batch_is_a_model_error(nets):
+    with pytest.raises(ModelError, match="does not take a batch"):
         explain.attribute(nets.TwoHeads(), torch.randn(1, 3, 4, 6, 6), method="saliency")
 
 

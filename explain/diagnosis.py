@@ -1,0 +1,133 @@
+"""Why a model does not run on a batch, or gives numbers that are not finite: in words, instead of torch's."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import torch
+
+from explain.layouts import entry_of
+from explain.preservation import prepared
+from zoo.devices import is_out_of_memory
+from zoo.errors import ModelError, UsageError, ZooError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@contextlib.contextmanager
+def diagnosed(model: nn.Module, batch: Tensor) -> Iterator[None]:
+    """Within, a failure that comes from the model's not taking the batch is told in words; others come through.
+
+    Raises:
+        UsageError: The batch is no tensor of finite floating-point numbers.
+        ModelError: The model fails on the batch: says how, and what it expects.
+    """
+    if not isinstance(batch, torch.Tensor):
+        raise UsageError(
+            f"a batch is a tensor, not {type(batch).__name__} ({str(batch)[:80]}); `zoo.preprocess(clip, model)` makes "
+            "one of a file or of frames"
+        )
+    if not batch.is_floating_point():
+        raise UsageError(f"a batch must be floating point, as zoo.preprocess gives it, not {batch.dtype}")
+    if not batch.is_meta:
+        sound = batch.detach().flatten(1).isfinite().all(dim=1) if batch.ndim > 1 else batch.isfinite()
+        if not bool(sound.all()):
+            sample = int((~sound).nonzero()[0])
+            raise UsageError(f"sample {sample} of the batch is not finite; check how the clip was read and normalised")
+    try:
+        yield
+    except ZooError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        reason = _failure(model, batch)
+        if reason is None:
+            raise
+        raise ModelError(reason) from error
+
+
+def diagnosing(function: Function) -> Function:
+    """For functions of a model, a batch and more: they run `diagnosed`."""
+
+    @functools.wraps(function)
+    def run(model: nn.Module, batch: Tensor, *args: Any, **options: Any) -> Any:
+        with diagnosed(model, batch):
+            return function(model, batch, *args, **options)
+
+    return cast("Function", run)
+
+
+def not_finite(model: nn.Module, batch: Tensor) -> str:
+    """Where numbers that are not finite come from: a parameter or buffer, or the first layer to give some.
+
+    The model must be prepared (`explain.preservation.prepared`).
+    """
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, value in tensors:
+            if not bool(value.isfinite().all()):
+                return f"the model's {kind} {name!r} is not finite; check its weights"
+    found: list[str] = []
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def look(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not found and not all(bool(one.isfinite().all()) for one in _tensors(output)):
+                found.append(f"layer {name!r} ({type(module).__name__})" if name else "the model, behind its layers,")
+
+        return look
+
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        for name, module in model.named_modules():
+            stack.callback(module.register_forward_hook(hook(name)).remove)
+        model(batch.clone())
+    return f"{found[0]} is the first to give it" if found else "the model does not give it, so the target does"
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The tensors of floating-point numbers in an output, however nested."""
+    if isinstance(output, torch.Tensor):
+        return [output] if output.is_floating_point() or output.is_complex() else []
+    if isinstance(output, dict):
+        output = list(output.values())
+    return [one for part in output for one in _tensors(part)] if isinstance(output, tuple | list) else []
+
+
+def _failure(model: nn.Module, batch: Tensor) -> str | None:
+    """How a model fails on the first sample of a batch, and what it expects; None where it does not."""
+    try:
+        with prepared(model, seed=0), torch.no_grad():
+            model(batch[:1].clone())
+    except Exception as error:  # noqa: BLE001 - any may be the model's own
+        said = " ".join(str(error).split())[:200]
+        told = f"the model does not take a batch of shape {tuple(batch.shape)}: {_expected(model, batch)}"
+        return f"{told} (it says {type(error).__name__}: {said})"
+    return None
+
+
+def _expected(model: nn.Module, batch: Tensor) -> str:
+    """What differs between a batch and what a model holds or says of its input."""
+    for what, theirs, ours, remedy in (
+        ("on", _first(model, "device"), batch.device, "move one to the other"),
+        ("of", _first(model, "dtype"), batch.dtype, "convert one to the other"),
+    ):
+        if theirs is not None and theirs != ours:
+            return f"the batch is {what} {ours} and the model's parameters are {what} {theirs}; {remedy}"
+    entry = entry_of(model)
+    if entry is None:
+        return "expected what its first layers take; a model without a catalogue entry does not say more"
+    spec = entry.input
+    sizes = {"N": "N", "C": spec.channel_count, "T": spec.frames, "H": spec.size[0], "W": spec.size[1]}
+    shape = " x ".join(str(sizes[axis]) for axis in spec.layout)
+    return f"{entry.name} expects {shape} ({spec.layout}), as `zoo.preprocess(clip, model)` gives it"
+
+
+def _first(model: nn.Module, attribute: str) -> Any:
+    return next((getattr(one, attribute) for one in model.parameters() if one.is_floating_point()), None)
