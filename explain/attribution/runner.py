@@ -193,7 +193,7 @@ def attribute(
             reduction = find_method(smooth).reduction if "smooth" in one.method.options else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
             used = {
-                "baseline": _plain_baseline(baseline, one.method),
+                "baseline": _plain_baseline(baseline, one.method, extent[0]),
                 "steps": steps,
                 "integration": integration,
                 "window": blocks[0],
@@ -215,7 +215,8 @@ def attribute(
                 note="; ".join(
                     filter(None, [note if own.layer == chosen and layer is None else "", _emptiness(heat, fixed)])
                 ),
-                settings={name: _plain(used[name]) for name in one.method.options if name in used},
+                settings={name: _plain(used[name]) for name in one.method.options if name in used}
+                | ({"seed": seed} if "draws" in one.method.options else {}),
                 clip=shown,
             )
 
@@ -385,15 +386,19 @@ def _references(
     if len(entry.references) == 1:
         chosen = chosen[:1]
     elif baseline is None:
-        single = to_ncthw(batch, layout).shape[2] == 1  # the mean frame of one frame is that frame
-        chosen = [name for name in entry.references if not (single and name == "mean_frame")]
+        chosen = _own_references(entry, to_ncthw(batch, layout).shape[2])
     return tuple(make_baseline(one, batch, layout, spec) for one in chosen)
 
 
-def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method) -> Any:
+def _own_references(entry: Method, frames: int) -> list[str]:
+    """A method's own baselines for clips of so many frames: the mean frame of one frame is that frame."""
+    return [name for name in entry.references if not (frames == 1 and name == "mean_frame")]
+
+
+def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method, frames: int) -> Any:
     """The baselines as they can be written down."""
     if baseline is None and len(entry.references) > 1:
-        return list(entry.references)
+        return _own_references(entry, frames)
     return [_plain(one) for one in baseline] if isinstance(baseline, tuple | list) else baseline
 
 

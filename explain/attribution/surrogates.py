@@ -101,6 +101,7 @@ def _coalitions(count: int, draws: int, seed: int) -> tuple[Tensor, Tensor]:
     contrasts = kept.double()[:, :-1] - kept.double()[:, -1:]
     if int(torch.linalg.matrix_rank(contrasts)) < count - 1:
         raise UsageError(
-            f"{draws} draws do not tell {count} parts apart; give more than {2 * count}, or fewer parts (larger ones)"
+            f"{draws} draws do not tell {count} parts apart; give more than {max(2 * count, draws)}, or fewer parts "
+            "(larger ones)"
         )
     return kept, torch.ones(len(kept), dtype=torch.float64)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @shared.target
 @shared.layer
 @shared.steps
+@shared.baseline
 @click.option("--draws", type=options.Count(min=1), help="How often methods that draw do so. [default: each its own]")
 @click.option(
     "--features",
@@ -63,6 +64,7 @@ def attribute(
     target: str | None,
     layer: str | None,
     steps: int,
+    baselines: tuple[str, ...],
     draws: int | None,
     features: str | None,
     fill: str,
@@ -101,6 +103,7 @@ def attribute(
             target=target,
             layer=layer,
             steps=steps,
+            baseline=shared.chosen_baseline(baselines),
             draws=draws,
             features=features,
             fill=fill,
@@ -114,6 +117,7 @@ def attribute(
             "target": str(result.target),
             "layer": result.layer,
             "settings": dict(result.settings),
+            "note": result.note,
             "delta": None if result.delta is None else float(result.delta[0]),
             "time": result.time[0].tolist(),
             "peak": int(result.time[0].argmax()),
@@ -125,6 +129,9 @@ def attribute(
     frame = data[0]["frame"]
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
+    for result in results:
+        if not bool(result.map.any()):
+            output.note(f"warning: {result.method}: {result.note}")
     if out is not None:
         from explain.saving import packed
 

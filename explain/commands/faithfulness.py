@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 @shared.out
 @shared.target
 @shared.layer
+@shared.baseline
+@click.option(
+    "--fill",
+    default="surroundings",
+    show_default=True,
+    metavar="surroundings|baseline",
+    help="What takes the place of removed parts in deletion and insertion.",
+)
 @click.option("--steps", default=64, show_default=True, type=options.Count(min=1), help="Points of each curve.")
 @click.option(
     "--draws", default=8, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
@@ -45,6 +53,8 @@ def faithfulness(
     out: Path | None,
     target: str | None,
     layer: str | None,
+    baselines: tuple[str, ...],
+    fill: str,
     steps: int,
     draws: int,
     depths: int | None,
@@ -74,10 +84,11 @@ def faithfulness(
     from explain.faithfulness.records import record
     from explain.progress import Line
 
+    effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
     loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
     with Line() as line:
-        maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, seed=seed)
-        effort = Effort(steps=steps, draws=draws, depths=depths)
+        baseline = shared.chosen_baseline(baselines)
+        maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)
         results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
     data = [record(result) for result in results]
     for warning in decoded.warnings:

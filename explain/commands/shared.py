@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,29 @@ layer = click.option("--layer", help="Layer for the methods that look at one (se
 steps = click.option(
     "--steps", default=32, show_default=True, type=options.Count(min=1), help="Steps of integrated gradients."
 )
+
+baseline = click.option(
+    "--baseline",
+    "baselines",
+    multiple=True,
+    metavar="zero|black|blur|mean_frame|NUMBER",
+    help='What stands for "nothing there"; given again, for the methods that take the mean over several. [default: '
+    "each method's own]",
+)
+
+
+def chosen_baseline(baselines: Sequence[str]) -> str | float | list[str | float] | None:
+    """The baselines as they were given, numbers as such; None where there are none."""
+    found = [_number_or_name(one) for one in baselines]
+    return found if len(found) > 1 else found[0] if found else None
+
+
+def _number_or_name(text: str) -> str | float:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text  # refused as no name, then
 
 
 def opened(

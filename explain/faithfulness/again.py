@@ -29,7 +29,7 @@ class Again:
         baseline: What the map is seen against, where the attribution does not keep it (a tensor).
         settings: Settings other than the attribution's own.
         batch_size: As in `explain.attribute`.
-        seed: For methods that draw.
+        seed: For methods that draw and whose results do not keep theirs.
 
     Raises:
         UsageError: The map was computed against a tensor, and none is given.
@@ -60,7 +60,8 @@ class Again:
                 )
             self.options["baseline"] = baseline
         self.batch_size = batch_size
-        self.seed = seed
+        #: A map that was drawn is drawn again by its own seed.
+        self.seed = self.options.pop("seed", seed)
 
     def __call__(self, batch: Tensor, samples: Tensor, progress: Progress | None = None) -> Tensor:
         """The map M x T x H x W of M samples, each standing for one of the attribution's (`samples`: M, integers)."""
@@ -82,5 +83,7 @@ class Again:
 
 
 def is_tensor(baseline: Any) -> bool:
-    """Whether a setting says that the baseline was a tensor (`explain.attribution.runner`)."""
+    """Whether a setting says that the baseline, or one of several, was a tensor (`explain.attribution.runner`)."""
+    if isinstance(baseline, list):
+        return any(is_tensor(one) for one in baseline)
     return isinstance(baseline, str) and baseline.startswith("tensor ")

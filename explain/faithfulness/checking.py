@@ -131,7 +131,7 @@ def check_faithfulness(
             ====================  ==============  ============
         method: What made the map, where no plugin registers it.
         batch_size: Most evaluations at once; None fits them to the free memory.
-        seed: Of everything drawn; where the method draws, that of the attribution.
+        seed: Of everything that is drawn; where the method draws, its maps are made again by their own.
         progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
@@ -240,6 +240,8 @@ class _Checks:
                 f"{attribution.method} was computed against a tensor, which its result does not keep; give that tensor "
                 "as baseline"
             )
+        if isinstance(own, list):  # of several baselines, removed parts can be replaced by one
+            own = own[0]
         against = own if baseline is None else baseline
         ground = self._ground(attribution.target, against)
         subject, name = ground.subject, attribution.method

@@ -187,7 +187,8 @@ def test_a_report_on_many_clips_says_how_to_go_on_and_does(explain, clip, tmp_pa
 
 def test_options_of_a_method_reach_it(explain, clip):
     options = ("--fill", "drop", "--order", "shuffle", "--draws", 3, "--smooth", "deconvolution", "--features", "grid")
-    methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation")
+    options = (*options, "--baseline", "blur", "--baseline", "0.5")
+    methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation", "gradient_shap")
     asked = [part for name in methods for part in ("--method", name)]
     run = explain("attribute", "tiny", clip, *asked, *options, "--weights", "none", "--json")
     assert run.returncode == 0, run.stderr
@@ -196,6 +197,8 @@ def test_options_of_a_method_reach_it(explain, clip):
     assert (settings["frame_order"]["order"], settings["frame_order"]["draws"]) == ("shuffle", 3)
     assert (settings["smooth_grad"]["smooth"], settings["smooth_grad"]["draws"]) == ("deconvolution", 3)
     assert settings["feature_ablation"]["features"] == "grid"
+    assert settings["gradient_shap"]["baseline"] == ["blur", 0.5]
+    assert settings["gradient_shap"]["seed"] == 0
 
 
 def test_report_as_json_is_the_only_thing_on_stdout(explain, clip, tmp_path):
@@ -532,6 +535,11 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
             2,
             "'wide'",
         ),
+        (
+            ["attribute", "tiny", "CLIP", "--method", "occlusion", "--weights", "none", "--baseline", "bluur"],
+            2,
+            "'blur'",
+        ),
         (["maximize", "tiny", "--layer", "wide", "--unit", "0", "--parametrization", "fourier"], 2, "'fourier3d'"),
         (["maximize", "tiny", "--layer", "wild", "--unit", "0", "--weights", "none"], 2, "'wide'"),
         (["maximize", "tiny", "--layer", "wide", "--unit", "4", "--weights", "none"], 2, "units are 0 to 3"),
@@ -564,6 +572,7 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["fields", "tiny", "CLIP", "--weights", "none"], 2, "goes with --effective"),
         (["fields", "tiny", "--effective", "--unit", "wide/0"], 2, "--unit goes with"),
         (["faithfulness", "tiny", "CLIP", "--method", "salienc"], 2, "'saliency'"),
+        (["faithfulness", "tiny", "CLIP", "--method", "saliency", "--fill", "surrounding"], 2, "'surroundings'"),
         (["faithfulness", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
         (["robustness", "tiny"], 2, "either a CLIP or --data"),
         (["robustness", "tiny", "CLIP", "--perturbation", "blur=much"], 2, "NAME=LEVEL"),

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 import explain
+from explain.attribution.methods import BUILT_IN, find_method
+from explain.faithfulness.again import Again
 from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.drawing import NOISE, generator
 from explain.faithfulness.infidelity import Boxes
@@ -156,6 +158,26 @@ def test_the_model_and_the_process_are_left_as_found_on_failure(nets, after, err
         explain.check_faithfulness(model, batch, attribution, batch_size=1, depths=1, **SHORT)
     assert len(weights) == (2 if after == "random" else 1)
     assert nets.fingerprint(model) == found
+
+
+@pytest.mark.parametrize(
+    ("method", "frames"),
+    [*((method.name, 4) for method in BUILT_IN), *((name, 1) for name in ("gradient_shap", "deep_lift_shap"))],
+)
+def test_the_map_of_every_method_is_checked_and_made_again_as_it_was(nets, method, frames):
+    """With its own baselines and seed, which are not those of the check."""
+    pytest.importorskip("skimage")
+    model, batch = nets.Rectified(), torch.randn(1, 1, frames, 6, 6)
+    model.lstm[0] = nn.MaxPool1d(1)  # which leaves one frame one
+    options = {"steps": 2, "draws": 5, "window": (1, 3, 3), "seed": 7}
+    if method in {"kernel_shap", "lime", "shapley_sampling", "feature_ablation"}:
+        options |= {"features": "grid", "draws": 120 if method == "kernel_shap" else 20}
+    attribution = explain.attribute(model, batch, method=method, **options)
+    again = Again(model, attribution, find_method(method), seed=1)
+    assert torch.equal(again(batch, torch.tensor([0])), attribution.map.double())
+    result = explain.check_faithfulness(model, batch, attribution, depths=1, steps=3, draws=2, seed=1)
+    assert result.sensitivity is not None
+    assert len(result.randomization) == 1
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(nets):
