@@ -1,4 +1,4 @@
-"""Each attribution method over the clip, model beside model, on one colour scale a method."""
+"""Each attribution method over the clip, model beside model, on one colour scale where numbers have one unit."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from explain.attribution import Method
     from explain.reporting.colour import ColourMap
     from explain.reporting.context import Context
 
@@ -33,6 +34,8 @@ class _Panel:
 
     context: Context
     shown: Shown
+    #: The map in colours of its own, where those of all models leave it too faint to read.
+    own: Shown | None = None
 
     @property
     def shares(self) -> list[float]:
@@ -40,9 +43,9 @@ class _Panel:
         total = sum(self.shown.time)
         return [value / total for value in self.shown.time] if total else list(self.shown.time)
 
-    def fainter(self, scale: float) -> float | None:
+    def fainter(self, scale: float | None) -> float | None:
         """How many times less strongly this model reacts than the strongest one, where that hides its map."""
-        return scale / self.shown.scale if 0 < self.shown.scale < _FAINT * scale else None
+        return scale / self.shown.scale if scale is not None and 0 < self.shown.scale < _FAINT * scale else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,10 @@ class _Row:
     name: str
     title: str
     summary: str
-    scale: float
+    #: The one scale of all models; None where each map has its own.
+    scale: float | None
+    #: Why each has its own.
+    why: str
     colours: ColourMap
     panels: list[_Panel]
     refused: list[dict[str, str]]
@@ -75,6 +81,7 @@ def build(contexts: Sequence[Context]) -> Content:
             {
                 "method": row.name,
                 "scale": row.scale,
+                "own_scales": row.why or None,
                 "models": [
                     {
                         "model": panel.context.name,
@@ -95,13 +102,15 @@ def build(contexts: Sequence[Context]) -> Content:
         html=render("compared_attributions.html", rows=rows, moving=any(len(one.frames) > 1 for one in contexts)),
         data=data,
         tensors=tensors,
-        sprites=tuple(panel.shown.picture for row in rows for panel in row.panels),
+        sprites=tuple(
+            one.picture for row in rows for panel in row.panels for one in (panel.shown, panel.own) if one is not None
+        ),
         problems=problems,
     )
 
 
 def _row(name: str, contexts: Sequence[Context], tensors: dict[str, Tensor], problems: list[dict[str, str]]) -> _Row:
-    """One method on every model; the largest scale of them serves all."""
+    """One method on every model; where their numbers have one unit, the largest scale of them serves all."""
     method = find_method(name)
     made: list[tuple[int, Context, Any, Shown]] = []
     refused: list[dict[str, str]] = []
@@ -117,22 +126,39 @@ def _row(name: str, contexts: Sequence[Context], tensors: dict[str, Tensor], pro
             continue
         tensors[f"{name}/{context.name}/map"] = attribution.map
         made.append((place, context, attribution, show(method, attribution, context.seconds[step])))
-    scale = max((shown.scale for *_, shown in made), default=0.0)
+    why = _incomparable(method, [context for _, context, *_ in made])
+    scale = None if why else max((shown.scale for *_, shown in made), default=0.0)
     colours = colour.signed() if any(shown.signed for *_, shown in made) else colour.magnitude()
     panels = []
     for place, context, attribution, shown in made:
         values = attribution.map[0].detach().float().cpu().numpy()
+        own = replace(shown, picture=replace(shown.picture, name=f"{shown.picture.name}-{place}-own"))
+        if scale is None:
+            panels.append(_Panel(context=context, shown=own))
+            continue
         share = values / scale if scale else values
         picture = overlay_sprite(
             f"map-{name.replace('_', '-')}-{place}", share if colours.low < 0 else abs(share), colours
         )
-        panels.append(_Panel(context=context, shown=replace(shown, picture=picture, colours=colours)))
+        panel = _Panel(context=context, shown=replace(shown, picture=picture, colours=colours))
+        panels.append(replace(panel, own=own if panel.fainter(scale) else None))
     return _Row(
         name=name,
         title=title(name),
         summary=method.summary,
         scale=scale,
+        why=why,
         colours=colours,
         panels=panels,
         refused=refused,
     )
+
+
+def _incomparable(method: Method, contexts: Sequence[Context]) -> str:
+    """Why numbers of a method have no common unit in these models (`explain.attribution.maps`); empty where they do."""
+    if method.reduction == "positive":
+        return "What a layer holds has no unit that another model shares"
+    inputs = {(one.entry.input.range, one.entry.input.std) if one.entry else None for one in contexts}
+    if method.reduction == "magnitude" and len(inputs) > 1:
+        return "A unit of input is another amount of light in each model"
+    return ""

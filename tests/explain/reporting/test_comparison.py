@@ -251,7 +251,36 @@ def test_a_map_too_faint_to_read_is_called_so(model, clip, tmp_path):
     report = cheap([model, strong], clip, tmp_path / "out", target="shape:round")
     (method,) = report.data["sections"]["attributions"]["methods"]
     assert [told["fainter"] for told in method["models"]] == [pytest.approx(10, rel=1e-3), None]
-    assert "times less strongly" in report.page.read_text(encoding="utf-8")
+    page = report.page.read_text(encoding="utf-8")
+    assert "times less strongly" in page
+    assert page.count("On a scale of its own:") == 1
+    (encoded,) = re.findall(r'sprite-map-saliency-0-own{background-image:url\("data:[^,]*,([^"]*)"', page)
+    assert int(np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)))).max()) == 255
+    assert "sprite-map-saliency-1-own{" not in page
+
+
+@pytest.mark.parametrize(
+    ("method", "std", "reason"),
+    [
+        ("saliency", 0.25, None),
+        ("saliency", 0.5, "amount of light"),
+        ("input_x_gradient", 0.5, None),
+        ("grad_cam", 0.25, "no unit"),
+    ],
+)
+def test_numbers_without_a_common_unit_share_no_scale(model, clip, tmp_path, method, std, reason):
+    other = copy.deepcopy(model)
+    other.zoo_entry = dataclasses.replace(
+        model.zoo_entry, name="other", input=dataclasses.replace(model.zoo_entry.input, std=(std,))
+    )
+    report = cheap([model, other], clip, tmp_path / "out", methods=[method])
+    (told,) = report.data["sections"]["attributions"]["methods"]
+    page = report.page.read_text(encoding="utf-8")
+    assert (told["scale"] is None) == (reason is not None)
+    assert ("a scale of its own, beneath it" in page) == (reason is not None)
+    if reason:
+        assert reason in told["own_scales"]
+        assert [one["fainter"] for one in told["models"]] == [None, None]
 
 
 def test_models_that_see_the_same_pixels_share_a_picture(model, pair, clip, tmp_path):
