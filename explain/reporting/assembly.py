@@ -20,7 +20,7 @@ from explain.preservation import preserved
 from explain.progress import telling
 from explain.reporting import composition, writing
 from explain.reporting.builtin import prediction, provenance
-from explain.reporting.context import Context, Options, Subject, silent
+from explain.reporting.context import Context, Options, Subject
 from explain.reporting.media import clip_sprite
 from explain.reporting.sections import BUILT_IN, COLLECTED, select
 from explain.sources import find as find_sources
@@ -55,7 +55,7 @@ def report(
     thorough: bool = False,
     each: bool = False,
     seed: int = 0,
-    progress: Told = silent,
+    progress: Told = None,
 ) -> Report:
     """Write a report on what a model looks at in a clip, or in many.
 
@@ -90,7 +90,7 @@ def report(
         each: Take every image file of a folder as a clip of its own. A folder that holds images alone is else one clip,
             frame by frame.
         seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total); True shows bars.
+        progress: Called as progress(step, done, total); True shows bars with the time left.
 
     Raises:
         OutputError: where the folder cannot be written, or holds anything else.
@@ -124,14 +124,14 @@ def report(
         if (wanted, units, unit_steps) != (3, 2, 64):
             raise UsageError(f"units are maximised for one clip, not for the {len(many)} of {place}")
         select(COLLECTED, sections)
-    if isinstance(model, str):
-        model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
-    for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
-        find_layer(model, name)
-    if many is not None:
-        from explain.reporting.collected import collecting
+    with telling(progress) as tell:
+        if isinstance(model, str):
+            model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
+        for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
+            find_layer(model, name)
+        if many is not None:
+            from explain.reporting.collected import collecting
 
-        with telling(progress) as tell:
             return collecting.report(
                 model,
                 many,
@@ -144,13 +144,13 @@ def report(
                 progress=tell,
                 began=began,
             )
-    with preserved(model), telling(progress) as tell:
-        model.eval()
-        context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
-        parts, problems = composition.build(
-            BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
-        )
-        return _write(folder, context, parts, problems)
+        with preserved(model):
+            model.eval()
+            context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
+            parts, problems = composition.build(
+                BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
+            )
+            return _write(folder, context, parts, problems)
 
 
 def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from explain.progress import telling
 from explain.reporting import composition, writing
 from explain.reporting.compared import measurements, provenance
-from explain.reporting.context import Context, Options, Subject, silent
+from explain.reporting.context import Context, Options, Subject
 from explain.reporting.rendering import listed
 from explain.reporting.sections import COMPARED, ON_A_CLIP
 from zoo import catalog
@@ -60,7 +60,7 @@ def compare(
     weights: str | None = "default",
     steps: int = 32,
     seed: int = 0,
-    progress: Told = silent,
+    progress: Told = None,
 ) -> Report:
     """Write a comparison of two or more models: what was measured of each, and what each sees in one clip.
 
@@ -82,7 +82,7 @@ def compare(
         weights: As in `zoo.load`, for names without a tag.
         steps: Steps of integrated gradients.
         seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total); True shows bars.
+        progress: Called as progress(step, done, total); True shows bars with the time left.
 
     Raises:
         UsageError: for fewer than two models, one given twice, or fewer than two with an evaluation and no clip.
@@ -106,14 +106,14 @@ def compare(
             "`zoo evaluate NAME --out FILE.json` and give FILE.json as a model, or compare on a clip with `--clip`"
         )
     picked = () if methods is None else ((methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods)))
-    shared: dict[str, Any] = {
-        "seed": seed,
-        "options": Options(methods=picked or None, steps=steps),
-        "seconds": {},
-        "began": began,
-    }
     with ExitStack() as kept:
-        shared["progress"] = kept.enter_context(telling(progress))
+        shared: dict[str, Any] = {
+            "seed": seed,
+            "options": Options(methods=picked or None, steps=steps),
+            "progress": kept.enter_context(telling(progress)),
+            "seconds": {},
+            "began": began,
+        }
         if clip is None:
             subjects = [Subject(name=one.name, entry=one.entry, evaluation=one.evaluation, **shared) for one in named]
         else:

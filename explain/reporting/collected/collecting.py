@@ -150,7 +150,6 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
     if kept is None:
         fresh = _examined(collected, source, told)
         if fresh is None:
-            told.done += 1
             return
         kept = (fresh.record, fresh.tensors)
     else:

@@ -268,3 +268,14 @@ def test_every_number_of_the_page_is_in_the_json(collected):
 
     assert len(shown) > 100
     assert shown <= numbers(json.loads((collected.folder / "report.json").read_text())) | {1 / 12, 1.0}
+
+
+def test_progress_tells_clips_done_and_time_left(model, folder_of_clips, tmp_path, capsys):
+    told = []
+    cheap(model, folder_of_clips, tmp_path / "one", progress=lambda *step: told.append(step))
+    names = list(dict.fromkeys(step for step, _, _ in told))
+    assert names[0] == "clip 1 of 11: flat/1.safetensors"
+    assert names[10].startswith("clip 11 of 11, ")
+    assert " left: tall/8.safetensors" in names[10]
+    cheap(model, folder_of_clips, tmp_path / "two", progress=True)
+    assert "clip 11 of 11" in capsys.readouterr().err
