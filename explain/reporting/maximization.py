@@ -128,9 +128,8 @@ def write(
         )
     sprites = [*(one.picture for one in made), *pictures.values(), *overlays]
     html = render("wishes.html", made=made, settings=result.settings, top=top)
-    section = composition.Part(name="units", title="Made up, and found", content=Content(html=html))
-    if top is None:
-        section = composition.Part(name="units", title="What they want to see", content=Content(html=html))
+    title = "Made up, and found" if top else "Made up"
+    section = composition.Part(name="units", title=title, content=Content(html=html))
     created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     data = {
         "created": created,
