@@ -14,6 +14,8 @@ from PIL import Image
 from explain.reporting import media
 
 KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness")
+#: Widths of pages.
+DESKTOP, PHONE = 1000, 390
 #: What JupyterLab puts around an output.
 LAB = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Lab</title></head><body data-jp-theme-light="{light}" style="margin: 8px; background: {ground}; color: {ink}">
@@ -112,7 +114,7 @@ def views(made):
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
 def test_views_are_readable_in_a_notebook(views, chromium, axe, theme):
-    for width in (1000, 390):
+    for width in (DESKTOP, PHONE):
         page = chromium.new_page(viewport={"width": width, "height": 800})
         said = []
         page.on("console", lambda message, said=said: said.append(message.text))
@@ -126,10 +128,9 @@ def test_views_are_readable_in_a_notebook(views, chromium, axe, theme):
         card = page.locator(".motion-zoo").first.evaluate("one => getComputedStyle(one).backgroundColor")
         assert card == ("rgb(255, 255, 255)" if theme == "light" else "rgb(24, 27, 32)")
         assert page.title() == "Lab"
-        page.evaluate(axe)
-        found = page.evaluate("axe.run()")["violations"]
-        worst = [
-            (one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in {"serious", "critical"}
-        ]
-        assert worst == []
+        if width == PHONE:  # the narrower, the more could be wrong
+            page.evaluate(axe)
+            found = page.evaluate("axe.run()")["violations"]
+            worst = [one for one in found if one["impact"] in {"serious", "critical"}]
+            assert [(one["id"], one["nodes"][0]["html"][:200]) for one in worst] == []
         page.close()
