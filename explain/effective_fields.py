@@ -22,6 +22,7 @@ from zoo.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from matplotlib.figure import Figure
     from torch import Tensor, nn
 
     from explain.fields import ReceptiveField, Trace
@@ -57,6 +58,24 @@ class EffectiveField(Saved):
     def extent(self) -> tuple[int, ...]:
         """Frames, rows and columns of `box`; zeros where there is none."""
         return (0, 0, 0) if self.box is None else tuple(last - first + 1 for first, last in self.box)
+
+    def plot(self, clip: Tensor | None = None) -> Figure:
+        """Draw where the unit looks, over the frame that it looks at most, and how much of it in each frame.
+
+        Args:
+            clip: C x T x H x W in [0, 1], the clip as it is looked at; None leaves the frame black.
+
+        Raises:
+            UsageError: The clip is of another extent.
+        """
+        from explain.showing import effective_fields
+
+        return effective_fields.plot(self, clip)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import effective_fields
+
+        return effective_fields.html(self)
 
     def record(self) -> dict[str, Any]:
         """Everything but the heat, as plain data."""

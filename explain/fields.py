@@ -12,12 +12,15 @@ import numpy as np
 import torch
 
 from explain.layouts import layout_of, to_ncthw
+from explain.progress import following
 from explain.tracing import tracked
 from zoo import devices
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from explain.budget import Progress
+    from explain.progress import Followed
     from explain.reach import Triple, View
     from explain.timeline import Timeline
     from explain.tracing import Layer, Tracker
@@ -131,10 +134,19 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: 
     return trace(model, input_shape, blocks=blocks).rows
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False) -> Trace:
-    """The same as `receptive_fields`, with what ties the positions of layers to each other."""
+def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False, progress: Followed = None) -> Trace:
+    """The same as `receptive_fields`, with what ties the positions of layers to each other.
+
+    `progress` is called as progress(done, total), in runs of the model; True shows a bar.
+    """
+    with following(progress) as told:
+        return _trace(model, input_shape, told("following frames") or (lambda *_: None), blocks=blocks)
+
+
+def _trace(model: nn.Module, input_shape: tuple[int, ...], tell: Progress, *, blocks: bool) -> Trace:
     draw = torch.Generator().manual_seed(0)
     batch = torch.rand((1, *input_shape[1:]), generator=draw).to(devices.like(model))
+    tell(0, 4)
     tracker = tracked(model, batch, blocks=blocks)
     positions = {key: known for key in tracker.layers if (known := tracker.positions(key)) is not None}
     rows = {
@@ -142,12 +154,14 @@ def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = Fals
     }
     layout = layout_of(model, batch)
     frames = to_ncthw(batch, layout).shape[2]
-    for frame in sorted({0, frames // 2, frames - 1}) if frames > 1 else ():
+    for done, frame in enumerate(sorted({0, frames // 2, frames - 1}) if frames > 1 else (), start=1):
+        tell(done, 4)
         changed = batch.clone()
         clip = to_ncthw(changed, layout)[:, :, frame]
         clip.copy_(3 * torch.rand(clip.shape, generator=draw))
         again = tracked(model, changed, blocks=blocks, follow=False)
         rows = _checked(rows, positions, frame, tracker, again, frames)
+    tell(4, 4)
     positions = {key: known for key, known in positions.items() if rows[key].exact}
     listed = [
         row if (layer, kind) in positions else dataclasses.replace(row, frames=None)

@@ -87,6 +87,7 @@ def fields(
 
     import zoo
     from explain.fields import trace
+    from explain.progress import Line
 
     batch = None
     if clip is None:
@@ -103,7 +104,9 @@ def fields(
     if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
         raise UnknownNameError("layer", pattern, filter(None, modules), pattern=wildcards)
     block = bool(layer) and next(modules[layer].children(), None) is not None
-    traced = trace(loaded, shared.batch_shape(spec.input), blocks=block or pattern is not None)
+    with Line() as line:
+        follow = line.step("following frames")
+        traced = trace(loaded, shared.batch_shape(spec.input), blocks=block or pattern is not None, progress=follow)
     found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
     if pattern is None:
         found = [row for row in found if row.kind != "block"]  # traced for the drawing alone

@@ -113,8 +113,8 @@ class Context(Subject):
         if "fields" not in self.kept:
             from explain.fields import trace
 
-            with self.timed("receptive fields"):
-                self.kept["fields"] = trace(self.model, tuple(self.batch.shape))
+            with self.timed("receptive fields") as progress:
+                self.kept["fields"] = trace(self.model, tuple(self.batch.shape), progress=progress)
         found: Trace = self.kept["fields"]
         return found
 

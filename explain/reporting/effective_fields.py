@@ -55,11 +55,11 @@ def draw(fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8], name: 
             drawn.text(left / width, 1 - (top - 34) / height, field.layer, fontsize=12, va="center", fontweight="bold")
             drawn.text(left / width, 1 - (top - 14) / height, in_words(field), va="center", color=figures.SOFT)
             bottom = 1 - (top + _SIDE) / height
-            _picture(drawn.add_axes((left / width, bottom, _SIDE / width, _SIDE / height)), field, frames)
+            picture(drawn.add_axes((left / width, bottom, _SIDE / width, _SIDE / height)), field, frames)
             if several:
                 start, room = left + _SIDE + 56, 34
                 size = ((width - start - 10) / width, (_SIDE - room - 20) / height)
-                _over_time(drawn.add_axes((start / width, bottom + room / height, *size)), field)
+                over_time(drawn.add_axes((start / width, bottom + room / height, *size)), field)
         label = "; ".join(f"{field.layer}: {in_words(field)}" for field in fields)
         return figures.svg(drawn, name, f"Effective receptive fields. {label}")
 
@@ -77,7 +77,8 @@ def in_words(field: EffectiveField) -> str:
     return said if field.theoretical is None else f"{said}; can see {product(field.theoretical)}"
 
 
-def _picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
+def picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
+    """The frame that the unit looks at most, under the gradients of all frames together, and both boxes."""
     heat = field.heat.numpy()
     at = int(heat.sum(axis=(1, 2)).argmax())
     image = np.broadcast_to(frames[at], (*frames.shape[1:3], 3)).astype(float) / 255 * _DIMMED
@@ -106,7 +107,8 @@ def _outline(axes: Axes, rows: Sequence[int], columns: Sequence[int], *, dashed:
         )
 
 
-def _over_time(axes: Axes, field: EffectiveField) -> None:
+def over_time(axes: Axes, field: EffectiveField) -> None:
+    """Each frame's share of the gradients, and both runs of frames above."""
     shares = 100 * field.heat.sum(dim=(1, 2)).numpy()
     axes.bar(range(len(shares)), shares, width=0.8, color=figures.SERIES[0])
     top = max(float(shares.max()), 1e-9)

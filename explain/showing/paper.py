@@ -18,7 +18,7 @@ from explain.reporting.rendering import evenly, render
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -130,6 +130,11 @@ def view(template: str, **values: Any) -> str:
     return str(render(template, "explain.showing", **values))
 
 
+def extent(sizes: Iterable[int]) -> str:
+    """Sizes along axes: "3 x 7 x 7", with real multiplication signs."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(str, sizes))
+
+
 def share(value: float) -> str:
     """A number between about 0 and 1, or a dash where there is none."""
     return f"{value:.2f}" if math.isfinite(value) else "\N{EN DASH}"
@@ -142,9 +147,5 @@ def said(settings: Any) -> list[tuple[str, str]]:
 
 def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
-        return (
-            " \N{MULTIPLICATION SIGN} ".join(map(_text, value))
-            if all(isinstance(one, int) for one in value)
-            else (", ".join(map(_text, value)))
-        )
+        return extent(value) if all(isinstance(one, int) for one in value) else (", ".join(map(_text, value)))
     return "zeros" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

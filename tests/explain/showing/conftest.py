@@ -7,6 +7,7 @@ import torch
 
 from explain.attribution import Attribution
 from explain.attribution.maps import over_time
+from explain.effective_fields import EffectiveField
 from explain.faithfulness import Faithfulness
 from explain.faithfulness.results import Curves, Randomized, Verdict
 from explain.maximization import Maximization
@@ -143,6 +144,22 @@ def robustness(curves=4, samples=3):
     )
 
 
+def effective_field(frames=6):
+    heat = torch.zeros(frames, 8, 10, dtype=torch.float64)
+    heat[frames // 2, 3:5, 4:7] = 1 / 6
+    return EffectiveField(
+        layer="late",
+        position=(2, 1, 1),
+        positions=(4, 4, 5),
+        heat=heat,
+        share=0.95,
+        box=((frames // 2, frames // 2), (3, 4), (4, 6)),
+        theoretical_box=((0, frames - 1), (1, 6), (2, 8)),
+        theoretical=(9, 6, 7),
+        settings={"draws": 8},
+    )
+
+
 def unit_view(frames=8):
     return UnitView(
         layer="late",
@@ -169,4 +186,5 @@ def made():
         "maximization": maximization,
         "unit": unit_view,
         "robustness": robustness,
+        "effective_field": effective_field,
     }

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from explain.reporting import colour, figures, media
 from zoo.errors import UsageError
 
-KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness")
+KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness", "effective_field")
 
 
 def images(figure):
@@ -199,3 +199,17 @@ def test_robustness_draws_every_perturbation_measure_by_measure(made):
         assert np.allclose(errors, np.array([0, 0.125, 0.25, 0.375, 0.5]) * place)
     assert "Robustness on 3 clips" in texts(figure)
     assert "no perturbation applies" in texts(made["robustness"](curves=0).plot())
+
+
+def test_an_effective_field_is_drawn_over_the_clip_and_over_time(made):
+    field = made["effective_field"]()
+    clip = torch.ones(3, 6, 8, 10)
+    (picture,), (black,) = images(field.plot(clip)), images(field.plot())
+    assert picture[0, 0] == pytest.approx([0.7] * 3)  # the dimmed frame
+    assert black[0, 0] == pytest.approx([0.0] * 3)
+    assert picture[3, 4] == pytest.approx(colour.magnitude().palette[-1, :3] / 255)
+    bars = next(axes for axes in field.plot().axes if axes.get_ylabel() == "% of gradients").patches
+    assert [bar.get_height() for bar in bars] == pytest.approx([0, 0, 0, 100, 0, 0])
+    assert len(made["effective_field"](frames=1).plot().axes) == 1
+    with pytest.raises(UsageError, match="the clip is 3 × 5 × 8 × 10; expected channels and the field's 6 × 8 × 10"):
+        field.plot(clip[:, :5])
