@@ -426,15 +426,20 @@ def _fix(model: nn.Module, batch: Tensor, target: TargetLike | Target, batch_siz
     parts = in_parts(
         lambda part: resolve(model, batch[part], target),
         len(batch),
-        lambda last: batch_size or (_fitting(last, batch) if last else _first(target, batch)),
+        lambda last: batch_size or (_fitting(last, batch) if last else _first(model, target, batch)),
         sample,
     )
     return join(parts)
 
 
-def _first(target: TargetLike | Target, batch: Tensor) -> int:
-    """Samples of the first pass, of which nothing is known: one, and all for a callable, which may count on them."""
-    return len(batch) if callable(target) else 1
+def _first(model: nn.Module, target: TargetLike | Target, batch: Tensor) -> int:
+    """Samples of the first pass, of which nothing is known: one, which tells what the others need.
+
+    A callable may count on the whole batch: it gets all that fit, as a bare pass of one sample tells.
+    """
+    if not callable(target) or len(batch) == 1:
+        return 1
+    return _fitting(resolve(model, batch[:1], _nothing), batch)
 
 
 def _check_length(target: Target, batch: Tensor) -> None:
@@ -490,7 +495,7 @@ def _share(
             return 1
         known = last[0][0] if last else target
         if batch_size or not isinstance(known, Target) or not known.made:
-            return batch_size or _first(target, batch)
+            return batch_size or _first(model, target, batch)
         return _fitting(known, batch)
 
     names = ", ".join(dict.fromkeys(one.method.name for one in asked))

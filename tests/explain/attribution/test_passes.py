@@ -124,6 +124,18 @@ def test_a_target_that_is_known_needs_no_pass_of_its_own(nets):
         assert len(counted.passes) == passes
 
 
+def test_a_callable_sees_as_many_samples_as_fit_not_one_by_one(nets):
+    counted, batch, sizes = Counted(nets.TwoHeads()), torch.randn(4, 1, 4, 6, 6), []
+
+    def digit(output):
+        sizes.append(len(output["digit"]))
+        return output["digit"][:, 1]
+
+    explain.attribute(counted, batch, method="saliency", target=digit)
+    assert sizes == [4]
+    assert counted.passes == [(1, False), (4, True)]
+
+
 def test_a_target_that_nobody_measured_is_measured_once(nets):
     counted, batch = Counted(nets.TwoHeads()), torch.randn(1, 1, 4, 6, 6)
     known = explain.attribute(counted, batch, method="saliency").target
