@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Whether this runs within another `diagnosed`.
+_within = contextvars.ContextVar("_within", default=False)
 
 
 @contextlib.contextmanager
@@ -42,17 +46,21 @@ def diagnosed(model: nn.Module, batch: Tensor) -> Iterator[None]:
         if not bool(sound.all()):
             sample = int((~sound).nonzero()[0])
             raise UsageError(f"sample {sample} of the batch is not finite; check how the clip was read and normalised")
+    outermost = not _within.get()
+    token = _within.set(True)
     try:
         yield
     except ZooError:
         raise
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or not outermost:  # a function that calls others has the last word
             raise
         reason = _failure(model, batch)
         if reason is None:
             raise
         raise ModelError(reason) from error
+    finally:
+        _within.reset(token)
 
 
 def diagnosing(function: Function) -> Function:
