@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import functools
 import re
+import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from zoo import plugins
-from zoo.entries import ModelEntry, WeightsEntry
-from zoo.errors import UnknownNameError, UsageError
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo.errors import FormerNameWarning, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from zoo.training.recipes import Recipe
 
+#: What to do where there is none.
+HOW_TO_ADD = (
+    "models come in plugins: `pip install 'motion-zoo[all]'` brings ours, `zoo new-plugin NAME` begins your own"
+)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA256_START = re.compile(r"[0-9a-f]{8,64}")
 
@@ -50,20 +56,40 @@ def listings() -> tuple[Listing, ...]:
 
 
 def validate(entry: ModelEntry) -> None:
-    """Raise ValueError where an entry contradicts its contract."""
-    if not _NAME.fullmatch(entry.name):
-        raise ValueError("a model's name is snake_case: letters a-z, digits and _")
+    """Raise ValueError or TypeError where an entry contradicts its contract."""
+    for name in (entry.name, *entry.formerly):
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r}: a model's name is snake_case: letters a-z, digits and _")
+    if not _REFERENCE.fullmatch(entry.builder):
+        raise ValueError(f"builder {entry.builder!r} is not of the form 'package.module:function'")
+    if not isinstance(entry.parameters, int) or entry.parameters < 0:
+        raise ValueError(f"parameters is their number, not {entry.parameters!r}")
+    if not isinstance(entry.input, InputSpec):
+        raise TypeError(f"input is an InputSpec, not {type(entry.input).__name__}")
     if not entry.outputs:
         raise ValueError("an entry names at least one output")
-    tags = [weights.tag for weights in entry.weights]
-    if len(set(tags)) != len(tags):
-        raise ValueError(f"tags are not unique: {tags}")
+    _check_all("outputs", entry.outputs, OutputSpec)
+    _check_all("weights", entry.weights, WeightsEntry)
+    _check_all("samples", entry.samples, Sample)
+    _check_unique("outputs", [output.name for output in entry.outputs])
+    _check_unique("tags", [tag for weights in entry.weights for tag in (weights.tag, *weights.formerly)])
     for weights in entry.weights:
-        if not _NAME.fullmatch(weights.tag):
-            raise ValueError(f"tag {weights.tag!r} is not snake_case")
+        for tag in (weights.tag, *weights.formerly):
+            if not _NAME.fullmatch(tag):
+                raise ValueError(f"tag {tag!r} is not snake_case")
         if not (_SHA256_START if weights.is_foreign else _SHA256).fullmatch(weights.sha256):
             digits = "8 to 64" if weights.is_foreign else "64"
             raise ValueError(f"sha256 of {weights.tag!r} is not {digits} lower-case hexadecimal digits")
+
+
+def _check_all(field: str, values: object, kind: type) -> None:
+    if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
+        raise TypeError(f"{field} is a tuple of {kind.__name__}, not {values!r:.80}")
+
+
+def _check_unique(what: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} are not unique: {names}")
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -130,14 +156,17 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     """The listing and weights that a name stands for, and whether the name held a tag."""
     distribution, colon, rest = name.rpartition(":")
     architecture, dot, tag = rest.partition(".")
-    candidates = [listing for listing in listings() if listing.entry.name == architecture]
-    if colon:
-        candidates = [listing for listing in candidates if listing.plugin.distribution == distribution]
+    asked = [listing for listing in listings() if not colon or listing.plugin.distribution == distribution]
+    candidates = [listing for listing in asked if listing.entry.name == architecture]
+    if not candidates:
+        candidates = [listing for listing in asked if architecture in listing.entry.formerly]
+        if len(candidates) == 1:
+            _warn_of_former("model", architecture, candidates[0].entry.name)
     if not candidates:
         known = [*list_models(), *list_models(pretrained=True)]
         if colon:
             known = [listing.full_name for listing in listings()]
-        hint = "`zoo list` shows all models" if known else "no plugin with models is installed; see `zoo plugins`"
+        hint = "`zoo list` shows all models" if known else f"none is installed: {HOW_TO_ADD}"
         raise UnknownNameError("model", name, known, hint)
     if len(candidates) > 1:
         choices = " or ".join(listing.full_name for listing in candidates)
@@ -148,6 +177,11 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     return listing, weights_of(listing.entry, tag), True
 
 
+@functools.cache  # told once, however often a name is looked up
+def _warn_of_former(what: str, name: str, successor: str) -> None:
+    warnings.warn(f"{what} {name!r} is now called {successor!r}; the old name will go", FormerNameWarning, stacklevel=4)
+
+
 def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
     """The weights entry with this tag.
 
@@ -156,6 +190,10 @@ def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
     """
     for weights in entry.weights:
         if weights.tag == tag:
+            return weights
+    for weights in entry.weights:
+        if tag in weights.formerly:
+            _warn_of_former("weights", f"{entry.name}.{tag}", f"{entry.name}.{weights.tag}")
             return weights
     tags: Iterable[str] = [weights.tag for weights in entry.weights]
     raise UnknownNameError("weights tag", tag, tags, f"`zoo info {entry.name}` lists the weights of {entry.name}")

@@ -153,6 +153,8 @@ class WeightsEntry:
     parameters: int | None = None
     #: Tensors of a foreign file that the architecture has no place for: the beginnings of their names.
     left: tuple[str, ...] = ()
+    #: Tags that these weights once had: they still load, with a warning, and are not listed.
+    formerly: tuple[str, ...] = ()
     #: Parts of names in a foreign file that was written before they changed: as they stand there, and in the model.
     renamed: tuple[tuple[str, str], ...] = ()
 
@@ -204,6 +206,12 @@ class ModelEntry:
     paper: str = ""
     #: SPDX identifier of the code.
     licence: str = "Apache-2.0"
+    #: Names that this architecture once had, or of others that it replaces: they still load, with a warning that names
+    #: it, and are not listed.
+    formerly: tuple[str, ...] = ()
+    #: Whether the builder runs while parameters hold no memory (`zoo.loading.parameters_on_meta`); say False where it
+    #: computes with their values, and loading will build as usual without trying.
+    meta: bool = True
 
     def resolve(self, weights: WeightsEntry | None) -> ModelEntry:
         """The entry as it stands for one weights file, or for none."""

@@ -63,6 +63,10 @@ class PluginWarning(UserWarning):
     """A plugin does not work and was left out; everything else goes on."""
 
 
+class FormerNameWarning(FutureWarning):
+    """A model or its weights were asked for by a name that they no longer have."""
+
+
 class ClipError(ZooError):
     """A clip cannot be read, or does not fit the model's input."""
 

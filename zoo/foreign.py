@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import hashlib
 import json
 import os
+import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
 
 from zoo.errors import OutputError, UsageError, WeightsError
-from zoo.weights import sha256_of
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -57,6 +55,8 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
     converted = find(weights)
     if converted is not None:
         return converted
+    from zoo.weights import sha256_of
+
     target, record = _places(weights)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +83,32 @@ def find(weights: WeightsEntry) -> WeightsEntry | None:
     target, record = _places(weights)
     try:
         made = dict(json.loads(record.read_text(encoding="utf-8")))
+        from zoo.weights import sha256_of  # `zoo list` asks for many that were never made
+
         whole = target.stat().st_size == made["bytes"] and str(made["source_sha256"]).startswith(weights.sha256)
         whole = whole and sha256_of(target) == made["sha256"]
     except (OSError, ValueError, TypeError, KeyError):
         return None  # never made, or damaged since: a cache is made again
     return _local(weights, target, made) if whole else None
+
+
+def is_missing(weights: WeightsEntry) -> bool:
+    """Whether the file would have to be downloaded. `zoo list` asks for all: what was never fetched costs a look."""
+    if not weights.is_foreign:
+        return False
+    record = os.path.join(_cache(), "weights", f"{_stem(weights)}.json")  # noqa: PTH118 - pathlib takes long to import
+    return not os.path.exists(record) or find(weights) is None  # noqa: PTH110 - as above
+
+
+def _cache() -> str:
+    """The user's cache folder, as platformdirs says; on Linux without its import, which takes as long as `zoo list`."""
+    if sys.platform == "linux":
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - as above
+        if cache.startswith("/"):
+            return os.path.join(cache, "motion-zoo")  # noqa: PTH118 - as above
+    from platformdirs import user_cache_dir
+
+    return user_cache_dir("motion-zoo")
 
 
 def _local(weights: WeightsEntry, target: Path, made: Mapping[str, Any]) -> WeightsEntry:
@@ -96,19 +117,29 @@ def _local(weights: WeightsEntry, target: Path, made: Mapping[str, Any]) -> Weig
 
 def _places(weights: WeightsEntry) -> tuple[Path, Path]:
     """Where the converted file and its record lie; the names of published files hold their hash."""
-    from platformdirs import user_cache_path
+    from pathlib import Path
 
-    stem = Path(urlsplit(weights.source).path).stem
-    stem = stem if weights.sha256[:8] in stem else f"{stem}-{weights.sha256[:8]}"
-    folder = user_cache_path("motion-zoo") / "weights"
+    folder, stem = Path(_cache()) / "weights", _stem(weights)
     return folder / f"{stem}.safetensors", folder / f"{stem}.json"
+
+
+def _stem(weights: WeightsEntry) -> str:
+    stem = os.path.splitext(_published_name(weights))[0]  # noqa: PTH122 - as above
+    return stem if weights.sha256[:8] in stem else f"{stem}-{weights.sha256[:8]}"
 
 
 def _torch_cache(weights: WeightsEntry) -> Path:
     """Where torch.hub, and torchvision with it, puts the file of this URL."""
+    from pathlib import Path
+
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     home = Path(os.environ.get("TORCH_HOME") or cache / "torch").expanduser()
-    return home / "hub" / "checkpoints" / Path(urlsplit(weights.source).path).name
+    return home / "hub" / "checkpoints" / _published_name(weights)
+
+
+def _published_name(weights: WeightsEntry) -> str:
+    """Name of the file that the URL stands for."""
+    return weights.source.partition("#")[0].partition("?")[0].rpartition("/")[2]
 
 
 def _address(weights: WeightsEntry) -> str:
@@ -117,6 +148,8 @@ def _address(weights: WeightsEntry) -> str:
         return weights.source
     if not mirror.startswith(("https://", "http://")):
         raise UsageError(f"{MIRROR} is {mirror!r}; expected the address of a server, https://HOST or http://HOST")
+    from urllib.parse import urlsplit
+
     return mirror.rstrip("/") + urlsplit(weights.source).path
 
 
@@ -210,6 +243,8 @@ def _put(file: BinaryIO, chunk: bytes, part: Path) -> None:
 
 
 def _hash(path: Path) -> str:
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 #: Project name of the markers.
 PROJECT = "zoo"
+#: Versions of this interface that plugins may ask for (`zoo_interface = 1` in their module; without it, the first).
+#: A hook or an argument that is added keeps the version: plugins implement, and name, what they need.
+INTERFACES = (1,)
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

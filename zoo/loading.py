@@ -304,6 +304,8 @@ def _left_on_meta(model: nn.Module) -> list[str]:
 
 def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
     """The model with parameters on meta, or built as usual with the reason why."""
+    if not entry.meta:
+        return _initialised(entry, seed=0), "no build on meta: the entry says so"
     try:
         with torch.random.fork_rng(devices=[]), parameters_on_meta():
             return build(entry), ""

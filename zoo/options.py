@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
-from typing import Any
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 class Count(click.IntRange):
@@ -75,11 +80,48 @@ class ExamplesGroup(click.Group):
     command_class = Examples
 
 
-def program(name: str, help_text: str) -> click.Group:
-    """The commands of one program, with the options that stand before a command."""
+class Deferred(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for: one command need not wait for all the others.
+
+    Args:
+        places: Where each stands, "package.module:function".
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self._places: dict[str, str | click.Command] = dict(places)
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self._places[name]
+        if isinstance(found, str):
+            module, _, function = found.partition(":")
+            found = self._places[name] = getattr(importlib.import_module(module), function)
+        return found
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._places[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._places[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def program(name: str, help_text: str, places: Mapping[str, str] | None = None) -> click.Group:
+    """The commands of one program, with the options that stand before a command.
+
+    Args:
+        name: Of the program.
+        help_text: What it is for.
+        places: Commands that are imported when they are asked for, as `Deferred` takes them.
+    """
 
     @click.group(
         cls=ExamplesGroup,
+        commands=Deferred(places or {}),
         help=help_text,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from zoo.errors import PluginWarning, ZooError
+from zoo.errors import FormerNameWarning, PluginWarning, ZooError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,7 +18,11 @@ if TYPE_CHECKING:
 
 def emit(data: Any, text: str, *, as_json: bool) -> None:
     """Print one result: `data` as JSON and nothing else, or `text`."""
-    click.echo(json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+    if as_json:
+        import json
+
+        text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
+    click.echo(text)
 
 
 def plain(value: Any) -> Any:
@@ -67,8 +70,9 @@ def run(commands: click.Group) -> NoReturn:
     """Run a command line: a `ZooError`, a full disk or Ctrl-C ends in one message and exit status 1, 2 or 130."""
     # Before torch loads OpenMP: threads that wait hand their core over; spinning makes busy machines far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    warnings.simplefilter("ignore")  # a library's warnings are for its callers; a broken plugin concerns the user
-    warnings.simplefilter("always", PluginWarning)
+    warnings.simplefilter("ignore")  # a library's warnings are for its callers; a plugin's concern the user
+    for category in (PluginWarning, FormerNameWarning):
+        warnings.simplefilter("always", category)
     warnings.showwarning = lambda message, *_: note(f"warning: {message}")
     try:
         status = commands.main(standalone_mode=False)

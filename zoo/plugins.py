@@ -9,23 +9,27 @@ from __future__ import annotations
 import functools
 import os
 import re
+import time
 import warnings
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, distributions
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from zoo import hookspecs
+from zoo.discovery import GROUP, EntryPoint, installed
 from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsError
+from zoo.importing import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-#: Entry-point group that plugins register in.
-GROUP = "zoo.plugins"
+__all__ = ["DISABLE", "GROUP", "EntryPoint", "Plugin", "Registry", "check_names", "collect", "installed", "registry"]
+
 #: Environment variable with the names of plugins to leave out, separated by commas.
 DISABLE = "ZOO_DISABLE_PLUGINS"
+#: Seconds of CPU time from which the import of a plugin counts as slow.
+SLOW = 0.1
 
 
 @dataclass
@@ -42,6 +46,10 @@ class Plugin:
     reason: str = ""
     #: Names of the hooks it implements.
     hooks: list[str] = field(default_factory=list)
+    #: CPU time that importing it took.
+    import_seconds: float = 0.0
+    #: Why it makes every command slow; empty where it does not.
+    slow: str = ""
 
     @property
     def key(self) -> str:
@@ -83,9 +91,17 @@ class Registry:
 
     def _register(self, plugin: Plugin) -> None:
         during = f"import of {plugin.entry_point.value}"
+        began = time.process_time()
         try:
-            module = plugin.entry_point.load()
+            with Watch("torch") as watch:
+                module = plugin.entry_point.load()
+            plugin.import_seconds = time.process_time() - began
+            if watch.importer:
+                plugin.slow = f"imports torch at {watch.importer} ({plugin.import_seconds:.1f} s)"
+            elif plugin.import_seconds > SLOW:
+                plugin.slow = f"importing {plugin.entry_point.value} takes {plugin.import_seconds:.1f} s"
             during = "registration"
+            _check_interface(plugin, module)
             self._manager.register(module, name=plugin.key)
             self._manager.check_pending()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
@@ -109,7 +125,9 @@ class Registry:
             others = [module for name, module in self._manager.list_name_plugin() if name != plugin.key]
             try:
                 returned = self._manager.subset_hook_caller(hook, others)(**arguments)
-                given = [item for result in returned for item in result]
+                if not returned:  # pluggy leaves None out
+                    raise TypeError("expected a list, got None")
+                given = [item for result in returned for item in _listed(result)]
                 for item in given:
                     if not isinstance(item, expected):
                         raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
@@ -122,26 +140,21 @@ class Registry:
         return items
 
 
-def installed() -> list[tuple[str, str, EntryPoint]]:
-    """Distribution, version and entry point of everything installed in the group, in a stable order."""
-    found: list[tuple[str, str, EntryPoint]] = []
-    for distribution in distributions():
-        try:
-            found += [
-                (distribution.metadata["Name"] or "unknown", distribution.version, entry_point)
-                for entry_point in _group_of(distribution)
-            ]
-        except Exception as error:  # noqa: BLE001 - metadata of a stranger's distribution may be anything
-            where = getattr(distribution, "_path", "an installed distribution")
-            warnings.warn(f"the entry points of {where} cannot be read: {error}", PluginWarning, stacklevel=2)
-    return sorted(found, key=lambda item: (item[0], item[2].name))
+def _check_interface(plugin: Plugin, module: Any) -> None:
+    """Raise PluginError where a plugin was written for other hooks than these."""
+    asked = getattr(module, "zoo_interface", hookspecs.INTERFACES[0])
+    if asked not in hookspecs.INTERFACES:
+        offered = " and ".join(map(str, hookspecs.INTERFACES))
+        raise PluginError(
+            f"zoo_interface is {asked!r}, and this motion-zoo offers version {offered} of its hooks; install a release "
+            f"of {plugin.distribution} for it, or the motion-zoo that it was written for"
+        )
 
 
-def _group_of(distribution: Any) -> list[EntryPoint]:
-    text = distribution.read_text("entry_points.txt") or ""
-    if GROUP not in text:  # parsing every distribution's entry points would cost more than all the rest
-        return []
-    return [entry_point for entry_point in distribution.entry_points if entry_point.group == GROUP]
+def _listed(result: Any) -> list[Any] | tuple[Any, ...]:
+    if not isinstance(result, list | tuple):
+        raise TypeError(f"expected a list, got {type(result).__name__}")
+    return result
 
 
 def check_names(names: Iterable[str]) -> None:

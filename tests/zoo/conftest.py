@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from textwrap import dedent
 
@@ -29,7 +28,7 @@ class Installed:
         sys.modules.pop(module, None)
         importlib.invalidate_caches()
         distribution = distribution or f"dist-{name}"
-        entry_point = EntryPoint(name, module, plugins.GROUP)
+        entry_point = plugins.EntryPoint(name, module)
         self.entry_points.append((distribution, "1.0", entry_point))
         metadata = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         metadata.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ import pytest
 
 import zoo
 from zoo import catalog
-from zoo.errors import PluginWarning, UnknownNameError, UsageError
+from zoo.errors import FormerNameWarning, PluginWarning, UnknownNameError, UsageError
 
 HASH = "0" * 64
 
@@ -85,6 +85,13 @@ def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypat
         ("weights=(WeightsEntry(tag='a', source='s', bytes=1, sha256=None),)", "TypeError"),
         ("name=5", "TypeError"),
         ("outputs=None", "output"),
+        ("builder='build'", "package.module:function"),
+        ("parameters='69'", "parameters is their number"),
+        ("input={}", "InputSpec"),
+        ("outputs=[OutputSpec()]", "tuple of OutputSpec"),
+        ("outputs=(OutputSpec(), OutputSpec())", "outputs are not unique"),
+        ("samples=('a',)", "tuple of Sample"),
+        ("formerly=('Old',)", "snake_case"),
         (f"weights=(WeightsEntry(tag='A b', source='s', bytes=1, sha256='{HASH}'),)", "snake_case"),
     ],
 )
@@ -95,3 +102,34 @@ def test_an_entry_against_the_contract_is_left_out_and_its_plugin_named(installe
     with pytest.warns(PluginWarning, match=reason):
         assert zoo.list_models() == ["tiny"]
     assert [plugin.status for plugin in registry.plugins] == ["ready", "failed"]
+
+
+@pytest.fixture
+def renamed(installed, tiny, monkeypatch):
+    weights = f"WeightsEntry(tag='new', formerly=('old',), source='nowhere', bytes=1, sha256='{HASH}')"
+    installed.add("family", tiny.replace("[entry()]", f"[entry(formerly=('small',), weights=({weights},))]"))
+    catalog._warn_of_former.cache_clear()
+    return installed.use(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("small", "model 'small' is now called 'tiny'"),
+        ("dist-family:small", "model 'small' is now called 'tiny'"),
+        ("tiny.old", "weights 'tiny.old' is now called 'tiny.new'"),
+    ],
+)
+def test_a_former_name_works_with_one_warning_and_is_not_listed(renamed, name, warning):
+    with pytest.warns(FormerNameWarning, match=warning) as caught:
+        assert zoo.info(name).name == "tiny"
+        assert zoo.load(name, weights=None).zoo_entry.name == "tiny"
+    assert len(caught) == 1
+    assert zoo.list_models() == ["tiny"]
+    assert zoo.list_models("*old*", pretrained=True) == []
+
+
+def test_a_name_in_use_wins_over_a_former_one(renamed, installed, tiny, monkeypatch):
+    installed.add("other", tiny.replace("[entry()]", "[entry('small')]"))
+    installed.use(monkeypatch)
+    assert zoo.info("small").name == "small"

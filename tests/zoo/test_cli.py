@@ -257,6 +257,24 @@ def test_models_of_one_name_are_listed_with_their_distributions(run, installed, 
     assert "dist-two:tiny" in out
 
 
+def test_plugins_names_models_that_others_give_too(run, installed, tiny, monkeypatch):
+    installed.add("one", tiny)
+    installed.add("two", tiny)
+    installed.use(monkeypatch)
+    assert [row["shared_names"] for row in json.loads(run("plugins", "--json")[1])] == [["tiny"], ["tiny"]]
+    assert "others give models of these names too: tiny" in run("plugins")[1]
+
+
+@pytest.mark.parametrize("command", ["list", "plugins"])
+def test_without_plugins_it_says_how_to_add_models(run, installed, monkeypatch, command):
+    installed.use(monkeypatch)
+    status, out, _ = run(command)
+    assert status == 0
+    assert "pip install 'motion-zoo[all]'" in out
+    assert "zoo new-plugin" in out
+    assert "pip install 'motion-zoo[all]'" in run("info", "conv3d")[2]
+
+
 def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
     installed.add("good", tiny)
     installed.add("bad", "raise RuntimeError('on purpose')")

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from textwrap import dedent
 
+import platformdirs
 import pytest
 import torch
 from click.testing import CliRunner
@@ -277,3 +278,11 @@ def test_the_commands_tell_what_would_be_downloaded(published):
     assert json.loads(said("list", "--json"))[0]["to_download"] == {}
     assert "download" not in said("list") + said("info", "tiny")
     assert json.loads(said("info", "tiny", "--json"))["weights"][0]["to_download"] is False
+
+
+@pytest.mark.parametrize("folder", [None, "relative", "", "absolute"])
+def test_the_cache_is_where_platformdirs_says(monkeypatch, tmp_path, folder):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if folder is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path) if folder == "absolute" else folder)
+    assert foreign._cache() == platformdirs.user_cache_dir("motion-zoo")

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from textwrap import dedent
+
 import pytest
 
 from zoo import plugins
@@ -48,7 +56,19 @@ def test_a_plugin_that_cannot_be_registered_is_reported_once_and_left_out(instal
     assert reason in registry.plugins[0].reason
 
 
-@pytest.mark.parametrize("body", ["raise RuntimeError('no')", "return [1, 2]", "return 7", "raise SystemExit"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "raise RuntimeError('no')",
+        "return [1, 2]",
+        "return 7",
+        "raise SystemExit",
+        "pass",
+        "return 'ab'",
+        "return {}",
+        "yield 1",
+    ],
+)
 def test_a_hook_that_raises_or_returns_junk_fails_alone(installed, tiny, body):
     installed.add("bad", f"from zoo import hookimpl\n@hookimpl\ndef zoo_models():\n    {body}")
     installed.add("good", tiny)
@@ -75,6 +95,68 @@ def test_two_distributions_may_use_one_entry_point_name(installed, tiny):
     installed.add("same", tiny, distribution="two", module="second")
     assert [plugin.key for plugin in installed.registry().plugins] == ["one:same", "two:same"]
     assert names(installed.registry()) == ["tiny", "tiny"]
+
+
+def test_entry_points_are_those_that_importlib_finds(installed, tiny):
+    installed.add("good", tiny)
+    (installed.folder / "more-2.0.egg-info").mkdir()
+    (installed.folder / "more-2.0.egg-info" / "PKG-INFO").write_text("Name: More\nVersion: 2.0\n\nName: no\n")
+    (installed.folder / "more-2.0.egg-info" / "entry_points.txt").write_text(
+        "[other]\na = b\n\n[zoo.plugins]\n# a comment\nx.y = good:zoo_models [extra]\n[more]\nc = d\n"
+    )
+    found = {(dist, version, point.name) for dist, version, point in plugins.installed()}
+    expected = {
+        (point.dist.name, point.dist.version, point.name) for point in metadata.entry_points(group="zoo.plugins")
+    }
+    assert found == expected
+    assert ("More", "2.0", "x.y") in found
+    (point,) = [point for _, _, point in plugins.installed() if point.name == "x.y"]
+    assert point.load().__name__ == "zoo_models"
+
+
+def test_plugins_in_an_archive_are_found(tmp_path, monkeypatch, tiny):
+    archive = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("zipped.py", dedent(tiny))
+        file.writestr("zipped-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: zipped\nVersion: 1.0\n")
+        file.writestr("zipped-1.0.dist-info/entry_points.txt", "[zoo.plugins]\nzipped = zipped\n")
+    before = {dist for dist, _, _ in plugins.installed()}
+    monkeypatch.syspath_prepend(str(archive))
+    assert {dist for dist, _, _ in plugins.installed()} == before | {"zipped"}
+
+
+def test_a_plugin_for_another_interface_is_left_out_with_what_to_do(installed, tiny):
+    installed.add("new", "zoo_interface = 2\n" + dedent(tiny))
+    installed.add("odd", "zoo_interface = 'one'\n" + dedent(tiny))
+    installed.add("good", "zoo_interface = 1\n" + dedent(tiny))
+    with pytest.warns(PluginWarning):
+        registry = installed.registry()
+    assert status(registry) == {"new": "failed", "odd": "failed", "good": "ready"}
+    assert "zoo_interface is 2, and this motion-zoo offers version 1" in registry.plugins[0].reason
+    assert "install a release of dist-new" in registry.plugins[0].reason
+    assert names(registry) == ["tiny"]
+
+
+def test_a_plugin_that_imports_torch_is_named_with_the_line_to_blame(installed, tiny):
+    installed.add("light", tiny)
+    installed.add("heavy", "import inner\n" + dedent(tiny))
+    (installed.folder / "inner.py").write_text("import math\nimport torch\n")
+    code = (
+        "import json, sys; from zoo.plugins import registry;"
+        "print(json.dumps([[p.name, p.status, p.slow] for p in registry().plugins if p.name in ('light', 'heavy')]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(installed.folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    (light, heavy) = sorted(json.loads(done.stdout), reverse=True)
+    assert light == ["light", "ready", ""]
+    assert heavy[:2] == ["heavy", "ready"]
+    assert heavy[2].startswith(f"imports torch at {installed.folder}/inner.py:2 (")
+
+
+def test_a_plugin_that_takes_long_to_import_is_named(installed, tiny, monkeypatch):
+    monkeypatch.setattr(plugins, "SLOW", -1.0)
+    installed.add("good", tiny)
+    assert installed.registry().plugins[0].slow.startswith("importing good takes ")
 
 
 @pytest.mark.parametrize("name", ["good", "dist-good", "dist-good:good"])

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
-from zoo.commands import shared
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 @options.as_json
 def info(name: str, *, as_json: bool) -> None:
     """Show everything the catalogue knows of one model."""
-    from zoo import catalog
+    from zoo import catalog, foreign
     from zoo.training import evaluation
 
     entry = catalog.info(name)
@@ -45,7 +44,7 @@ def info(name: str, *, as_json: bool) -> None:
         lines += [f"sha256      {weights.sha256}{'...' if weights.is_foreign else ''}"]
         lines += [
             f"            not on this machine; downloaded on first use from {weights.source}"
-        ] * shared.is_missing(weights)
+        ] * foreign.is_missing(weights)
         count = None
         with suppress(ZooError):  # a damaged record is told by those who need it
             count = evaluation.clips_measured(weights)
@@ -80,6 +79,8 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
+    from zoo import foreign
+
     return {
         "tag": weights.tag,
         "source": weights.source,
@@ -89,7 +90,7 @@ def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
         "recipe": weights.recipe,
         "record": weights.record,
         "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
-        **({"to_download": shared.is_missing(weights)} if weights.is_foreign else {}),
+        **({"to_download": foreign.is_missing(weights)} if weights.is_foreign else {}),
     }
 
 

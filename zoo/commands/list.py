@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
-from zoo.commands import shared
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry
@@ -57,17 +56,28 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
         text = (
             f"no model matches {pattern!r}; `zoo list` shows all {len(everything)}"
             if everything
-            else "no models: no plugin is installed and switched on (`zoo plugins` shows their state)"
+            else f"no models: {_why_none()}"
         )
     output.emit(rows, text, as_json=as_json)
 
 
 def _missing(entry: ModelEntry) -> dict[str, dict[str, int]]:
     """Bytes to download by tag, where an entry has weights from elsewhere."""
+    from zoo import foreign
+
     if not any(weights.is_foreign for weights in entry.weights):
         return {}
-    return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if shared.is_missing(weights)}}
+    return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if foreign.is_missing(weights)}}
 
 
 def _to_download(size: int | None) -> str:
     return "" if size is None else f" (download, {size / 2**20:.3g} MiB)"
+
+
+def _why_none() -> str:
+    from zoo import catalog
+    from zoo.plugins import registry
+
+    if registry().plugins:
+        return "no plugin that is switched on gives any (`zoo plugins` shows their state)"
+    return f"no plugin is installed; {catalog.HOW_TO_ADD}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, WeightsEntry
@@ -299,7 +299,9 @@ _ARCHITECTURES = (
 
 @functools.cache
 def _labels(dataset: str) -> tuple[str, ...]:
-    return tuple((files(__name__) / "labels" / f"{dataset}.txt").read_text(encoding="utf-8").splitlines())
+    place = os.path.join(os.path.dirname(__file__), "labels", f"{dataset}.txt")  # noqa: PTH118, PTH120 - `zoo list` waits
+    with open(place, encoding="utf-8") as file:  # noqa: PTH123 - as above
+        return tuple(file.read().splitlines())
 
 
 def _weights(file: _File, dataset: str) -> WeightsEntry:
