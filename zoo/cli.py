@@ -17,6 +17,8 @@ commands = options.program(
         "train": "zoo.commands.train:train",
         "data": "zoo.commands.data:data",
         "plugins": "zoo.commands.plugins:plugins",
+        "check": "zoo.commands.check:check",
+        "card": "zoo.commands.card:card",
     },
 )
 

@@ -94,6 +94,12 @@ class InputSpec:
         """Channels of a batch: 1 for "L", else 3."""
         return 1 if self.channels == "L" else 3
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a batch of one clip, in the order of `layout`."""
+        sizes = {"N": 1, "C": self.channel_count, "T": self.frames, "H": self.size[0], "W": self.size[1]}
+        return tuple(sizes[axis] for axis in self.layout)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:

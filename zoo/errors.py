@@ -59,6 +59,10 @@ class PluginError(ZooError):
     """A plugin, or something that a plugin names, does not work."""
 
 
+class ConformanceError(PluginError):
+    """A plugin, or one of its models, does not keep what every plugin must keep."""
+
+
 class PluginWarning(UserWarning):
     """A plugin does not work and was left out; everything else goes on."""
 

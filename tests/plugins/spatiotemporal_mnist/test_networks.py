@@ -145,13 +145,6 @@ def test_the_output_is_what_the_last_time_step_says(named):
             torch.testing.assert_close(value, every[head][:, -1])
 
 
-def test_building_on_meta_allocates_nothing(named):
-    name, _ = named
-    with torch.device("meta"):
-        built = networks.build(design=name)
-    assert all(parameter.is_meta for parameter in built.parameters())
-
-
 def test_other_numbers_of_classes_and_channels_are_built():
     network = networks.build(design="conv3d", in_channels=3, digits=5, orders=2).eval()
     with torch.no_grad():

@@ -1,0 +1,19 @@
+"""Our own plugins keep what every plugin must keep."""
+
+from __future__ import annotations
+
+import pytest
+
+from zoo import testing
+from zoo.plugins import registry
+
+OWN = [plugin.key for plugin in registry().plugins if plugin.distribution.startswith("motion-zoo-")]
+
+
+@pytest.mark.parametrize("case", [case for plugin in OWN for case in testing.cases(plugin, fast=True)], ids=str)
+def test_conforms(case):
+    case.run()
+
+
+def test_all_our_plugins_are_checked():
+    assert {key.partition(":")[2] for key in OWN} >= {"spatiotemporal_mnist", "tconv3", "torchvision_models"}

@@ -1,0 +1,534 @@
+"""What every plugin must keep, as checks: `zoo check PLUGIN` runs them, and so does an author's own pytest.
+
+```python
+import pytest
+from zoo import testing
+
+@pytest.mark.parametrize("case", testing.cases("my_plugin"), ids=str)
+def test_conforms(case):
+    case.run()
+```
+
+A check is a function: it returns what it found, raises `ConformanceError` where the contract is broken, and
+`unittest.SkipTest` where it has nothing to check, or not now. Everything runs on the CPU in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Literal
+
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo import cards, catalog, foreign, loading, plugins, verification
+from zoo import weights as weights_files
+from zoo.errors import ConformanceError, UnknownNameError, ZooError
+from zoo.prediction import by_head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from zoo.entries import ModelEntry, OutputSpec, WeightsEntry
+
+#: A forward pass of so many operations (a multiplication and an addition are two) is left out of a fast run.
+FAST_OPERATIONS = 2e9
+#: Where operations cannot be counted: so many parameters.
+FAST_PARAMETERS = 5e6
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check looks at: a plugin, one of its models, or one weights file of a model."""
+
+    plugin: plugins.Plugin
+    listing: catalog.Listing | None = None
+    tag: str = ""
+    #: Whether what takes long is to be left out.
+    fast: bool = False
+
+    def __str__(self) -> str:
+        if self.listing is None:
+            return self.plugin.name
+        return f"{self.listing.entry.name}.{self.tag}" if self.tag else self.listing.entry.name
+
+    @property
+    def name(self) -> str:
+        """Name in the catalogue, with the distribution, and with the tag where there is one."""
+        assert self.listing is not None  # noqa: S101 - checks of models are given models
+        return f"{self.listing.full_name}.{self.tag}" if self.tag else self.listing.full_name
+
+    @property
+    def entry(self) -> ModelEntry:
+        """The entry as it stands for the weights, or for none."""
+        assert self.listing is not None  # noqa: S101 - as above
+        entry = self.listing.entry
+        return entry.resolve(self.weights if self.tag else None)
+
+    @property
+    def weights(self) -> WeightsEntry:
+        """The entry of the weights file."""
+        assert self.listing is not None  # noqa: S101 - as above
+        return catalog.weights_of(self.listing.entry, self.tag)
+
+
+Check = Callable[[Subject], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one check."""
+
+    subject: str
+    check: str
+    result: Literal["passed", "failed", "skipped"]
+    #: What was found, what is wrong, or why there was nothing to check.
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One check of one subject."""
+
+    subject: Subject
+    check: Check
+
+    def __str__(self) -> str:
+        return f"{self.subject}-{self.check.__name__}"
+
+    def run(self) -> str:
+        """What the check found; its errors are passed on.
+
+        Raises:
+            ConformanceError: where the contract is broken.
+            unittest.SkipTest: where there is nothing to check; pytest shows it as skipped.
+        """
+        with torch.random.fork_rng(devices=[]):  # a model that draws numbers changes nobody else's
+            return self.check(self.subject)
+
+    def outcome(self) -> Outcome:
+        """The check run, whatever it raises."""
+        began = time.perf_counter()
+        result: Literal["passed", "failed", "skipped"] = "passed"
+        try:
+            detail = self.run()
+        except unittest.SkipTest as reason:
+            result, detail = "skipped", str(reason)
+        except Exception as error:  # noqa: BLE001 - a stranger's model may raise anything
+            said = " ".join(str(error).split())
+            result, detail = "failed", said if isinstance(error, ZooError) else f"{type(error).__name__}: {said}"
+        seconds = time.perf_counter() - began
+        return Outcome(
+            subject=str(self.subject),
+            check=self.check.__name__.replace("_", " "),
+            result=result,
+            detail=detail,
+            seconds=seconds,
+        )
+
+
+def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
+    """Every check of a plugin, model by model.
+
+    Args:
+        plugin: Name of the plugin, of its distribution, or `distribution:plugin`.
+        models: Only models of this name; wildcards allowed.
+        fast: Leave out passes of more than two billion operations; each says so.
+
+    Raises:
+        UnknownNameError: for a plugin that is not installed.
+    """
+    listings = catalog.listings()  # a broken entry shows only when its hook is called
+    asked = [known for known in plugins.registry().plugins if plugin in (known.name, known.distribution, known.key)]
+    if not asked:
+        known = [known.name for known in plugins.registry().plugins]
+        raise UnknownNameError(
+            "plugin", plugin, known, "`zoo plugins` shows all; install yours with `pip install -e .`"
+        )
+    found: list[Case] = []
+    for one in asked:
+        found += [Case(Subject(one, fast=fast), check) for check in PLUGIN_CHECKS]
+        for listing in listings:
+            if listing.plugin is one and fnmatchcase(listing.entry.name, models):
+                found += [Case(Subject(one, listing, fast=fast), check) for check in MODEL_CHECKS]
+                for weights in listing.entry.weights:
+                    found += [Case(Subject(one, listing, weights.tag, fast), check) for check in WEIGHTS_CHECKS]
+    return found
+
+
+def run(found: list[Case]) -> Iterator[Outcome]:
+    """Each outcome as it is known."""
+    for case in found:
+        yield case.outcome()
+    _latest.forget()
+
+
+# --- a plugin
+
+
+def loads(subject: Subject) -> str:
+    """The plugin imports, registers, and its hooks return what they should."""
+    plugins.collect("zoo_recipes", object)
+    plugins.collect("explain_methods", object)
+    if subject.plugin.status != "ready":
+        raise ConformanceError(f"{subject.plugin.status}: {subject.plugin.reason or 'it is switched off'}")
+    return f"hooks: {', '.join(subject.plugin.hooks) or 'none'}"
+
+
+def imports_no_torch(subject: Subject) -> str:
+    """Importing its module and calling `zoo_models` and `zoo_recipes` imports no torch, seen in a fresh process."""
+    module = subject.plugin.entry_point.value.partition(":")[0]
+    code = (
+        "import sys, time; from zoo.importing import Watch; began = time.process_time()\n"
+        f"with Watch('torch') as watch:\n import {module} as module; took = time.process_time() - began\n"
+        " for hook in ('zoo_models', 'zoo_recipes'): getattr(module, hook, list)()\n"
+        "print(f'{1000 * took:.0f} {watch.importer}')"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(  # noqa: S603 - imports an installed plugin, as this process did
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise ConformanceError(f"{module} does not import in a fresh process: {done.stderr.strip().splitlines()[-1]}")
+    milliseconds, _, importer = done.stdout.strip().splitlines()[-1].partition(" ")
+    if importer:
+        raise ConformanceError(
+            f"torch is imported at {importer}: every command would wait for it; import it in the function that needs it"
+        )
+    return f"imported in {milliseconds} ms of CPU time"
+
+
+# --- a model
+
+
+def entry_is_complete(subject: Subject) -> str:
+    """The entry says what a user must know, and what it names is there."""
+    entry = subject.entry
+    catalog.validate(entry)
+    for field in ("summary", "licence"):
+        text = getattr(entry, field)
+        if not isinstance(text, str) or not text.strip() or "\n" in text:
+            raise ConformanceError(f"{field} is one line of text, not {text!r}")
+    json.dumps(dict(entry.arguments))  # a weights file's header and a repository's config hold them
+    for sample in entry.samples:
+        _check_sample(sample.resource, len(sample.labels))
+    return f"{len(entry.outputs)} outputs, {len(entry.samples)} sets of samples"
+
+
+def _check_sample(resource: str, labels: int) -> None:
+    clips = weights_files.read_header(weights_files.locate(resource)).tensors.get("clips")
+    if clips is None or clips[0] != "U8" or len(clips[1]) != 5 or clips[1][-1] not in {1, 3}:
+        raise ConformanceError(f"{resource} holds no uint8 tensor `clips` of K x T x H x W x 1 or 3 (it has {clips})")
+    if clips[1][0] != labels:
+        raise ConformanceError(f"{resource} holds {clips[1][0]} clips, and there are {labels} labels")
+
+
+def builder_resolves(subject: Subject) -> str:
+    """The builder exists and takes the entry's arguments."""
+    entry = subject.entry
+    builder = plugins.resolve(entry.builder)
+    try:
+        inspect.signature(builder).bind(**entry.arguments)
+    except TypeError as error:
+        raise ConformanceError(f"{entry.builder} does not take arguments={dict(entry.arguments)}: {error}") from error
+    return entry.builder
+
+
+def parameters_are_as_declared(subject: Subject) -> str:
+    """The model has as many parameters as its entry says."""
+    found = sum(parameter.numel() for parameter in _light(subject.entry).parameters())
+    if found != subject.entry.parameters:
+        raise ConformanceError(f"built, it has {found:,} parameters; its entry says {subject.entry.parameters:,}")
+    return f"{found:,}"
+
+
+def builds_on_meta(subject: Subject) -> str:
+    """Built without memory for parameters and given their values, the model says the same as one built as usual."""
+    if not subject.entry.meta:
+        raise unittest.SkipTest("the entry says meta=False: loading builds as usual, and takes longer")
+    try:
+        with loading.parameters_on_meta():
+            light = loading.build(subject.entry)
+    except ZooError as error:
+        raise ConformanceError(
+            f"{error.__cause__ or error}; say meta=False in the entry, or let the builder not compute with parameters"
+        ) from error
+    _skip_if_heavy(subject)
+    built = _built(subject)
+    light.load_state_dict(built.model.state_dict(), assign=True)
+    left = [name for name, tensor in light.state_dict(keep_vars=True).items() if tensor.is_meta]
+    if left:
+        raise ConformanceError(f"without values after loading: {', '.join(left[:3])}; say meta=False in the entry")
+    _check_same(_forward(light.eval(), built.batch, subject.entry), built.outputs, "than built as usual")
+    return "the outputs are those of an ordinary build"
+
+
+def outputs_are_as_declared(subject: Subject) -> str:
+    """A batch as the input says gives the outputs that the entry names, in the shapes of their kinds, and finite."""
+    entry = subject.entry
+    if subject.fast and _is_heavy(entry):
+        with torch.device("meta"):
+            model = loading.build(entry).eval()
+        try:
+            outputs = _forward(model, torch.empty(entry.input.shape, device="meta"), entry)
+        except (RuntimeError, NotImplementedError) as error:
+            raise unittest.SkipTest(f"takes too long, and without values: {error}; `zoo check` computes it") from error
+    else:
+        outputs = _built(subject).outputs
+        for name, tensor in outputs.items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ConformanceError(f"{name} is not finite on a random batch")
+    for output in entry.outputs:
+        _check_shape(output, outputs[output.name])
+    return ", ".join(f"{name} {' x '.join(map(str, tensor.shape))}" for name, tensor in outputs.items())
+
+
+def _check_shape(output: OutputSpec, tensor: Tensor) -> None:
+    """Raise ConformanceError where a head's shape, for a batch of one, is not that of its kind."""
+    shape = tuple(tensor.shape)
+    classes = len(output.labels) or (shape[-1] if shape else 0)
+    expected = {"classes": f"1 x {classes}", "value": "1 x 1", "clip": "1 x C x T x H x W"}[output.kind]
+    fits = {
+        "classes": shape == (1, classes),
+        "value": shape == (1, 1),
+        "clip": len(shape) == 5 and shape[0] == 1,
+    }[output.kind]
+    if not fits:
+        raise ConformanceError(f"{output.name} has shape {list(shape)}; a head of {output.kind} gives {expected}")
+
+
+def evaluates_deterministically(subject: Subject) -> str:
+    """In eval mode, the same batch gives the same outputs twice."""
+    _skip_if_heavy(subject)
+    built = _built(subject)
+    first, second = (_forward(built.model, built.batch, subject.entry) for _ in range(2))
+    _check_same(second, first, "the second time")
+    return "equal twice"
+
+
+def gradients_are_finite(subject: Subject) -> str:
+    """Every output has a finite gradient with respect to the batch and the parameters."""
+    _skip_if_heavy(subject)
+    built = _built(subject)
+    batch = built.batch.clone().requires_grad_()
+    heads = by_head(built.model, built.model(batch))
+    torch.stack([head.float().sum() for head in heads.values()]).sum().backward()  # type: ignore[no-untyped-call]
+    given = {name: parameter.grad for name, parameter in built.model.named_parameters() if parameter.grad is not None}
+    built.model.zero_grad()
+    if batch.grad is None or not (given or not list(built.model.parameters())):
+        raise ConformanceError("no gradient reaches the batch and the parameters; `explain` needs it")
+    for name, gradient in {"the batch": batch.grad, **given}.items():
+        if not bool(torch.isfinite(gradient).all()):
+            raise ConformanceError(f"the gradient with respect to {name} is not finite")
+    return f"of the batch and {len(given)} parameters"
+
+
+def survives_safetensors(subject: Subject) -> str:
+    """Its state, written as safetensors and read into another one, gives the same outputs."""
+    _skip_if_heavy(subject)
+    built = _built(subject)
+    state = {name: tensor.contiguous() for name, tensor in built.model.state_dict().items()}
+    try:
+        content = safetensors.torch.save(state)
+    except RuntimeError as error:
+        raise ConformanceError(f"safetensors does not take its state: {error}") from error
+    torch.manual_seed(1)  # other values than those that are to come from the file
+    other = loading.build(subject.entry)
+    other.load_state_dict(safetensors.torch.load(content), strict=True)
+    _check_same(_forward(other.eval(), built.batch, subject.entry), built.outputs, "read from safetensors")
+    return f"{len(state)} tensors, {len(content):,} bytes"
+
+
+def card_is_true(subject: Subject) -> str:
+    """The model has a card, with metadata for the Hub, and what it says of the entry is so."""
+    problems = cards.problems(subject.name)
+    if problems:
+        raise ConformanceError(f"{'; '.join(problems)}; `zoo card {subject} --write` puts it right")
+    return str(cards.find(subject.name))
+
+
+# --- a weights file
+
+
+def weights_are_as_declared(subject: Subject) -> str:
+    """The file has the bytes, hash and parameters of its entry, and its header says what the entry says."""
+    weights = subject.weights
+    if not weights.licence.strip():
+        raise ConformanceError("licence is an SPDX identifier, or LicenseRef- and a name")
+    _check_verified(subject, lambda name: not name.startswith("golden"))
+    if not weights.is_foreign:
+        said = weights_files.describe_file(str(weights_files.locate(weights.source)))
+        for field in ("arguments", "input", "outputs"):
+            if getattr(said, field) != getattr(weights, field):
+                raise ConformanceError(
+                    f"the file's header gives {field} {getattr(said, field)}, the entry {getattr(weights, field)}: "
+                    "loaded by its path it would be read otherwise"
+                )
+    return f"{weights.bytes:,} bytes, {weights.sha256[:12]}"
+
+
+def golden_outputs_are_recomputed(subject: Subject) -> str:
+    """The model gives, for the golden input, the golden output of each head."""
+    if subject.weights.golden is None:
+        raise unittest.SkipTest("no golden tensors are given; published files may do without")
+    checked = _check_verified(subject, lambda name: name.startswith("golden"))
+    missing = [one.name for one in subject.entry.outputs if f"golden {one.name}" not in checked]
+    if missing:
+        raise ConformanceError(f"the golden file holds no output for {', '.join(missing)}")
+    return "; ".join(f"{name.removeprefix('golden ')}: {detail}" for name, detail in checked.items())
+
+
+def record_and_recipe_agree(subject: Subject) -> str:
+    """The record of the training run gives the entry's metrics, and was made by the recipe that the entry names."""
+    weights = subject.weights
+    if weights.recipe is None and weights.record is None:
+        raise unittest.SkipTest("neither recipe nor record are given; published files may do without")
+    recipe = catalog.recipe(weights.recipe) if weights.recipe else None
+    if weights.record is None:
+        return f"recipe {weights.recipe}; no record is given"
+    record = json.loads(weights_files.locate(weights.record).read_bytes())
+    given = [
+        {"dataset": one.dataset, "split": one.split, "name": one.name, "value": one.value} for one in weights.metrics
+    ]
+    if record.get("metrics") != given:
+        raise ConformanceError(f"the record gives the metrics {record.get('metrics')}, the entry {given}")
+    if recipe is not None and record.get("recipe") != json.loads(json.dumps(recipe.to_dict())):
+        raise ConformanceError(f"the record was made by another recipe than {weights.recipe} is now")
+    return f"{len(given)} metrics, recipe {weights.recipe}"
+
+
+PLUGIN_CHECKS: tuple[Check, ...] = (loads, imports_no_torch)
+MODEL_CHECKS: tuple[Check, ...] = (
+    entry_is_complete,
+    builder_resolves,
+    parameters_are_as_declared,
+    builds_on_meta,
+    outputs_are_as_declared,
+    evaluates_deterministically,
+    gradients_are_finite,
+    survives_safetensors,
+    card_is_true,
+)
+WEIGHTS_CHECKS: tuple[Check, ...] = (
+    weights_are_as_declared,
+    golden_outputs_are_recomputed,
+    record_and_recipe_agree,
+)
+
+
+# --- what checks share
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A model built from a seed, in eval mode, a batch, and what it says of it."""
+
+    model: nn.Module
+    batch: Tensor
+    outputs: dict[str, Tensor]
+
+
+class _Latest:
+    """What was made for the last subject that was asked about: the checks of one follow each other."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Subject, Any]] = []
+
+    def __call__(self, subject: Subject, make: Callable[[Subject], Any]) -> Any:
+        known = self._made and self._made[0][0].listing is subject.listing and self._made[0][0].tag == subject.tag
+        if not known:
+            self.forget()  # two big models need not be held at once
+            self._made = [(subject, make(subject))]
+        return self._made[0][1]
+
+    def forget(self) -> None:
+        self._made = []
+
+
+_latest = _Latest()
+
+
+def _built(subject: Subject) -> _Built:
+    made: _Built = _latest(subject, _build)
+    return made
+
+
+def _build(subject: Subject) -> _Built:
+    model = loading.load(subject.name, weights=None)
+    batch = torch.rand(subject.entry.input.shape, generator=torch.Generator().manual_seed(0))
+    return _Built(model, batch, _forward(model, batch, subject.entry))
+
+
+def _forward(model: nn.Module, batch: Tensor, entry: ModelEntry) -> dict[str, Tensor]:
+    """Outputs by head."""
+    model.zoo_entry = entry  # type: ignore[assignment]  # by_head asks for it
+    with torch.no_grad():
+        return by_head(model, model(batch))
+
+
+def _check_same(found: dict[str, Tensor], expected: dict[str, Tensor], when: str) -> None:
+    for name, tensor in expected.items():
+        if not torch.equal(found[name], tensor):
+            difference = float((found[name] - tensor).abs().max())
+            raise ConformanceError(f"{name} is another one {when}: the largest difference is {difference:.1e}")
+
+
+def _light(entry: ModelEntry) -> nn.Module:
+    """The model without memory for its parameters, where it can be built so."""
+    try:
+        with loading.parameters_on_meta():
+            return loading.build(entry)
+    except ZooError:
+        return loading.build(entry)
+
+
+def _skip_if_heavy(subject: Subject) -> None:
+    if subject.fast and _is_heavy(subject.entry):
+        raise unittest.SkipTest(
+            f"a pass takes more than {FAST_OPERATIONS / 1e9:g} billion operations; `zoo check` computes it"
+        )
+
+
+def _is_heavy(entry: ModelEntry) -> bool:
+    operations = _operations(entry.builder, json.dumps(dict(entry.arguments)), entry.input.shape)
+    return entry.parameters > FAST_PARAMETERS if operations is None else operations > FAST_OPERATIONS
+
+
+@functools.cache
+def _operations(builder: str, arguments: str, shape: tuple[int, ...]) -> int | None:
+    """Operations of a pass over a batch of one, counted without values; None where that cannot be done."""
+    try:
+        with torch.device("meta"):
+            model = plugins.resolve(builder)(**json.loads(arguments)).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.empty(shape, device="meta"))
+    except Exception:  # noqa: BLE001 - a stranger's model may need values
+        return None
+    return int(counter.get_total_flops())
+
+
+def _check_verified(subject: Subject, concerns: Callable[[str], bool]) -> dict[str, str]:
+    """Details of the checks of `zoo verify` that concern this one, by name; raise ConformanceError where one failed."""
+    if foreign.is_missing(subject.weights):
+        raise unittest.SkipTest("the file is not on this machine; `zoo load` downloads it")
+    verified = _latest(subject, lambda one: verification.verify(one.name))
+    done = [check for check in verified.checks if concerns(check.name) or check.name == "load"]
+    for check in done:
+        if not check.passed:
+            raise ConformanceError(f"{check.name}: {check.detail}")
+    return {check.name: check.detail for check in done}
