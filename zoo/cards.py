@@ -163,6 +163,7 @@ def _metadata(entry: ModelEntry) -> dict[str, Any]:
             task_type=task or "other",
             dataset_type=_identifier(metric.dataset),
             dataset_name=metric.dataset,
+            dataset_config=metric.dataset.partition(", ")[2] or None,  # what tells parts of one set apart
             dataset_split=metric.split,
             metric_type=_metric_type(metric),
             metric_name=metric.name + (f" ({weights.tag})" if len(entry.weights) > 1 else ""),
