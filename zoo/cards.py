@@ -80,11 +80,19 @@ def render(name: str) -> str:
         UnknownNameError: for an unknown model or tag.
         PluginError: where the metadata of the card cannot be read.
     """
-    from huggingface_hub import ModelCardData
-
     entry = catalog.info(name)
     path = find(name)
-    text = path.read_text(encoding="utf-8") if path else f"# {entry.name}\n\n{entry.summary}.\n"
+    return compose(entry, path.read_text(encoding="utf-8") if path else f"# {entry.name}\n\n{entry.summary}.\n")
+
+
+def compose(entry: ModelEntry, text: str) -> str:
+    """A card's text with the metadata and the block of an entry in their places.
+
+    Raises:
+        PluginError: where the metadata in `text` cannot be read.
+    """
+    from huggingface_hub import ModelCardData
+
     said, hand = _parted(text)
     block = _block(entry)
     if _BLOCK.search(hand):

@@ -17,6 +17,7 @@ commands = options.program(
         "train": "zoo.commands.train:train",
         "data": "zoo.commands.data:data",
         "plugins": "zoo.commands.plugins:plugins",
+        "new-plugin": "zoo.commands.new_plugin:new_plugin",
         "check": "zoo.commands.check:check",
         "card": "zoo.commands.card:card",
     },
