@@ -1,0 +1,77 @@
+"""The page for authors of plugins says what the code says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import zoo
+from explain.attribution import Job, Raw
+from zoo import hookspecs, testing
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
+HOOKS = {
+    name: function
+    for name, function in vars(hookspecs).items()
+    if inspect.isfunction(function) and function.__module__ == hookspecs.__name__
+}
+
+
+def test_every_hook_is_there_with_its_exact_arguments_and_nothing_else():
+    written = dict(re.findall(r"^### `(\w+)\((.*?)\) -> list", PAGE, flags=re.MULTILINE))
+    assert written == {name: ", ".join(inspect.signature(hook).parameters) for name, hook in HOOKS.items()}
+    assert {"zoo_models", "explain_sections"} <= set(written)
+
+
+def test_what_hooks_return_is_named_as_the_specifications_say():
+    written = dict(re.findall(r"^### `(\w+)\(.*?\) -> list\[(\w+)\]`", PAGE, flags=re.MULTILINE))
+    for name, hook in HOOKS.items():
+        said = inspect.signature(hook).return_annotation
+        assert said in (f"list[{written[name]}]", "list[Any]")
+        assert "Any" not in said or f"explain.{written[name]}" in inspect.getdoc(hook)
+
+
+def test_every_check_is_there():
+    written = re.findall(r"^\| (\w+) \| `(\w+)` \|", PAGE, flags=re.MULTILINE)
+    groups = {"plugin": testing.PLUGIN_CHECKS, "model": testing.MODEL_CHECKS, "weights": testing.WEIGHTS_CHECKS}
+    assert written == [(group, check.__name__) for group, checks in groups.items() for check in checks]
+
+
+@pytest.mark.parametrize("kind", ["ModelEntry", "WeightsEntry", "Sample", "InputSpec", "OutputSpec"])
+def test_fields_of_entries_exist(kind):
+    tree = [
+        node for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) for node in ast.walk(ast.parse(code))
+    ]
+    inline = re.findall(rf"`(zoo\.{kind}\(.*?\))`", PAGE, flags=re.DOTALL)
+    tree += [node for code in inline for node in ast.walk(ast.parse(code))]
+    calls = [node for node in tree if isinstance(node, ast.Call) and ast.unparse(node.func) == f"zoo.{kind}"]
+    assert calls
+    fields = set(inspect.signature(getattr(zoo, kind)).parameters)
+    for call in calls:
+        assert {keyword.arg for keyword in call.keywords} <= fields
+
+
+def test_the_attribution_method_runs():
+    import torch
+
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "def run(job)" in code]
+    scope = {"torch": torch, "Raw": Raw}
+    exec(code, scope)
+    batch = torch.rand(2, 1, 3, 4, 4)
+    given = dict.fromkeys(inspect.signature(Job).parameters)
+    job = Job(**{**given, "batch": batch, "samples": torch.arange(2), "score": lambda x, _: (x**2).flatten(1).sum(1)})
+    torch.testing.assert_close(scope["run"](job).values, 2 * batch**2)
+
+
+def test_the_interface_is_the_one_of_the_code():
+    assert f"`zoo_interface = {hookspecs.INTERFACES[-1]}`" in PAGE
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", PAGE):
+        assert (ROOT / "plugins" / target).exists(), target
