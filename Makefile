@@ -8,7 +8,7 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := report
-.PHONY: report test lint types clean
+.PHONY: report test lint types wheels clean
 
 report: .venv/installed  ## a report on the bundled model and a bundled clip, in report/report.html
 	$(BIN)/explain report conv3d sample:blinking_mnist --out report
@@ -23,8 +23,13 @@ lint: .venv/installed  ## style
 types: .venv/installed  ## types
 	$(BIN)/mypy
 
-clean:  ## forget the set-up and the report
-	rm -rf .venv report
+wheels: .venv/installed  ## wheels of all distributions, in dist/
+	rm -rf dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist . $(PLUGINS:%=./%)
+	@ls -s --block-size=1K dist | tail -n +2 | sed 's/^ *\([0-9]*\)/\1 KiB/'
+
+clean:  ## forget the set-up, the wheels and the report
+	rm -rf .venv dist report
 
 .venv/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
