@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import os
 import re
+import sys
 import time
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +95,7 @@ class Registry:
         during = f"import of {plugin.entry_point.value}"
         began = time.process_time()
         try:
-            with Watch("torch") as watch:
+            with redirect_stdout(sys.stderr), Watch("torch") as watch:  # what a plugin prints is no result of ours
                 module = plugin.entry_point.load()
             plugin.import_seconds = time.process_time() - began
             if watch.importer:
@@ -124,7 +126,8 @@ class Registry:
                 continue
             others = [module for name, module in self._manager.list_name_plugin() if name != plugin.key]
             try:
-                returned = self._manager.subset_hook_caller(hook, others)(**arguments)
+                with redirect_stdout(sys.stderr):
+                    returned = self._manager.subset_hook_caller(hook, others)(**arguments)
                 if not returned:  # pluggy leaves None out
                     raise TypeError("expected a list, got None")
                 given = [item for result in returned for item in _listed(result)]

@@ -350,6 +350,16 @@ def test_a_broken_plugin_is_told_once_and_every_command_goes_on(installed, tiny,
     assert subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stderr == ""
 
 
+def test_what_a_plugin_prints_spoils_no_result(run, installed, tiny, monkeypatch):
+    noisy = dedent(tiny).replace("return [entry()]", "print('noise'); return [entry()]")
+    installed.add("noisy", "print('noise')\n" + noisy)
+    installed.use(monkeypatch)
+    status, out, err = run("list", "--json")
+    assert (status, [row["name"] for row in json.loads(out)]) == (0, ["tiny"])
+    assert err == "noise\nnoise\n"  # imported, and asked for its models
+    assert "noise" not in out
+
+
 def test_every_command_has_help_with_an_example(run):
     for name in cli.commands.commands:
         status, out, _ = run(name, "--help")
