@@ -77,6 +77,8 @@ def validate(entry: ModelEntry) -> None:
         for tag in (weights.tag, *weights.formerly):
             if not _NAME.fullmatch(tag):
                 raise ValueError(f"tag {tag!r} is not snake_case")
+        if weights.is_hub:
+            _check_pinned(weights)
         if not (_SHA256_START if weights.is_foreign else _SHA256).fullmatch(weights.sha256):
             digits = "8 to 64" if weights.is_foreign else "64"
             raise ValueError(f"sha256 of {weights.tag!r} is not {digits} lower-case hexadecimal digits")
@@ -90,6 +92,17 @@ def _check_all(field: str, values: object, kind: type) -> None:
 def _check_unique(what: str, names: list[str]) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"{what} are not unique: {names}")
+
+
+def _check_pinned(weights: WeightsEntry) -> None:
+    from zoo import hub
+
+    try:
+        place = hub.parse(weights.source)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if not place.file:
+        raise ValueError(f"source {weights.source!r} of {weights.tag!r} names no file of the repository")
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
@@ -136,6 +149,8 @@ def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
 def info(name: str) -> ModelEntry:
     """The entry that `architecture`, `architecture.tag` or `distribution:architecture` names, resolved.
 
+    `hub:ORG/REPO@REVISION` names a repository that `zoo.push` made; what it says is fetched, and its weights are not.
+
     With a tag, the entry's arguments, input and outputs are those of that weights file and `weights` holds
     it alone; without one they are those of the default weights, and `weights` holds all.
 
@@ -143,6 +158,11 @@ def info(name: str) -> ModelEntry:
         UnknownNameError: for an unknown name or tag; near names are offered.
         UsageError: where two plugins give the name.
     """
+    if name.startswith("hub:"):
+        from zoo import hub
+
+        entry, known = hub.describe(name)
+        return entry.resolve(known)
     listing, weights, tagged = find(name)
     resolved = listing.entry.resolve(weights)
     if tagged:

@@ -225,6 +225,8 @@ def convert(frames: Tensor, spec: InputSpec) -> Tensor:
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3) or 0 in frames.shape:
         shape = " x ".join(map(str, frames.shape))
         raise ClipError(f"expected uint8 frames T x H x W x C with C = 1 or 3, got {frames.dtype} {shape}")
+    if spec.channels == "other":
+        raise ClipError(f"the model takes {spec.channel_count} channels that are no colours; make its batch yourself")
     return torch.stack([_converted(frame, spec) for frame in frames[sampled(len(frames), spec)]])
 
 

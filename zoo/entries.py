@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
-Channels = Literal["RGB", "BGR", "L"]
+Channels = Literal["RGB", "BGR", "L", "other"]
 Sampling = Literal["uniform", "consecutive"]
 Resize = Literal["exact", "short_side"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -34,8 +34,10 @@ class InputSpec:
 
     #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
     layout: Layout = "NCTHW"
-    #: Channels and their order; "L" is grey (ITU-R 601 luma).
+    #: Channels and their order; "L" is grey (ITU-R 601 luma); "other" are no colours, and no clip is turned into them.
     channels: Channels = "RGB"
+    #: With "other": how many there are.
+    other_channels: int | None = None
     #: Frames in a batch (1 for an image model).
     frames: int
     #: Rows and columns of a batch.
@@ -73,6 +75,8 @@ class InputSpec:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
+        if (self.channels == "other") != (self.other_channels is not None) or (self.other_channels or 1) < 1:
+            raise ValueError('other_channels, a positive number, goes with channels="other" alone')
         if len(self.size) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
         if self.resized is not None and (
@@ -91,8 +95,8 @@ class InputSpec:
 
     @property
     def channel_count(self) -> int:
-        """Channels of a batch: 1 for "L", else 3."""
-        return 1 if self.channels == "L" else 3
+        """Channels of a batch: 1 for "L", 3 for colours."""
+        return self.other_channels or (1 if self.channels == "L" else 3)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -113,6 +117,8 @@ class OutputSpec:
     labels: tuple[str, ...] = ()
     #: Unit of a value ("pixels per frame").
     unit: str = ""
+    #: Keyword of the builder that sets the number of this head's classes ("num_classes"), where it has one.
+    argument: str = ""
 
     def __post_init__(self) -> None:
         """Raise ValueError for a kind that does not exist."""
@@ -135,12 +141,15 @@ class WeightsEntry:
     """One weights file of an architecture, and everything a reader must know before trusting it."""
 
     tag: str
-    #: "package:path/in/package.safetensors" (bundled), a path on disk, or the URL of a foreign file: a state dictionary
-    #: that torch.save wrote, converted to safetensors once (`zoo.foreign`).
+    #: "package:path/in/package.safetensors" (bundled), a path on disk, "hub:ORG/REPO@REVISION:FILE" (on the Hugging
+    #: Face Hub, pinned to a commit of 40 hexadecimal digits, `zoo.hub`), or the URL of a foreign file: a state
+    #: dictionary that torch.save wrote, converted to safetensors once (`zoo.foreign`). A file
+    #: `*.safetensors.index.json` names its shards.
     source: str
-    #: Size of the file; of a foreign one as far as it is published.
+    #: Size of the file; of a foreign one as far as it is published; of shards and their index together.
     bytes: int
-    #: Full SHA-256 of the file, 64 hexadecimal digits; of a foreign one the beginning that is published, 8 or more.
+    #: Full SHA-256 of the file, 64 hexadecimal digits; of a foreign one the beginning that is published, 8 or more; of
+    #: shards that of the lines which `sha256sum` prints of the index and of them, by name.
     sha256: str
     #: SPDX identifier.
     licence: str = "Apache-2.0"
@@ -168,6 +177,11 @@ class WeightsEntry:
     def is_foreign(self) -> bool:
         """Whether the file is somebody else's, behind a URL."""
         return self.source.startswith(("https://", "http://"))
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the file lies on the Hugging Face Hub."""
+        return self.source.startswith("hub:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +212,8 @@ class ModelEntry:
     summary: str
     #: Trainable and frozen parameters together, as built.
     parameters: int
+    #: Floating-point operations of one sample's forward pass, a multiply-add counted as two (`zoo.counting`).
+    flops: int | None = None
     input: InputSpec
     outputs: tuple[OutputSpec, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)

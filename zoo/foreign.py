@@ -19,7 +19,7 @@ from zoo.errors import OutputError, UsageError, WeightsError
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -62,7 +62,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot store weights in {target.parent}: {error.strerror}") from error
-    with _original(weights, target, offline=offline or os.environ.get(OFFLINE, "") not in {"", "0"}) as path:
+    with _original(weights, target, offline=is_offline(offline=offline)) as path:
         digest = _hash(path)
         if not digest.startswith(weights.sha256):
             found = _address(weights) if path.suffix == ".part" else path
@@ -76,6 +76,11 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
     made = {**origin, "bytes": target.stat().st_size, "sha256": sha256_of(target)}
     write(record, json.dumps(made, indent=1) + "\n")
     return _local(weights, target, made)
+
+
+def is_offline(*, offline: bool = False, variables: Sequence[str] = (OFFLINE,)) -> bool:
+    """Whether the network may not be asked: it was said, or one of these variables says so."""
+    return offline or any(os.environ.get(name, "") not in {"", "0"} for name in variables)
 
 
 def find(weights: WeightsEntry) -> WeightsEntry | None:

@@ -5,20 +5,29 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from zoo import adaptation, catalog, devices, foreign, plugins
+from zoo import adaptation, catalog, devices, plugins, resizing
 from zoo import weights as weights_files
-from zoo.errors import MemoryLimitError, ModelError, PluginError, UsageError, WeightsError, ZooError
+from zoo.errors import (
+    MemoryLimitError,
+    ModelError,
+    PluginError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+    ZooError,
+)
+from zoo.features import Features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from zoo.entries import ModelEntry, WeightsEntry
@@ -50,12 +59,19 @@ class LoadReport:
     parameters: int
     device: str
     dtype: str
+    #: Numbers asked for that differ from the architecture's: classes by head, input channels.
+    num_classes: dict[str, int] | None
+    in_channels: int | None
     #: "meta": parameters held no memory until the file was mapped; "ordinary": the builder could not run so.
     build: str
     #: Why the build was ordinary; empty otherwise.
     build_reason: str = ""
-    #: Names in the file of what was left, and in the model of what was initialised.
+    #: Layers exchanged after building, where no argument of the builder says their size.
+    replaced: tuple[str, ...] = ()
+    #: Names in the file of what was left; in the model of what was taken as it is, adapted, and initialised.
     left_names: tuple[str, ...] = ()
+    taken_names: tuple[str, ...] = ()
+    adapted_names: tuple[str, ...] = ()
     initialised_names: tuple[str, ...] = ()
 
 
@@ -63,13 +79,15 @@ class LoadReport:
 class _Taken:
     """What came from a file; nothing, by default."""
 
-    count: int = 0
+    #: In the model: as they are in the file, and adapted.
+    taken: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()
     converted: int = 0
-    adapted: int = 0
     left: tuple[str, ...] = ()
     initialised: tuple[str, ...] = ()
     build: str = "ordinary"
     build_reason: str = ""
+    replaced: tuple[str, ...] = ()
 
 
 def load(
@@ -78,24 +96,35 @@ def load(
     weights: str | os.PathLike[str] | None = "default",
     device: str = "cpu",
     dtype: torch.dtype | str | None = None,
+    num_classes: int | Mapping[str, int] | None = None,
+    in_channels: int | None = None,
     adapt: adaptation.Adapt | None = None,
+    features: Sequence[str] | None = None,
     seed: int = 0,
     offline: bool = False,
+    token: str | None = None,
     mmap: bool = True,
 ) -> nn.Module:
     """A model of the catalogue, ready to use: on its device, in eval mode.
 
     Args:
-        name: `architecture` or `architecture.tag`.
+        name: `architecture`, `architecture.tag`, or `hub:ORG/REPO@REVISION` for a repository that `zoo.push` made.
         weights: "default" (the tag in the name, else the entry's first), a tag, the path of a safetensors
-            file, or None for random initialisation drawn from `seed`.
+            file or of an index of several (`*.safetensors.index.json`), or None for random initialisation drawn from
+            `seed`; with `adapt` also another model of the catalogue by its name.
         device: "cpu", "cuda", "cuda:N", or "auto".
         dtype: Floating-point type of parameters and buffers; None keeps the architecture's own.
+        num_classes: Other numbers of classes: of the only head that gives classes, or of heads by name. Such a head is
+            drawn from `seed` and has no labels; one that has this number already is taken as it is.
+        in_channels: Other number of input channels; the first layer's filters are adapted as `zoo.resizing` says.
         adapt: None loads strictly. "inflate" takes the convolutions of a file that holds the weights of a 2D network
             under the same names, as `zoo.adaptation.inflate` says; the rest of the model is drawn from `seed`, and
             what the file says of its own arguments, input and outputs does not count.
+        features: Names of layers, wildcards allowed: the module given is then a `zoo.features.Features`, whose output
+            is a dict of what these layers give.
         seed: Seed of random initialisation; the global random state is left as it was.
-        offline: Raise rather than download weights that are not on this machine (`zoo.foreign`).
+        offline: Raise rather than download weights that are not on this machine (`zoo.foreign`, `zoo.hub`).
+        token: For a private repository of the Hub, where it is not the token of the environment.
         mmap: Map the file instead of reading it at once; say False on network disks.
 
     Returns:
@@ -103,31 +132,32 @@ def load(
         `.zoo_load_report`.
 
     Raises:
-        UnknownNameError: for an unknown model, tag or file.
-        UsageError: where `adapt` is unknown, or there is nothing to adapt.
+        UnknownNameError: for an unknown model, tag, file, head or layer.
+        UsageError: where `adapt` is unknown, or there is nothing to adapt; where a number is none, or its head is open.
+        ModelError: where no layer can be told to give a head's classes, or to read the input channels.
         WeightsError: where the file is damaged, not what its entry says, or of another architecture.
         PluginError: where the plugin's builder fails.
         DeviceError, MemoryLimitError: where the device is missing or full.
     """
     device = devices.resolve(device)
     target = _dtype(dtype)
+    fetching: dict[str, Any] = {"offline": offline, "token": token}
     adaptation.check(adapt)
     if adapt is not None and weights is None:
         raise UsageError(f"adapt={adapt!r} takes 2D weights from a file; name it in weights, or leave adapt out")
-    entry, chosen = resolve(name, os.fspath(weights) if weights is not None else None)
+    entry, chosen = resolve(name, os.fspath(weights) if weights is not None else None, adapt=adapt, **fetching)
     if chosen is not None:
-        chosen = foreign.obtain(chosen, offline=offline)
+        chosen = weights_files.obtain(chosen, **fetching)
     if adapt is not None and chosen is not None:
-        chosen = _inflatable(chosen)
+        chosen = _changed(chosen, "inflated")
     resolved = entry.resolve(chosen)
+    asked = resizing.wish(resolved, num_classes, in_channels)
     try:
-        if chosen is None:
-            model = _initialised(resolved, seed)
-            taken = _Taken(initialised=tuple(model.state_dict()))
-        elif adapt is None:
-            model, taken = _from_file(resolved, chosen, mmap)
+        if asked:
+            model, taken, resolved = _resized(resolved, chosen, asked, adapt, seed, mmap)
+            chosen = resolved.weights[0] if resolved.weights else None
         else:
-            model, taken = _inflated(resolved, chosen, seed, mmap)
+            model, taken = _as_said(resolved, chosen, adapt, seed, mmap, target)
         _check_whole(model, name)
         model = model.to(device=device, dtype=target)
     except (RuntimeError, MemoryError) as error:
@@ -145,26 +175,49 @@ def load(
         bytes=chosen.bytes if chosen else 0,
         sha256=chosen.sha256 if chosen else None,
         adapt=adapt,
-        taken=taken.count,
+        taken=len(taken.taken) + len(taken.adapted),
         converted=taken.converted,
-        adapted=taken.adapted,
+        adapted=len(taken.adapted),
         left=len(taken.left),
         initialised=len(taken.initialised),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         device=device,
         dtype=", ".join(sorted(dtypes)),
+        num_classes=dict(asked.classes) or None,
+        in_channels=asked.channels,
         build=taken.build,
         build_reason=taken.build_reason,
+        replaced=taken.replaced,
         left_names=taken.left,
+        taken_names=taken.taken,
+        adapted_names=taken.adapted,
         initialised_names=taken.initialised,
     )
-    return model.eval()
+    model.eval()
+    return model if features is None else Features(model, features)
 
 
-def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | None]:
-    """The architecture's entry and the weights that `load(name, weights=weights)` would take."""
+def resolve(
+    name: str, weights: str | None, *, adapt: str | None = None, offline: bool = False, token: str | None = None
+) -> tuple[ModelEntry, WeightsEntry | None]:
+    """The architecture's entry and the weights that `load(name, weights=weights, adapt=adapt)` would take."""
+    if name.startswith("hub:"):
+        from zoo import hub
+
+        entry, found = hub.describe(name, offline=offline, token=token)
+        return _chosen(entry, found, True, weights, adapt)  # noqa: FBT003
     listing, named, tagged = catalog.find(name)
-    entry = listing.entry
+    return _chosen(listing.entry, named, tagged, weights, adapt)
+
+
+def _chosen(
+    entry: ModelEntry,
+    named: WeightsEntry | None,
+    tagged: bool,  # noqa: FBT001
+    weights: str | None,
+    adapt: str | None,
+) -> tuple[ModelEntry, WeightsEntry | None]:
+    """The entry and its weights: those of the name, or those that were asked for."""
     if weights is None:
         return entry, None
     if weights == "default":
@@ -175,10 +228,16 @@ def resolve(name: str, weights: str | None) -> tuple[ModelEntry, WeightsEntry | 
             )
         return entry, named
     if tagged and named is not None and weights != named.tag:
-        raise UsageError(f"{name!r} names the weights {named.tag!r} already; leave out one of the two")
+        raise UsageError(f"the name says the weights {named.tag!r} already; leave out one of the two")
     if any(weights == known.tag for known in entry.weights):
         return entry, catalog.weights_of(entry, weights)
-    if weights.endswith(".safetensors") or "/" in weights:
+    if adapt is not None and not os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
+        with suppress(UnknownNameError):
+            other, found, _ = catalog.find(weights)
+            if found is None:
+                raise UsageError(f"{other.entry.name} has no trained weights to adapt")
+            return entry, dataclasses.replace(found, tag=f"{other.entry.name}.{found.tag}")
+    if weights.endswith((".safetensors", weights_files.INDEX)) or "/" in weights:
         return entry, weights_files.describe_file(weights, entry.known)
     if os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
         raise UsageError(f"{weights} is no safetensors file, and only those are opened")
@@ -231,11 +290,11 @@ def _initialised(entry: ModelEntry, seed: int) -> nn.Module:
         return build(entry)
 
 
-def _inflatable(weights: WeightsEntry) -> WeightsEntry:
-    """The entry of another network's weights: of what it says and measured, only the file holds here too."""
+def _changed(weights: WeightsEntry, how: str) -> WeightsEntry:
+    """The entry of weights that another network took: of what it says and measured, only the file holds here too."""
     return dataclasses.replace(
         weights,
-        tag=f"{weights.tag} (inflated)",
+        tag=f"{weights.tag} ({how})",
         recipe=None,
         metrics=(),
         golden=None,
@@ -243,6 +302,71 @@ def _inflatable(weights: WeightsEntry) -> WeightsEntry:
         arguments=None,
         input=None,
         outputs=None,
+        parameters=None,
+    )
+
+
+def _as_said(
+    entry: ModelEntry,
+    weights: WeightsEntry | None,
+    adapt: str | None,
+    seed: int,
+    mmap: bool,  # noqa: FBT001
+    dtype: torch.dtype | None = None,
+) -> tuple[nn.Module, _Taken]:
+    """The model as its entry says, with these weights."""
+    if weights is None:
+        model = _initialised(entry, seed)
+        return model, _Taken(initialised=tuple(model.state_dict()))
+    return _from_file(entry, weights, mmap, dtype) if adapt is None else _inflated(entry, weights, seed, mmap)
+
+
+def _resized(
+    entry: ModelEntry,
+    weights: WeightsEntry | None,
+    asked: resizing.Wish,
+    adapt: str | None,
+    seed: int,
+    mmap: bool,  # noqa: FBT001
+) -> tuple[nn.Module, _Taken, ModelEntry]:
+    """The model with other classes or input channels, and its entry."""
+    given, rest = resizing.arguments(entry, asked)
+    built = dataclasses.replace(entry, arguments={**entry.arguments, **given})
+    if given and weights is not None and adapt is None:
+        known, said = _from_file(entry, weights, mmap)
+        model = _initialised(built, seed)
+        moved = resizing.transfer(known, model, asked, entry.input.channel_count)
+        taken = _retold(said, moved.adapted, moved.initialised, moved.left)
+    else:
+        model, taken = _as_said(built, weights, adapt, seed, mmap)
+    if rest:
+        as_built = built if asked.channels == rest.channels else _with_channels(built, asked)
+        became = resizing.replace(model.eval(), as_built, rest, seed, trained=bool(taken.taken or taken.adapted))
+        adapted, drawn = ([name for name, how in became.items() if how == one] for one in ("adapted", "initialised"))
+        taken = _retold(taken, adapted, drawn, [name for name in drawn if name in (*taken.taken, *taken.adapted)])
+        taken = dataclasses.replace(taken, replaced=tuple(dict.fromkeys(name.rpartition(".")[0] for name in became)))
+    resolved = resizing.describe(entry, asked, given, sum(parameter.numel() for parameter in model.parameters()))
+    resizing.check(model.eval(), resolved, asked)
+    kept = () if weights is None else (_changed(weights, "resized"),)
+    return model, taken, dataclasses.replace(resolved, weights=kept)
+
+
+def _with_channels(entry: ModelEntry, asked: resizing.Wish) -> ModelEntry:
+    """The entry of a model that was built with its channels, and has its classes yet to come."""
+    return dataclasses.replace(entry, input=resizing.describe(entry, asked, {}, 0).input)
+
+
+def _retold(taken: _Taken, adapted: Iterable[str], initialised: Iterable[str], left: Iterable[str]) -> _Taken:
+    """What came from a file, after some of it was adapted or drawn anew."""
+    drawn, changed = dict.fromkeys((*taken.initialised, *initialised)), dict.fromkeys((*taken.adapted, *adapted))
+    return dataclasses.replace(
+        taken,
+        taken=tuple(name for name in taken.taken if name not in drawn and name not in changed),
+        adapted=tuple(name for name in changed if name not in drawn),
+        initialised=tuple(drawn),
+        left=(*taken.left, *left),
+        build="ordinary",
+        build_reason="what the file does not give is initialised",
     )
 
 
@@ -253,16 +377,21 @@ def _inflated(entry: ModelEntry, weights: WeightsEntry, seed: int, mmap: bool) -
     model = _initialised(entry, seed)
     done = adaptation.inflate(model, weights_files.map_tensors(path, mmap=mmap), name=entry.name, source=str(path))
     return model, _Taken(
-        count=len(done.taken),
+        adapted=done.taken,
         converted=done.converted,
-        adapted=len(done.taken),
         left=done.left,
         initialised=done.untouched,
         build_reason="what the file does not give is initialised",
     )
 
 
-def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
+def _from_file(
+    entry: ModelEntry,
+    weights: WeightsEntry,
+    mmap: bool,  # noqa: FBT001
+    dtype: torch.dtype | None = None,
+) -> tuple[nn.Module, _Taken]:
+    """The model with a file's tensors; floating-point ones become `dtype` at once, or stay where they are it."""
     path = weights_files.locate(weights.source)
     weights_files.check(path, weights)
     header = weights_files.read_header(path)
@@ -274,8 +403,9 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
     for name, tensor in tensors.items():
         if tensor.is_floating_point() != expected[name].is_floating_point():
             raise WeightsError(f"{path}: {name} is {tensor.dtype}, expected {expected[name].dtype}; nothing was loaded")
-        if tensor.dtype != expected[name].dtype:
-            tensors[name] = tensor.to(expected[name].dtype)
+        wanted = dtype if dtype is not None and tensor.is_floating_point() else expected[name].dtype
+        if tensor.dtype != wanted:
+            tensors[name] = tensor.to(wanted)
             converted += 1
     model.load_state_dict(tensors, strict=True, assign=True)
     left = _left_on_meta(model)
@@ -284,7 +414,7 @@ def _from_file(entry: ModelEntry, weights: WeightsEntry, mmap: bool) -> tuple[nn
         model = _initialised(entry, seed=0)
         model.load_state_dict(tensors, strict=True, assign=True)
     return model, _Taken(
-        count=len(tensors),
+        taken=tuple(tensors),
         converted=converted,
         initialised=tuple(key for key in expected if key not in tensors),
         build="ordinary" if reason else "meta",

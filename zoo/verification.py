@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import torch
 
-from zoo import catalog, foreign, loading
+from zoo import catalog, foreign, hub, loading
 from zoo import weights as weights_files
 from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.prediction import by_head
@@ -52,10 +52,13 @@ def verify(name: str) -> Verification:
     resolved = entry.resolve(weights)
     checks: list[Check] = []
     try:
-        weights = foreign.obtain(weights)
+        weights = weights_files.obtain(weights)
         path = weights_files.locate(weights.source)
-        digest = weights_files.sha256_of(path, remembered=False)
-        checks += [_equal("sha256", digest, weights.sha256), _equal("bytes", path.stat().st_size, weights.bytes)]
+        digest = weights_files.digest_of(path, remembered=False)
+        checks += [
+            _equal("sha256", digest, weights.sha256),
+            _equal("bytes", weights_files.size_of(path), weights.bytes),
+        ]
         model = loading.load(name)
         count = sum(parameter.numel() for parameter in model.parameters())
         checks.append(_equal("parameters", count, resolved.parameters))
@@ -91,6 +94,8 @@ def _equal(name: str, found: object, expected: object) -> Check:
 
 
 def _golden(model: torch.nn.Module, source: str) -> list[Check]:
+    if source.startswith("hub:"):
+        hub.fetch(hub.parse(source))
     path = weights_files.locate(source)
     weights_files.read_header(path)  # says what is wrong with a damaged file
     expected = weights_files.map_tensors(path)

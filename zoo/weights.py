@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 #: Key of the safetensors metadata that holds what differs from the architecture's entry, as JSON.
 METADATA_KEY = "zoo"
+#: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
+INDEX = ".safetensors.index.json"
+_LONGEST_INDEX = 2**26
+#: Nanoseconds within which a file may be changed twice and bear the same time.
+_TICK = 20_000_000
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -31,6 +38,10 @@ def locate(source: str) -> Path:
         WeightsError: where a bundled file is missing from its package.
         UnknownNameError: where there is no such file on disk.
     """
+    if source.startswith("hub:"):
+        from zoo import hub
+
+        return hub.cached(source)
     if source.startswith(("https://", "http://")):
         raise WeightsError(f"{source} is not on this machine; `zoo load MODEL` downloads it")
     package, colon, inside = source.partition(":")
@@ -65,6 +76,9 @@ def sha256_of(path: Path, *, remembered: bool = True) -> str:
     """
     path = path.resolve()
     status = path.stat()
+    young = status.st_mtime_ns + _TICK - time.time_ns()
+    if 0 < young <= _TICK:  # a change within the same tick of the file system's clock would go unseen ever after
+        time.sleep(young / 1e9)
     identity = [status.st_size, status.st_mtime_ns, status.st_ino]
     memory = _remembered()
     known = memory.get(str(path))
@@ -101,12 +115,81 @@ def _remember(memory: dict[str, Any]) -> None:
         write(target, json.dumps({path: known for path, known in memory.items() if Path(path).exists()}))
 
 
+def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = None) -> WeightsEntry:
+    """The entry with a file on this machine as its source: others' files and those of the Hub are fetched.
+
+    Args:
+        weights: An entry of the catalogue.
+        offline: Raise rather than ask the network; `ZOO_OFFLINE=1` says the same.
+        token: Of the Hub, where it is not that of the environment.
+
+    Raises:
+        WeightsError, OutputError, UsageError: as `zoo.foreign.obtain` and `zoo.hub.obtain`.
+    """
+    if weights.is_hub:
+        from zoo import hub
+
+        return hub.obtain(weights, offline=offline, token=token)
+    if weights.is_foreign:
+        from zoo import foreign
+
+        return foreign.obtain(weights, offline=offline)
+    return weights
+
+
+def parts(path: Path) -> tuple[Path, ...]:
+    """The files that a weights file consists of: itself; an index and then its shards, by name.
+
+    Raises:
+        WeightsError: where the index is damaged, or names what is no file beside it.
+    """
+    if not path.name.endswith(INDEX):
+        return (path,)
+    return path, *(path.with_name(shard) for shard in sorted(set(_placed(path).values())))
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """Of each tensor that an index names, the shard that holds it."""
+    try:
+        if index.stat().st_size > _LONGEST_INDEX:
+            raise ValueError(f"it is longer than {_LONGEST_INDEX:,} bytes")
+        placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(placed, dict) or not placed:
+            raise ValueError("its weight_map names no tensors")
+        for shard in placed.values():
+            if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard, re.ASCII):
+                raise ValueError(f"{shard!r} is no name of a safetensors file beside it")
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise WeightsError(f"{index} is no index of safetensors files: {error}") from error
+    return placed
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a weights file, of its shards together.
+
+    Raises:
+        WeightsError: where a shard is missing.
+    """
+    try:
+        return sum(part.stat().st_size for part in parts(path))
+    except OSError as error:
+        raise WeightsError(f"{error.filename} cannot be read: {error.strerror}; {path} names it") from error
+
+
+def digest_of(path: Path, *, remembered: bool = True) -> str:
+    """SHA-256 as entries give it: of the file; of shards that of the lines `sha256sum` prints of the index and them."""
+    if not path.name.endswith(INDEX):
+        return sha256_of(path, remembered=remembered)
+    lines = [f"{sha256_of(part, remembered=remembered)}  {part.name}\n" for part in parts(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def check(path: Path, weights: WeightsEntry) -> None:
     """Raise WeightsError unless the file is the one that its entry describes."""
-    size = path.stat().st_size
+    size = size_of(path)
     if size != weights.bytes:
         raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
-    digest = sha256_of(path)
+    digest = digest_of(path)
     if digest != weights.sha256:
         raise WeightsError(
             f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
@@ -127,8 +210,11 @@ def read_header(path: Path) -> Header:
     """Names, dtypes and shapes in a file, without reading a tensor.
 
     Raises:
-        WeightsError: where the file is no whole safetensors file; a renamed pickle is named as such.
+        WeightsError: where the file is no whole safetensors file; a renamed pickle is named as such; where shards do
+            not hold what their index says.
     """
+    if path.name.endswith(INDEX):
+        return _merged(path)
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -147,10 +233,26 @@ def read_header(path: Path) -> Header:
         raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
 
 
+def _merged(index: Path) -> Header:
+    """What the shards of an index say together; of each, what the index does not place there would be a mistake."""
+    placed, tensors, metadata = _placed(index), {}, {}
+    for shard in parts(index)[1:]:
+        header = read_header(shard)
+        expected = {name for name, where in placed.items() if where == shard.name}
+        if header.tensors.keys() != expected:
+            odd = ", ".join(sorted(header.tensors.keys() ^ expected)[:3])
+            raise WeightsError(f"{shard} does not hold the tensors that {index.name} places there: {odd}")
+        tensors.update(header.tensors)
+        metadata.update(header.metadata)
+    return Header(tensors, metadata)
+
+
 def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, mapped (pages are read when touched) or read at once."""
+    """Tensors of a weights file, mapped (pages are read when touched) or read at once."""
     import safetensors.torch
 
+    if path.name.endswith(INDEX):
+        return {name: value for part in parts(path)[1:] for name, value in map_tensors(part, mmap=mmap).items()}
     if mmap:
         return safetensors.torch.load_file(path)
     return safetensors.torch.load(path.read_bytes())
@@ -169,18 +271,19 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         UnknownNameError, WeightsError: where the file is missing or unreadable.
     """
     path = locate(source)
-    record = path.with_suffix(".json")
+    tag = path.name.removesuffix(INDEX).removesuffix(".safetensors")
+    record = path.with_name(f"{tag}.json")
     metadata = read_header(path).metadata
     if METADATA_KEY not in metadata:
         for entry in known:
-            if entry.bytes == path.stat().st_size and entry.sha256 == sha256_of(path):
+            if entry.bytes == size_of(path) and entry.sha256 == digest_of(path):
                 return dataclasses.replace(entry, source=str(path))
     overrides = _overrides(path, metadata.get(METADATA_KEY, "{}"))
     return WeightsEntry(
-        tag=path.name.removesuffix(".safetensors"),
+        tag=tag,
         source=str(path),
-        bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+        bytes=size_of(path),
+        sha256=digest_of(path),
         licence="unknown",
         record=str(record) if record.is_file() else None,
         **overrides,
@@ -189,19 +292,27 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
 
 def _overrides(path: Path, text: str) -> dict[str, Any]:
     try:
-        said = dict(json.loads(text) or {})
-        overrides: dict[str, Any] = {}
-        if "arguments" in said:
-            overrides["arguments"] = dict(said["arguments"])
-        if "input" in said:
-            fields: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
-            }
-            overrides["input"] = InputSpec(**fields)
-        if "outputs" in said:
-            overrides["outputs"] = tuple(
-                OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]
-            )
+        return overrides_of(dict(json.loads(text) or {}))
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
+
+
+def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
+    """What JSON says of arguments, input and outputs, as fields of a WeightsEntry.
+
+    Raises:
+        TypeError, ValueError, AttributeError: where it says nonsense.
+    """
+    overrides: dict[str, Any] = {}
+    if "arguments" in said:
+        overrides["arguments"] = dict(said["arguments"])
+    if "input" in said:
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
+        }
+        overrides["input"] = InputSpec(**fields)
+    if "outputs" in said:
+        overrides["outputs"] = tuple(
+            OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]
+        )
     return overrides

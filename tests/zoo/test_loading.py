@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
 
 import pytest
 import torch
@@ -150,6 +152,82 @@ def test_a_file_in_another_type_is_converted_and_counted(trained, tmp_path):
     model = zoo.load("tiny", weights=str(path))
     assert model[0].weight.dtype == torch.float32
     assert model.zoo_load_report.converted == len(tensors) - 1  # all but the batch counter
+
+
+def test_bfloat16_in_a_file_stays_what_it_is_where_it_is_asked_for(trained, tmp_path, monkeypatch):
+    path = tmp_path / "half.safetensors"
+    halves = {n: t.to(torch.bfloat16) if t.is_floating_point() else t for n, t in trained[1].items()}
+    save_file(halves, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", lambda tensor, *_, **__: pytest.fail("a tensor was converted"))
+        patch.setattr(torch.nn.Module, "to", lambda module, **_: module)
+        patch.setattr(loading, "_meta_build", lambda entry: (loading.build(entry), ""))
+        model = zoo.load("tiny", weights=path, dtype="bfloat16")
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in halves.items())
+    assert model.zoo_load_report.converted == 0
+
+
+@pytest.fixture
+def shards(trained, tmp_path):
+    """The index of two shards that hold what the file of `trained` holds."""
+    tensors = trained[1]
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    names = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+    placed = {name: names[name.startswith("5")] for name in tensors}
+    for shard in names:
+        save_file({name: tensors[name] for name, where in placed.items() if where == shard}, folder / shard)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": placed}))
+    return index
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_shards_are_one_file(trained, shards, mmap):
+    model = zoo.load("tiny", weights=shards, mmap=mmap)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in trained[1].items())
+    report = model.zoo_load_report
+    assert report.bytes == sum(file.stat().st_size for file in shards.parent.iterdir())
+    assert (report.tag, report.file) == ("model", str(shards))
+    lines = subprocess.run(["sha256sum", *sorted(p.name for p in shards.parent.iterdir() if p != shards)],
+                           cwd=shards.parent, capture_output=True, check=True).stdout  # fmt: skip
+    first = f"{hashlib.sha256(shards.read_bytes()).hexdigest()}  {shards.name}\n".encode()
+    assert report.sha256 == hashlib.sha256(first + lines).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "cannot be read|not a whole"),
+        (lambda index: index.write_text("{"), "no index of safetensors files"),
+        (lambda index: index.write_text(json.dumps({"weight_map": {}})), "names no tensors"),
+        (lambda index: index.write_text(json.dumps({"weight_map": {"a": "../../etc/a.safetensors"}})), "no name of a"),
+        (lambda index: index.write_text(json.dumps({"weight_map": {"a": "weights.bin"}})), "no name of a safetensors"),
+        (
+            lambda index: index.write_text(index.read_text().replace('"5.bias"', '"5.other"')),
+            "does not hold the tensors that .* places there: 5.bias, 5.other",
+        ),
+    ],
+)
+def test_damaged_shards_are_told(trained, shards, damage, said):
+    damage(shards)
+    with pytest.raises(WeightsError, match=said):
+        zoo.load("tiny", weights=shards)
+
+
+def test_weights_to_inflate_may_be_named_as_the_catalogue_does(flat, installed, tiny, monkeypatch):
+    path, _ = flat
+    fields = f"bytes={path.stat().st_size}, sha256={weights_files.sha256_of(path)!r}"
+    listed = f"entry('flat', weights=(WeightsEntry(tag='b', source={str(path)!r}, {fields}),)), entry('bare')"
+    installed.add("flats", tiny.replace("entry()", listed))
+    installed.use(monkeypatch)
+    by_name, by_file = (zoo.load("tiny", weights=one, adapt="inflate") for one in ("flat.b", path))
+    assert all(torch.equal(a, b) for a, b in zip(by_name.parameters(), by_file.parameters(), strict=True))
+    assert by_name.zoo_load_report.tag == "flat.b (inflated)"
+    with pytest.raises(UsageError, match="bare has no trained weights to adapt"):
+        zoo.load("tiny", weights="bare", adapt="inflate")
+    with pytest.raises(UnknownNameError):
+        zoo.load("tiny", weights="flat.b")
 
 
 def test_whole_numbers_are_no_weights(trained, tmp_path):

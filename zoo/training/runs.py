@@ -79,7 +79,6 @@ def weights_file(name: str) -> Path:
     """
     from pathlib import Path
 
-    from zoo import foreign
     from zoo import weights as weights_files
 
     path = Path(name).expanduser()
@@ -88,7 +87,7 @@ def weights_file(name: str) -> Path:
     _, weights, _ = catalog.find(name)
     if weights is None:
         raise WeightsError(f"{name} has no trained weights to start from")
-    weights = foreign.obtain(weights)
+    weights = weights_files.obtain(weights)
     path = weights_files.locate(weights.source)
     weights_files.check(path, weights)
     return path

@@ -15,8 +15,8 @@ ORDERS = ("1-2-3-4", "1-2-4-3", "1-4-2-3", "1-4-3-2", "1-3-2-4", "1-3-4-2")
 
 _INPUT = InputSpec(channels="L", frames=48, size=(64, 64))
 _OUTPUTS = (
-    OutputSpec(name="digit", labels=tuple("0123456789")),
-    OutputSpec(name="order", labels=ORDERS),
+    OutputSpec(name="digit", labels=tuple("0123456789"), argument="digits"),
+    OutputSpec(name="order", labels=ORDERS, argument="orders"),
     OutputSpec(name="speed", kind="value", unit="pixels per frame"),
 )
 _PAPER = (

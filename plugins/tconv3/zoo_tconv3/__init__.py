@@ -134,7 +134,7 @@ def _weights(recipe: Recipe) -> WeightsEntry:
         golden=f"{place}.golden.safetensors",
         record=f"{place}.json",
         arguments={"classes": len(CLASSES[kind])} if own else None,
-        outputs=(OutputSpec(labels=CLASSES[kind]),) if own else None,
+        outputs=(OutputSpec(labels=CLASSES[kind], argument="classes"),) if own else None,
         parameters=_PARAMETERS_BUT_CLASSES + 129 * len(CLASSES[kind]) if own else None,
     )
 
@@ -150,7 +150,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
             summary=summary,
             parameters=parameters,
             input=_GESTURES,
-            outputs=(OutputSpec(),),
+            outputs=(OutputSpec(argument="classes"),),
             paper=_PAPER,
         )
     labels = CLASSES["static" if kernel == "2d" else None]
@@ -161,7 +161,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
         summary=summary,
         parameters=parameters,
         input=_STILL if kernel == "2d" else _MOTION,
-        outputs=(OutputSpec(labels=labels),),
+        outputs=(OutputSpec(labels=labels, argument="classes"),),
         weights=tuple(
             _weights(recipe) for recipe in RECIPES if recipe.name in _FILES and recipe.name.partition(".")[0] == name
         ),

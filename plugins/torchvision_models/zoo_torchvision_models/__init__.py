@@ -330,7 +330,7 @@ def _entry(row: _Architecture) -> ModelEntry:
         summary=row.summary,
         parameters=row.parameters,
         input=row.input,
-        outputs=(OutputSpec(labels=_labels(dataset)),),
+        outputs=(OutputSpec(labels=_labels(dataset), argument="num_classes"),),
         weights=tuple(_weights(file, dataset) for file in row.files),
         known=row.known,
         paper=row.paper,

@@ -1,0 +1,375 @@
+"""Files of the Hub are pinned, fetched once, checked, and never loaded by half; every fault is one message."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+import zoo
+from zoo import catalog, foreign, hub
+from zoo import weights as files
+from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError
+
+REPO = "org/tiny"
+
+
+@pytest.fixture
+def published(hub_server, installed, tiny, monkeypatch):
+    """The model `tiny` with weights on the Hub: its weights entry, and the tensors."""
+    installed.add("plain", tiny)
+    installed.use(monkeypatch)
+    torch.manual_seed(5)
+    tensors = {
+        name: torch.randn_like(value) if value.is_floating_point() else value
+        for name, value in zoo.load("tiny", weights=None).state_dict().items()
+    }
+    data = save(tensors, metadata={"padding": "x" * 40_000})
+    revision = hub_server.add(REPO, {"tiny.safetensors": data})
+    digest = hashlib.sha256(data).hexdigest()
+    source = f"hub:{REPO}@{revision}:tiny.safetensors"
+    weights = f"WeightsEntry(tag='theirs', source={source!r}, bytes={len(data)}, sha256={digest!r})"
+    installed.add("some", tiny.replace("entry()", f"entry('netted', weights=({weights},))"))
+    installed.use(monkeypatch)
+    return zoo.info("netted.theirs").weights[0], tensors
+
+
+def stored():
+    """Files in the cache that hold anything, without the locks and the notes of what does not exist."""
+    kept = [path for path in hub.cache().rglob("*") if path.is_file() and path.stat().st_size]
+    return [path for path in kept if not {".locks", ".no_exist", "refs", "CACHEDIR.TAG"} & set(path.parts)]
+
+
+def blob(weights):
+    return files.locate(weights.source).resolve()
+
+
+def test_it_is_fetched_once_and_then_needs_no_network(published, hub_server):
+    weights, tensors = published
+    assert hub.find(weights) is None
+    model = zoo.load("netted")
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in tensors.items())
+    assert model.zoo_load_report.sha256 == weights.sha256
+    asked = len(hub_server.asked)
+    assert asked > 0
+    for offline in (False, True):
+        again = zoo.load("netted", offline=offline)
+        assert torch.equal(again.state_dict()["0.weight"], tensors["0.weight"])
+    assert len(hub_server.asked) == asked
+    assert hub.find(weights).source == str(files.locate(weights.source))
+    assert zoo.verify("netted").passed
+
+
+def test_looking_for_a_cached_file_imports_neither_torch_nor_the_library(published):
+    weights, _ = published
+    hub.obtain(weights)
+    code = (
+        f"from zoo import entries, hub; w = entries.WeightsEntry(tag='a', source={weights.source!r}, "
+        f"bytes={weights.bytes}, sha256={weights.sha256!r}); assert hub.obtain(w, offline=True); "
+        "import sys; assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("how", ["argument", "ZOO_OFFLINE", "HF_HUB_OFFLINE"])
+def test_offline_nothing_is_asked_for(published, hub_server, monkeypatch, how):
+    if how != "argument":
+        monkeypatch.setenv(how, "1")
+    with pytest.raises(WeightsError, match="may not be fetched \\(offline\\)"):
+        hub.obtain(published[0], offline=how == "argument")
+    assert not hub_server.asked
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"hub:{REPO}@main:tiny.safetensors",
+        f"hub:{REPO}:tiny.safetensors",
+        f"hub:{REPO}@abc123:tiny.safetensors",
+        f"hub:{REPO}@{'A' * 40}:tiny.safetensors",
+        f"hub:{REPO}@{'a' * 40}:../../evil.safetensors",
+        f"hub:{REPO}@{'a' * 40}:/etc/passwd",
+        f"hub:{REPO}@{'a' * 40}:a//b",
+        f"hub:../..@{'a' * 40}:x",
+        f"hub:tiny@{'a' * 40}:x",
+        f"hub:{REPO}@{'a' * 40}:",
+        "hub:",
+    ],
+)
+def test_what_is_not_pinned_or_leaves_the_cache_is_refused(source):
+    with pytest.raises(UsageError, match=r"pinned|names nothing on the Hub|no name of a file"):
+        hub.parse(source)
+    weights = zoo.WeightsEntry(tag="a", source=source, bytes=1, sha256="0" * 64)
+    entry = zoo.info("conv3d")
+    with pytest.raises(ValueError, match="hub:"):
+        catalog.validate(dataclasses.replace(entry, weights=(weights,)))
+
+
+def test_a_changed_cached_file_is_fetched_again(published, hub_server):
+    weights, tensors = published
+    hub.obtain(weights)
+    whole = blob(weights).read_bytes()
+    for damaged in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:100], b""):
+        blob(weights).write_bytes(damaged)
+        assert hub.find(weights) is None
+        model = zoo.load("netted")
+        assert torch.equal(model.state_dict()["0.weight"], tensors["0.weight"])
+        assert blob(weights).read_bytes() == whole
+
+
+def test_a_changed_cached_file_is_named_offline(published):
+    weights, _ = published
+    hub.obtain(weights)
+    content = blob(weights).read_bytes()
+    blob(weights).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WeightsError, match=r"sha256 .* the file was changed"):
+        zoo.load("netted", offline=True)
+
+
+def expect(weights, said, error=WeightsError, **options):
+    """One message on one line, and nothing in the cache that could be loaded."""
+    with pytest.raises(error, match=said) as caught:
+        hub.obtain(weights, **options)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, zoo.ZooError)
+    assert not stored()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (401, "", r"does not exist at http://127.* or is private: .*--token"),
+        (404, "RepoNotFound", "does not exist at .* or is private"),
+        (404, "RevisionNotFound", "no such commit"),
+        (404, "EntryNotFound", "no such file at this commit"),
+        (403, "GatedRepo", "is gated: ask for access on its page"),
+        (403, "", "is forbidden at .*the token may not do this"),
+        (429, "", "too many requests .*try again in 7 seconds"),
+        (500, "", "answers 500; try again later"),
+        (503, "", "answers 503"),
+    ],
+)
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_answers_of_the_server_are_told(published, hub_server, fault, status, code, said, method):
+    headers = {"X-Error-Code": code, "Retry-After": "7", "X-Repo-Commit": "a" * 40}
+    hub_server.faults = [fault(f"{method} .*resolve", status=status, headers=headers)]
+    expect(published[0], said)
+
+
+def test_passing_faults_are_got_over(published, hub_server, fault):
+    hub_server.faults = [fault("HEAD .*resolve", times=2, status=503), fault("GET .*resolve", times=1, status=429)]
+    assert hub.obtain(published[0])
+
+
+def test_a_broken_connection_is_gone_on_with(published, hub_server, fault, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    weights, tensors = published
+    hub_server.faults = [fault("GET .*resolve", times=2, breaks=10_000)]
+    model = zoo.load("netted")
+    assert torch.equal(model.state_dict()["0.weight"], tensors["0.weight"])
+    assert hub_server.sent < weights.bytes + 10_000  # what had come was not sent again
+
+
+def test_a_connection_that_always_breaks_is_told(published, hub_server, fault):
+    hub_server.faults = [fault("GET .*resolve", breaks=0)]
+    expect(published[0], "could not be transferred: http://127.*check the network")
+
+
+def test_a_truncated_body_is_told(published, hub_server, fault):
+    hub_server.faults = [fault("GET .*resolve", changed=lambda data: data[:500])]
+    expect(published[0], "could not be transferred.*Consistency check failed")
+
+
+@pytest.mark.parametrize("changed", [lambda data: data[:-1] + bytes([data[-1] ^ 1]), lambda data: bytes(len(data))])
+def test_another_content_of_the_same_length_is_told(published, hub_server, fault, changed):
+    hub_server.faults = [fault("GET .*resolve", changed=changed)]
+    expect(published[0], "is not the file that its entry describes: .*sha256")
+
+
+def test_a_dead_network_is_told(published, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    expect(published[0], "could not be transferred: http://127.0.0.1:1: .*refused")
+
+
+def test_an_endpoint_is_an_address(published, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    expect(published[0], "HF_ENDPOINT is 'file:///etc'", UsageError)
+
+
+def test_a_full_disk_is_told(published, monkeypatch):
+    from huggingface_hub import file_download
+
+    def full(url, temp_file, **_):
+        temp_file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(file_download, "http_get", full)
+    expect(published[0], "cannot be stored in .*No space left on device; free some space", OutputError)
+
+
+def obtaining(weights):
+    """A process that obtains them."""
+    code = (
+        f"from zoo import entries, hub; hub.obtain(entries.WeightsEntry(tag='a', source={weights.source!r}, "
+        f"bytes={weights.bytes}, sha256={weights.sha256!r}))"
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+
+
+def test_two_processes_fetch_the_same_file_at_once(published, hub_server, fault):
+    weights, _ = published
+    hub_server.faults = [fault("GET .*resolve", waits=0.5)]
+    with obtaining(weights) as one, obtaining(weights) as other:
+        assert (one.wait(60), other.wait(60)) == (0, 0)
+    assert hub.find(weights) is not None
+    assert len([path for path in stored() if "blobs" in path.parts]) == 1
+
+
+@pytest.mark.parametrize("ended", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_kill_in_the_middle_leaves_nothing_that_is_loaded(published, hub_server, fault, ended):
+    weights, tensors = published
+    hub_server.faults = [fault("GET .*resolve", times=1, waits=20.0)]
+    with obtaining(weights) as process:
+        waited = time.monotonic()
+        while not hub_server.count("GET .*resolve") and time.monotonic() < waited + 60:
+            time.perf_counter()
+        process.send_signal(ended)
+        process.wait(60)
+    assert hub.find(weights) is None
+    with pytest.raises(WeightsError, match="offline"):
+        zoo.load("netted", offline=True)
+    assert torch.equal(zoo.load("netted").state_dict()["0.weight"], tensors["0.weight"])
+
+
+def test_a_private_repository_needs_its_token_and_the_token_is_never_shown(hub_server, published, monkeypatch, caplog):
+    weights, _ = published
+    hub_server.repositories[REPO].private = True
+    (secret,) = hub_server.tokens
+    for token in (None, "hf_wrongwrongwrong", "odd token\nwith a break"):
+        with pytest.raises(zoo.ZooError) as caught:
+            hub.obtain(weights, token=token)
+        assert token is None or token.strip() not in str(caught.value)
+        assert "hf_" not in str(caught.value) + caplog.text
+    assert hub.obtain(weights, token=secret)
+    hub._forget(files.locate(weights.source))
+    monkeypatch.setenv("HF_TOKEN", secret)
+    assert hub.obtain(weights)
+    assert f"Bearer {secret}" in hub_server.authorizations
+
+
+def test_a_token_that_a_server_repeats_is_not_shown(published, hub_server, fault):
+    (secret,) = hub_server.tokens
+    body = json.dumps({"error": f"no {secret}"}).encode()
+    headers = {"X-Error-Message": f"no {secret}"}
+    hub_server.faults = [fault("HEAD|GET", status=418, headers=headers, body=body)]
+    with pytest.raises(WeightsError) as caught:
+        hub.obtain(published[0], token=secret)
+    assert secret not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_credentials_in_an_endpoint_are_not_shown(published, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://me:password@127.0.0.1:1")
+    with pytest.raises(WeightsError) as caught:
+        hub.obtain(published[0])
+    assert "password" not in str(caught.value)
+
+
+def test_shards_are_fetched_and_checked_together(hub_server, published, tmp_path):
+    _, tensors = published
+    names = {name: f"part-{int(name.startswith('5'))}.safetensors" for name in tensors}
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for shard in set(names.values()):
+        save_file({name: tensors[name] for name, where in names.items() if where == shard}, folder / shard)
+    index = folder / "m.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": names}))
+    revision = hub_server.add(REPO, {f"deep/{path.name}": path.read_bytes() for path in folder.iterdir()})
+    described = files.describe_file(str(index))
+    weights = dataclasses.replace(described, source=f"hub:{REPO}@{revision}:deep/{index.name}", record=None)
+    local = hub.obtain(weights)
+    assert set(files.map_tensors(Path(local.source))) == set(tensors)
+    blob(dataclasses.replace(weights, source=weights.source.replace(index.name, "part-1.safetensors"))).write_bytes(b"")
+    assert hub.find(weights) is None
+    hub.obtain(weights)
+    assert hub.find(weights) is not None
+
+
+CONFIG = {"format": 1, "architecture": "tiny", "distribution": "dist-plain", "arguments": {"classes": 3},
+          "weights": {"tag": "a", "bytes": 0, "sha256": "0" * 64}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "format 1"),
+        ({"weights": {}}, "KeyError: 'tag'"),
+        ({"weights": {"tag": "../x", "bytes": 1, "sha256": "0"}}, "is no tag"),
+        ({"weights": {"tag": "<b>", "bytes": 1, "sha256": "0"}}, "is no tag"),
+        ({"outputs": 5}, "not what `zoo push` writes"),
+        ({"input": {"frames": -1, "size": [1, 1]}}, "positive integers"),
+        ({"arguments": [1]}, "not what `zoo push` writes"),
+    ],
+)
+def test_a_configuration_with_nonsense_is_refused(hub_server, published, change, said):
+    revision = hub_server.add("org/odd", {"config.json": json.dumps({**CONFIG, **change}).encode()})
+    with pytest.raises(WeightsError, match=said):
+        zoo.load(f"hub:org/odd@{revision}")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b" " * (2**20 + 1)])
+def test_what_is_no_configuration_is_refused(hub_server, published, content):
+    revision = hub_server.add("org/odd", {"config.json": content})
+    with pytest.raises(WeightsError, match="not what `zoo push` writes"):
+        zoo.load(f"hub:org/odd@{revision}")
+
+
+def test_a_plugin_that_is_not_installed_is_named(hub_server, published):
+    config = {**CONFIG, "distribution": "motion-zoo-missing"}
+    revision = hub_server.add("org/other", {"config.json": json.dumps(config).encode()})
+    with pytest.raises(UnknownNameError, match="not installed: pip install motion-zoo-missing"):
+        zoo.load(f"hub:org/other@{revision}")
+
+
+def test_a_repository_without_a_configuration_is_told(published, hub_server):
+    revision = hub_server.repositories[REPO].commits[0][0]
+    with pytest.raises(WeightsError, match=r"config\.json does not exist"):
+        zoo.load(f"hub:{REPO}@{revision}")
+
+
+def test_a_pickle_on_the_hub_is_not_opened(hub_server, published, tmp_path):
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    data = pickle.dumps(Evil())
+    weights = {"tag": "a", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    config = json.dumps({**CONFIG, "weights": weights}).encode()
+    revision = hub_server.add("org/evil", {"config.json": config, "model.safetensors": data})
+    with pytest.raises(WeightsError, match="pickle"):
+        zoo.load(f"hub:org/evil@{revision}")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_foreign_files_and_those_of_the_hub_are_forbidden_by_the_same_word(monkeypatch):
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    assert hub.is_offline()
+    assert foreign.is_offline()
+    monkeypatch.setenv("ZOO_OFFLINE", "0")
+    assert not hub.is_offline()

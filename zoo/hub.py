@@ -1,0 +1,342 @@
+"""Weights on the Hugging Face Hub: pinned files, checked and cached, and repositories that `zoo push` made.
+
+A file is named `hub:ORG/REPO@REVISION:FILE`, a whole repository `hub:ORG/REPO@REVISION`; REVISION is a commit of 40
+hexadecimal digits, so that what a name stands for never changes, and a file that is here needs no network. Files lie in
+the cache that all libraries of the Hub share (`HF_HUB_CACHE`, `HF_HOME`). `HF_ENDPOINT` names a mirror, `HF_TOKEN` a
+token; `ZOO_OFFLINE=1` and `HF_HUB_OFFLINE=1` forbid asking. They are read at every call.
+
+A repository says in `config.json` which architecture of which plugin its weights are for. It holds data alone: the
+architecture comes from an installed plugin, and nothing of a repository is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from zoo import catalog, foreign
+from zoo import weights as files
+from zoo.entries import Metric, ModelEntry, WeightsEntry
+from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ENDPOINT: Final = "HF_ENDPOINT"
+#: Each of these, set to anything but 0, forbids the network.
+OFFLINE: Final = (foreign.OFFLINE, "HF_HUB_OFFLINE")
+#: What `zoo push` puts into a repository, beside the card.
+WEIGHTS, GOLDEN, CONFIG = "model.safetensors", "golden.safetensors", "config.json"
+#: Version of what `config.json` says.
+FORMAT = 1
+_LONGEST_CONFIG = 2**20
+_NAME = r"[A-Za-z0-9_][\w.-]*"
+_PLACE = re.compile(rf"hub:(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^@:]*))?(?::(?P<file>.*))?", re.ASCII)
+_REVISION = re.compile(r"[0-9a-f]{40}")
+_FILE = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
+_TOKEN = re.compile(r"hf_\w{4,}|(?<=://)[^/@\s]+(?=@)|(?<=[Bb]earer )\S+")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file of a repository at one commit; the repository itself where `file` is empty."""
+
+    repo: str
+    revision: str
+    file: str = ""
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo}@{self.revision}" + (f":{self.file}" if self.file else "")
+
+    def beside(self, file: str) -> Place:
+        """Another file of the same folder."""
+        folder = self.file.rpartition("/")[0]
+        return dataclasses.replace(self, file=f"{folder}/{file}" if folder else file)
+
+
+def parse(source: str) -> Place:
+    """The place that `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE` names.
+
+    Raises:
+        UsageError: where it names none, or is not pinned to a commit.
+    """
+    found = _PLACE.fullmatch(source)
+    if found is None or ".." in found["repo"]:
+        raise UsageError(f"{source!r} names nothing on the Hub; expected hub:ORG/REPO@REVISION or ...@REVISION:FILE")
+    if not _REVISION.fullmatch(found["revision"] or ""):
+        raise UsageError(
+            f"{source!r} is not pinned: expected hub:{found['repo']}@REVISION with a commit of 40 hexadecimal digits "
+            "(the repository's page lists its commits, and `zoo push` prints the one it made); "
+            "a branch or tag may change"
+        )
+    if found["file"] is not None and not _FILE.fullmatch(found["file"]):
+        raise UsageError(f"{source!r}: {found['file']!r} is no name of a file in a repository")
+    return Place(found["repo"], found["revision"], found["file"] or "")
+
+
+def cache() -> Path:
+    """The folder in which all libraries of the Hub keep files."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
+    named = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or home) / "hub"
+    return Path(os.path.expandvars(named)).expanduser()
+
+
+def endpoint() -> str:
+    """Address of the Hub, or of the mirror that `HF_ENDPOINT` names.
+
+    Raises:
+        UsageError: where that is no address.
+    """
+    address = os.environ.get(ENDPOINT) or "https://huggingface.co"
+    if not address.startswith(("https://", "http://")):
+        raise UsageError(f"{ENDPOINT} is {address!r}; expected the address of a server, https://HOST or http://HOST")
+    return address.rstrip("/")
+
+
+def is_offline(*, offline: bool = False) -> bool:
+    """Whether the network may not be asked."""
+    return foreign.is_offline(offline=offline, variables=OFFLINE)
+
+
+def cached(source: str) -> Path:
+    """The file of a source on this machine; nothing is fetched.
+
+    Raises:
+        WeightsError: where it is not here.
+    """
+    path = _pointer(parse(source))
+    if not path.is_file():
+        raise WeightsError(f"{source} is not on this machine; `zoo download` or `zoo load` fetches it")
+    return path
+
+
+def _pointer(place: Place) -> Path:
+    """Where the cache has the file, by its documented layout: looking needs no import of the Hub's library."""
+    folder = f"models--{place.repo.replace('/', '--')}"
+    return cache() / folder / "snapshots" / place.revision / place.file
+
+
+def find(weights: WeightsEntry) -> WeightsEntry | None:
+    """As `obtain`, but None where something would have to be fetched. Imports no torch and not the Hub's library."""
+    try:
+        path = cached(weights.source)
+        files.check(path, weights)
+    except (WeightsError, OSError):
+        return None
+    return dataclasses.replace(weights, source=str(path))
+
+
+def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = None) -> WeightsEntry:
+    """The entry with a file on this machine as its source, fetched where it is not here, and checked.
+
+    A file in the cache that is not what the entry says is fetched again, once.
+
+    Args:
+        weights: An entry whose source is on the Hub.
+        offline: Raise rather than ask the network.
+        token: Of the Hub, where it is not that of the environment.
+
+    Raises:
+        WeightsError: where it cannot be fetched, or is not what its entry says.
+        OutputError: where it cannot be stored.
+        UsageError: where the source is not pinned, or `HF_ENDPOINT` is no address.
+    """
+    place = parse(weights.source)
+    here = _pointer(place).is_file()
+    path = _fetch_whole(place, offline=offline, token=token)
+    try:
+        files.check(path, weights)
+    except WeightsError as error:
+        if is_offline(offline=offline):
+            raise
+        _forget(path)
+        said = f"{place} at {_shown(endpoint())} is not the file that its entry describes: {error}"
+        if not here:
+            raise WeightsError(said) from error
+        path = _fetch_whole(place, offline=False, token=token)
+        try:
+            files.check(path, weights)
+        except WeightsError as again:
+            _forget(path)
+            raise WeightsError(said) from again
+    return dataclasses.replace(weights, source=str(path))
+
+
+def _fetch_whole(place: Place, *, offline: bool, token: str | None) -> Path:
+    """The file; of an index its shards too."""
+    path = fetch(place, offline=offline, token=token)
+    for part in files.parts(path)[1:]:
+        fetch(place.beside(part.name), offline=offline, token=token)
+    return path
+
+
+def _forget(path: Path) -> None:
+    """Take a file that is not what it should be out of the cache, so that nothing reads it and it is fetched again."""
+    parts = [path]
+    with contextlib.suppress(WeightsError):
+        parts = list(files.parts(path))
+    for part in parts:
+        with contextlib.suppress(OSError):
+            part.resolve().unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
+
+
+def fetch(place: Place, *, offline: bool = False, token: str | None = None) -> Path:
+    """One file of a pinned commit: from the cache with no call to the network, else downloaded into it at once.
+
+    Raises:
+        WeightsError, OutputError, UsageError: as `obtain`.
+    """
+    path = _pointer(place)
+    if path.is_file():
+        return path
+    if is_offline(offline=offline):
+        raise WeightsError(
+            f"{place} is not on this machine and may not be fetched (offline); load it once with a network"
+        )
+    address = endpoint()
+    with told(str(place), token):
+        from huggingface_hub import hf_hub_download
+
+        found = hf_hub_download(
+            place.repo,
+            place.file,
+            revision=place.revision,
+            cache_dir=cache(),
+            endpoint=address,
+            token=token,
+            library_name="motion-zoo",
+        )
+    return Path(found)
+
+
+def describe(name: str, *, offline: bool = False, token: str | None = None) -> tuple[ModelEntry, WeightsEntry]:
+    """The architecture and the weights of `hub:ORG/REPO@REVISION`, a repository that `zoo push` made.
+
+    Raises:
+        WeightsError: where it cannot be fetched, or its `config.json` says no such thing.
+        UnknownNameError: where the plugin with its architecture is not installed.
+        UsageError: where the name is not pinned.
+    """
+    place = parse(name)
+    if place.file:
+        raise UsageError(f"{name!r} names a file; a model is hub:{place.repo}@{place.revision}")
+    config = dataclasses.replace(place, file=CONFIG)
+    path = fetch(config, offline=offline, token=token)
+    try:
+        said = _said(path)
+        architecture, distribution = str(said["architecture"]), str(said["distribution"])
+        listed = said["weights"]
+        weights = WeightsEntry(
+            tag=_tag(listed["tag"]),
+            source=f"{place}:{WEIGHTS}",
+            bytes=int(listed["bytes"]),
+            sha256=str(listed["sha256"]),
+            licence=str(listed.get("licence", "unknown")),
+            metrics=tuple(Metric(**metric) for metric in listed.get("metrics", ())),
+            golden=f"{place}:{GOLDEN}",
+            parameters=None if said.get("parameters") is None else int(said["parameters"]),
+            **files.overrides_of(said),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _forget(path)
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{config} is not what `zoo push` writes, and nothing was loaded: {reason}") from error
+    try:
+        listing, *_ = catalog.find(f"{distribution}:{architecture}")
+    except UnknownNameError as error:
+        installed = {listing.plugin.distribution for listing in catalog.listings()}
+        known = [listing.full_name for listing in catalog.listings()]
+        hint = f"{place} is for {architecture} of {distribution}"
+        hint += "" if distribution in installed else f", which is not installed: pip install {distribution}"
+        raise UnknownNameError("model", f"{distribution}:{architecture}", known, hint) from error
+    return dataclasses.replace(listing.entry, weights=(weights,)), weights
+
+
+def _said(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _LONGEST_CONFIG:
+        raise ValueError(f"it is longer than {_LONGEST_CONFIG:,} bytes")
+    said = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise ValueError(f"expected a JSON object with format {FORMAT}")
+    return said
+
+
+def _tag(tag: object) -> str:
+    if not isinstance(tag, str) or not re.fullmatch(r"\w[\w.-]*", tag, re.ASCII):
+        raise ValueError(f"{tag!r} is no tag")
+    return tag
+
+
+@contextlib.contextmanager
+def told(what: str, token: str | None = None) -> Iterator[None]:
+    """Errors of the Hub's library inside become one message each, without a token; `what` was asked for."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        _raise(what, error, token)
+    except Exception as error:
+        if not type(error).__module__.startswith(("huggingface_hub", "httpx", "httpcore")):
+            raise
+        _raise(what, error, token)
+
+
+def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
+    """Say what went wrong; the error itself is not chained, since servers may repeat a token in theirs."""
+    from huggingface_hub import errors
+
+    where = _shown(endpoint())
+    open_it = "log in with `hf auth login`, or give a token (--token, HF_TOKEN)"
+    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    response = getattr(cause, "response", None)
+    status = getattr(response, "status_code", None)
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        said = "may not be fetched: HF_HUB_OFFLINE was set when this process began"
+    elif isinstance(cause, errors.GatedRepoError):
+        said = f"is gated: ask for access on its page at {where}, then {open_it}"
+    elif isinstance(cause, errors.RevisionNotFoundError):
+        said = f"does not exist: the repository at {where} has no such commit"
+    elif isinstance(cause, errors.EntryNotFoundError) and status is not None:
+        said = f"does not exist: the repository at {where} has no such file at this commit"
+    elif isinstance(cause, errors.RepositoryNotFoundError) or status == 401:
+        said = f"does not exist at {where} (answer {status}), or is private: check the name; if it is right, {open_it}"
+    elif status == 403:
+        said = f"is forbidden at {where} (answer 403): the token may not do this; {open_it}"
+    elif status == 412:
+        said = f"changed at {where} meanwhile (answer 412); do it again"
+    elif status == 429:
+        after = response.headers.get("Retry-After") if response is not None else None
+        said = f"was refused by {where}: too many requests (answer 429); try again " + (
+            f"in {after} seconds" if after and after.isdigit() else "later"
+        )
+    elif status is not None:
+        said = f"failed: {where} answers {status}; try again later"
+    elif isinstance(cause, errors.HFValidationError):
+        raise UsageError(f"{what}: {_redacted(str(cause), token)}") from None
+    elif isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise OutputError(f"{what} cannot be stored in {cache()}: {cause.strerror}; free some space and try again")
+    elif isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError):
+        raise OutputError(f"{what} cannot be stored in {cache()}: {cause.strerror}")
+    else:
+        reason = " ".join(str(cause).split("\n", 1)[0].split()) or type(cause).__name__
+        said = f"could not be transferred: {where}: {_redacted(reason, token)}; check the network and try again"
+    raise WeightsError(f"{what} {said}") from None
+
+
+def _redacted(text: str, token: str | None = None) -> str:
+    """A text without tokens."""
+    for secret in (token, os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN")):
+        if secret and secret.strip():
+            text = text.replace(secret.strip(), "***")
+    return _TOKEN.sub("***", text)
+
+
+def _shown(address: str) -> str:
+    return _redacted(address)
