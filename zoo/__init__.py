@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from zoo.hookspecs import hookimpl
     from zoo.loading import load
     from zoo.prediction import predict
+    from zoo.publishing import push
     from zoo.training.recipes import Recipe
     from zoo.verification import verify
 
@@ -34,6 +35,7 @@ _HOMES = {
     "load": "zoo.loading",
     "predict": "zoo.prediction",
     "preprocess": "zoo.clips",
+    "push": "zoo.publishing",
     "read_clip": "zoo.clips",
     "verify": "zoo.verification",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "load",
     "predict",
     "preprocess",
+    "push",
     "read_clip",
     "verify",
 ]

@@ -1,0 +1,296 @@
+"""Models put on the Hugging Face Hub: weights, what they are for, golden tensors and the card, in one commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from zoo import catalog, hub, loading, output
+from zoo import weights as files
+from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.prediction import by_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.entries import ModelEntry, WeightsEntry
+
+CARD: Final = "README.md"
+#: How the names of distributions begin whose weights are published together.
+_FIRST_PARTY = "motion-zoo-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """One file that goes up."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What was put on the Hub, or would be."""
+
+    model: str
+    repo: str
+    #: Whether only those with a token see it.
+    private: bool
+    files: tuple[Upload, ...]
+    #: The commit; None where nothing was sent.
+    revision: str | None
+    #: What `zoo.load` takes, and what a WeightsEntry has as its source; None where nothing was sent.
+    name: str | None
+    source: str | None
+
+
+def push(
+    model: str | nn.Module,
+    repo: str,
+    *,
+    weights: str = "default",
+    architecture: str | None = None,
+    public: bool = False,
+    dry_run: bool = False,
+    token: str | None = None,
+    message: str | None = None,
+) -> Pushed:
+    """Put a model on the Hub in one commit: `model.safetensors`, `config.json`, `golden.safetensors` and the card.
+
+    The repository is made where it does not exist, private unless `public`. `zoo.load` takes the `name` given back.
+
+    Args:
+        model: A name of the catalogue, the path of a safetensors file, or a model that `zoo.load` gave and that may
+            have been trained since.
+        repo: ORG/NAME.
+        weights: Of a name, which weights; as in `zoo.load`.
+        architecture: Of a file, what it is for; by default what its name begins with.
+        public: Let everybody see it; a repository that is public already is left alone without this.
+        dry_run: Say what would go up; the network is not asked.
+        token: Of the Hub, where it is not that of the environment.
+        message: Of the commit.
+
+    Raises:
+        UnknownNameError: for an unknown model.
+        UsageError: where the repository's name is none, is public already, or the weights are somebody else's.
+        ModelError: for a model whose builder has no argument for what was changed in it.
+        WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
+    """
+    hub.parse(f"hub:{repo}@{'0' * 40}")
+    content, name = _content(model, weights, architecture, repo, token)
+    uploads = tuple(
+        Upload(name=file, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for file, data in content.items()
+    )
+    revision = None if dry_run else _commit(repo, content, public, token, message or f"{name} of motion-zoo")
+    place = None if revision is None else f"hub:{repo}@{revision}"
+    return Pushed(
+        model=name,
+        repo=repo,
+        private=not public,
+        files=uploads,
+        revision=revision,
+        name=place,
+        source=place and f"{place}:{hub.WEIGHTS}",
+    )
+
+
+def push_first_party(
+    organisation: str, *, report: Callable[[Pushed], None] = lambda _: None, **options: Any
+) -> list[Pushed]:
+    """Push every weights file that the first-party plugins bundle, each to ORG/ARCHITECTURE.TAG.
+
+    Args:
+        organisation: ORG.
+        report: Called after each.
+        options: As of `push`.
+
+    Raises:
+        UsageError: where none is installed; the other errors of `push`.
+    """
+    done = []
+    for listing in catalog.listings():
+        if listing.plugin.distribution.startswith(_FIRST_PARTY):
+            for weights in listing.entry.weights:
+                if not weights.is_foreign:
+                    name = f"{listing.entry.name}.{weights.tag}"
+                    done.append(push(f"{listing.full_name}.{weights.tag}", f"{organisation}/{name}", **options))
+                    report(done[-1])
+    if not done:
+        raise UsageError("no first-party plugin with weights is installed; `zoo plugins` shows what is")
+    return done
+
+
+def _content(
+    model: str | nn.Module, weights: str, architecture: str | None, repo: str, token: str | None
+) -> tuple[dict[str, bytes], str]:
+    """The files by name, and what the model is called."""
+    if isinstance(model, nn.Module):
+        return _of_module(model, repo)
+    if model.endswith((".safetensors", files.INDEX)) or "/" in model:
+        path = files.locate(model)
+        files.read_header(path)
+        name = architecture or path.name.partition(".")[0]
+        try:
+            catalog.find(name)
+        except UnknownNameError as error:
+            hint = "say --architecture NAME (architecture= in Python)"
+            raise UsageError(f"what {path} is for is not clear: {error}; {hint}") from error
+        model, weights = name, str(path)
+    entry, chosen = loading.resolve(model, weights)
+    assert chosen is not None  # noqa: S101 - only None gives None
+    if chosen.is_foreign:
+        raise UsageError(f"{entry.name}.{chosen.tag} are weights that others publish ({chosen.source}); push your own")
+    chosen = files.obtain(chosen, token=token)
+    path = files.locate(chosen.source)
+    files.check(path, chosen)
+    if path.name.endswith(files.INDEX):
+        raise UsageError(f"{path}: push one file; load the shards and push the model that zoo.load gives")
+    resolved = entry.resolve(chosen)
+    loaded = loading.load(model, weights=weights)
+    golden = files.locate(chosen.golden).read_bytes() if chosen.golden else _golden(loaded)
+    return _assembled(resolved, chosen, path.read_bytes(), golden, repo), f"{entry.name}.{chosen.tag}"
+
+
+def _of_module(model: nn.Module, repo: str) -> tuple[dict[str, bytes], str]:
+    from safetensors.torch import save
+
+    entry: ModelEntry | None = getattr(model, "zoo_entry", None)
+    report: Any = getattr(model, "zoo_load_report", None)
+    if entry is None or report is None:
+        raise UsageError("only a model that zoo.load gave, its name, or a safetensors file can be pushed")
+    if report.replaced:
+        raise ModelError(
+            f"{', '.join(report.replaced)} of {entry.name} was replaced after building, and no argument of its builder "
+            "says so, so that the model could not be built again; add the arguments to the builder"
+        )
+    said = {"arguments": entry.arguments, "input": entry.input, "outputs": entry.outputs}
+    header = json.dumps({name: _plain(value) for name, value in said.items()})
+    data = save({n: t.detach().cpu().contiguous() for n, t in model.state_dict().items()}, metadata={"zoo": header})
+    known: WeightsEntry | None = getattr(model, "zoo_weights", None)
+    tag = known.tag.partition(" ")[0] if known is not None else "random"
+    weights = _weights(tag, data, known.licence if known is not None else "Apache-2.0")
+    return _assembled(entry, weights, data, _golden(model), repo), f"{entry.name}.{tag}"
+
+
+def _weights(tag: str, data: bytes, licence: str) -> WeightsEntry:
+    from zoo.entries import WeightsEntry
+
+    return WeightsEntry(tag=tag, source="", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), licence=licence)
+
+
+def _assembled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: bytes, repo: str) -> dict[str, bytes]:
+    listing = next(
+        one for one in catalog.listings() if (one.entry.name, one.entry.builder) == (entry.name, entry.builder)
+    )
+    config = {
+        "format": hub.FORMAT,
+        "library": f"motion-zoo {version('motion-zoo')}",
+        "architecture": entry.name,
+        "distribution": listing.plugin.distribution,
+        "distribution_version": listing.plugin.version,
+        "arguments": entry.arguments,
+        "input": entry.input,
+        "outputs": entry.outputs,
+        "parameters": entry.parameters,
+        "weights": {
+            "tag": weights.tag,
+            "bytes": weights.bytes,
+            "sha256": weights.sha256,
+            "licence": weights.licence,
+            "metrics": weights.metrics,
+        },
+    }
+    return {
+        hub.WEIGHTS: data,
+        hub.CONFIG: (json.dumps({k: _plain(v) for k, v in config.items()}, indent=1) + "\n").encode(),
+        hub.GOLDEN: golden,
+        CARD: _card(entry, weights, repo).encode(),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it; data classes become objects."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    return output.plain(value)
+
+
+@torch.no_grad()
+def _golden(model: nn.Module) -> bytes:
+    """One input, drawn from seed 0, and what the model makes of it on the CPU in float32."""
+    import copy
+
+    from safetensors.torch import save
+
+    entry: Any = model.zoo_entry
+    plain = copy.deepcopy(model).float().cpu().eval()
+    batch = torch.rand(entry.input.batch_shape, generator=torch.Generator().manual_seed(0))
+    heads: dict[str, Tensor] = by_head(plain, plain(batch))
+    return save({"input": batch, **{name: head.contiguous() for name, head in heads.items()}})
+
+
+def _card(entry: ModelEntry, weights: WeightsEntry, repo: str) -> str:
+    lines = [
+        "---",
+        f"license: {weights.licence.lower()}",
+        "library_name: motion-zoo",
+        "tags: [video, motion-zoo]",
+        "---",
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"# {entry.name}.{weights.tag}",
+            "",
+            f"{entry.summary}. {entry.parameters:,} parameters.",
+            "",
+            "```python",
+            "import zoo",
+            "",
+            f'model = zoo.load("hub:{repo}@COMMIT")  # the commit, 40 hexadecimal digits',
+            "```",
+            "",
+        ]
+    )
+
+
+def _commit(repo: str, content: dict[str, bytes], public: bool, token: str | None, message: str) -> str:  # noqa: FBT001
+    """Send everything as one commit; its 40 digits."""
+    if hub.is_offline():
+        raise UsageError(f"{repo} cannot be pushed to: {' or '.join(hub.OFFLINE)} forbids the network")
+    address = hub.endpoint()
+    with hub.told(repo, token):
+        from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+        api = HfApi(endpoint=address, token=token, library_name="motion-zoo")
+        parent = None
+        try:
+            known = api.model_info(repo)
+        except errors.GatedRepoError:
+            raise
+        except errors.RepositoryNotFoundError:
+            api.create_repo(repo, private=not public, repo_type="model")
+        else:
+            if not known.private and not public:
+                raise UsageError(f"{repo} is public already: --public (public=True in Python) says that this is meant")
+            parent = known.sha
+        done = api.create_commit(
+            repo,
+            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in content.items()],
+            commit_message=message,
+            parent_commit=parent,
+        )
+    return str(done.oid)
