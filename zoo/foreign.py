@@ -99,6 +99,10 @@ def find(weights: WeightsEntry) -> WeightsEntry | None:
 
 def is_missing(weights: WeightsEntry) -> bool:
     """Whether the file would have to be downloaded. `zoo list` asks for all: what was never fetched costs a look."""
+    if weights.is_hub:
+        from zoo import hub  # few entries need it
+
+        return hub.find(weights) is None
     if not weights.is_foreign:
         return False
     record = os.path.join(_cache(), "weights", f"{_stem(weights)}.json")  # noqa: PTH118 - pathlib takes long to import

@@ -294,7 +294,9 @@ def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
 
     where = _shown(endpoint())
     open_it = "log in with `hf auth login`, or give a token (--token, HF_TOKEN)"
-    cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ else error
+    cause = error
+    while cause.__cause__ is not None and isinstance(cause, errors.LocalEntryNotFoundError | RuntimeError):
+        cause = cause.__cause__  # these only say that something went wrong
     response = getattr(cause, "response", None)
     status = getattr(response, "status_code", None)
     if isinstance(cause, errors.OfflineModeIsEnabled):

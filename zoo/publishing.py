@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import catalog, hub, loading, output
+from zoo import cards, catalog, hub, loading, output
 from zoo import weights as files
+from zoo.entries import WeightsEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.features import Features
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.entries import ModelEntry, WeightsEntry
+    from zoo.entries import ModelEntry
 
 CARD: Final = "README.md"
 #: How the names of distributions begin whose weights are published together.
@@ -85,14 +87,16 @@ def push(
         WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
     """
     hub.parse(f"hub:{repo}@{'0' * 40}")
-    content, name = _content(model, weights, architecture, repo, token)
+    bundle = _bundle(model, weights, architecture, token)
+    card = (bundle.card or _begun(bundle, repo)).encode()
     uploads = tuple(
-        Upload(name=file, bytes=len(data), sha256=hashlib.sha256(data).hexdigest()) for file, data in content.items()
+        Upload(name=file, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for file, data in {**bundle.content, CARD: card}.items()
     )
-    revision = None if dry_run else _commit(repo, content, public, token, message or f"{name} of motion-zoo")
+    revision = None if dry_run else _commit(repo, bundle, public, token, message or f"{bundle.name} of motion-zoo")
     place = None if revision is None else f"hub:{repo}@{revision}"
     return Pushed(
-        model=name,
+        model=bundle.name,
         repo=repo,
         private=not public,
         files=uploads,
@@ -128,15 +132,29 @@ def push_first_party(
     return done
 
 
-def _content(
-    model: str | nn.Module, weights: str, architecture: str | None, repo: str, token: str | None
-) -> tuple[dict[str, bytes], str]:
-    """The files by name, and what the model is called."""
+@dataclass(frozen=True, kw_only=True)
+class _Bundle:
+    """What goes up, but for the card."""
+
+    entry: ModelEntry
+    weights: WeightsEntry
+    content: dict[str, bytes]
+    #: Text of the card as its author keeps it; None where the repository's own is kept, or one is begun.
+    card: str | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.entry.name}.{self.weights.tag}"
+
+
+def _bundle(model: str | nn.Module, weights: str, architecture: str | None, token: str | None) -> _Bundle:
+    """The files of a model."""
     if isinstance(model, nn.Module):
-        return _of_module(model, repo)
-    if model.endswith((".safetensors", files.INDEX)) or "/" in model:
+        return _of_module(model)
+    from_file = not model.startswith("hub:") and (model.endswith((".safetensors", files.INDEX)) or "/" in model)
+    if from_file:
         path = files.locate(model)
-        files.read_header(path)
+        files.read_header(path)  # a pickle is told before anything else
         name = architecture or path.name.partition(".")[0]
         try:
             catalog.find(name)
@@ -144,27 +162,32 @@ def _content(
             hint = "say --architecture NAME (architecture= in Python)"
             raise UsageError(f"what {path} is for is not clear: {error}; {hint}") from error
         model, weights = name, str(path)
-    entry, chosen = loading.resolve(model, weights)
-    assert chosen is not None  # noqa: S101 - only None gives None
+    entry, chosen = loading.resolve(model, weights, token=token)
+    if chosen is None:
+        raise UsageError(f"{model} without weights is not pushed")
     if chosen.is_foreign:
         raise UsageError(f"{entry.name}.{chosen.tag} are weights that others publish ({chosen.source}); push your own")
+    loaded = loading.load(model, weights=weights, token=token)  # whatever goes up can be loaded
     chosen = files.obtain(chosen, token=token)
     path = files.locate(chosen.source)
-    files.check(path, chosen)
     if path.name.endswith(files.INDEX):
-        raise UsageError(f"{path}: push one file; load the shards and push the model that zoo.load gives")
-    resolved = entry.resolve(chosen)
-    loaded = loading.load(model, weights=weights)
-    golden = files.locate(chosen.golden).read_bytes() if chosen.golden else _golden(loaded)
-    return _assembled(resolved, chosen, path.read_bytes(), golden, repo), f"{entry.name}.{chosen.tag}"
+        raise UsageError(f"{path} are several files: push the model that zoo.load gives, which becomes one")
+    if chosen.golden is None:
+        golden = _golden(loaded)
+    else:
+        if chosen.golden.startswith("hub:"):
+            hub.fetch(hub.parse(chosen.golden), token=token)
+        golden = files.locate(chosen.golden).read_bytes()
+    listed = not from_file and not model.startswith("hub:") and weights == "default"
+    return _bundled(entry.resolve(chosen), chosen, path.read_bytes(), golden, cards.render(model) if listed else None)
 
 
-def _of_module(model: nn.Module, repo: str) -> tuple[dict[str, bytes], str]:
+def _of_module(model: nn.Module) -> _Bundle:
     from safetensors.torch import save
 
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     report: Any = getattr(model, "zoo_load_report", None)
-    if entry is None or report is None:
+    if entry is None or report is None or isinstance(model, Features):
         raise UsageError("only a model that zoo.load gave, its name, or a safetensors file can be pushed")
     if report.replaced:
         raise ModelError(
@@ -173,23 +196,24 @@ def _of_module(model: nn.Module, repo: str) -> tuple[dict[str, bytes], str]:
         )
     said = {"arguments": entry.arguments, "input": entry.input, "outputs": entry.outputs}
     header = json.dumps({name: _plain(value) for name, value in said.items()})
-    data = save({n: t.detach().cpu().contiguous() for n, t in model.state_dict().items()}, metadata={"zoo": header})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    data = save(tensors, metadata={files.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
-    tag = known.tag.partition(" ")[0] if known is not None else "random"
-    weights = _weights(tag, data, known.licence if known is not None else "Apache-2.0")
-    return _assembled(entry, weights, data, _golden(model), repo), f"{entry.name}.{tag}"
-
-
-def _weights(tag: str, data: bytes, licence: str) -> WeightsEntry:
-    from zoo.entries import WeightsEntry
-
-    return WeightsEntry(tag=tag, source="", bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), licence=licence)
-
-
-def _assembled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: bytes, repo: str) -> dict[str, bytes]:
-    listing = next(
-        one for one in catalog.listings() if (one.entry.name, one.entry.builder) == (entry.name, entry.builder)
+    weights = WeightsEntry(
+        tag="random" if known is None else known.tag.partition(" ")[0],
+        source="",
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        licence=entry.licence if known is None else known.licence,
     )
+    return _bundled(entry, weights, data, _golden(model), None)
+
+
+def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: bytes, card: str | None) -> _Bundle:
+    same = (entry.name, entry.builder)
+    listing = next((one for one in catalog.listings() if (one.entry.name, one.entry.builder) == same), None)
+    if listing is None:
+        raise UsageError(f"{entry.name} is of no installed plugin, so that nobody could load it by name")
     config = {
         "format": hub.FORMAT,
         "library": f"motion-zoo {version('motion-zoo')}",
@@ -208,12 +232,12 @@ def _assembled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: by
             "metrics": weights.metrics,
         },
     }
-    return {
+    content = {
         hub.WEIGHTS: data,
-        hub.CONFIG: (json.dumps({k: _plain(v) for k, v in config.items()}, indent=1) + "\n").encode(),
+        hub.CONFIG: (json.dumps({name: _plain(value) for name, value in config.items()}, indent=1) + "\n").encode(),
         hub.GOLDEN: golden,
-        CARD: _card(entry, weights, repo).encode(),
     }
+    return _Bundle(entry=dataclasses.replace(entry, weights=(weights,)), weights=weights, content=content, card=card)
 
 
 def _plain(value: Any) -> Any:
@@ -236,47 +260,29 @@ def _golden(model: nn.Module) -> bytes:
 
     entry: Any = model.zoo_entry
     plain = copy.deepcopy(model).float().cpu().eval()
-    batch = torch.rand(entry.input.batch_shape, generator=torch.Generator().manual_seed(0))
+    batch = torch.rand(entry.input.shape, generator=torch.Generator().manual_seed(0))
     heads: dict[str, Tensor] = by_head(plain, plain(batch))
     return save({"input": batch, **{name: head.contiguous() for name, head in heads.items()}})
 
 
-def _card(entry: ModelEntry, weights: WeightsEntry, repo: str) -> str:
-    lines = [
-        "---",
-        f"license: {weights.licence.lower()}",
-        "library_name: motion-zoo",
-        "tags: [video, motion-zoo]",
-        "---",
-    ]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"# {entry.name}.{weights.tag}",
-            "",
-            f"{entry.summary}. {entry.parameters:,} parameters.",
-            "",
-            "```python",
-            "import zoo",
-            "",
-            f'model = zoo.load("hub:{repo}@COMMIT")  # the commit, 40 hexadecimal digits',
-            "```",
-            "",
-        ]
-    )
+def _begun(bundle: _Bundle, repo: str) -> str:
+    """A card for a repository that has none, and whose model has none."""
+    title = f"# {bundle.entry.name}\n\n{bundle.entry.summary}.\n"
+    code = f'import zoo\n\nmodel = zoo.load("hub:{repo}@COMMIT")  # a commit of this repository, 40 hexadecimal digits'
+    return cards.compose(bundle.entry, f"{title}\n```python\n{code}\n```\n")
 
 
-def _commit(repo: str, content: dict[str, bytes], public: bool, token: str | None, message: str) -> str:  # noqa: FBT001
+def _commit(repo: str, bundle: _Bundle, public: bool, token: str | None, message: str) -> str:  # noqa: FBT001
     """Send everything as one commit; its 40 digits."""
     if hub.is_offline():
         raise UsageError(f"{repo} cannot be pushed to: {' or '.join(hub.OFFLINE)} forbids the network")
     address = hub.endpoint()
+    content = dict(bundle.content)
     with hub.told(repo, token):
         from huggingface_hub import CommitOperationAdd, HfApi, errors
 
         api = HfApi(endpoint=address, token=token, library_name="motion-zoo")
-        parent = None
+        parent, card = None, bundle.card
         try:
             known = api.model_info(repo)
         except errors.GatedRepoError:
@@ -287,6 +293,10 @@ def _commit(repo: str, content: dict[str, bytes], public: bool, token: str | Non
             if not known.private and not public:
                 raise UsageError(f"{repo} is public already: --public (public=True in Python) says that this is meant")
             parent = known.sha
+            if card is None and parent and CARD in {one.rfilename for one in known.siblings or ()}:
+                kept = hub.fetch(hub.Place(repo, parent, CARD), token=token).read_text(encoding="utf-8")
+                card = cards.compose(bundle.entry, kept)
+        content[CARD] = (card or _begun(bundle, repo)).encode()
         done = api.create_commit(
             repo,
             [CommitOperationAdd(path_in_repo=name, path_or_fileobj=data) for name, data in content.items()],

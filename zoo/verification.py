@@ -80,7 +80,7 @@ def verify_all(pattern: str = "*") -> list[Verification]:
         for listing in catalog.select(pattern)
         for weights in listing.entry.weights
         if fnmatchcase(listing.entry.name, pattern) or fnmatchcase(f"{listing.entry.name}.{weights.tag}", pattern)
-        if not weights.is_foreign or foreign.find(weights) is not None
+        if not foreign.is_missing(weights)
     ]
     if not names:
         hint = "`zoo list --pretrained` shows the models that have some"

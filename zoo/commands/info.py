@@ -28,6 +28,7 @@ def info(name: str, *, as_json: bool) -> None:
     lines = [
         f"{entry.name}: {entry.summary}",
         f"parameters  {entry.parameters:,}",
+        *([] if entry.flops is None else [f"operations  {entry.flops:,} floating-point operations a clip"]),
         f"licence     {entry.licence}",
         f"paper       {entry.paper or '-'}",
         f"input       {entry.input.layout}, {entry.input.channels}, {entry.input.frames} frames of "
@@ -90,7 +91,7 @@ def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
         "recipe": weights.recipe,
         "record": weights.record,
         "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
-        **({"to_download": foreign.is_missing(weights)} if weights.is_foreign else {}),
+        **({"to_download": foreign.is_missing(weights)} if weights.is_foreign or weights.is_hub else {}),
     }
 
 

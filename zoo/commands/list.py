@@ -65,7 +65,7 @@ def _missing(entry: ModelEntry) -> dict[str, dict[str, int]]:
     """Bytes to download by tag, where an entry has weights from elsewhere."""
     from zoo import foreign
 
-    if not any(weights.is_foreign for weights in entry.weights):
+    if not any(weights.is_foreign or weights.is_hub for weights in entry.weights):
         return {}
     return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if foreign.is_missing(weights)}}
 

@@ -1,0 +1,237 @@
+"""What is pushed comes back equal; nothing goes up that cannot be loaded, unasked in public, or with a token in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+
+import zoo
+from zoo import catalog, hub, publishing
+from zoo import weights as files
+from zoo.errors import ModelError, UsageError, WeightsError
+from zoo.prediction import by_head
+
+#: huggingface_hub 2.4 uploads to large-file storage in a way that its HTTP library deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=.*:DeprecationWarning")
+
+
+@pytest.fixture
+def token(hub_server, monkeypatch):
+    (secret,) = hub_server.tokens
+    monkeypatch.setenv("HF_TOKEN", secret)
+    return secret
+
+
+@pytest.fixture
+def trained(installed, tiny, monkeypatch, tmp_path):
+    """The model `tiny` with weights in a file of its name."""
+    installed.add("plain", tiny.replace("return [entry()]", "return [entry(outputs=(OutputSpec(name='shape', "
+                                        "labels=('round', 'square', 'flat'), argument='classes'),))]"))  # fmt: skip
+    installed.use(monkeypatch)
+    path = tmp_path / "tiny.mine.safetensors"
+    save_file(zoo.load("tiny", weights=None, seed=9).state_dict(), path)
+    return path
+
+
+def outputs(model):
+    batch = torch.rand(model.zoo_entry.input.shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return by_head(model, model(batch))
+
+
+def assert_same(model, other):
+    one, two = outputs(model), outputs(other)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+FIRST_PARTY = [name for name in zoo.list_models(pretrained=True) if not zoo.info(name).weights[0].is_foreign]
+
+
+def test_every_first_party_weights_file_comes_back_equal(hub_server, token, monkeypatch):
+    done = publishing.push_first_party("motion", token=token)
+    assert [one.model for one in done] == FIRST_PARTY
+    for one in done:
+        known = zoo.info(one.model)
+        loaded = zoo.load(one.name)
+        entry, (weights,) = loaded.zoo_entry, loaded.zoo_entry.weights
+        assert (entry.arguments, entry.input, entry.outputs) == (known.arguments, known.input, known.outputs)
+        assert (weights.sha256, weights.metrics) == (known.weights[0].sha256, known.weights[0].metrics)
+        original = zoo.load(one.model).state_dict()
+        assert all(torch.equal(value, original[key]) for key, value in loaded.state_dict().items())
+        assert hub_server.repositories[one.repo].private
+    assert zoo.verify(done[0].name).passed
+    asked = len(hub_server.asked)
+    assert_same(zoo.load(done[0].model), zoo.load(done[0].name, offline=True))
+    pinned = dataclasses.replace(zoo.info(done[1].model).weights[0], source=done[1].source)
+    catalog.validate(dataclasses.replace(zoo.info(done[1].model), weights=(pinned,)))
+    assert hub.obtain(pinned, offline=True).source.endswith("model.safetensors")
+    assert len(hub_server.asked) == asked
+
+
+def test_a_push_is_one_commit_of_four_files(hub_server, token):
+    pushed = zoo.push("conv3d", "org/conv3d", message="first")
+    repository = hub_server.repositories["org/conv3d"]
+    assert repository.messages[1:] == ["first"]
+    revision, content = repository.commits[-1]
+    assert (pushed.revision, pushed.name) == (revision, f"hub:org/conv3d@{revision}")
+    assert set(content) == {".gitattributes", "model.safetensors", "config.json", "golden.safetensors", "README.md"}
+    assert {one.name: one.sha256 for one in pushed.files} == {
+        name: hashlib.sha256(data).hexdigest() for name, data in content.items() if name != ".gitattributes"
+    }
+    config = json.loads(content["config.json"])
+    assert config["architecture"] == "conv3d"
+    assert config["distribution"] == "motion-zoo-spatiotemporal-mnist"
+    assert config["outputs"][0]["labels"] == list("0123456789")
+    assert content["README.md"].startswith(b"---\n")
+    assert token.encode() not in b"".join(content.values())
+
+
+def test_a_file_is_pushed_by_its_name_or_for_the_architecture_said(hub_server, token, trained, tmp_path):
+    assert_same(zoo.load(zoo.push(str(trained), "me/tiny").name), zoo.load("tiny", weights=trained))
+    other = tmp_path / "whatever.safetensors"
+    other.write_bytes(trained.read_bytes())
+    with pytest.raises(UsageError, match=r"what .*whatever.* is for is not clear: .*--architecture NAME"):
+        zoo.push(str(other), "me/other")
+    pushed = zoo.push(str(other), "me/other", architecture="tiny")
+    assert pushed.model == "tiny.whatever"
+    assert zoo.verify(pushed.name).passed
+
+
+def test_a_model_trained_further_with_other_classes_comes_back(hub_server, token, trained):
+    model = zoo.load("tiny", weights=trained, num_classes=5)
+    with torch.no_grad():
+        model[5].weight.add_(1)
+    pushed = zoo.push(model, "me/tiny")
+    loaded = zoo.load(pushed.name)
+    assert_same(model, loaded)
+    assert loaded.zoo_entry.arguments == {"classes": 5}
+    assert loaded.zoo_entry.parameters == model.zoo_entry.parameters
+    header = files.read_header(files.locate(loaded.zoo_weights.source))
+    assert json.loads(header.metadata["zoo"])["arguments"] == {"classes": 5}
+
+
+def test_a_model_that_could_not_be_built_again_is_refused(hub_server, token, trained):
+    with pytest.raises(ModelError, match=r"0 of tiny was replaced after building"):
+        zoo.push(zoo.load("tiny", weights=trained, in_channels=3), "me/tiny")
+    with pytest.raises(UsageError, match=r"only a model that zoo.load gave"):
+        zoo.push(torch.nn.Linear(1, 1), "me/tiny")
+    with pytest.raises(UsageError, match=r"only a model that zoo.load gave"):
+        zoo.push(zoo.load("tiny", weights=trained, features=["0"]), "me/tiny")
+    assert not hub_server.asked
+
+
+def test_a_dry_run_says_what_would_go_up_and_asks_nobody(hub_server, trained):
+    pushed = zoo.push(str(trained), "me/tiny", dry_run=True)
+    assert (pushed.revision, pushed.name, pushed.private) == (None, None, True)
+    assert [one.name for one in pushed.files] == ["model.safetensors", "config.json", "golden.safetensors", "README.md"]
+    assert not hub_server.asked
+    assert not hub_server.repositories
+
+
+def test_a_repository_is_private_unless_public_is_said(hub_server, token, trained):
+    zoo.push(str(trained), "me/hidden")
+    zoo.push(str(trained), "me/open", public=True)
+    assert hub_server.repositories["me/hidden"].private
+    assert not hub_server.repositories["me/open"].private
+    with pytest.raises(UsageError, match="me/open is public already: --public"):
+        zoo.push(str(trained), "me/open")
+    assert len(hub_server.repositories["me/open"].commits) == 2
+
+
+def test_pushing_again_keeps_what_was_written_by_hand(hub_server, token, trained):
+    first = zoo.push(str(trained), "me/tiny")
+    repository = hub_server.repositories["me/tiny"]
+    text = repository.commits[-1][1]["README.md"].decode()
+    repository.commit({"README.md": f"{text}\n## By hand\n\nkept\n".encode(), "notes.txt": b"mine"})
+    model = zoo.load("tiny", weights=trained)
+    with torch.no_grad():
+        model[5].bias.add_(1)
+    second = zoo.push(model, "me/tiny")
+    after = repository.commits[-1][1]
+    assert "## By hand\n\nkept" in after["README.md"].decode()
+    assert after["notes.txt"] == b"mine"
+    digests = [
+        next(one.sha256 for one in pushed.files if one.name == "model.safetensors") for pushed in (first, second)
+    ]
+    assert digests[1][:12] in after["README.md"].decode()
+    assert digests[0][:12] not in after["README.md"].decode()
+    assert_same(zoo.load(second.name), model)
+    assert not torch.equal(outputs(zoo.load(first.name))["shape"], outputs(model)["shape"])  # a pin stays what it was
+
+
+def test_golden_tensors_are_what_the_model_gives(hub_server, token, trained):
+    zoo.push(str(trained), "me/tiny")
+    golden = load(hub_server.repositories["me/tiny"].commits[-1][1]["golden.safetensors"])
+    expected = zoo.load("tiny", weights=trained)(golden.pop("input"))
+    assert set(golden) == {"shape"}
+    torch.testing.assert_close(golden["shape"], expected)
+
+
+def test_pickles_and_damaged_files_do_not_go_up(hub_server, token, trained, tmp_path):
+    for content, said in ((pickle.dumps({}), "is a pickle"), (trained.read_bytes()[:-3], "not a whole safetensors")):
+        path = tmp_path / "tiny.bad.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=said):
+            zoo.push(str(path), "me/tiny")
+    assert not hub_server.asked
+
+
+def test_weights_of_others_do_not_go_up(hub_server):
+    with pytest.raises(UsageError, match="weights that others publish"):
+        zoo.push("r3d_18", "me/r3d", dry_run=True)
+
+
+@pytest.mark.parametrize("repo", ["tiny", "a/b/c", "../b", "me/", "me/x y", "https://huggingface.co/me/x"])
+def test_a_repository_has_a_name(hub_server, trained, repo):
+    with pytest.raises(UsageError, match="names nothing on the Hub"):
+        zoo.push(str(trained), repo)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fields", "said"),
+    [
+        ("POST /api/repos/create", {"status": 403}, "is forbidden at .*the token may not do this"),
+        ("POST .*commit", {"status": 500}, "answers 500"),
+        ("POST .*commit", {"status": 412}, "meanwhile .*do it again"),
+        ("PUT /storage", {"status": 500}, "answers 500"),
+        ("POST .*preupload", {"status": 429, "headers": {"Retry-After": "3"}}, "try again in 3 seconds"),
+        ("POST .*preupload", {"breaks": 0}, "could not be transferred"),
+        ("GET /api/models", {"status": 503}, "answers 503"),
+    ],
+)
+def test_faults_on_the_way_up_are_told_and_leave_no_half_commit(
+    hub_server, token, trained, fault, pattern, fields, said
+):
+    hub_server.faults = [fault(pattern, **fields)]
+    with pytest.raises(WeightsError, match=said) as caught:
+        zoo.push(str(trained), "me/tiny")
+    assert token not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert all(len(repository.commits) == 1 for repository in hub_server.repositories.values())
+    hub_server.faults = []
+    assert zoo.load(zoo.push(str(trained), "me/tiny").name)
+
+
+def test_without_a_token_nothing_goes_up(hub_server, trained):
+    with pytest.raises(WeightsError, match=r"give a token \(--token, HF_TOKEN\)"):
+        zoo.push(str(trained), "me/tiny")
+
+
+def test_offline_nothing_goes_up(hub_server, trained, monkeypatch):
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(UsageError, match="ZOO_OFFLINE or HF_HUB_OFFLINE forbids"):
+        zoo.push(str(trained), "me/tiny")
+    assert not hub_server.asked
+
+
+def test_a_pushed_model_can_be_pushed_on(hub_server, token, trained):
+    first = zoo.push(str(trained), "me/tiny")
+    second = zoo.push(first.name, "you/tiny")
+    assert_same(zoo.load(first.name), zoo.load(second.name))
