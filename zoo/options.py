@@ -57,6 +57,18 @@ weights = click.option(
 )
 
 
+offline = click.option(
+    "--offline",
+    is_flag=True,
+    help="Fetch nothing; what is not on this machine is an error. ZOO_OFFLINE=1 says the same.",
+)
+token = click.option(
+    "--token",
+    metavar="TOKEN",
+    help="Token of the Hugging Face Hub; others may read command lines. [default: HF_TOKEN, or of `hf auth login`]",
+)
+
+
 class Examples(click.Command):
     """A command whose help ends with an example: give it as `epilog`, one command a line."""
 

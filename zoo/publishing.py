@@ -169,6 +169,7 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
         raise UsageError(f"{entry.name}.{chosen.tag} are weights that others publish ({chosen.source}); push your own")
     loaded = loading.load(model, weights=weights, token=token)  # whatever goes up can be loaded
     chosen = files.obtain(chosen, token=token)
+    chosen = dataclasses.replace(chosen, tag=chosen.tag.removeprefix(f"{entry.name}."))  # files are named so
     path = files.locate(chosen.source)
     if path.name.endswith(files.INDEX):
         raise UsageError(f"{path} are several files: push the model that zoo.load gives, which becomes one")

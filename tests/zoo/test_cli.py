@@ -374,3 +374,57 @@ def test_json_holds_no_number_that_json_has_not():
 def test_tables_align_and_group_digits():
     lines = output.table(["name", "count"], [["a", 1234567], ["long", 5]]).splitlines()
     assert lines == ["name      count", "----  ---------", "a     1,234,567", "long          5"]
+
+
+def test_load_takes_other_numbers_and_says_what_became_of_the_weights(run, tiny_zoo, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_file(zoo.load("tiny", weights=None).state_dict(), path)
+    status, out, _ = run("load", "tiny", "--weights", path, "--num-classes", "5", "--in-channels", 3)
+    assert status == 0
+    lines = out.splitlines()
+    assert {"num_classes  shape 5", "in_channels  3", "replaced     5, 0", "taken        7", "adapted      1"} <= set(
+        lines
+    )
+    assert lines[lines.index("adapted:") + 1] == "  weight of 0"
+    assert lines[lines.index("initialised:") + 1] == "  weight, bias of 5"
+    data = json.loads(run("load", "tiny", "--weights", "none", "--num-classes", "shape=4", "--json")[1])
+    assert data["num_classes"] == {"shape": 4}
+    for wrong in ("five", "=5", "shape=", "shape=x"):
+        status, _, err = run("load", "tiny", "--weights", "none", "--num-classes", wrong)
+        assert status == 2
+        assert f"--num-classes {wrong}: expected a whole number, or HEAD=N" in err
+
+
+def test_info_counts_operations_when_asked(run, tiny_zoo):
+    convolution, linear = 2 * 2 * 4 * 8 * 8 * 27, 2 * 2 * 3
+    assert "operations" not in run("info", "tiny")[1]
+    assert f"operations  {convolution + linear:,} floating-point operations a clip" in run("info", "tiny", "--flops")[1]
+    assert json.loads(run("info", "tiny", "--flops", "--json")[1])["flops"] == convolution + linear
+
+
+def test_export_writes_a_program_and_says_where(run, tiny_zoo, tmp_path):
+    path = tmp_path / "tiny.pt2"
+    data = json.loads(run("export", "tiny", "--weights", "none", "--out", path, "--json")[1])
+    assert (data["file"], data["bytes"], data["outputs"]) == (str(path), path.stat().st_size, ["shape"])
+    assert run("export", "tiny", "--weights", "none", "--out", tmp_path / "tiny.onnx")[0] == 2
+
+
+def test_download_checks_what_is_here_and_goes_on_where_something_fails(run, installed, tiny, monkeypatch, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.ones(1)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    weights = f"WeightsEntry(tag='a', source={str(path)!r}, bytes={path.stat().st_size}, sha256={digest!r})"
+    missing = f"WeightsEntry(tag='b', source='hub:org/x@{'a' * 40}:x.safetensors', bytes=1, sha256='{'0' * 64}')"
+    installed.add("two", tiny.replace("entry()", f"entry('here', weights=({weights},)), "
+                                      f"entry('there', weights=({missing},))"))  # fmt: skip
+    installed.use(monkeypatch)
+    status, out, err = run("download", "all", "--offline", "--json")
+    assert status == 1
+    here, there = json.loads(out)
+    assert (here["model"], here["file"], here["sha256"], here["error"]) == ("here.a", str(path), digest, None)
+    assert "may not be fetched (offline)" in there["error"]
+    assert err.count("error: there.b: hub:org/x@") == 1
+    assert run("download", "here")[0] == 0
+    assert run("download", "there", "--offline")[0] == 1
+    assert run("download", "x*")[0] == 2
+    assert "not on this machine" in run("info", "there")[1]

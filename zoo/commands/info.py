@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 @click.command(cls=options.Examples, epilog="zoo info conv3d.blinking_mnist")
 @click.argument("name")
+@click.option("--flops", "counted", is_flag=True, help="Count floating-point operations now; this builds the model.")
 @options.as_json
-def info(name: str, *, as_json: bool) -> None:
+def info(name: str, *, counted: bool, as_json: bool) -> None:
     """Show everything the catalogue knows of one model."""
     from zoo import catalog, foreign
     from zoo.training import evaluation
 
     entry = catalog.info(name)
+    if counted:
+        from zoo import counting
+
+        entry = dataclasses.replace(entry, flops=counting.flops(entry))
     data = _describe(entry)
     lines = [
         f"{entry.name}: {entry.summary}",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.adaptation import Adapt
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=options.Examples,
-    epilog="zoo load conv3d --device cpu\nzoo load 3t_resnet18 --weights resnet18.safetensors --adapt inflate",
+    epilog="zoo load conv3d --device cpu\n"
+    "zoo load 3t_resnet18_w16 --weights 2d_resnet18_w16 --adapt inflate\n"
+    "zoo load conv3d --num-classes digit=4 --in-channels 3",
 )
 @click.argument("model")
 @click.option("--dtype", help="Floating-point type, such as bfloat16; as built by default.")
@@ -26,35 +29,85 @@ if TYPE_CHECKING:
     type=click.Choice(["inflate"]),
     help="Take the convolutions of a 2D network's weights, with the same names, into the 3D ones of MODEL.",
 )
+@click.option(
+    "--num-classes",
+    multiple=True,
+    metavar="N|HEAD=N",
+    help="Other number of classes, of the only head that has some or of the one named; may be given again.",
+)
+@click.option(
+    "--in-channels", type=options.Count(min=1), help="Other number of input channels; the first filters are adapted."
+)
+@click.option("--no-mmap", is_flag=True, help="Read the file at once instead of mapping it (network disks).")
 @options.weights
 @options.device
 @options.seed
+@options.offline
+@options.token
 @options.as_json
 def load(
     model: str,
     dtype: str | None,
     adapt: Adapt | None,
+    num_classes: tuple[str, ...],
+    in_channels: int | None,
     weights: str,
     device: str,
     seed: int,
+    token: str | None,
     *,
+    no_mmap: bool,
+    offline: bool,
     as_json: bool,
 ) -> None:
-    """Load MODEL and print the load report: what was taken, changed, left and initialised."""
+    """Load MODEL and print the load report: what was taken, changed, left and initialised.
+
+    MODEL is a name of the catalogue, or hub:ORG/REPO@REVISION for a repository that `zoo push` made.
+    """
     from zoo import loading
 
     loaded = loading.load(
-        model, weights=options.resolve_weights(weights), device=device, dtype=dtype, adapt=adapt, seed=seed
+        model,
+        weights=options.resolve_weights(weights),
+        device=device,
+        dtype=dtype,
+        num_classes=_numbers(num_classes),
+        in_channels=in_channels,
+        adapt=adapt,
+        seed=seed,
+        offline=offline,
+        token=token,
+        mmap=not no_mmap,
     )
     report: Any = loaded.zoo_load_report
     data = dataclasses.asdict(report)
-    lines = [
-        f"{name:<13}{'-' if value in (None, '') else value}" for name, value in data.items() if "_names" not in name
-    ]
+    lines = [f"{name:<13}{_shown(value)}" for name, value in data.items() if "_names" not in name]
     if report.taken:  # where nothing was taken, everything is random
+        lines += _grouped("adapted", report.adapted_names) if report.adapted < report.taken else []
         lines += _grouped("left in the file", report.left_names)
         lines += _grouped("initialised", report.initialised_names)
     output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+def _numbers(given: tuple[str, ...]) -> int | dict[str, int] | None:
+    """What `--num-classes` says: a number, or one for each head."""
+    if len(given) == 1 and given[0].isdecimal():
+        return int(given[0])
+    numbers = {}
+    for one in given:
+        head, equals, number = one.rpartition("=")
+        if not (equals and head and number.isdecimal()):
+            raise UsageError(f"--num-classes {one}: expected a whole number, or HEAD=N for each of several heads")
+        numbers[head] = int(number)
+    return numbers or None
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    if isinstance(value, tuple):
+        value = ", ".join(value)
+    return "-" if value in (None, "") else value
 
 
 def _grouped(title: str, names: tuple[str, ...]) -> list[str]:

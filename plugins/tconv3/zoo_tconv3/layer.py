@@ -123,7 +123,11 @@ class TConv3d(nn.Module):
         """
         parameters = list(self.parameters())
         asked = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
-        untold = torch.compiler.is_compiling() or any(parameter.is_inference() for parameter in parameters)
+        untold = (
+            torch.compiler.is_compiling()
+            or torch.compiler.is_exporting()
+            or any(parameter.is_inference() for parameter in parameters)
+        )
         if self.training or asked or untold:
             return self.kernel()
         state = [(parameter.data_ptr(), parameter._version, parameter.dtype) for parameter in parameters]  # noqa: SLF001

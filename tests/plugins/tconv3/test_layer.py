@@ -286,3 +286,14 @@ def test_kernel_and_gradients_on_a_gpu(definition, out, into, size):
     gradients = torch.autograd.grad(expected, parts(made), upstream)
     for own, other in zip(torch.autograd.grad(made.kernel(), parts(made), upstream), gradients, strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=1e-9)
+
+
+def test_an_exported_program_builds_its_own_kernel():
+    torch.manual_seed(0)
+    layer = TConv3d(1, 2, 3).eval()
+    batch = torch.randn(1, 1, 3, 4, 4)
+    with torch.no_grad():
+        layer(batch)  # the kernel is kept
+        program = torch.export.export(layer, (batch,), strict=False).module()
+        torch.testing.assert_close(program(2 * batch), layer(2 * batch))
+    assert type(layer(batch)) is torch.Tensor

@@ -235,3 +235,38 @@ def test_a_pushed_model_can_be_pushed_on(hub_server, token, trained):
     first = zoo.push(str(trained), "me/tiny")
     second = zoo.push(first.name, "you/tiny")
     assert_same(zoo.load(first.name), zoo.load(second.name))
+
+
+def said(*arguments):
+    from click.testing import CliRunner
+
+    from zoo.cli import commands
+
+    done = CliRunner().invoke(commands, [str(one) for one in arguments])
+    return done.exit_code, done.stdout, str(done.exception or "")
+
+
+def test_the_command_pushes_downloads_verifies_and_loads(hub_server, token, trained):
+    status, out, _ = said("push", trained, "me/tiny", "--json")
+    assert status == 0
+    name = json.loads(out)["name"]
+    assert json.loads(said("download", name, "--json")[1])[0]["bytes"] == trained.stat().st_size
+    assert json.loads(said("load", name, "--offline", "--json")[1])["name"] == "tiny.mine"
+    assert said("verify", name)[0] == 0
+    assert json.loads(said("info", name, "--json")[1])["weights"][0]["to_download"] is False
+    assert "is at me/open (public): zoo load hub:me/open@" in said("push", trained, "me/open", "--public")[1]
+
+
+def test_the_command_shows_what_would_go_up(hub_server, trained):
+    status, out, _ = said("push", trained, "me/tiny", "--dry-run")
+    assert status == 0
+    assert "model.safetensors" in out
+    assert "tiny.mine would go to me/tiny (private); nothing was sent" in out
+    assert not hub_server.asked
+
+
+def test_the_release_step_names_an_organisation(hub_server):
+    assert isinstance(json.loads(said("push", "--all-first-party", "--org", "motion", "--dry-run", "--json")[1]), list)
+    for wrong in (["--all-first-party"], ["conv3d"], ["conv3d", "me/x", "--org", "me"]):
+        assert said("push", *wrong)[0] == 1  # raised here; `zoo` ends with 2
+    assert not hub_server.asked

@@ -1,0 +1,65 @@
+"""`zoo download`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from zoo import options, output
+from zoo.errors import UsageError
+
+
+@click.command(
+    cls=options.Examples,
+    epilog="zoo download r3d_18\nzoo download 'swin*'\nzoo download all --offline    # what is missing here?",
+)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@options.offline
+@options.token
+@options.as_json
+@click.pass_context
+def download(
+    context: click.Context, names: tuple[str, ...], token: str | None, *, offline: bool, as_json: bool
+) -> None:
+    """Fetch the weights of each NAME, and check them, so that loading needs no network.
+
+    A NAME is an architecture (its default weights), architecture.tag, a pattern with wildcards (all weights that
+    match), `all`, or hub:ORG/REPO@REVISION. What fails is told, and the rest goes on.
+    """
+    from zoo import catalog, loading
+    from zoo import weights as files
+    from zoo.errors import ZooError
+
+    chosen: dict[str, None] = {}
+    for name in names:
+        if name == "all" or catalog.is_pattern(name):
+            pattern = "*" if name == "all" else name
+            found = catalog.list_models(pattern, pretrained=True)
+            if not found:
+                raise UsageError(f"no weights match {pattern!r}; `zoo list --pretrained` shows all")
+            chosen |= dict.fromkeys(found)
+        else:
+            chosen[name] = None
+    rows: list[dict[str, Any]] = []
+    for name in chosen:
+        row: dict[str, Any] = {"model": name, "file": None, "bytes": None, "sha256": None, "error": None}
+        try:
+            entry, weights = loading.resolve(name, "default", offline=offline, token=token)
+            if weights is not None:
+                here = files.obtain(weights, offline=offline, token=token)
+                path = files.locate(here.source)
+                files.check(path, here)
+                row |= {"model": f"{entry.name}.{weights.tag}", "file": str(path)}
+                row |= {"bytes": here.bytes, "sha256": here.sha256}
+        except ZooError as error:
+            if len(chosen) == 1:
+                raise
+            row["error"] = str(error)
+            output.note(f"error: {name}: {error}")
+        rows.append(row)
+    text = output.table(
+        ["weights", "bytes", "file"], [[row["model"], row["bytes"] or "-", row["file"] or "FAILED"] for row in rows]
+    )
+    output.emit(rows, text, as_json=as_json)
+    context.exit(1 if any(row["error"] for row in rows) else 0)
