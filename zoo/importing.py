@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 class Watch:
-    """While it is entered, notes where in the code a module is first imported.
+    """While it is entered, notes where in the code of a package a module is first imported.
 
     Args:
         module: Name of the module to look out for; where it was imported before, nothing is noted.
+        package: Whose line is to blame, where it, or something that it imports, imports the module.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, package: str) -> None:
         self.module = module
+        self.package = package
         #: "path/of/file.py:line" of the import; empty for none.
         self.importer = ""
 
@@ -23,10 +28,15 @@ class Watch:
         del path, target
         if name != self.module or self.importer:
             return
-        frame = sys._getframe(1)  # noqa: SLF001 - the stack is where the answer stands
-        while frame.f_back is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the stack is where the answer stands
+        while frame is not None:
+            code = frame.f_code.co_filename
+            if not self.importer and not code.startswith("<frozen"):
+                self.importer = f"{code}:{frame.f_lineno}"
+            if str(frame.f_globals.get("__name__")).partition(".")[0] == self.package:
+                self.importer = f"{code}:{frame.f_lineno}"
+                return
             frame = frame.f_back
-        self.importer = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     def __enter__(self) -> Self:
         sys.meta_path.insert(0, self)

@@ -95,7 +95,8 @@ class Registry:
         during = f"import of {plugin.entry_point.value}"
         began = time.process_time()
         try:
-            with redirect_stdout(sys.stderr), Watch("torch") as watch:  # what a plugin prints is no result of ours
+            watch = Watch("torch", plugin.entry_point.value.partition(":")[0].partition(".")[0])
+            with redirect_stdout(sys.stderr), watch:  # what a plugin prints is no result of ours
                 module = plugin.entry_point.load()
             plugin.import_seconds = time.process_time() - began
             if watch.importer:

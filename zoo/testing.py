@@ -195,7 +195,8 @@ def imports_no_torch(subject: Subject) -> str:
     module = subject.plugin.entry_point.value.partition(":")[0]
     code = (
         "import sys, time; from zoo.importing import Watch; began = time.process_time()\n"
-        f"with Watch('torch') as watch:\n import {module} as module; took = time.process_time() - began\n"
+        f"with Watch('torch', {module.partition('.')[0]!r}) as watch:\n"
+        f" import {module} as module; took = time.process_time() - began\n"
         " for hook in ('zoo_models', 'zoo_recipes'): getattr(module, hook, list)()\n"
         "print(f'{1000 * took:.0f} {watch.importer}')"
     )

@@ -137,20 +137,32 @@ def test_a_plugin_for_another_interface_is_left_out_with_what_to_do(installed, t
     assert names(registry) == ["tiny"]
 
 
-def test_a_plugin_that_imports_torch_is_named_with_the_line_to_blame(installed, tiny):
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        ({"heavy.py": "import math\nimport torch\n"}, "heavy.py:2"),
+        ({"heavy.py": "import math\nimport other\n", "other.py": "import torch\n"}, "heavy.py:2"),
+        ({"heavy.py": "from zoo import load\n"}, "heavy.py:1"),
+        ({"heavy/__init__.py": "import heavy.inner\n", "heavy/inner.py": "\n\nimport torch\n"}, "heavy/inner.py:3"),
+    ],
+)
+def test_a_plugin_that_imports_torch_is_named_with_the_line_to_blame(installed, tiny, files, line):
     installed.add("light", tiny)
-    installed.add("heavy", "import inner\n" + dedent(tiny))
-    (installed.folder / "inner.py").write_text("import math\nimport torch\n")
+    installed.add("heavy", "")
+    (installed.folder / "heavy.py").unlink()
+    (installed.folder / "heavy").mkdir()
+    for name, code in files.items():
+        (installed.folder / name).write_text(code)
     code = (
         "import json, sys; from zoo.plugins import registry;"
-        "print(json.dumps([[p.name, p.status, p.slow] for p in registry().plugins if p.name in ('light', 'heavy')]))"
+        "print(json.dumps({p.name: [p.status, p.slow] for p in registry().plugins}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed.folder)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    (light, heavy) = sorted(json.loads(done.stdout), reverse=True)
-    assert light == ["light", "ready", ""]
-    assert heavy[:2] == ["heavy", "ready"]
-    assert heavy[2].startswith(f"imports torch at {installed.folder}/inner.py:2 (")
+    found = json.loads(done.stdout)
+    assert found["light"] == ["ready", ""]
+    assert found["heavy"][0] == "ready"
+    assert found["heavy"][1].startswith(f"imports torch at {installed.folder}/{line} (")
 
 
 def test_a_plugin_that_takes_long_to_import_is_named(installed, tiny, monkeypatch):
