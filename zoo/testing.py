@@ -205,7 +205,8 @@ def imports_no_torch(subject: Subject) -> str:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise ConformanceError(f"{module} does not import in a fresh process: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip() or f"exit status {done.returncode}"
+        raise ConformanceError(f"{module} does not import in a fresh process: {said.splitlines()[-1]}")
     milliseconds, _, importer = done.stdout.strip().splitlines()[-1].partition(" ")
     if importer:
         raise ConformanceError(

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import zoo
-from zoo import cli, loading, output
+from zoo import catalog, cli, loading, output
 from zoo.errors import PluginWarning
 from zoo.training.evaluation import stored
 
@@ -358,6 +358,15 @@ def test_what_a_plugin_prints_spoils_no_result(run, installed, tiny, monkeypatch
     assert (status, [row["name"] for row in json.loads(out)]) == (0, ["tiny"])
     assert err == "noise\nnoise\n"  # imported, and asked for its models
     assert "noise" not in out
+
+
+def test_a_former_name_is_told_on_stderr(run, installed, tiny, monkeypatch):
+    installed.add("family", tiny.replace("[entry()]", "[entry(formerly=('small',))]"))
+    installed.use(monkeypatch)
+    catalog._warn_of_former.cache_clear()
+    status, out, err = run("info", "small", "--json")
+    assert (status, json.loads(out)["name"]) == (0, "tiny")
+    assert err == "warning: model 'small' is now called 'tiny'; the old name will go\n"
 
 
 def test_every_command_has_help_with_an_example(run):
