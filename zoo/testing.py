@@ -15,7 +15,7 @@ A check is a function: it returns what it found, raises `ConformanceError` where
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import inspect
 import json
 import os
@@ -33,7 +33,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo import cards, catalog, foreign, loading, plugins, verification
+from zoo import cards, catalog, counting, foreign, loading, plugins, verification
 from zoo import weights as weights_files
 from zoo.errors import ConformanceError, UnknownNameError, ZooError
 from zoo.prediction import by_head
@@ -244,18 +244,24 @@ def builder_resolves(subject: Subject) -> str:
     """The builder exists and takes the entry's arguments."""
     entry = subject.entry
     builder = plugins.resolve(entry.builder)
-    try:
-        inspect.signature(builder).bind(**entry.arguments)
-    except TypeError as error:
-        raise ConformanceError(f"{entry.builder} does not take arguments={dict(entry.arguments)}: {error}") from error
+    other_classes = {output.argument: 2 for output in entry.outputs if output.argument}
+    for given in (dict(entry.arguments), {**entry.arguments, **other_classes}):
+        try:
+            inspect.signature(builder).bind(**given)
+        except TypeError as error:
+            raise ConformanceError(f"{entry.builder} does not take {given}: {error}") from error
     return entry.builder
 
 
 def parameters_are_as_declared(subject: Subject) -> str:
-    """The model has as many parameters as its entry says."""
+    """The model has as many parameters as its entry says, and takes as many operations, where it says so."""
     found = sum(parameter.numel() for parameter in _light(subject.entry).parameters())
     if found != subject.entry.parameters:
         raise ConformanceError(f"built, it has {found:,} parameters; its entry says {subject.entry.parameters:,}")
+    if subject.entry.flops is not None:
+        counted = counting.flops(subject.entry)
+        if counted != subject.entry.flops:
+            raise ConformanceError(f"a pass takes {counted:,} operations; its entry says {subject.entry.flops:,}")
     return f"{found:,}"
 
 
@@ -374,14 +380,23 @@ def weights_are_as_declared(subject: Subject) -> str:
         raise ConformanceError("licence is an SPDX identifier, or LicenseRef- and a name")
     _check_verified(subject, lambda name: not name.startswith("golden"))
     if not weights.is_foreign:
-        said = weights_files.describe_file(str(weights_files.locate(weights.source)))
-        for field in ("arguments", "input", "outputs"):
-            if getattr(said, field) != getattr(weights, field):
+        said = weights_files.describe_file(weights_files.obtain(weights).source)
+        for field, there, here in (
+            ("arguments", said.arguments, weights.arguments),
+            ("input", said.input, weights.input),
+            ("outputs", _told(said.outputs), _told(weights.outputs)),
+        ):
+            if there != here:
                 raise ConformanceError(
-                    f"the file's header gives {field} {getattr(said, field)}, the entry {getattr(weights, field)}: "
-                    "loaded by its path it would be read otherwise"
+                    f"the file's header gives {field} {there}, the entry {here}: loaded by its path it would be read "
+                    "otherwise"
                 )
     return f"{weights.bytes:,} bytes, {weights.sha256[:12]}"
+
+
+def _told(outputs: tuple[OutputSpec, ...] | None) -> tuple[OutputSpec, ...] | None:
+    """What a file says of outputs; how the builder is called is the architecture's to say."""
+    return outputs and tuple(dataclasses.replace(output, argument="") for output in outputs)
 
 
 def golden_outputs_are_recomputed(subject: Subject) -> str:
@@ -507,18 +522,24 @@ def _skip_if_heavy(subject: Subject) -> None:
 
 
 def _is_heavy(entry: ModelEntry) -> bool:
-    operations = _operations(entry.builder, json.dumps(dict(entry.arguments)), entry.input.shape)
+    key = (entry.builder, json.dumps(dict(entry.arguments)), entry.input.shape)
+    if key not in _operations:
+        _operations[key] = _count(entry)
+    operations = _operations[key]
     return entry.parameters > FAST_PARAMETERS if operations is None else operations > FAST_OPERATIONS
 
 
-@functools.cache
-def _operations(builder: str, arguments: str, shape: tuple[int, ...]) -> int | None:
+#: Operations of what was counted before.
+_operations: dict[tuple[str, str, tuple[int, ...]], int | None] = {}
+
+
+def _count(entry: ModelEntry) -> int | None:
     """Operations of a pass over a batch of one, counted without values; None where that cannot be done."""
     try:
-        with torch.device("meta"):
-            model = plugins.resolve(builder)(**json.loads(arguments)).eval()
+        with torch.device("meta"):  # quicker than `counting.flops`, which builds with values first
+            model = loading.build(entry).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.empty(shape, device="meta"))
+            model(torch.empty(entry.input.shape, device="meta"))
     except Exception:  # noqa: BLE001 - a stranger's model may need values
         return None
     return int(counter.get_total_flops())
@@ -527,7 +548,7 @@ def _operations(builder: str, arguments: str, shape: tuple[int, ...]) -> int | N
 def _check_verified(subject: Subject, concerns: Callable[[str], bool]) -> dict[str, str]:
     """Details of the checks of `zoo verify` that concern this one, by name; raise ConformanceError where one failed."""
     if foreign.is_missing(subject.weights):
-        raise unittest.SkipTest("the file is not on this machine; `zoo load` downloads it")
+        raise unittest.SkipTest("the file is not on this machine; `zoo download` fetches it")
     verified = _latest(subject, lambda one: verification.verify(one.name))
     done = [check for check in verified.checks if concerns(check.name) or check.name == "load"]
     for check in done:

@@ -100,6 +100,8 @@ def test_a_plugin_that_keeps_the_contract_passes_every_check(plugin):
         ({"parameters": 70}, "parameters are as declared", "it has 69 parameters; its entry says 70"),
         ({"builder": "'nowhere:build'"}, "builder resolves", "nowhere"),
         ({"arguments": "{'colour': 3}"}, "builder resolves", "colour"),
+        ({"outputs": "(OutputSpec(argument='kinds'),)"}, "builder resolves", "kinds"),
+        ({"flops": 5}, "parameters are as declared", "its entry says 5"),
         ({"arguments": "{'classes': {1}}"}, "entry is complete", "set"),
         ({"summary": "' '"}, "entry is complete", "summary is one line"),
         ({"licence": "''"}, "entry is complete", "licence is one line"),
