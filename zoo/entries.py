@@ -246,4 +246,5 @@ class ModelEntry:
             input=weights.input or self.input,
             outputs=weights.outputs or self.outputs,
             parameters=weights.parameters or self.parameters,
+            flops=None if weights.arguments or weights.input else self.flops,  # counted for the architecture's own
         )

@@ -100,15 +100,20 @@ def _weights(architecture: str) -> tuple[WeightsEntry, ...]:
     )
 
 
-#: Every architecture: name, summary, parameters.
+#: Every architecture: name, summary, parameters, floating-point operations of one sample.
 _ARCHITECTURES = (
-    ("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881),
-    ("conv3d", "Residual 3D convolutions, then a two-layer LSTM", 472_721),
-    ("convlstm", "Residual blocks of convolutional LSTMs", 436_961),
-    ("conv2d_xl", "Wider residual 2D convolutions frame by frame, then a two-layer LSTM", 701_513),
-    ("conv3d_xl", "Wider residual 3D convolutions, then a two-layer LSTM", 1_145_393),
-    ("ts_conv3d_xl", "Residual 3D convolutions that stride in time as in space, then a two-layer LSTM", 1_145_393),
-    ("convlstm_xl", "Wider residual blocks of convolutional LSTMs", 1_966_805),
+    ("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881, 652_775_680),
+    ("conv3d", "Residual 3D convolutions, then a two-layer LSTM", 472_721, 964_202_752),
+    ("convlstm", "Residual blocks of convolutional LSTMs", 436_961, 2_536_280_320),
+    ("conv2d_xl", "Wider residual 2D convolutions frame by frame, then a two-layer LSTM", 701_513, 1_790_752_032),
+    ("conv3d_xl", "Wider residual 3D convolutions, then a two-layer LSTM", 1_145_393, 3_287_725_344),
+    (
+        "ts_conv3d_xl",
+        "Residual 3D convolutions that stride in time as in space, then a two-layer LSTM",
+        1_145_393,
+        716_240_160,
+    ),
+    ("convlstm_xl", "Wider residual blocks of convolutional LSTMs", 1_966_805, 11_302_106_400),
 )
 
 
@@ -122,13 +127,14 @@ def zoo_models() -> list[ModelEntry]:
             arguments={"design": name},
             summary=summary,
             parameters=parameters,
+            flops=flops,
             input=_INPUT,
             outputs=_OUTPUTS,
             weights=_weights(name),
             samples=_SAMPLES,
             paper=_PAPER,
         )
-        for name, summary, parameters in _ARCHITECTURES
+        for name, summary, parameters, flops in _ARCHITECTURES
     ]
 
 

@@ -98,17 +98,32 @@ _FILES: dict[str, tuple[int, str, float]] = {
 #: Of 3t_resnet18_w16 without its last layer, in which each class has 129.
 _PARAMETERS_BUT_CLASSES = 708_592
 
-#: Every architecture: name, summary, parameters.
+#: Every architecture: name, summary, parameters, floating-point operations of one sample.
 _ARCHITECTURES = (
-    ("3t_resnet18", "ResNet-18 of 3TConvs: filters that scale, turn and move from frame to frame", 11_222_619),
-    ("3d_resnet18", "ResNet-18 of 3D convolutions", 33_217_755),
-    ("3t_googlenet", "GoogLeNet of 3TConvs: filters that scale, turn and move from frame to frame", 7_419_121),
-    ("3d_googlenet", "GoogLeNet of 3D convolutions", 14_078_833),
-    ("3t_resnet18_w16", "ResNet-18 of 3TConvs, a fourth as wide", 709_753),
-    ("3d_resnet18_w16", "ResNet-18 of 3D convolutions, a fourth as wide", 2_079_577),
-    ("3t_googlenet_w16", "GoogLeNet of 3TConvs, a fourth as wide", 474_035),
-    ("3d_googlenet_w16", "GoogLeNet of 3D convolutions, a fourth as wide", 886_259),
-    ("2d_resnet18_w16", "ResNet-18 for images, a fourth as wide: what a transfer to video begins with", 701_818),
+    (
+        "3t_resnet18",
+        "ResNet-18 of 3TConvs: filters that scale, turn and move from frame to frame",
+        11_222_619,
+        43_912_712_704,
+    ),
+    ("3d_resnet18", "ResNet-18 of 3D convolutions", 33_217_755, 43_511_636_992),
+    (
+        "3t_googlenet",
+        "GoogLeNet of 3TConvs: filters that scale, turn and move from frame to frame",
+        7_419_121,
+        64_132_819_872,
+    ),
+    ("3d_googlenet", "GoogLeNet of 3D convolutions", 14_078_833, 64_015_337_472),
+    ("3t_resnet18_w16", "ResNet-18 of 3TConvs, a fourth as wide", 709_753, 219_935_360),
+    ("3d_resnet18_w16", "ResNet-18 of 3D convolutions, a fourth as wide", 2_079_577, 196_348_160),
+    ("3t_googlenet_w16", "GoogLeNet of 3TConvs, a fourth as wide", 474_035, 250_748_784),
+    ("3d_googlenet_w16", "GoogLeNet of 3D convolutions, a fourth as wide", 886_259, 245_864_160),
+    (
+        "2d_resnet18_w16",
+        "ResNet-18 for images, a fourth as wide: what a transfer to video begins with",
+        701_818,
+        18_909_696,
+    ),
 )
 
 
@@ -139,7 +154,7 @@ def _weights(recipe: Recipe) -> WeightsEntry:
     )
 
 
-def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
+def _entry(name: str, summary: str, parameters: int, flops: int) -> ModelEntry:
     kernel, design, *narrowed = name.split("_")
     arguments = {"design": design, "kernel": kernel}
     if not narrowed:
@@ -149,6 +164,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
             arguments={**arguments, "classes": 27},
             summary=summary,
             parameters=parameters,
+            flops=flops,
             input=_GESTURES,
             outputs=(OutputSpec(argument="classes"),),
             paper=_PAPER,
@@ -160,6 +176,7 @@ def _entry(name: str, summary: str, parameters: int) -> ModelEntry:
         arguments={**arguments, "classes": len(labels), "narrowed": 4, "in_channels": 1},
         summary=summary,
         parameters=parameters,
+        flops=flops,
         input=_STILL if kernel == "2d" else _MOTION,
         outputs=(OutputSpec(labels=labels, argument="classes"),),
         weights=tuple(

@@ -76,11 +76,13 @@ class _File:
 
 @dataclass(frozen=True)
 class _Architecture:
-    """One row: torchvision's name, what it is, its parameters, paper, input, and published files, the default first."""
+    """One row: torchvision's name, what it is, parameters, operations, paper, input, published files, the default first."""
 
     name: str
     summary: str
     parameters: int
+    #: Floating-point operations of one sample.
+    flops: int
     paper: str
     input: InputSpec
     files: tuple[_File, ...]
@@ -126,6 +128,7 @@ _ARCHITECTURES = (
         "r3d_18",
         "ResNet-18 of 3D convolutions, actions in clips of 16 frames",
         33_371_472,
+        81_393_106_944,
         _R2PLUS1D,
         _RESNET_CLIP,
         (_File("kinetics400_v1", "r3d_18-b3b3357e", 127.359, 63.2, 83.479),),
@@ -134,6 +137,7 @@ _ARCHITECTURES = (
         "mc3_18",
         "ResNet-18, 3D convolutions below and 2D ones above, actions in clips of 16 frames",
         11_695_440,
+        86_685_270_016,
         _R2PLUS1D,
         _RESNET_CLIP,
         (_File("kinetics400_v1", "mc3_18-a90a0ba3", 44.672, 63.96, 84.13),),
@@ -142,6 +146,7 @@ _ARCHITECTURES = (
         "r2plus1d_18",
         "ResNet-18, each 3D convolution parted into space and time, actions in clips of 16 frames",
         31_505_325,
+        81_038_161_920,
         _R2PLUS1D,
         _RESNET_CLIP,
         (_File("kinetics400_v1", "r2plus1d_18-91a641e6", 120.318, 67.463, 86.175),),
@@ -150,6 +155,7 @@ _ARCHITECTURES = (
         "s3d",
         "Inception of convolutions parted into space and time, actions in clips of 128 frames",
         8_320_048,
+        287_666_077_696,
         "Saining Xie, Chen Sun, Jonathan Huang, Zhuowen Tu, Kevin Murphy: Rethinking Spatiotemporal Feature Learning: "
         "Speed-Accuracy Trade-offs in Video Classification. ECCV 2018, arXiv 1712.04851",
         _S3D_CLIP,
@@ -159,6 +165,7 @@ _ARCHITECTURES = (
         "mvit_v1_b",
         "multiscale vision transformer, actions in clips of 16 frames",
         36_610_672,
+        141_198_815_616,
         "Haoqi Fan, Bo Xiong, Karttikeya Mangalam, Yanghao Li, Zhicheng Yan, et al.: Multiscale Vision Transformers. "
         "ICCV 2021, arXiv 2104.11227",
         _MVIT_CLIP,
@@ -168,6 +175,7 @@ _ARCHITECTURES = (
         "mvit_v2_s",
         "multiscale vision transformer, second version, actions in clips of 16 frames",
         34_537_744,
+        128_447_631_744,
         "Yanghao Li, Chao-Yuan Wu, Haoqi Fan, Karttikeya Mangalam, Bo Xiong, et al.: MViTv2: Improved Multiscale "
         "Vision "
         "Transformers for Classification and Detection. CVPR 2022, arXiv 2112.01526",
@@ -178,6 +186,7 @@ _ARCHITECTURES = (
         "swin3d_t",
         "video Swin transformer, tiny, actions in clips of 32 frames",
         28_158_070,
+        175_528_304_640,
         _SWIN3D,
         _SWIN_CLIP,
         (_File("kinetics400_v1", "swin3d_t-7615ae03", 121.543, 77.715, 93.519),),
@@ -186,6 +195,7 @@ _ARCHITECTURES = (
         "swin3d_s",
         "video Swin transformer, small, actions in clips of 32 frames",
         49_816_678,
+        331_364_524_032,
         _SWIN3D,
         _SWIN_CLIP,
         (_File("kinetics400_v1", "swin3d_s-da41c237", 218.288, 79.521, 94.158),),
@@ -194,6 +204,7 @@ _ARCHITECTURES = (
         "swin3d_b",
         "video Swin transformer, base, actions in clips of 32 frames",
         88_048_984,
+        562_665_652_224,
         _SWIN3D,
         _SWIN_CLIP,
         (
@@ -205,6 +216,7 @@ _ARCHITECTURES = (
         "resnet18",
         "ResNet-18, objects in an image",
         11_689_512,
+        3_628_146_688,
         _RESNET,
         _image(),
         (_File("imagenet1k_v1", "resnet18-f37072fd", 44.661, 69.758, 89.078),),
@@ -213,6 +225,7 @@ _ARCHITECTURES = (
         "resnet50",
         "ResNet-50, objects in an image",
         25_557_032,
+        8_178_368_512,
         _RESNET,
         _image(resize=232),
         (
@@ -224,6 +237,7 @@ _ARCHITECTURES = (
         "googlenet",
         "Inception v1, objects in an image",
         6_624_904,
+        2_996_752_384,
         "Christian Szegedy, Wei Liu, Yangqing Jia, Pierre Sermanet, Scott Reed, et al.: Going Deeper with "
         "Convolutions. "
         "CVPR 2015, arXiv 1409.4842",
@@ -235,6 +249,7 @@ _ARCHITECTURES = (
         "squeezenet1_1",
         "SqueezeNet 1.1, a small network for objects in an image",
         1_235_496,
+        698_303_872,
         "Forrest Iandola, Song Han, Matthew Moskewicz, Khalid Ashraf, William Dally, Kurt Keutzer: SqueezeNet: "
         "AlexNet-level "
         "accuracy with 50x fewer parameters and <0.5MB model size. 2016, arXiv 1602.07360",
@@ -246,6 +261,7 @@ _ARCHITECTURES = (
         "mobilenet_v3_large",
         "MobileNet v3, a network for phones, objects in an image",
         5_483_032,
+        433_179_520,
         "Andrew Howard, Mark Sandler, Grace Chu, Liang-Chieh Chen, Bo Chen, et al.: Searching for MobileNetV3. ICCV "
         "2019, "
         "arXiv 1905.02244",
@@ -259,6 +275,7 @@ _ARCHITECTURES = (
         "efficientnet_b0",
         "EfficientNet B0, objects in an image",
         5_288_548,
+        771_629_504,
         "Mingxing Tan, Quoc Le: EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks. ICML 2019, "
         "arXiv 1905.11946",
         _image(interpolation="bicubic"),
@@ -268,6 +285,7 @@ _ARCHITECTURES = (
         "convnext_tiny",
         "ConvNeXt, tiny, objects in an image",
         28_589_128,
+        8_911_062_528,
         "Zhuang Liu, Hanzi Mao, Chao-Yuan Wu, Christoph Feichtenhofer, Trevor Darrell, Saining Xie: A ConvNet for the "
         "2020s. "
         "CVPR 2022, arXiv 2201.03545",
@@ -278,6 +296,7 @@ _ARCHITECTURES = (
         "vit_b_16",
         "vision transformer, base, patches of 16 pixels, objects in an image",
         86_567_656,
+        35_127_656_448,
         "Alexey Dosovitskiy, Lucas Beyer, Alexander Kolesnikov, Dirk Weissenborn, Xiaohua Zhai, et al.: An Image is "
         "Worth "
         "16x16 Words: Transformers for Image Recognition at Scale. ICLR 2021, arXiv 2010.11929",
@@ -288,6 +307,7 @@ _ARCHITECTURES = (
         "swin_t",
         "Swin transformer, tiny, objects in an image",
         28_288_354,
+        8_981_133_312,
         "Ze Liu, Yutong Lin, Yue Cao, Han Hu, Yixuan Wei, et al.: Swin Transformer: Hierarchical Vision Transformer "
         "using "
         "Shifted Windows. ICCV 2021, arXiv 2103.14030",
@@ -329,6 +349,7 @@ def _entry(row: _Architecture) -> ModelEntry:
         arguments={"architecture": row.name, **dict(row.arguments)},
         summary=row.summary,
         parameters=row.parameters,
+        flops=row.flops,
         input=row.input,
         outputs=(OutputSpec(labels=_labels(dataset), argument="num_classes"),),
         weights=tuple(_weights(file, dataset) for file in row.files),
