@@ -76,7 +76,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Architecture:
-    """One row: torchvision's name, what it is, parameters, operations, paper, input, published files, the default first."""
+    """One row: torchvision's name, what it is, parameters, operations, paper, input, files, the default one first."""
 
     name: str
     summary: str
