@@ -219,6 +219,23 @@ def test_faults_on_the_way_up_are_told_and_leave_no_half_commit(
     assert zoo.load(zoo.push(str(trained), "me/tiny").name)
 
 
+def test_what_others_commit_meanwhile_is_not_overwritten(hub_server, token, trained, fault):
+    zoo.push(str(trained), "me/tiny")
+    repository = hub_server.repositories["me/tiny"]
+
+    def meanwhile(answer):
+        repository.commit({"README.md": b"theirs"})
+        return answer
+
+    hub_server.faults = [fault("POST .*preupload", changed=meanwhile)]
+    model = zoo.load("tiny", weights=trained)
+    with torch.no_grad():
+        model[0].bias.add_(1)
+    with pytest.raises(WeightsError, match="changed at .* meanwhile"):
+        zoo.push(model, "me/tiny")
+    assert repository.commits[-1][1]["README.md"] == b"theirs"
+
+
 def test_without_a_token_nothing_goes_up(hub_server, trained):
     with pytest.raises(WeightsError, match=r"give a token \(--token, HF_TOKEN\)"):
         zoo.push(str(trained), "me/tiny")
