@@ -244,7 +244,15 @@ class ModelEntry:
             weights=(weights,),
             arguments={**self.arguments, **(weights.arguments or {})},
             input=weights.input or self.input,
-            outputs=weights.outputs or self.outputs,
+            outputs=self._named(weights.outputs or self.outputs),
             parameters=weights.parameters or self.parameters,
             flops=None if weights.arguments or weights.input else self.flops,  # counted for the architecture's own
+        )
+
+    def _named(self, outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
+        """Outputs that a file says, with the builder's keywords, which only the architecture knows."""
+        known = {head.name: head.argument for head in self.outputs}
+        return tuple(
+            head if head.argument or not known.get(head.name) else dataclasses.replace(head, argument=known[head.name])
+            for head in outputs
         )

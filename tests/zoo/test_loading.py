@@ -264,6 +264,17 @@ def test_a_file_carries_what_differs_from_its_architecture(trained, tmp_path):
     assert model.zoo_entry.outputs[0].labels == tuple("abcde")
 
 
+def test_a_file_need_not_say_how_its_builder_calls_a_head(installed, tiny, monkeypatch, tmp_path):
+    installed.add("plain", tiny.replace('"flat"))', '"flat"), argument="classes")'))
+    installed.use(monkeypatch)
+    path = tmp_path / "some.safetensors"
+    outputs = [{"name": "shape", "labels": list("abc")}]
+    save_file(zoo.load("tiny", weights=None).state_dict(), path, metadata={"zoo": json.dumps({"outputs": outputs})})
+    model = zoo.load("tiny", weights=path, num_classes=7)
+    assert model.zoo_entry.arguments == {"classes": 7}
+    assert model.zoo_load_report.replaced == ()
+
+
 @pytest.fixture
 def flat(tmp_path, trained):
     """Weights of a 2D twin of the tiny network, with a header and a record of its own, and a head it does not share."""

@@ -38,9 +38,16 @@ def samples(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor, 
     return slices.flatten(3)
 
 
-@lru_cache(maxsize=32)
 def _points(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The k² points of a slice, row by row (complex)."""
+    points = _kept_points(k, dtype, device)
+    if type(points) is not Tensor:  # torch is tracing: it makes tensors without values, which nothing may keep
+        _kept_points.cache_clear()
+    return points
+
+
+@lru_cache(maxsize=32)
+def _kept_points(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     line = torch.linspace(-1, 1, k, dtype=dtype) if k > 1 else torch.zeros(1, dtype=dtype)
     return torch.complex(line.repeat(k), line.repeat_interleave(k)).to(device)
 

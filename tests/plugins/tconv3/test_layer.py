@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from zoo.errors import UsageError
+from zoo_tconv3 import resampling
 from zoo_tconv3.layer import TConv3d, fold
 
 #: More input channels than 4 k² go another way than fewer do.
@@ -290,10 +291,19 @@ def test_kernel_and_gradients_on_a_gpu(definition, out, into, size):
 
 def test_an_exported_program_builds_its_own_kernel():
     torch.manual_seed(0)
-    layer = TConv3d(1, 2, 3).eval()
+    made = TConv3d(1, 2, 3).eval()
     batch = torch.randn(1, 1, 3, 4, 4)
     with torch.no_grad():
-        layer(batch)  # the kernel is kept
-        program = torch.export.export(layer, (batch,), strict=False).module()
-        torch.testing.assert_close(program(2 * batch), layer(2 * batch))
-    assert type(layer(batch)) is torch.Tensor
+        made(batch)  # the kernel is kept
+        program = torch.export.export(made, (batch,), strict=False).module()
+        torch.testing.assert_close(program(2 * batch), made(2 * batch))
+        assert type(made(batch)) is torch.Tensor
+
+
+def test_tracing_leaves_nothing_behind():
+    torch.manual_seed(0)
+    made, batch = TConv3d(40, 2, 3).eval(), torch.randn(1, 40, 3, 4, 4)
+    expected = made(batch)
+    resampling._kept_points.cache_clear()
+    torch.export.export(made, (batch,), strict=False)
+    torch.testing.assert_close(copy.deepcopy(made)(batch), expected)

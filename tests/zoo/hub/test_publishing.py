@@ -231,7 +231,7 @@ def test_what_others_commit_meanwhile_is_not_overwritten(hub_server, token, trai
     model = zoo.load("tiny", weights=trained)
     with torch.no_grad():
         model[0].bias.add_(1)
-    with pytest.raises(WeightsError, match="changed at .* meanwhile"):
+    with pytest.raises(WeightsError, match=r"changed at .* meanwhile"):
         zoo.push(model, "me/tiny")
     assert repository.commits[-1][1]["README.md"] == b"theirs"
 
