@@ -72,6 +72,7 @@ def _head(collection: Collection, head: str) -> dict[str, Any]:
 def _group(collection: Collection, group: Group) -> dict[str, Any]:
     head = collection.head
     known = [one for one in group.entries if one.right is not None]
+    judged = known if collection.known else group.entries  # others have no probability of a true class
     wrong = Counter(
         collection.classes[head][one.said[head]] for one in group.entries if head is not None and one.right is False
     )
@@ -79,6 +80,6 @@ def _group(collection: Collection, group: Group) -> dict[str, Any]:
         "name": group.name,
         "clips": len(group.entries),
         "accuracy": intervals.share(sum(bool(one.right) for one in known), len(known)),
-        "score": intervals.mean((one.score for one in group.entries), 0, 1) if head is not None else None,
+        "score": intervals.mean((one.score for one in judged), 0, 1) if head is not None else None,
         "mistaken_for": [{"label": label, "clips": count} for label, count in wrong.most_common(2)],
     }
