@@ -238,7 +238,7 @@ def _block(entry: ModelEntry) -> str:
                 (
                     (
                         f"`{one.tag}`",
-                        f"`{re.split('[:/]', one.source)[-1]}`",
+                        f"`{re.split('[:/]', one.source)[-1]}`" if one.source else "-",
                         f"{one.bytes:,}",
                         f"`{one.sha256}`" + (" (its beginning)" if one.is_foreign else ""),
                         one.licence,

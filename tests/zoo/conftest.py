@@ -6,12 +6,13 @@ import errno
 import importlib
 import os
 import sys
+import tomllib
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from zoo import catalog, plugins
+from zoo import catalog, plugins, scaffolding
 
 
 class Installed:
@@ -103,3 +104,31 @@ def full_disk(monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     monkeypatch.setattr(Path, "write_bytes", part)
+
+
+def _install(project, site):
+    """What `pip install --no-deps --editable` writes, from the package's own pyproject."""
+    said = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    metadata = site / f"{said['name'].replace('-', '_')}-{said['version']}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n")
+    points = said["entry-points"]["zoo.plugins"]
+    lines = "\n".join(f"{name} = {value}" for name, value in points.items())
+    (metadata / "entry_points.txt").write_text(f"[zoo.plugins]\n{lines}\n")
+
+
+@pytest.fixture
+def generated(tmp_path, monkeypatch):
+    """The package that `zoo new-plugin my_clips` writes, installed in this process alone."""
+    project, site = tmp_path / "clips", tmp_path / "site"
+    scaffolding.new_plugin("my_clips", project)
+    _install(project, site)
+    monkeypatch.syspath_prepend(str(project))
+    monkeypatch.syspath_prepend(str(site))
+    plugins.registry.cache_clear()
+    catalog.listings.cache_clear()
+    yield project
+    plugins.registry.cache_clear()
+    catalog.listings.cache_clear()
+    for module in [name for name in sys.modules if name.startswith("zoo_my_clips")]:
+        del sys.modules[module]

@@ -6,41 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import zoo
-from zoo import catalog, cli, plugins, scaffolding, testing
+from zoo import cli, scaffolding, testing
 from zoo.errors import OutputError, UsageError
-
-
-def install(project, site):
-    """What `pip install --no-deps --editable` writes, from the package's own pyproject."""
-    said = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    metadata = site / f"{said['name'].replace('-', '_')}-{said['version']}.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n")
-    points = said["entry-points"]["zoo.plugins"]
-    lines = "\n".join(f"{name} = {value}" for name, value in points.items())
-    (metadata / "entry_points.txt").write_text(f"[zoo.plugins]\n{lines}\n")
-
-
-@pytest.fixture
-def generated(tmp_path, monkeypatch):
-    project, site = tmp_path / "clips", tmp_path / "site"
-    scaffolding.new_plugin("my_clips", project)
-    install(project, site)
-    monkeypatch.syspath_prepend(str(project))
-    monkeypatch.syspath_prepend(str(site))
-    plugins.registry.cache_clear()
-    catalog.listings.cache_clear()
-    yield project
-    plugins.registry.cache_clear()
-    catalog.listings.cache_clear()
-    for module in [name for name in sys.modules if name.startswith("zoo_my_clips")]:
-        del sys.modules[module]
 
 
 def test_a_new_plugin_passes_every_check(generated):
