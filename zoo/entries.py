@@ -19,6 +19,12 @@ Kind = Literal["classes", "value", "clip"]
 
 #: Most pixels, over all frames, that an input may ask for.
 MOST_PIXELS = 2**28
+#: Longest side, in pixels, that frames may be resized to before the crop.
+LONGEST_SIDE = 2**14
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +91,15 @@ class InputSpec:
             or any(side < crop for side, crop in zip(self.resized, self.size, strict=True))
         ):
             raise ValueError(f"resized is two integers (rows, columns), none below {self.size}, not {self.resized}")
+        sides = (self.short_side or 1, *(self.resized or ()))
+        if any(side > LONGEST_SIDE for side in sides):
+            raise ValueError(f"frames are resized to at most {LONGEST_SIDE:,} pixels a side, not {sides}")
         if self.frames * math.prod(self.size) > MOST_PIXELS:
             raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {self.size}")
+        for name in ("range", "mean", "std"):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
+                raise ValueError(f"{name} is a tuple of finite numbers, not {values!r}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in {1, self.channel_count}:
                 raise ValueError(f"{name} has one number, or one for each of the {self.channel_count} channels")
@@ -121,9 +134,12 @@ class OutputSpec:
     argument: str = ""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a kind that does not exist."""
+        """Raise ValueError for a kind that does not exist, or what is no text."""
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind is one of {', '.join(get_args(Kind))}, not {self.kind!r}")
+        for text in (self.name, self.unit, self.argument, *self.labels):
+            if not isinstance(text, str):
+                raise ValueError(f"names, units and labels are texts, not {text!r}")  # noqa: TRY004 - as all here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

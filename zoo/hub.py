@@ -245,7 +245,7 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
             parameters=None if said.get("parameters") is None else int(said["parameters"]),
             **files.overrides_of(said),
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         _forget(path)
         reason = f"{type(error).__name__}: {error}"
         raise WeightsError(f"{config} is not what `zoo push` writes, and nothing was loaded: {reason}") from error

@@ -256,8 +256,9 @@ def build(entry: ModelEntry) -> nn.Module:
     except Exception as error:
         if isinstance(error, ZooError) or devices.is_out_of_memory(error):
             raise
+        reason = " ".join(str(error).split())
         raise PluginError(
-            f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {error}"
+            f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {reason}"
         ) from error
     if not isinstance(model, nn.Module):
         raise PluginError(

@@ -7,6 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -151,7 +152,8 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
     """The files of a model."""
     if isinstance(model, nn.Module):
         return _of_module(model)
-    from_file = not model.startswith("hub:") and (model.endswith((".safetensors", files.INDEX)) or "/" in model)
+    named = model.endswith((".safetensors", files.INDEX)) or "/" in model or Path(model).is_file()
+    from_file = named and not model.startswith("hub:")
     if from_file:
         path = files.locate(model)
         files.read_header(path)  # a pickle is told before anything else
@@ -197,7 +199,8 @@ def _of_module(model: nn.Module) -> _Bundle:
         )
     said = {"arguments": entry.arguments, "input": entry.input, "outputs": entry.outputs}
     header = json.dumps({name: _plain(value) for name, value in said.items()})
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    state = model.state_dict()  # copied: tensors that share memory could not be written
+    tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     data = save(tensors, metadata={files.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
     weights = WeightsEntry(

@@ -293,7 +293,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
 def _overrides(path: Path, text: str) -> dict[str, Any]:
     try:
         return overrides_of(dict(json.loads(text) or {}))
-    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
 
 

@@ -323,6 +323,13 @@ CONFIG = {"format": 1, "architecture": "tiny", "distribution": "dist-plain", "ar
         ({"outputs": 5}, "not what `zoo push` writes"),
         ({"input": {"frames": -1, "size": [1, 1]}}, "positive integers"),
         ({"arguments": [1]}, "not what `zoo push` writes"),
+        ({"input": {"frames": 1, "size": [1, 1], "mean": ["a"]}}, "mean is a tuple of finite numbers"),
+        ({"input": {"frames": 1, "size": [1, 1], "std": [float("inf")]}}, "std is a tuple of finite numbers"),
+        ({"input": {"frames": 1, "size": [1, 1], "range": [None, 1]}}, "range is a tuple of finite numbers"),
+        ({"input": {"frames": 1, "size": [1, 1], "short_side": 2**70}}, "at most 16,384 pixels a side"),
+        ({"outputs": [{"name": []}]}, "are texts"),
+        ({"outputs": [{"labels": [1]}]}, "are texts"),
+        ({"parameters": float("inf")}, "OverflowError"),
     ],
 )
 def test_a_configuration_with_nonsense_is_refused(hub_server, published, change, said):

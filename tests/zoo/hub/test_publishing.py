@@ -180,7 +180,16 @@ def test_pickles_and_damaged_files_do_not_go_up(hub_server, token, trained, tmp_
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=said):
             zoo.push(str(path), "me/tiny")
+    torch.save({"a": torch.ones(1)}, tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="is a pickle under another name"):
+        zoo.push(str(tmp_path / "weights.pth"), "me/tiny")
     assert not hub_server.asked
+
+
+def test_tensors_that_share_memory_go_up(hub_server, token, trained):
+    model = zoo.load("tiny", weights=trained)
+    model[1].bias = model[1].weight
+    assert_same(zoo.load(zoo.push(model, "me/tied").name), model)
 
 
 def test_weights_of_others_do_not_go_up(hub_server):
