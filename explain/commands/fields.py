@@ -106,7 +106,7 @@ def fields(
     block = bool(layer) and next(modules[layer].children(), None) is not None
     with Line() as line:
         follow = line.step("following frames")
-        traced = trace(loaded, shared.batch_shape(spec.input), blocks=block or pattern is not None, progress=follow)
+        traced = trace(loaded, spec.input.shape, blocks=block or pattern is not None, progress=follow)
     found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
     if pattern is None:
         found = [row for row in found if row.kind != "block"]  # traced for the drawing alone

@@ -40,7 +40,7 @@ def _applicable(model: str, target: str | None, *, as_json: bool) -> None:
 
     loaded = zoo.load(model, weights=None)
     spec: Any = loaded.zoo_entry
-    noise = torch.rand(shared.batch_shape(spec.input), generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(spec.input.shape, generator=torch.Generator().manual_seed(0))
     with Line() as line:
         reasons = applicability(loaded, noise, target, progress=line.step("trying methods"))
     data = [{"name": name, "applies": not reason, "reason": reason} for name, reason in reasons.items()]

@@ -81,11 +81,3 @@ def attributed(
         found |= zip(names, results, strict=True)
         target = results[0].target
     return [found[name] for name in methods]
-
-
-def batch_shape(spec: Any) -> tuple[int, ...]:
-    """Shape of a batch of one sample."""
-    channels, frames, size = spec.channel_count, spec.frames, spec.size
-    if spec.layout == "NCHW":
-        return (1, channels, *size)
-    return (1, channels, frames, *size) if spec.layout == "NCTHW" else (1, frames, channels, *size)
