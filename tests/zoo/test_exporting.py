@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import sympy  # noqa: F401 - here, so that no fixture takes torch.export's algebra away again
 import torch
 
 import zoo
