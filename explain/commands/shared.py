@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,11 @@ def opened(
 
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
     decoded = clips.decode(clip, spec=clips.spec_of(loaded))
+    if dtype is not None:
+        from explain.precision import changed
+
+        told = changed(loaded, decoded, model, weights=options.resolve_weights(weights), seed=seed)
+        decoded = dataclasses.replace(decoded, warnings=(*decoded.warnings, *filter(None, [told])))
     return loaded, decoded, zoo.preprocess(decoded, loaded)
 
 

@@ -16,6 +16,7 @@ import zoo
 from explain.attribution.methods import find_method
 from explain.layers import find_layer
 from explain.layouts import entry_of, layout_of, to_ncthw
+from explain.precision import changed
 from explain.preservation import preserved
 from explain.progress import telling
 from explain.reporting import composition, writing
@@ -124,6 +125,7 @@ def report(
         if (wanted, units, unit_steps) != (3, 2, 64):
             raise UsageError(f"units are maximised for one clip, not for the {len(many)} of {place}")
         select(COLLECTED, sections)
+    asked_by = model if isinstance(model, str) else None
     with telling(progress) as tell:
         if isinstance(model, str):
             model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
@@ -147,6 +149,10 @@ def report(
         with preserved(model):
             model.eval()
             context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
+            if asked_by is not None and dtype is not None:
+                told = changed(model, context.clip, asked_by, weights=weights, seed=seed)
+                said = (*context.clip.warnings, *filter(None, [told]))
+                context = dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
             parts, problems = composition.build(
                 BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
             )

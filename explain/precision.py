@@ -1,0 +1,54 @@
+"""What fewer bits change: networks that rest on small differences say something else in bfloat16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import zoo
+from explain.layouts import entry_of
+from zoo import devices
+from zoo.errors import MemoryLimitError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Relative change of a value that is told; rounding alone makes less than a hundredth.
+TOLD = 0.05
+
+
+def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed: int = 0) -> str:
+    """What a model that was loaded with another type says differently from one with the architecture's own.
+
+    Args:
+        model: The model as it was loaded, with `dtype`.
+        clip: The clip, as `zoo.preprocess` takes it.
+        name: What it was loaded by.
+        weights: As they were given to `zoo.load`.
+        seed: The seed it was loaded with.
+
+    Returns:
+        A sentence; empty where the same classes lead, values differ by less than 5 %, or memory does not hold both.
+    """
+    if entry_of(model) is None:
+        return ""
+    try:
+        own = zoo.load(name, weights=weights, device=str(devices.like(model).device), seed=seed)
+        if devices.like(own).dtype == devices.like(model).dtype:
+            return ""
+        said, meant = (zoo.predict(one, zoo.preprocess(clip, one), top=1)[0] for one in (model, own))
+    except MemoryLimitError:
+        return ""
+    types = [str(devices.like(one).dtype).removeprefix("torch.") for one in (model, own)]
+    told = []
+    for head, now in said.items():
+        before = meant[head]
+        if now["kind"] == "classes" and now["top"][0]["label"] != before["top"][0]["label"]:
+            told.append(f"{head} {now['top'][0]['label']} instead of {before['top'][0]['label']}")
+        elif now["kind"] == "value" and abs(now["value"] - before["value"]) > TOLD * abs(before["value"]):
+            told.append(f"{head} {now['value']:.3g} instead of {before['value']:.3g}")
+    if not told:
+        return ""
+    return (
+        f"In {types[0]} the model says something else than in {types[1]}: {', '.join(told)}. What is shown explains "
+        f"the changed answer; compute in {types[1]} to explain the model as it was trained."
+    )
