@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class Count(click.IntRange):
-    """A whole number in a range."""
+    """A whole number in a range, which ends where no one means it: beyond, memory or patience does."""
 
     name = "whole number"
+
+    def __init__(self, min: int = 0, max: int = 1_000_000) -> None:  # noqa: A002  # as click calls them
+        super().__init__(min=min, max=max)
 
 
 class Amount(click.FloatRange):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from explain.budget import Progress, fitting, within_memory
-from explain.diagnosis import diagnosed
+from explain.budget import Progress, fitting, free_memory, within_memory
+from explain.diagnosis import diagnosed, is_whole
 from explain.display import to_input
 from explain.layouts import input_of
 from explain.maximization.objectives import Objective, channel
@@ -19,11 +19,11 @@ from explain.maximization.passes import Passes
 from explain.maximization.redirection import redirected
 from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
-from explain.preservation import prepared
+from explain.preservation import check_model, prepared
 from explain.progress import following
 from explain.targets import unit_index
 from zoo import devices
-from zoo.errors import ModelError, UsageError
+from zoo.errors import MemoryLimitError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,10 +90,11 @@ def maximize(
         UnknownNameError: No such layer, unit, output, parametrisation or transform; near names are offered.
         UsageError: No unit or objective, fewer than one step or copy, or a shape that is missing or cannot be.
         ModelError: The layer does not run, gives no maps or is not finite, or nothing asked for depends on the input.
-        MemoryLimitError: Not even one clip fits into memory.
+        MemoryLimitError: Not even one clip fits into memory, or not all that are asked for.
     """
+    check_model(model)
     wanted, extra = _wanted(layer, units, objective)
-    if steps < 1 or copies < 1:
+    if not all(is_whole(count) and count > 0 for count in (steps, copies)):
         raise UsageError("maximisation needs at least one step and one copy")
     rate = min(LEARNING_RATE, FARTHEST / steps) if learning_rate is None else learning_rate
     if not 0 < rate < math.inf:
@@ -129,6 +130,12 @@ def maximize(
             asked_for = range(count) if units == "all" else [units] if isinstance(units, int) else units
             chosen = tuple(unit_index(layer, unit, count) for unit in asked_for)
             wanted = [channel(layer, unit) + (extra or 0) for unit in chosen if isinstance(unit, int)]
+        kept = len(wanted) * copies * (math.prod(clip_shape) + steps) * grey.element_size()
+        if kept > free_memory(grey.device):
+            raise MemoryLimitError(
+                f"memory does not hold {len(wanted) * copies:,} clips of {clip_shape} ({kept / 2**30:,.1f} GiB); make "
+                "fewer at once: fewer units or copies"
+            )
         at_once = 1 if made is None else fitting(made, grey.device, kept=3.0)
         batches = _Batches(wanted, copies, alone=made is None)
 
@@ -307,7 +314,7 @@ def _shape_of(model: nn.Module, shape: tuple[int, ...] | None) -> tuple[Shape, L
         if spec is None:
             raise UsageError("the model does not say what its input is: give shape=(channels, frames, rows, columns)")
         return (spec.channel_count, spec.frames, *spec.size), spec.layout
-    if len(shape) not in {3, 4} or min(shape) < 1:
+    if len(shape) not in {3, 4} or not all(is_whole(extent) and extent > 0 for extent in shape):
         raise UsageError(f"shape {shape} is neither (channels, frames, rows, columns) nor (channels, rows, columns)")
     layout: Layout = spec.layout if spec is not None else "NCTHW" if len(shape) == 4 else "NCHW"
     channels, *frames, rows, columns = shape

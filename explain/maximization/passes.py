@@ -73,7 +73,13 @@ class Passes:
             for target in self.targets:
                 resolved = resolve(self.model, batch, target)
                 if resolved.unit is not None:
-                    raise UsageError(f"{target!r} is no output of the model; a layer's unit is `channel(layer, index)`")
+                    layer, unit = resolved.unit
+                    raise UsageError(
+                        f"{target!r} is no output of the model but a layer's unit: `channel({layer!r}, {unit})`, or "
+                        f"--layer {layer} --unit {unit}"
+                    )
+                if resolved.classes is not None and target == resolved.head:
+                    raise UsageError(f"output {target!r} has classes: say which is raised, {target}:CLASS")
                 self._resolved[target] = resolved
             for name in self.layers:
                 if name not in order:

@@ -52,7 +52,7 @@ class TopClip:
     map: Tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TopClips(Saved):
     """For each unit, the clips that activate it most."""
 

@@ -18,7 +18,7 @@ from explain.maximization.objectives import (
     total_variation,
     unit,
 )
-from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 
 @pytest.fixture
@@ -150,6 +150,13 @@ def test_outputs_are_raised_by_label_by_index_and_by_the_name_of_a_value(model):
     for wrong in ("digit:nine", "digt"):
         with pytest.raises(UnknownNameError):
             explain.maximize(model, objective=logit(wrong), steps=1)
+    with pytest.raises(UsageError, match="'digit' has classes: say which is raised, digit:CLASS"):
+        explain.maximize(model, objective=logit("digit"), steps=1)
+
+
+def test_more_clips_than_memory_holds_are_refused_before_any_is_made(model):
+    with pytest.raises(MemoryLimitError, match="make fewer at once: fewer units or copies"):
+        explain.maximize(model, "block", 0, copies=10**10, steps=1)
 
 
 def test_passes_end_at_the_last_layer_that_is_asked_for(nets):
@@ -228,7 +235,7 @@ def test_what_cannot_be_maximised_is_refused(nets, model):
         explain.maximize(model, objective="block/0")
     with pytest.raises(UsageError, match='or "all"'):
         explain.maximize(model, "block", "some")
-    with pytest.raises(UsageError, match=r"channel\(layer, index\)"):
+    with pytest.raises(UsageError, match=r"channel\('block', 0\)`, or --layer block --unit 0"):
         explain.maximize(model, objective=logit("block/0"))
     folded = nets.FoldedFrames()
     folded.zoo_entry = nets.entry("NTCHW", channels="RGB", frames=3, size=(6, 6))
