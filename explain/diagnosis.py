@@ -6,12 +6,13 @@ import contextlib
 import contextvars
 import functools
 from collections.abc import Callable
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
 from explain.layouts import entry_of
-from explain.preservation import prepared
+from explain.preservation import check_model, prepared
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, UsageError, ZooError
 
@@ -31,9 +32,10 @@ def diagnosed(model: nn.Module, batch: Tensor) -> Iterator[None]:
     """Within, a failure that comes from the model's not taking the batch is told in words; others come through.
 
     Raises:
-        UsageError: The batch is no tensor of finite floating-point numbers.
+        UsageError: The model is no module, or the batch no tensor of finite floating-point numbers.
         ModelError: The model fails on the batch: says how, and what it expects.
     """
+    check_model(model)
     if not isinstance(batch, torch.Tensor):
         raise UsageError(
             f"a batch is a tensor, not {type(batch).__name__} ({str(batch)[:80]}); `zoo.preprocess(clip, model)` makes "
@@ -72,6 +74,11 @@ def diagnosing(function: Function) -> Function:
             return function(model, batch, *args, **options)
 
     return cast("Function", run)
+
+
+def is_whole(value: object) -> bool:
+    """Whether an argument is a whole number, of Python, numpy or torch's shapes."""
+    return isinstance(value, Integral)
 
 
 def not_finite(model: nn.Module, batch: Tensor) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EffectiveField(Saved):
     """Where in the clip one unit of a layer looks, and how far; all triples are T, H, W."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from explain.preservation import check_model
 from zoo.errors import ModelError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     Raises:
         UnknownNameError: There is none; near names are offered.
     """
+    check_model(model)
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if not name or name not in modules:
-        raise UnknownNameError("layer", name, layer_names(model))
+        raise UnknownNameError("layer", name, layer_names(model), "`explain fields MODEL --layers '*'` lists them")
     return modules[name]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from zoo.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,6 +31,13 @@ _TABLES = (
 )
 
 
+def check_model(model: object) -> None:
+    """Raise UsageError for anything but a module, such as a name."""
+    if not isinstance(model, nn.Module):
+        told = f"; zoo.load({model!r}) gives the one of that name" if isinstance(model, str) else ""
+        raise UsageError(f"a model is a torch.nn.Module, not {type(model).__name__}{told}")
+
+
 @contextlib.contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Restore, on leaving, all that explaining could disturb.
@@ -38,6 +47,7 @@ def preserved(model: nn.Module) -> Iterator[None]:
     process: cuDNN's flags and the random state of torch (CPU and every CUDA device), numpy and Python. Values of
     parameters are not copied: nothing here writes to them.
     """
+    check_model(model)
     with contextlib.ExitStack() as stack:
         for keep in (_keep_random_state(), _keep_cudnn(), _keep_tensors(model), _keep_modules(model)):
             stack.callback(keep)

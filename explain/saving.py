@@ -62,10 +62,25 @@ _HOMES: Final = {
 }
 
 
+def _briefly(value: object) -> str:
+    """A value in at most a few dozen characters."""
+    if isinstance(value, torch.Tensor):
+        return f"<{' x '.join(map(str, value.shape)) or 'one number'}>"
+    if isinstance(value, Mapping) and any(not isinstance(one, str | int | float | None) for one in value.values()):
+        return "{" + ", ".join(map(repr, value)) + "}"
+    text = str(value) if type(value).__name__ == "Target" else repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
 class Saved:
     """A result that can be kept as a file and read again. For dataclasses whose names stand in this module's table."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """All fields in one line, of tensors their shapes."""
+        parts = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(cast("Any", self)))
+        return f"{type(self).__name__}({', '.join(f'{name}={_briefly(value)}' for name, value in parts)})"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Keep the result as one safetensors file; ".safetensors" is added to a name that does not end so.

@@ -327,7 +327,7 @@ def _unit_of(model: nn.Module, target: TargetLike) -> tuple[str, str, str] | Non
     labels = {label for spec in specs for label in spec.labels}
     if not unit.isdecimal() or target in labels or target.partition(":")[0] in outputs:
         return None  # a label may hold a slash
-    raise UnknownNameError("layer", layer, known)
+    raise UnknownNameError("layer", layer, known, "`explain fields MODEL --layers '*'` lists them")
 
 
 def _resolve_unit(model: nn.Module, batch: Tensor, layer: str, unit: str, taken: str) -> Target:

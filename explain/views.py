@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from explain.budget import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class UnitView(Saved):
     """One unit (channel) of a layer on one clip. Tensors are detached, on the model's device."""
 

@@ -57,7 +57,7 @@ def make_baseline(
     if baseline == "mean_frame":
         clips = to_ncthw(batch, layout)
         return from_ncthw(clips.mean(dim=2, keepdim=True).expand_as(clips), layout).clone()
-    raise UnknownNameError("baseline", baseline, NAMES)
+    raise UnknownNameError("baseline", baseline, NAMES, "or a finite number")
 
 
 def _black(batch: Tensor, layout: Layout, spec: InputSpec | None) -> Tensor:

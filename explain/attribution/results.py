@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from explain.targets import Target
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attribution(Saved):
     """One method's answer for one batch. Tensors are detached, on the batch's device."""
 

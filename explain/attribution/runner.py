@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 import torch
@@ -17,7 +18,7 @@ from explain.attribution.occlusion import check_blocks, default_blocks
 from explain.attribution.passes import Wanted, one_pass
 from explain.attribution.results import Attribution
 from explain.budget import MeasuredBytes, Progress, fitting, in_parts, within_memory
-from explain.diagnosis import diagnosing
+from explain.diagnosis import diagnosing, is_whole
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
@@ -29,7 +30,7 @@ from zoo.errors import ModelError, PluginError, UsageError, ZooError
 from zoo.plugins import resolve as find_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch import Tensor, nn
 
@@ -140,8 +141,10 @@ def attribute(
         PluginError: A plugin's method does not work.
     """
     names = [method] if isinstance(method, str | Method) else method
+    if not isinstance(names, Sequence):
+        raise UsageError(f"a method is a name, or several in a list, not {type(method).__name__}")
     asked = [_Asked(*_as_method(name)) for name in names]
-    _check(batch_size, draws)
+    _check(batch_size, draws, steps)
     layout = layout_of(model, batch)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
@@ -402,7 +405,10 @@ def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method, fram
     return [_plain(one) for one in baseline] if isinstance(baseline, tuple | list) else baseline
 
 
-def _check(batch_size: int | None, draws: int | None) -> None:
+def _check(batch_size: int | None, draws: int | None, steps: int) -> None:
+    for name, count in (("batch_size", batch_size), ("draws", draws), ("steps", steps)):
+        if count is not None and not is_whole(count):
+            raise UsageError(f"{name} is a whole number, not {count!r}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"a batch size is at least 1, not {batch_size}")
     if draws is not None and draws < 1:

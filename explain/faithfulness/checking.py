@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.attribution.methods import Method, find_method
+from explain.attribution.results import Attribution
 from explain.diagnosis import diagnosing
 from explain.faithfulness.again import Again, is_tensor
 from explain.faithfulness.curves import Control, kinds_of
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from explain.attribution.results import Attribution
     from explain.faithfulness.results import Curves
     from explain.targets import Target
 
@@ -184,6 +184,8 @@ def check_all(
     clips = to_ncthw(batch, layout_of(model, batch))
     wanted = (clips.shape[0], *clips.shape[2:])
     for one in attributions:
+        if not isinstance(one, Attribution):
+            raise UsageError(f"maps are checked as `explain.attribute` gives them, not {one!r:.80}")
         if tuple(one.map.shape) != wanted:
             raise UsageError(
                 f"the map of {one.method} is {tuple(one.map.shape)} and this batch {wanted} (N x T x H x W); give the "

@@ -77,7 +77,7 @@ class Verdict:
         return f"{self.word}: {' '.join(self.reasons)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Faithfulness(Saved):
     """How far one method's map of one batch can be trusted. Numbers are 64-bit, on the CPU."""
 

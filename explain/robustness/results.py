@@ -69,7 +69,7 @@ class Curve:
         return float(self.levels[found[0]]) if found else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Robustness(Saved):
     """What perturbations of growing strength do to a model's output."""
 

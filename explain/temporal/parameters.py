@@ -108,7 +108,7 @@ class LayerParameters:
         return statistics([self])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TemporalParameters(Saved):
     """How the filters of a model move."""
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from explain.layers import layer_names
-from explain.preservation import preserved
+from explain.preservation import check_model, preserved
 from explain.progress import following
 from explain.temporal.fitting import fit
 from explain.temporal.parameters import LayerParameters, TemporalParameters
@@ -49,6 +49,7 @@ def temporal_parameters(
         ModelError: There is no such layer (what there is, is listed), or weights are not finite.
         UnknownNameError: No layer of the model matches `layers`; near names are offered.
     """
+    check_model(model)
     for name, module in model.named_modules():
         if any(is_lazy(value) for value in module.parameters(recurse=False)):
             raise ModelError(f"{_called(name)} has no weights yet; run the model once, or load them, first")

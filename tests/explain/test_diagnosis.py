@@ -180,3 +180,22 @@ def test_resolving_a_target_alone_says_so_too(nets):
     model = Overflowing("between")
     with prepared(model), pytest.raises(ModelError, match=r"'inner\.0'"):
         resolve(model, torch.randn(1, 1, 4, 6, 6))
+
+
+def test_what_is_no_module_map_method_or_number_is_told(nets):
+    model, batch = nets.PooledLinear(), torch.randn(1, 1, 3, 4, 5)
+    for call in (
+        lambda: explain.attribute("conv3d", batch, method="saliency"),
+        lambda: explain.maximize("conv3d", "body", 0),
+        lambda: explain.temporal_parameters("conv3d"),
+        lambda: explain.check_robustness("conv3d", batch),
+        lambda: explain.effective_field("conv3d", batch, "body"),
+    ):
+        with pytest.raises(UsageError, match=r"torch.nn.Module, not str; zoo.load\('conv3d'\)"):
+            call()
+    with pytest.raises(UsageError, match=r"maps are checked as `explain.attribute` gives them, not 'saliency'"):
+        explain.check_faithfulness(model, batch, "saliency")
+    with pytest.raises(UsageError, match="a method is a name, or several in a list, not NoneType"):
+        explain.attribute(model, batch, method=None)
+    with pytest.raises(UsageError, match="steps is a whole number, not '4'"):
+        explain.attribute(model, batch, method="integrated_gradients", steps="4")

@@ -219,3 +219,10 @@ def test_results_of_a_gpu_are_drawn_kept_and_read_onto_it(watched, tmp_path):
     read = explain.Attribution.load(tmp_path / "a", device="cuda")
     assert read.map.device == read.target.value.device == batch.device
     assert torch.equal(explain.attribute(model, batch, method="saliency", target=read.target).map, attribution.map)
+
+
+def test_a_result_shows_its_fields_and_no_numbers_of_its_tensors(nets):
+    result = explain.attribute(nets.PooledLinear(), torch.randn(1, 1, 3, 4, 5), method="saliency")
+    assert "map=<1 x 3 x 4 x 5>" in repr(result)
+    assert "method='saliency'" in repr(result)
+    assert "tensor(" not in repr(result)

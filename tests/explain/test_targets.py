@@ -192,7 +192,7 @@ def test_names_that_do_not_exist_come_with_near_ones(model, target, message):
 
 def test_units_and_layers_that_do_not_exist_come_with_near_ones(nets):
     model, batch = nets.PooledLinear(), torch.randn(1, 1, 3, 4, 5)
-    with pytest.raises(UnknownNameError, match="unknown layer 'cnv'; did you mean 'conv'"):
+    with pytest.raises(UnknownNameError, match=r"unknown layer 'cnv'; did you mean 'conv'.*fields MODEL --layers"):
         resolve(model, batch, "cnv/1")
     with pytest.raises(UnknownNameError, match="units are 0 to 2"):
         resolve(model, batch, "conv/3")

@@ -306,6 +306,8 @@ def sentence(collected: Collection) -> str:
         return f"It is right on {right} of {len(known)} {what}{_of(collected, head)}: {100 * right / len(known):.0f} %."
     if head is None:
         return ""
+    if len(collected.entries) == 1:
+        return f"It was asked about one {what.removesuffix('s')}; its true class is not known."
     return f"It was asked about {len(collected.entries)} {what}; their true classes are not known."
 
 
