@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 HOW_TO_ADD = (
     "models come in plugins: `pip install 'motion-zoo[all]'` brings ours, `zoo new-plugin NAME` begins your own"
 )
-_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+#: Names of architectures and tags.
+NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA256_START = re.compile(r"[0-9a-f]{8,64}")
@@ -58,7 +59,7 @@ def listings() -> tuple[Listing, ...]:
 def validate(entry: ModelEntry) -> None:
     """Raise ValueError or TypeError where an entry contradicts its contract."""
     for name in (entry.name, *entry.formerly):
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{name!r}: a model's name is snake_case: letters a-z, digits and _")
     if not _REFERENCE.fullmatch(entry.builder):
         raise ValueError(f"builder {entry.builder!r} is not of the form 'package.module:function'")
@@ -75,7 +76,7 @@ def validate(entry: ModelEntry) -> None:
     _check_unique("tags", [tag for weights in entry.weights for tag in (weights.tag, *weights.formerly)])
     for weights in entry.weights:
         for tag in (weights.tag, *weights.formerly):
-            if not _NAME.fullmatch(tag):
+            if not NAME.fullmatch(tag):
                 raise ValueError(f"tag {tag!r} is not snake_case")
         if weights.is_hub:
             _check_pinned(weights)

@@ -17,10 +17,14 @@ Resize = Literal["exact", "short_side"]
 Interpolation = Literal["bilinear", "bicubic"]
 Kind = Literal["classes", "value", "clip"]
 
-#: Most pixels, over all frames, that an input may ask for.
+#: Most pixels, over all frames and, where these are no colours, all channels, that an input may ask for.
 MOST_PIXELS = 2**28
 #: Longest side, in pixels, that frames may be resized to before the crop.
 LONGEST_SIDE = 2**14
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _is_finite(value: object) -> bool:
@@ -81,9 +85,10 @@ class InputSpec:
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
-        if (self.channels == "other") != (self.other_channels is not None) or (self.other_channels or 1) < 1:
+        others = self.other_channels
+        if (self.channels == "other") != (others is not None) or not (others is None or _is_count(others)):
             raise ValueError('other_channels, a positive number, goes with channels="other" alone')
-        if len(self.size) != 2 or not all(isinstance(size, int) and size > 0 for size in sizes):
+        if len(self.size) != 2 or not all(map(_is_count, sizes)):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
         if self.resized is not None and (
             len(self.resized) != 2
@@ -94,8 +99,9 @@ class InputSpec:
         sides = (self.short_side or 1, *(self.resized or ()))
         if any(side > LONGEST_SIDE for side in sides):
             raise ValueError(f"frames are resized to at most {LONGEST_SIDE:,} pixels a side, not {sides}")
-        if self.frames * math.prod(self.size) > MOST_PIXELS:
-            raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {self.size}")
+        if self.frames * math.prod(self.size) * (others or 1) > MOST_PIXELS:
+            of = f"{self.size}" if others is None else f"{self.size} and {others} channels"
+            raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {of}")
         for name in ("range", "mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
@@ -150,6 +156,14 @@ class Metric:
     split: str
     name: str
     value: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no text, or no finite number."""
+        for text in (self.dataset, self.split, self.name):
+            if not isinstance(text, str):
+                raise ValueError(f"dataset, split and name of a metric are texts, not {text!r}")  # noqa: TRY004 - as all here
+        if not _is_finite(self.value):
+            raise ValueError(f"the value of a metric is a finite number, not {self.value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,8 @@ _NAME = r"[A-Za-z0-9_][\w.-]*"
 _PLACE = re.compile(rf"hub:(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^@:]*))?(?::(?P<file>.*))?", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")
 _FILE = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
+_DISTRIBUTION = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*", re.IGNORECASE | re.ASCII)
+_TAG = re.compile(r"\w[\w.-]*", re.ASCII)
 _TOKEN = re.compile(r"hf_\w{4,}|(?<=://)[^/@\s]+(?=@)|(?<=[Bb]earer )\S+")
 
 
@@ -232,10 +234,11 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
     path = fetch(config, offline=offline, token=token)
     try:
         said = _said(path)
-        architecture, distribution = str(said["architecture"]), str(said["distribution"])
+        architecture = _matching(said["architecture"], catalog.NAME, "name of a model")
+        distribution = _matching(said["distribution"], _DISTRIBUTION, "name of a distribution")
         listed = said["weights"]
         weights = WeightsEntry(
-            tag=_tag(listed["tag"]),
+            tag=_matching(listed["tag"], _TAG, "tag"),
             source=f"{place}:{WEIGHTS}",
             bytes=int(listed["bytes"]),
             sha256=str(listed["sha256"]),
@@ -255,7 +258,11 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
         installed = {listing.plugin.distribution for listing in catalog.listings()}
         known = [listing.full_name for listing in catalog.listings()]
         hint = f"{place} is for {architecture} of {distribution}"
-        hint += "" if distribution in installed else f", which is not installed: pip install {distribution}"
+        hint += (
+            ""
+            if distribution in installed
+            else f", which is not installed: pip install {distribution}, if you trust it"
+        )
         raise UnknownNameError("model", f"{distribution}:{architecture}", known, hint) from error
     return dataclasses.replace(listing.entry, weights=(weights,)), weights
 
@@ -269,23 +276,50 @@ def _said(path: Path) -> dict[str, Any]:
     return said
 
 
-def _tag(tag: object) -> str:
-    if not isinstance(tag, str) or not re.fullmatch(r"\w[\w.-]*", tag, re.ASCII):
-        raise ValueError(f"{tag!r} is no tag")
-    return tag
+def _matching(text: object, pattern: re.Pattern[str], what: str) -> str:
+    """The text; whoever reads a message copies names from it, so that they hold nothing else."""
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise ValueError(f"{text!r} is no {what}")
+    return text
 
 
 @contextlib.contextmanager
 def told(what: str, token: str | None = None) -> Iterator[None]:
-    """Errors of the Hub's library inside become one message each, without a token; `what` was asked for."""
+    """Errors of the Hub's library inside become one message each, without a token; `what` was asked for.
+
+    Nor does the library log one: servers may put it into warnings, and an address with a password stands in others.
+    """
     try:
-        yield
+        with _redacting(token):
+            yield
     except (OSError, ValueError, RuntimeError) as error:
         _raise(what, error, token)
     except Exception as error:
         if not type(error).__module__.startswith(("huggingface_hub", "httpx", "httpcore")):
             raise
         _raise(what, error, token)
+
+
+@contextlib.contextmanager
+def _redacting(token: str | None) -> Iterator[None]:
+    """What the Hub's library logs holds no token."""
+    import logging
+
+    import huggingface_hub.hf_api  # with it come all loggers of the library
+
+    def redact(record: logging.LogRecord) -> bool:
+        record.msg, record.args = _redacted(record.getMessage(), token), ()
+        return True
+
+    library = huggingface_hub.__name__
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith(library)]
+    for logger in loggers:
+        logger.addFilter(redact)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(redact)
 
 
 def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:

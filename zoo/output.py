@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+#: Characters by which a stranger's text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
+#: writes them, so that a document stays the same one.
+_STEERING = {
+    code: f"\\u{code:04x}"
+    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
 def emit(data: Any, text: str, *, as_json: bool) -> None:
     """Print one result: `data` as JSON and nothing else, or `text`."""
     if as_json:
         import json
 
         text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
-    click.echo(text)
+    click.echo(text.translate(_STEERING))
 
 
 def plain(value: Any) -> Any:
@@ -44,7 +52,7 @@ def plain(value: Any) -> Any:
 
 def note(message: str) -> None:
     """Print a hint or a warning on stderr, where it cannot spoil a result."""
-    click.echo(message, err=True)
+    click.echo(message.translate(_STEERING), err=True)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

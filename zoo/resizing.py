@@ -60,6 +60,8 @@ def wish(entry: ModelEntry, num_classes: int | Mapping[str, int] | None, in_chan
             hint = f"say num_classes={said}, or some of it" if heads else "none of them gives classes"
             raise UsageError(f"{entry.name} has the heads {', '.join(h.name for h in entry.outputs)}; {hint}")
         num_classes = {heads[0]: num_classes}
+    if num_classes is not None and not hasattr(num_classes, "items"):
+        raise UsageError(f"num_classes is {num_classes!r}; expected a whole number, or one for each head by its name")
     classes = dict(num_classes or {})
     for head, count in classes.items():
         if head not in heads:
@@ -192,6 +194,8 @@ def replace(model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trai
         torch.manual_seed(seed)
         for head, count in asked.classes.items():
             path, layer = _head_layer(model, entry, head)
+            if _width(layer) == count:  # without labels an entry does not say how many there are
+                continue
             _exchange(model, path, _widened(layer, count))
             became |= {f"{path}.{name}": "initialised" for name, _ in layer.named_parameters()}
         if asked.channels is not None:

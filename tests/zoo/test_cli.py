@@ -380,6 +380,22 @@ def test_json_holds_no_number_that_json_has_not():
     assert output.plain({"a": float("nan"), "b": [1, float("inf"), (2.5,)]}) == {"a": None, "b": [1, None, [2.5]]}
 
 
+def test_what_a_stranger_wrote_steers_no_terminal(run, installed, tiny, monkeypatch):
+    evil = r"\x1b]0;title\x07\x1b[2J\x9b31m\u202egpj.exe"
+    installed.add("odd", tiny.replace("a tiny one", evil))
+    installed.use(monkeypatch)
+    for arguments in (["list"], ["info", "tiny"], ["info", "tiny", "--json"]):
+        _, out, _ = run(*arguments)
+        assert not set("\x1b\x07\x9b\u202e") & set(out)
+        assert r"\u001b[2J" in out
+    assert json.loads(out)["summary"] == evil.encode().decode("unicode_escape")
+
+
+def test_messages_steer_no_terminal(capsys):
+    output.note("odd \x1b[2J\nname")
+    assert capsys.readouterr().err == "odd \\u001b[2J\nname\n"
+
+
 def test_tables_align_and_group_digits():
     lines = output.table(["name", "count"], [["a", 1234567], ["long", 5]]).splitlines()
     assert lines == ["name      count", "----  ---------", "a     1,234,567", "long          5"]

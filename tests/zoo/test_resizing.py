@@ -218,6 +218,7 @@ def test_2d_weights_inflate_into_a_network_with_other_classes():
         ("two", {"num_classes": {"colours": 4}}, UnknownNameError, "did you mean 'colour'"),
         ("tiny", {"num_classes": 0}, UsageError, "expected a positive whole number"),
         ("tiny", {"num_classes": {"shape": 2.5}}, UsageError, "expected a positive whole number"),
+        ("tiny", {"num_classes": "3"}, UsageError, "expected a whole number, or one for each head"),
         ("tiny", {"in_channels": -1}, UsageError, "expected a positive whole number"),
     ],
 )
@@ -239,3 +240,14 @@ def test_the_replaced_layer_has_the_mode_of_the_old_one():
     model = nn.Sequential(nn.Linear(2, 3).eval())
     resizing._exchange(model, "0", nn.Linear(2, 5))
     assert (model[0].out_features, model[0].training) == (5, False)
+
+
+def test_a_head_without_labels_that_has_the_number_already_is_kept(installed, tiny, monkeypatch, tmp_path):
+    installed.add("plain", tiny.replace(', labels=("round", "square", "flat")', ""))
+    installed.use(monkeypatch)
+    save_file(zoo.load("tiny", weights=None, seed=3).state_dict(), tmp_path / "tiny.safetensors")
+    known, kept = (zoo.load("tiny", weights=tmp_path / "tiny.safetensors", num_classes=n) for n in (None, 3))
+    assert all(torch.equal(kept.state_dict()[name], value) for name, value in known.state_dict().items())
+    assert kept.zoo_load_report.replaced == ()
+    other = zoo.load("tiny", weights=tmp_path / "tiny.safetensors", num_classes=4)
+    assert other.zoo_load_report.replaced == ("5",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.errors import UsageError
 from zoo_torchvision_models.operators import import_torchvision
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ def build(*, architecture: str, **arguments: Any) -> nn.Module:
     Args:
         architecture: Name in torchvision's registry of models ("r3d_18").
         arguments: What its builder takes, such as `num_classes`.
+
+    Raises:
+        UsageError: for what is neither an image classifier nor a video model; others fetch weights while they build.
     """
-    model: nn.Module = import_torchvision("torchvision.models").get_model(architecture, weights=None, **arguments)
+    models = import_torchvision("torchvision.models")
+    if architecture not in {*models.list_models(module=models), *models.list_models(module=models.video)}:
+        raise UsageError(f"{architecture!r} is no image classifier or video model of torchvision")
+    model: nn.Module = models.get_model(architecture, weights=None, **arguments)
     return model

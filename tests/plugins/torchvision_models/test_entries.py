@@ -8,6 +8,8 @@ import sys
 import pytest
 
 import zoo
+from zoo.errors import UsageError
+from zoo_torchvision_models.building import build
 
 VIDEO = ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"]
 IMAGES = ["resnet18", "resnet50", "googlenet", "squeezenet1_1", "mobilenet_v3_large", "efficientnet_b0"]
@@ -49,3 +51,9 @@ def test_entry_and_torchvision_agree(torchvision, name):
         assert [metric.value for metric in weights.metrics] == pytest.approx(
             [accuracies["acc@1"] / 100, accuracies["acc@5"] / 100], abs=1e-9
         )
+
+
+@pytest.mark.parametrize("name", ["fcn_resnet50", "fasterrcnn_resnet50_fpn", "get_model"])
+def test_no_model_is_built_that_would_fetch_weights_of_its_own(name):
+    with pytest.raises(UsageError, match="is no image classifier or video model of torchvision"):
+        build(architecture=name)

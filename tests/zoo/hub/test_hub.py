@@ -380,3 +380,41 @@ def test_foreign_files_and_those_of_the_hub_are_forbidden_by_the_same_word(monke
     assert foreign.is_offline()
     monkeypatch.setenv("ZOO_OFFLINE", "0")
     assert not hub.is_offline()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"distribution": "x; rm -rf ~"}, "is no name of a distribution"),
+        ({"distribution": "--index-url=http://evil"}, "is no name of a distribution"),
+        ({"architecture": "tiny\nerror: fine"}, "is no name of a model"),
+        ({"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 2**40}}, "at most .* pixels"),
+        ({"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 1.5}}, "positive number"),
+        ({"input": {"frames": True, "size": [1, 1]}}, "positive integers"),
+    ],
+)
+def test_a_configuration_puts_nothing_into_messages_or_memory(hub_server, published, change, said):
+    revision = hub_server.add("org/odd", {"config.json": json.dumps({**CONFIG, **change}).encode()})
+    with pytest.raises(WeightsError, match=said):
+        zoo.info(f"hub:org/odd@{revision}")
+
+
+@pytest.mark.parametrize("metric", [{"value": "0.9"}, {"value": float("nan")}, {"value": 1, "dataset": ["d"]}])
+def test_metrics_of_a_configuration_are_texts_and_numbers(hub_server, published, metric):
+    said = {**CONFIG["weights"], "metrics": [{"dataset": "d", "split": "s", "name": "n", **metric}]}
+    revision = hub_server.add("org/odd", {"config.json": json.dumps({**CONFIG, "weights": said}).encode()})
+    with pytest.raises(WeightsError, match="of a metric"):
+        zoo.info(f"hub:org/odd@{revision}")
+
+
+def test_what_the_library_of_the_hub_logs_holds_no_token(published, hub_server, fault, monkeypatch, caplog, capfd):
+    (secret,) = hub_server.tokens
+    headers = {"X-HF-Warning": f"topic; you sent {secret}"}
+    hub_server.faults = [fault("HEAD", times=2, status=503, headers=headers)]
+    monkeypatch.setenv("HF_ENDPOINT", hub_server.url.replace("//", "//me:password@"))
+    hub.obtain(published[0], token=secret)
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "you sent ***" in said
+    assert "503 thrown" in said
+    assert secret not in said
+    assert "password" not in said
