@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from explain.attribution.occlusion import default_blocks
 from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.records import record
 from explain.layouts import layout_of, to_ncthw
-from explain.preservation import prepared
+from explain.reporting.cost import DEAR, operations
 from zoo.errors import MemoryLimitError, ModelError
 
 if TYPE_CHECKING:
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
     from explain.attribution import Attribution
     from explain.reporting.context import Context
 
-#: Floating-point operations of a forward pass from which on every pass is dear: a third of a second on two cores.
-DEAR = 2e10
 #: Blocks of occlusion, and places in time, where its map is made again.
 BLOCKS = (16, 4)
 #: Verdicts in words for readers.
@@ -119,12 +114,3 @@ def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, i
     extent = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
     window, stride = default_blocks((extent[0], extent[1], extent[2]), most, in_time)
     return {"window": window, "stride": stride}
-
-
-def operations(context: Context) -> int:
-    """Floating-point operations of one forward pass, counted once for all clips of a page."""
-    if "operations" not in context.kept:
-        with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            context.model(context.batch.clone())
-        context.kept["operations"] = int(counter.get_total_flops())
-    return int(context.kept["operations"])

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from explain.effective_fields import effective_fields
 from explain.layouts import layout_of, to_ncthw
-from explain.reporting.builtin.faithfulness import DEAR, operations
-from explain.reporting.builtin.robustness import FORBIDDING
+from explain.reporting.cost import DEAR, FORBIDDING, operations
 from explain.reporting.effective_fields import draw as draw_effective
 from explain.reporting.rendering import evenly, render
 from explain.reporting.sections import Content

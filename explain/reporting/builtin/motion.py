@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from markupsafe import Markup
-from torch.utils.flop_counter import FlopCounterMode
 
 import explain
-from explain.preservation import prepared
 from explain.reporting import colour, motion, slices
+from explain.reporting.cost import operations
 from explain.reporting.media import Sprite, as_frames, clip_sprite, overlay_sprite
 from explain.reporting.rendering import evenly, exact, render
 from explain.reporting.sections import Content
@@ -237,9 +235,7 @@ def _panels(context: Context, parameters: TemporalParameters) -> tuple[list[Pane
 
 def _steps(context: Context, images: int) -> int:
     """Steps for each image: as many as asked for, fewer where a model's passes are long."""
-    with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counted:
-        context.model(context.batch.clone())
-    affordable = _WORK / (3 * images * max(1, counted.get_total_flops()))
+    affordable = _WORK / (3 * images * max(1, operations(context)))
     return min(context.options.unit_steps, max(_LEAST_STEPS, int(affordable)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from explain.reporting import perturbed
-from explain.reporting.builtin.faithfulness import DEAR, operations
+from explain.reporting.cost import DEAR, FORBIDDING, operations
 from explain.robustness.checking import check_robustness
 from explain.robustness.results import Robustness
 from explain.robustness.spoiling import Spoiled
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from explain.reporting.context import Context
     from explain.reporting.sections import Content
 
-#: Floating-point operations of a forward pass from which on nothing is perturbed in a report.
-FORBIDDING = 3e11
 #: What is done to clips where passes are dear.
 FEW = ("gaussian_noise", "missing_square", "dropped_frames", "shuffled_frames")
 
