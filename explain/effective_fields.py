@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from explain.progress import Followed
     from explain.reach import Triple
 
-#: First and last frame, row and column.
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class EffectiveField(Saved):

@@ -236,6 +236,8 @@ def _label_of(path: str) -> str | None:
 
 def _table(result: Robustness) -> str:
     """A row a perturbation: where answers are lost, and what is left of everything at the strongest level."""
+    from explain.reporting.perturbed import level_text
+
     header = ["perturbation", "up to"]
     header += [f"{one.name}: first lost, half lost at" for one in result.shares]
     header += [_titled(one) for one in result.measures.values()]
@@ -243,7 +245,10 @@ def _table(result: Robustness) -> str:
         [
             name,
             f"{float(curve.levels[-1]):.3g}",
-            *(f"{_level(curve.first_change(one.name))}, {_level(curve.half_lost(one.name))}" for one in result.shares),
+            *(
+                f"{level_text(curve.first_change(one.name))}, {level_text(curve.half_lost(one.name))}"
+                for one in result.shares
+            ),
             *(f"{float(curve.mean[one][-1]):.3g}" for one in result.measures),
         ]
         for name, curve in result.curves.items()
@@ -258,7 +263,3 @@ def _first(result: Robustness, measure: str) -> str:
 
 def _titled(measure: Measure) -> str:
     return f"{measure.name} ({measure.unit})" if measure.unit else measure.name
-
-
-def _level(value: float | None) -> str:
-    return "never" if value is None else f"{value:.3g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 import time
 from pathlib import Path
@@ -21,7 +20,7 @@ from explain.preservation import preserved
 from explain.progress import telling
 from explain.reporting import composition, writing
 from explain.reporting.builtin import prediction, provenance
-from explain.reporting.context import Context, Options, Subject
+from explain.reporting.context import Context, Options
 from explain.reporting.media import clip_sprite
 from explain.reporting.sections import BUILT_IN, COLLECTED, select
 from explain.sources import find as find_sources
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
     from explain.progress import Told
     from explain.reporting.composition import Part, Report
+
+
+#: What random weights mean for a page of maps (`untrained`).
+MAPS = ", and the maps mean nothing yet"
 
 
 def report(
@@ -275,10 +278,8 @@ def _write(folder: Path, context: Context, parts: list[Part], problems: list[dic
     built = {part.name: part.content for part in parts if part.content}
     last = built.get("provenance")
     run = dict(last.data) if last else provenance.facts(context)
-    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     said = prediction.sentence(context.prediction)
     data: dict[str, Any] = {
-        "created": created,
         "model": context.name,
         "clip": context.clip.source,
         "summary": said,
@@ -301,7 +302,6 @@ def _write(folder: Path, context: Context, parts: list[Part], problems: list[dic
         sentence=said,
         notices=_notices(context, problems),
         frames=context.picture.frames,
-        created=created,
     )
 
 
@@ -313,15 +313,15 @@ def clip_name(clip: clips.Clip) -> str:
 def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
     """What a reader must know before anything else."""
     said = [f"Note: {warning}" for warning in context.clip.warnings]
-    return said + untrained(context) + composition.broken(problems)
+    return said + untrained(context.model, MAPS) + composition.broken(problems)
 
 
-def untrained(subject: Subject) -> list[str]:
-    """What a reader must know of a model that was not trained, or not for this."""
-    said = []
-    if subject.entry is not None and not subject.entry.weights:
-        said.append("These weights are random: the model has learned nothing, and the maps mean nothing yet.")
-    return said + (adapted(subject.model, "This model") if subject.model is not None else [])
+def untrained(model: nn.Module, meaning: str) -> list[str]:
+    """What a reader must know of a model that was not trained, or not for this; `meaning` is what follows from it."""
+    entry = entry_of(model)
+    if entry is None or entry.weights:
+        return adapted(model, "This model")
+    return [f"These weights are random: the model has learned nothing{meaning}.", *adapted(model, "This model")]
 
 
 def adapted(model: nn.Module, name: str) -> list[str]:

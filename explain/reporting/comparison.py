@@ -5,7 +5,6 @@ Without a clip nothing here imports torch.
 
 from __future__ import annotations
 
-import datetime
 import os
 import time
 from collections import Counter
@@ -323,12 +322,10 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
     last = built.get("provenance")
     run = dict(last.data) if last else provenance.facts(subjects)
     clip = subjects[0].clip
-    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     warnings = measurements.warnings(subjects) + (list(clip.warnings) if clip else [])
     said = measurements.sentence(subjects)
     names = [subject.name for subject in subjects]
     data: dict[str, Any] = {
-        "created": created,
         "models": names,
         "clip": clip.source if clip else None,
         "summary": said,
@@ -355,7 +352,6 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
         sentence=said,
         notices=[f"Note: {warning}" for warning in warnings] + _untrained(subjects) + composition.broken(problems),
         frames=max((picture.frames for picture in pictures), default=0),
-        created=created,
     )
 
 

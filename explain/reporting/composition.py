@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def write(
         folder: Where to; `writing.check` has seen it.
         kind: "report", "comparison" or "maximization".
         parts: The sections.
-        data: What the JSON file says beside the sections' numbers.
+        data: What the JSON file says beside the sections' numbers and when it was made.
         tensors: Raw results beside those of the sections.
         about: What the file of tensors says of itself.
         pictures: Sprites beside those of the sections.
@@ -141,7 +142,10 @@ def write(
         page: Values of the template.
     """
     built = {part.name: part.content for part in parts if part.content}
-    told = plain({"format": 1, **data, "sections": {name: content.data for name, content in built.items()}})
+    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    told = plain(
+        {"format": 1, "created": created, **data, "sections": {name: content.data for name, content in built.items()}}
+    )
     stored = dict(tensors)
     for name, content in built.items():
         stored |= {f"{name}/{key}": tensor for key, tensor in content.tensors.items()}
@@ -155,6 +159,7 @@ def write(
         style=rendering.asset("report.css"),
         script=script,
         script_hash=rendering.source_hash(script),
+        created=created,
         **page,
     )
     files = {f"{kind}.html": html.encode(), **(more or {})}

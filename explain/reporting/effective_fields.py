@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from explain.reporting import colour, figures
+from explain.reporting import colour, figures, media
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,6 @@ _SIDE, _WORDS, _GAP, _WIDTH = 190.0, 46.0, 22.0, 640.0
 _COLUMNS, _STEP = 3, 250.0
 #: Not the page's own white, which a dark page replaces.
 _WHITE = "#fffffe"
-#: Brightness that the frame keeps beneath the heat.
-_DIMMED = 0.7
 
 
 def draw(fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8], name: str = "effective-fields") -> Markup:
@@ -79,15 +77,12 @@ def in_words(field: EffectiveField) -> str:
 
 def picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
     """The frame that the unit looks at most, under the gradients of all frames together, and both boxes."""
-    heat = field.heat.numpy()
+    heat = field.heat.cpu().numpy()
     at = int(heat.sum(axis=(1, 2)).argmax())
-    image = np.broadcast_to(frames[at], (*frames.shape[1:3], 3)).astype(float) / 255 * _DIMMED
     summed = heat.sum(axis=0)
     colours = colour.magnitude()
     share = np.sqrt(summed / (summed.max() or 1.0))  # a few pixels would hide the others
-    painted = colours.palette[colours.indices(share)].astype(float) / 255
-    opacity = painted[..., 3:]
-    axes.imshow(image * (1 - opacity) + painted[..., :3] * opacity, interpolation="nearest")
+    axes.imshow(media.blended(frames[at], share, colours), interpolation="nearest")
     for box, dashed in ((field.theoretical_box, True), (field.box, False)):
         if box is not None:
             _outline(axes, box[1], box[2], dashed=dashed)
@@ -109,7 +104,7 @@ def _outline(axes: Axes, rows: Sequence[int], columns: Sequence[int], *, dashed:
 
 def over_time(axes: Axes, field: EffectiveField) -> None:
     """Each frame's share of the gradients, and both runs of frames above."""
-    shares = 100 * field.heat.sum(dim=(1, 2)).numpy()
+    shares = 100 * field.heat.sum(dim=(1, 2)).cpu().numpy()
     axes.bar(range(len(shares)), shares, width=0.8, color=figures.SERIES[0])
     top = max(float(shares.max()), 1e-9)
     for box, height, dashed in ((field.theoretical_box, 1.18, True), (field.box, 1.08, False)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explain.attribution.maps import to_map
-from explain.layouts import entry_of, input_of
+from explain.layouts import input_of
 from explain.reporting import colour, composition, writing
-from explain.reporting.assembly import adapted
+from explain.reporting.assembly import untrained
 from explain.reporting.builtin import provenance
 from explain.reporting.media import animation, as_frames, clip_sprite, overlay_sprite
 from explain.reporting.rendering import render
@@ -130,9 +129,7 @@ def write(
     html = render("wishes.html", made=made, settings=result.settings, top=top)
     title = "Made up, and found" if top else "Made up"
     section = composition.Part(name="units", title=title, content=Content(html=html))
-    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     data = {
-        "created": created,
         "model": name,
         **result.settings,
         "units": rows(result, top),
@@ -152,9 +149,8 @@ def write(
         files,
         model_name=name,
         layer=result.layer,
-        notices=_notices(model, name, top),
+        notices=_notices(model, top),
         frames=max(sprite.frames for sprite in sprites),
-        created=created,
     )
 
 
@@ -197,14 +193,9 @@ def _real(model: nn.Module, best: tuple[TopClip, ...], name: str, pictures: dict
     return real
 
 
-def _notices(model: nn.Module, name: str, top: TopClips | None) -> list[str]:
+def _notices(model: nn.Module, top: TopClips | None) -> list[str]:
     """What a reader must know first."""
-    entry = entry_of(model)
-    said = adapted(model, name)
-    if entry is not None and not entry.weights:
-        said.append(
-            "These weights are random: the model has learned nothing, and its units want nothing in particular."
-        )
+    said = untrained(model, ", and its units want nothing in particular")
     if top is not None and top.problems:
         clip, reason = top.problems[0]
         more = f", and {len(top.problems) - 1} more" if len(top.problems) > 1 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from matplotlib.ticker import MaxNLocator
 
-from explain.layouts import entry_of
 from explain.reporting import composition, figures, writing
-from explain.reporting.assembly import adapted
+from explain.reporting.assembly import untrained
 from explain.reporting.builtin.provenance import versions
 from explain.reporting.media import Sprite, as_frames, clip_sprite
 from explain.reporting.rendering import evenly, render
@@ -303,12 +301,8 @@ def write_page(
             used ("clip", "reason").
         sentence: The result in words.
     """
-    entry = entry_of(model)
     part = composition.Part(name="perturbations", title="How much it bears", content=content(result, spoiled))
-    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    notices = adapted(model, "This model")
-    if entry is not None and not entry.weights:
-        notices.append("These weights are random: the model has learned nothing.")
+    notices = untrained(model, "")
     left_out = about.get("left_out", ())
     if left_out:
         first = left_out[0]
@@ -318,7 +312,7 @@ def write_page(
         writing.check(folder, "robustness"),
         "robustness",
         [part],
-        {"created": created, **about, "summary": sentence, "warnings": notices, "problems": [], "versions": versions()},
+        {**about, "summary": sentence, "warnings": notices, "problems": [], "versions": versions()},
         {},
         about,
         model_name=about["model"],
@@ -327,6 +321,5 @@ def write_page(
         sentence=sentence,
         notices=notices,
         frames=1,
-        created=created,
     )
     return written.page

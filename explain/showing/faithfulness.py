@@ -108,7 +108,7 @@ def _paint(drawn: Figure, result: Faithfulness, sample: int | None) -> None:
 
 def _curves(axes: Axes, curves: Curves, name: str, sample: int | None) -> None:
     """One kind of curve: in the map's order, in random ones, the middle first."""
-    at = (curves.removed if name == "deletion" else curves.shown).numpy()
+    at = (curves.removed if name == "deletion" else curves.shown).cpu().numpy()
     drawn = _of(getattr(curves, f"random_{name}"), sample)  # draws x points
     axes.axhline(1, color=figures.LINE, linewidth=0.8, zorder=0)
     axes.axhline(0, color=figures.LINE, linewidth=0.8, zorder=0)
@@ -164,7 +164,7 @@ def _of(values: Tensor, sample: int | None) -> npt.NDArray[np.float64]:
     """Curves (... x N x points, or N) of one sample, or their mean."""
     axis = values.ndim - 2 if values.ndim > 1 else 0
     chosen = values.nanmean(dim=axis) if sample is None else values.select(axis, sample)
-    numbers: npt.NDArray[np.float64] = chosen.numpy()
+    numbers: npt.NDArray[np.float64] = chosen.cpu().numpy()
     return numbers
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,12 +259,10 @@ def _write(folder: Path, collected: Collection, parts: list[Part]) -> Report:
     subject, entries = collected.subject, collected.entries
     built = {part.name: part.content for part in parts if part.content}
     last = built.get("provenance")
-    created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     said = sentence(collected)
     problems = composition.failed_plugins()
     notices = _notices(collected)
     data: dict[str, Any] = {
-        "created": created,
         "model": subject.name,
         "clip": collected.place,
         "clips": len(entries),
@@ -291,9 +288,8 @@ def _write(folder: Path, collected: Collection, parts: list[Part]) -> Report:
         image=frames == 1,
         summary=subject.entry.summary if subject.entry else "",
         sentence=said,
-        notices=notices + assembly.untrained(subject) + composition.broken(problems),
+        notices=notices + assembly.untrained(collected.setup.model, assembly.MAPS) + composition.broken(problems),
         frames=frames if collected.views or any(one.time for one in entries) else 0,
-        created=created,
     )
 
 
