@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from explain.layouts import from_ncthw, to_ncthw
+from explain.precision import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,14 +29,14 @@ def to_input(clips: Tensor, spec: InputSpec | None, layout: Layout) -> Tensor:
 
 
 def to_display(batch: Tensor, spec: InputSpec | None, layout: Layout) -> Tensor:
-    """What a model takes as display values N x C x T x H x W in [0, 1]: the inverse of `to_input`.
+    """What a model takes as display values N x C x T x H x W in [0, 1], of 32 bits or more: the inverse of `to_input`.
 
     Args:
         batch: As the model takes it.
         spec: The model's input specification; None stretches each sample from its lowest to its highest value.
         layout: Order of the batch's axes.
     """
-    clips = to_ncthw(batch, layout).detach()
+    clips = exact(to_ncthw(batch, layout).detach())
     if spec is None:
         low, high = (edge.view(-1, 1, 1, 1, 1) for edge in clips.flatten(1).aminmax(dim=1))
         return (clips - low) / (high - low).clamp_min(1e-12)

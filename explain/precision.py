@@ -1,19 +1,22 @@
-"""What fewer bits change: networks that rest on small differences say something else in bfloat16."""
+"""How many bits numbers keep: 16 are enough for many networks, and too few for what is made of their numbers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import zoo
-from explain.layouts import entry_of
 from zoo import devices
 from zoo.errors import MemoryLimitError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 #: Relative change of a value that is told; rounding alone makes less than a hundredth.
 TOLD = 0.05
+
+
+def exact(values: Tensor) -> Tensor:
+    """Floating-point numbers of 16 bits as such of 32; others as they are."""
+    return values.float() if values.itemsize < 4 else values
 
 
 def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed: int = 0) -> str:
@@ -29,6 +32,9 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
     Returns:
         A sentence; empty where the same classes lead, values differ by less than 5 %, or memory does not hold both.
     """
+    import zoo
+    from explain.layouts import entry_of  # what shows numbers is made of them
+
     if entry_of(model) is None:
         return ""
     try:

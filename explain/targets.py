@@ -30,6 +30,7 @@ from explain.budget import MeasuredBytes
 from explain.diagnosis import not_finite
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
+from explain.precision import exact
 from zoo.errors import ModelError, UnknownNameError, UsageError
 from zoo.prediction import by_head, output_specs
 
@@ -104,17 +105,12 @@ def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[
     """As `resolve`, with the number explained for each sample (N), which keeps its gradient where one is recorded."""
     with MeasuredBytes() as measured:
         found = _resolve(model, batch, target)
-    score = _exact(found.value)
+    score = exact(found.value)
     if not bool(torch.isfinite(score).all()):
         raise ModelError(
             f"the model gives {score.tolist()} for {found.description}: nothing to explain; {not_finite(model, batch)}"
         )
     return score, dataclasses.replace(found, value=score.detach(), made=measured.total / batch.numel())
-
-
-def _exact(score: Tensor) -> Tensor:
-    """Outputs in 16 bits as such in 32: differences between them are what is explained."""
-    return score.float() if score.itemsize < 4 else score
 
 
 def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
@@ -194,7 +190,7 @@ class Score:
 
     def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
         """M numbers for M samples."""
-        score = _exact(self._score(batch, samples))
+        score = exact(self._score(batch, samples))
         self.advance(len(samples))
         return score
 

@@ -10,6 +10,7 @@ import torch
 
 from explain.layers import Capture, as_maps, is_folded
 from explain.layouts import to_ncthw
+from explain.precision import exact
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def one_pass(
     frames = to_ncthw(batch, layout).shape[2]
 
     def read(outputs: Iterable[Tensor], name: str) -> Tensor:
-        return _exact(as_maps([one.detach() for one in outputs], captures[name].module, len(batch), name))
+        return exact(as_maps([one.detach() for one in outputs], captures[name].module, len(batch), name))
 
     maps = {name: read(outputs, name) for name, outputs in calls.items()}
     for name, one in maps.items():
@@ -135,7 +136,7 @@ def one_pass(
             )
     return Pass(
         target=target,
-        gradient=None if at_input is None else _exact(at_input),
+        gradient=None if at_input is None else exact(at_input),
         maps=maps,
         slopes={name: read(outputs, name) for name, outputs in at_layers.items()},
     )
@@ -164,11 +165,6 @@ def _slopes(
             for call, gradient in zip(outputs, own, strict=True)
         ]
     return found[0] if wanted.gradient else None, at_layers
-
-
-def _exact(values: Tensor) -> Tensor:
-    """Numbers of 16 bits as such of 32, for what is made of them."""
-    return values.float() if values.itemsize < 4 else values
 
 
 def _joined(parts: list[Pass | None]) -> Pass:

@@ -22,6 +22,7 @@ from explain.diagnosis import diagnosing, is_whole
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
+from explain.precision import exact
 from explain.preservation import prepared
 from explain.progress import following
 from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
@@ -552,8 +553,7 @@ def _called(method: Method, job: Job) -> Raw:
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise PluginError(f"the attribution method {method.name} ({method.run}) does not work: {reason}") from error
-    values = raw.values
-    return dataclasses.replace(raw, values=values.float()) if values.itemsize < 4 else raw
+    return dataclasses.replace(raw, values=exact(raw.values))
 
 
 def _valid(method: Method, raw: Any, job: Job) -> Raw:

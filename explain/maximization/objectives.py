@@ -32,7 +32,7 @@ class Seen:
 
     #: N x C x T x H x W in [0, 1], before transforms.
     clips: Tensor
-    #: Maps of each layer asked for.
+    #: Maps of each layer asked for, of 32 bits or more, as all numbers here.
     maps: Mapping[str, Tensor]
     #: N: the model's output for each target asked for.
     outputs: Mapping[int | str, Tensor]

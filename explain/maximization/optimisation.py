@@ -103,6 +103,7 @@ def maximize(
     make, transform = find_parametrization(parametrization), find_transform(transforms)
     # Even where the units are still to be counted, one of them says what will be read.
     asked = [*wanted, *([channel(layer, 0)] if layer is not None and not wanted else []), *([extra] if extra else [])]
+    like = devices.like(model)
     with prepared(model, seed=seed), following(progress) as told:
         tell = told(f"maximising {layer or ', '.join(one.name for one in wanted)}")
         passes = Passes(
@@ -112,15 +113,16 @@ def maximize(
         )
         climb = _Climb(
             passes=passes,
-            make=lambda seeds: make(clip_shape, seeds, devices.like(model), colour=decorrelate and clip_shape[0] == 3),
+            make=lambda seeds: make(clip_shape, seeds, like, colour=decorrelate and clip_shape[0] == 3),
             spec=input_of(model),
             layout=layout,
             steps=steps,
             rate=rate,
             transform=transform,
             seed=seed,
+            like=like,
         )
-        grey = torch.full((1, *clip_shape), 0.5).to(devices.like(model))
+        grey = torch.full((1, *clip_shape), 0.5, device=like.device)
         one = f"one clip of {clip_shape}"
         with diagnosed(model, climb.to_input(grey)):
             seen, made = within_memory(lambda _: passes.survey(climb.to_input(grey)), 1, one)
@@ -232,6 +234,8 @@ class _Climb:
     rate: float
     transform: Transform
     seed: int
+    #: Device and dtype of the model.
+    like: Tensor
 
     def run(
         self, items: list[tuple[Objective, list[int]]], progress: Progress | None
@@ -295,7 +299,7 @@ class _Climb:
 
     def to_input(self, clips: Tensor) -> Tensor:
         """Display values U x C x T x H x W as the model takes them."""
-        return to_input(clips, self.spec, self.layout)
+        return to_input(clips, self.spec, self.layout).to(self.like)
 
 
 def _named(transforms: str | Transform | Sequence[str | Transform]) -> str:

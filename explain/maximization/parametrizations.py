@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from explain.maximization.colour import correlated
+from explain.precision import exact
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def pixel(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = Fa
     Args:
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
-        like: Device and dtype.
+        like: Device and dtype; of 16 bits, 32 are taken.
         colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
     return Parametrization(_draw(shape, seeds, like), lambda values: _displayed(values, colour=colour))
@@ -65,10 +66,11 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
     Args:
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
-        like: Device and dtype.
+        like: Device and dtype; of 16 bits, 32 are taken.
         colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
     channels, *size = shape
+    like = exact(like)
     axes = [torch.fft.fftfreq(length, device=like.device, dtype=like.dtype) for length in size[:2]]
     axes.append(torch.fft.rfftfreq(size[2], device=like.device, dtype=like.dtype))
     grid = torch.meshgrid(*axes, indexing="ij")
@@ -77,9 +79,9 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
     values = _draw((channels, *frequency.shape, 2), seeds, like)
 
     def render(values: Tensor) -> Tensor:
-        spectrum = torch.view_as_complex(values.float() if values.dtype.itemsize < 4 else values)
+        spectrum = torch.view_as_complex(values)
         signal = torch.fft.irfftn(spectrum * scale, s=size, dim=(-3, -2, -1), norm="ortho")
-        return _displayed(signal.to(values.dtype), colour=colour)
+        return _displayed(signal, colour=colour)
 
     return Parametrization(values, render)
 
@@ -94,7 +96,7 @@ def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
     Args:
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
-        like: Device and dtype.
+        like: Device and dtype; of 16 bits, 32 are taken.
         colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
     channels, frames, *size = shape
@@ -128,6 +130,6 @@ def _displayed(signal: Tensor, *, colour: bool) -> Tensor:
 
 
 def _draw(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:
-    """One normal draw for each seed: a clip begins alike alone and among others."""
+    """One normal draw for each seed: a clip begins alike alone and among others. Adam's steps need 32 bits."""
     draws = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return (SPREAD * torch.stack(draws)).to(like).requires_grad_()
+    return (SPREAD * torch.stack(draws)).to(exact(like)).requires_grad_()

@@ -10,6 +10,7 @@ import torch
 from explain.budget import MeasuredBytes
 from explain.layers import Capture, find_layer, is_folded
 from explain.maximization.objectives import Seen
+from explain.precision import exact
 from explain.targets import Target, resolve
 from zoo.errors import ModelError, UsageError
 from zoo.prediction import by_head
@@ -104,9 +105,9 @@ class Passes:
             return self._seen(clips, captures, output)
 
     def _seen(self, clips: Tensor, captures: dict[str, Capture], output: Any) -> Seen:
-        maps = {name: capture.maps(len(clips)) for name, capture in captures.items()}
+        maps = {name: exact(capture.maps(len(clips))) for name, capture in captures.items()}
         outputs: dict[int | str, Tensor] = {}
         for name, target in self._resolved.items():
-            scores = by_head(self.model, output)[target.head or ""]
+            scores = exact(by_head(self.model, output)[target.head or ""])
             outputs[name] = scores.reshape(-1) if target.classes is None else scores[:, int(target.classes[0])]
         return Seen(clips=clips, maps=maps, outputs=outputs)

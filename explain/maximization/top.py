@@ -20,6 +20,7 @@ from explain.saving import Saved
 from explain.targets import unit_index
 from zoo import clips as zoo_clips
 from zoo import devices
+from zoo.catalog import is_pattern
 from zoo.errors import ClipError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -233,8 +234,7 @@ class _Search:
     @torch.no_grad()
     def _maps(self, batch: Tensor) -> Tensor:
         """N x units asked for x T' x H' x W', in float32 at least, on the CPU."""
-        maps = self.passes.run(batch, batch).maps[self.layer][:, list(self.best)]
-        return (maps.float() if maps.dtype.itemsize < 4 else maps).cpu()
+        return self.passes.run(batch, batch).maps[self.layer][:, list(self.best)].cpu()
 
     def _batch(self, given: Any) -> tuple[str | None, Tensor]:
         """Label, if any, and batch of one sample, of what was given as a clip."""
@@ -268,7 +268,7 @@ def named(clips: Any) -> list[tuple[str, Any]] | Iterator[tuple[str, Any]]:
         from explain.sources import find
 
         given = os.fspath(clips)
-        if "*" not in given:
+        if not (given.startswith("sample:") and is_pattern(given)):
             zoo_clips.check_exists(given)
         # Of images alone, each is a clip here: a folder is asked which of its clips are best.
         found = find(given) or (find(given, each=True) if Path(given).expanduser().is_dir() else None)

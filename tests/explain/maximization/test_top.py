@@ -156,6 +156,15 @@ def test_of_images_alone_each_is_a_clip(model, folder):
     assert explain.top_clips(model, "layer", 0, folder / "light" / "1.png").count == 1
 
 
+def test_wildcards_stand_for_samples_and_for_nothing_else(tmp_path):
+    assert [name for name, _ in top.named("sample:blinking_mnist/[01]")] == [
+        "sample:blinking_mnist/0",
+        "sample:blinking_mnist/1",
+    ]
+    with pytest.raises(UnknownNameError, match=r"\*\.mp4"):
+        top.named(tmp_path / "*.mp4")
+
+
 def test_maps_that_are_not_finite_are_left_out(model):
     clips = [torch.zeros(1, 1, 4, 6, 8), torch.full((1, 1, 4, 6, 8), torch.nan), torch.ones(1, 1, 4, 6, 8)]
     found = explain.top_clips(model, "layer", 0, clips)
