@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.budget import within_memory
+from explain.diagnosis import diagnosed, not_finite
 from explain.display import to_input
 from explain.fields import trace
 from explain.layers import Capture, find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.progress import following
+from explain.randomness import generator
 from explain.saving import Saved
 from zoo import devices
 from zoo.errors import ModelError, UsageError
@@ -164,9 +166,10 @@ def effective_fields(
         raise UsageError(f"draws must be at least 1, got {draws}")
     for name in layers:
         find_layer(model, name)
-    batch = noise(model, seed) if batch is None else batch.detach()
-    traced = traced or trace(model, tuple(batch.shape), blocks=True)
-    with prepared(model, seed=seed), following(progress) as told:
+    batch = noise(model, seed) if batch is None else batch
+    with diagnosed(model, batch), prepared(model, seed=seed), following(progress) as told:
+        batch = batch.detach()
+        traced = traced or trace(model, tuple(batch.shape), blocks=True)
         show = told("effective fields") or (lambda *_: None)
         measured = _Measured(model, layers, batch, position, draws, seed, show, missing)
         what = f"one sample of {tuple(batch.shape[1:])} and what gradients of {len(layers)} layers need"
@@ -233,9 +236,9 @@ class _Measured:
             place = self._place(name, values)
             unit = values[(slice(None), *place)]
             found[name] = torch.zeros_like(self.heat[name])
-            generator = torch.Generator().manual_seed(self.seed * 1009 + sample)
+            signed = generator(self.seed, sample)
             for draw in range(self.draws):
-                signs = torch.randint(0, 2, unit.shape, generator=generator).to(unit) * 2 - 1
+                signs = torch.randint(0, 2, unit.shape, generator=signed).to(unit) * 2 - 1
                 found[name] += self._gradient((unit * signs).sum(), own)
                 done = (sample * len(self.layers) + at) * self.draws + draw + 1
                 self.progress(done, len(self.batch) * len(self.layers) * self.draws)
@@ -273,7 +276,7 @@ class _Measured:
             return torch.zeros(())
         heat = to_ncthw(gradient, self.layout)[0].double().abs().sum(dim=0).cpu()
         if not bool(torch.isfinite(heat).all()):
-            raise ModelError("gradients are not finite: the weights or the batch hold NaN or infinite values")
+            raise ModelError(f"gradients are not finite; {not_finite(self.model, own.detach())}")
         total = heat.sum()
         return heat / total if total else heat
 

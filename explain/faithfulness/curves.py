@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.faithfulness.drawing import ORDERS, generator
+from explain.faithfulness.drawing import ORDERS
 from explain.faithfulness.results import Curves
+from explain.randomness import generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.faithfulness.drawing import BOXES, generator
+from explain.faithfulness.drawing import BOXES
 from explain.layouts import to_ncthw
+from explain.randomness import generator
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.faithfulness.drawing import PARAMETERS, generator
+from explain.faithfulness.drawing import PARAMETERS
+from explain.randomness import generator
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import captum.metrics
 import torch
 
-from explain.faithfulness.drawing import NOISE, generator
+from explain.faithfulness.drawing import NOISE
+from explain.randomness import generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

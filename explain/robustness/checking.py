@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from explain.budget import MeasuredBytes, fitting, within_memory
+from explain.diagnosis import diagnosed, not_finite
 from explain.preservation import prepared
 from explain.progress import following
 from explain.robustness.measures import Measures
 from explain.robustness.perturbations import check_fill, find
 from explain.robustness.results import Curve, Measure, Robustness
 from explain.robustness.spoiling import Spoiled
-from zoo import devices
 from zoo.errors import ModelError, UsageError
 from zoo.prediction import by_head
 
@@ -151,7 +151,7 @@ class Check:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
-        with prepared(self.model, seed=self.seed), torch.no_grad():
+        with diagnosed(self.model, batch), prepared(self.model, seed=self.seed), torch.no_grad():
             spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
             self._lay_out(spoiled.extent)
             measures = Measures(
@@ -232,17 +232,16 @@ class Check:
             return [by_head(self.model, self.model(part.clone())) for part in torch.split(some, size)]
 
         what = f"one sample of {tuple(batch.shape[1:])}"
-        try:
-            with MeasuredBytes() as measured:
-                parts = within_memory(lambda size: forward(batch[:1], size), 1, what)
-            self.size = self.size or fitting(measured.total, batch.device)
-            if len(batch) > 1:
-                parts = parts + within_memory(lambda size: forward(batch[1:], size), self.size, what)
-        except (RuntimeError, ValueError, IndexError) as error:
-            if devices.is_out_of_memory(error):
-                raise
-            raise ModelError(f"a batch of shape {tuple(batch.shape)} does not fit the model: {error}") from error
-        return _finite({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        with MeasuredBytes() as measured:
+            parts = within_memory(lambda size: forward(batch[:1], size), 1, what)
+        self.size = self.size or fitting(measured.total, batch.device)
+        if len(batch) > 1:
+            parts = parts + within_memory(lambda size: forward(batch[1:], size), self.size, what)
+        heads = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        for name, head in heads.items():
+            if not bool(torch.isfinite(head).all()):
+                raise ModelError(f"{name} is not a finite number: {not_finite(self.model, batch)}")
+        return heads
 
     def _run(self, spoiled: Spoiled, measures: Measures, progress: Callable[[int, int], None]) -> dict[str, Tensor]:
         """By perturbation: measures x levels x draws x N."""
@@ -306,13 +305,6 @@ def standard_error(values: Tensor) -> Tensor:
 def _joined(old: Mapping[str, float], before: int, new: Mapping[str, float], more: int) -> dict[str, float]:
     """Lines of several batches: means over all samples."""
     return {name: (old[name] * before + value * more) / (before + more) for name, value in new.items()}
-
-
-def _finite(heads: dict[str, Tensor]) -> dict[str, Tensor]:
-    for name, head in heads.items():
-        if not bool(torch.isfinite(head).all()):
-            raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
-    return heads
 
 
 def _check_finite(values: Tensor, wanted: Sequence[_Wanted]) -> None:

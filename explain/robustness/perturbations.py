@@ -26,6 +26,8 @@ Extent = tuple[int, int, int]
 FILLS: dict[str, float | None] = {"black": 0.0, "grey": 0.5, "white": 1.0, "mean": None}
 #: Largest level of noise: its standard deviation on white, or the share of pixels.
 _NOISIEST = 0.5
+#: Least deviation of Poisson noise: below, so many photons cannot be counted, and nobody sees any noise.
+_LEAST_DEVIATION = 1e-6
 #: Largest standard deviation of a blur, as a share of the shorter side of a frame.
 _BLURRIEST = 1 / 16
 
@@ -148,7 +150,7 @@ def _gaussian(clip: Tensor, level: float, generator: torch.Generator, _fill: Ten
 
 
 def _poisson(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
-    photons = level**-2
+    photons = max(level, _LEAST_DEVIATION) ** -2
     counted = torch.poisson((photons * clip).float(), generator=generator)
     return (counted.to(clip) / photons).clamp(0, 1)
 

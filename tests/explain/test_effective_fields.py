@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from explain.effective_fields import EffectiveField, effective_field, effective_fields, shortest_run
 from explain.fields import trace
+from explain.randomness import generator
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
 
@@ -79,7 +80,7 @@ def slowly(model, layer, batch, place, draws, seed):
     handle = dict(model.named_modules())[layer].register_forward_hook(lambda *given: values.update(y=given[2]))
     heat = torch.zeros(batch.shape[2:], dtype=torch.float64)
     for sample in range(len(batch)):
-        generator = torch.Generator().manual_seed(seed * 1009 + sample)
+        draw = generator(seed, sample)
         for _ in range(draws):
             signs, gradient = None, torch.zeros(batch.shape[1:], dtype=torch.float64)
             for at in torch.cartesian_prod(*(torch.arange(size) for size in batch.shape[1:])).tolist():
@@ -91,7 +92,7 @@ def slowly(model, layer, batch, place, draws, seed):
                         model(x)
                     unit = values["y"][(0, slice(None), *place)]
                     if signs is None:
-                        signs = torch.randint(0, 2, unit.shape, generator=generator).to(unit) * 2 - 1
+                        signs = torch.randint(0, 2, unit.shape, generator=draw).to(unit) * 2 - 1
                     ends.append(float((unit * signs).sum()))
                 gradient[tuple(at)] = (ends[0] - ends[1]) / 2e-6
             one = gradient.abs().sum(dim=0)
@@ -271,8 +272,15 @@ def test_a_layer_that_does_not_run_or_gives_what_is_not_finite_is_named(nets):
     assert list(missing) == ["spare"]
     with torch.no_grad():
         model.conv.weight[0, 0, 0, 0, 0] = math.inf
-    with pytest.raises(ModelError, match="not finite"):
+    with pytest.raises(ModelError, match=r"gradients are not finite; the model's parameter 'conv.weight'"):
         effective_field(model, "conv", torch.rand(1, 1, 4, 6, 6))
+
+
+def test_a_batch_that_the_model_does_not_take_is_told_in_words(nets):
+    with pytest.raises(ModelError, match="does not take a batch of shape"):
+        effective_field(nets.PooledLinear(), "conv", torch.rand(1, 2, 4, 6, 6))
+    with pytest.raises(UsageError, match="a batch is a tensor, not str"):
+        effective_field(nets.PooledLinear(), "conv", "clip.mp4")
 
 
 @pytest.mark.gpu

@@ -13,13 +13,14 @@ import explain
 from explain.attribution.methods import BUILT_IN, find_method
 from explain.faithfulness.again import Again
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.drawing import NOISE, generator
+from explain.faithfulness.drawing import NOISE
 from explain.faithfulness.infidelity import Boxes
 from explain.faithfulness.records import record
 from explain.faithfulness.results import Randomized
 from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import on_model
 from explain.preservation import prepared
+from explain.randomness import generator
 from explain.targets import select
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 

@@ -298,7 +298,7 @@ def test_a_mistake_is_named(given, error, said):
 
 
 def test_a_batch_that_does_not_fit_and_clips_of_another_extent_are_named(nets):
-    with pytest.raises(ModelError, match="does not fit the model"):
+    with pytest.raises(ModelError, match="does not take a batch of shape"):
         check_robustness(nets.TwoHeads(), clips(1, 2).double())
     with pytest.raises(UsageError, match="cannot be done to a clip of one frame"):
         check_robustness(Threshold(), clips(1, 1, (1, 8, 8)), perturbations="shuffled_frames")
@@ -306,6 +306,14 @@ def test_a_batch_that_does_not_fit_and_clips_of_another_extent_are_named(nets):
     check.add(clips(1))
     with pytest.raises(UsageError, match="one extent"):
         check.add(clips(1, 1, (5, 8, 8)))
+
+
+def test_what_is_not_finite_is_named_where_it_begins(nets):
+    model = nets.TwoHeads()
+    with torch.no_grad():
+        model.speed.bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match=r"speed is not a finite number: the model's parameter 'speed.bias'"):
+        check_robustness(model, clips(1).double(), levels=1, draws=1)
 
 
 def test_progress_goes_up_to_its_total(nets):

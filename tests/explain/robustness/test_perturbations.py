@@ -53,6 +53,11 @@ def test_gaussian_noise_has_the_deviation_of_its_level():
     assert float(noise.mean()) == pytest.approx(0.0, abs=2e-3)
 
 
+@pytest.mark.parametrize("level", [1e-7, 1e-25, 1e-200])
+def test_more_photons_than_can_be_counted_leave_the_clip_as_it_is(level):
+    assert torch.allclose(perturbed("poisson_noise", level), clip(), atol=1e-5)
+
+
 @pytest.mark.parametrize("brightness", [0.1, 0.4])
 def test_poisson_noise_counts_photons(brightness):
     """Variance x / k of a brightness x that k photons make white; black stays black."""
