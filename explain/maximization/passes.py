@@ -71,20 +71,20 @@ class Passes:
                 stack.callback(find_layer(self.model, name).register_forward_hook(ran(name)).remove)
             with measured:
                 output = self.model(batch.clone())
-            for target in self.targets:
-                resolved = resolve(self.model, batch, target)
-                if resolved.unit is not None:
-                    layer, unit = resolved.unit
-                    raise UsageError(
-                        f"{target!r} is no output of the model but a layer's unit: `channel({layer!r}, {unit})`, or "
-                        f"--layer {layer} --unit {unit}"
-                    )
-                if resolved.classes is not None and target == resolved.head:
-                    raise UsageError(f"output {target!r} has classes: say which is raised, {target}:CLASS")
-                self._resolved[target] = resolved
-            for name in self.layers:
-                if name not in order:
-                    raise ModelError(f"layer {name!r} did not run in the forward pass; choose one that does")
+        for name in self.layers:
+            if name not in order:
+                raise ModelError(f"layer {name!r} did not run in the forward pass; choose one that does")
+        for target in self.targets:  # by passes of their own, which the captures must not see
+            resolved = resolve(self.model, batch, target)
+            if resolved.unit is not None:
+                layer, unit = resolved.unit
+                raise UsageError(
+                    f"{target!r} is no output of the model but a layer's unit: `channel({layer!r}, {unit})`, or "
+                    f"--layer {layer} --unit {unit}"
+                )
+            if resolved.classes is not None and target == resolved.head:
+                raise UsageError(f"output {target!r} has classes: say which is raised, {target}:CLASS")
+            self._resolved[target] = resolved
         if order and not self.targets:
             self._last, self._calls = order[-1], order.count(order[-1])
         folded = any(is_folded(capture.calls, 1) for capture in captures.values())

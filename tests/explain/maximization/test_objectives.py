@@ -159,6 +159,14 @@ def test_more_clips_than_memory_holds_are_refused_before_any_is_made(model):
         explain.maximize(model, "block", 0, copies=10**10, steps=1)
 
 
+def test_layers_and_outputs_add_up_in_one_objective(model):
+    result = explain.maximize(model, objective=0.5 * channel("block", 3) + logit("digit:two"), steps=5)
+    model.eval()
+    with torch.no_grad():
+        block, said = model.block(model.stem(result.clips)), model(result.clips)["digit"]
+    assert torch.allclose(result.activation[0], 0.5 * block[0, 3].mean() + said[0, 2])
+
+
 def test_passes_end_at_the_last_layer_that_is_asked_for(nets):
     model = nets.TwoHeads()
     runs = []
