@@ -36,3 +36,12 @@ def test_without_a_specification_each_sample_is_stretched_and_clips_are_taken_as
     assert (shown.min(), shown.max()) == (0, 1)
     assert torch.equal(to_display(torch.full((1, 1, 2, 2), 7.0), None, "NCHW"), torch.zeros(1, 1, 1, 2, 2))
     assert torch.equal(to_input(shown, None, "NCHW"), shown.squeeze(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_numbers_of_16_bits_are_shown_in_32(nets, dtype):
+    flat = torch.full((1, 3, 2, 4, 4), 0.5, dtype=dtype)
+    assert torch.equal(to_display(flat, None, "NCTHW"), torch.zeros(1, 3, 2, 4, 4, dtype=torch.float32))
+    spec = nets.entry("NCTHW", **SPEC).input
+    batch = torch.randn(1, 3, 2, 4, 4).to(dtype)
+    assert torch.equal(to_display(batch, spec, "NCTHW"), to_display(batch.float(), spec, "NCTHW"))

@@ -139,6 +139,14 @@ def test_clips_are_measured_per_pixel_against_the_truth_or_the_unchanged_output(
     assert lines == {"a blank clip (zeros)": pytest.approx(float(batch.square().mean()))}
 
 
+def test_lines_of_clips_that_come_one_after_the_other_are_means_over_all():
+    batch, check = clips(3).double(), Check(Repeats(), perturbations="blur", levels=1)
+    check.add(batch[:1])
+    check.add(batch[1:])
+    ((_, line),) = check.result().measures["output squared error"].lines.items()
+    assert line == pytest.approx(float(batch.square().mean()))
+
+
 def test_a_target_and_a_measure_of_ones_own_are_followed(nets):
     model = nets.TwoHeads()
     model.zoo_entry = nets.entry(outputs=nets.DIGIT_AND_SPEED, frames=6, size=(8, 8))
