@@ -147,7 +147,7 @@ def spreads(parameters: TemporalParameters) -> Spreads:
     for layer in parameters.layers.values():
         pattern = layer.pattern()
         values = (pattern.scale, pattern.rotation, pattern.x_pixels, pattern.y_pixels)
-        found.append(np.stack([value[layer.identified].numpy() for value in values]))
+        found.append(np.stack([value[layer.identified].cpu().numpy() for value in values]))
     size, rotation, right, down = np.concatenate(found, axis=1)
     return Spreads(size=size, rotation=rotation, right=right, down=down)
 

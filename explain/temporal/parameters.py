@@ -48,7 +48,7 @@ class Pattern:
         Turning and growing about the centre moves a point that has left it, so this is no plain sum of shifts.
         """
         angle = torch.deg2rad(self.rotation)
-        at = torch.zeros(self.scale.shape[1], 2, dtype=self.scale.dtype)
+        at = self.scale.new_zeros(self.scale.shape[1], 2)
         places = [at]
         for step in range(len(self.scale)):
             cosine, sine = angle[step].cos(), angle[step].sin()

@@ -8,6 +8,7 @@ from torch import nn
 
 import explain
 from explain.attribution.methods import BUILT_IN
+from explain.diagnosis import diagnosed
 from explain.preservation import prepared
 from explain.targets import resolve
 from zoo.errors import ModelError, UnknownNameError, UsageError
@@ -174,6 +175,16 @@ def test_layers_and_targets_that_do_not_exist_come_with_near_names(nets):
     ):
         with pytest.raises(UnknownNameError, match=near):
             explain.attribute(model, batch, method="grad_cam", **options)
+
+
+def test_a_function_that_calls_others_has_the_last_word(nets):
+    model, wrong = nets.TwoHeads(), torch.randn(1, 2, 4, 6, 6)
+    with diagnosed(model, torch.randn(1, 1, 4, 6, 6)):
+        with pytest.raises(RuntimeError, match="channels") as failure, diagnosed(model, wrong):
+            model(wrong)
+        assert not isinstance(failure.value, ModelError)
+    with pytest.raises(ModelError, match="does not take a batch"), diagnosed(model, wrong):
+        model(wrong)
 
 
 def test_resolving_a_target_alone_says_so_too(nets):

@@ -196,6 +196,20 @@ def test_several_layers_equal_the_single_ones_and_the_model_is_left_as_found(net
     assert nets.fingerprint(model) == before
 
 
+def test_behind_upsampling_the_theoretical_box_is_widened_to_hold_all_gradients():
+    up = nn.Upsample(scale_factor=2, mode="trilinear")
+    model = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), up, nn.Conv3d(2, 2, 3)).double()
+    batch = torch.rand(1, 1, 12, 16, 16, dtype=torch.float64)
+    traced = trace(model, tuple(batch.shape))
+    (found,) = effective_fields(model, ["2"], batch, position=(4, 6, 6), draws=1, traced=traced)
+    held = [slice(first, last + 1) for first, last in found.theoretical_box]
+    assert float(found.heat[tuple(held)].sum()) == pytest.approx(1.0)
+    assert (
+        found.heat.nonzero().amin(dim=0).tolist()[1:]
+        < [first for first, _ in traced.box(traced.rows[-1], (4, 6, 6))][1:]
+    )
+
+
 def test_a_recurrence_looks_back_and_no_field_is_claimed_where_none_is_known(nets):
     model = nets.TwoHeads()
     batch = torch.rand(1, 1, 6, 5, 5)

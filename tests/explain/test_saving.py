@@ -216,6 +216,10 @@ def test_results_of_a_gpu_are_drawn_kept_and_read_onto_it(watched, tmp_path):
         assert result._repr_html_() == type(result).load(result.save(tmp_path / f"{place}"))._repr_html_()
     attribution = explain.attribute(model, batch, method="saliency", target="digit")
     attribution.save(tmp_path / "a")
+    for place, result in enumerate(results(model, batch)):
+        read = type(result).load(tmp_path / f"{place}", device="cuda")
+        read.plot()
+        assert read._repr_html_() == result._repr_html_()
     read = explain.Attribution.load(tmp_path / "a", device="cuda")
     assert read.map.device == read.target.value.device == batch.device
     assert torch.equal(explain.attribute(model, batch, method="saliency", target=read.target).map, attribution.map)
