@@ -139,9 +139,8 @@ def _expected(model: nn.Module, batch: Tensor) -> str:
     if entry is None:
         return "expected what its first layers take; a model without a catalogue entry does not say more"
     spec = entry.input
-    sizes = {"N": "N", "C": spec.channel_count, "T": spec.frames, "H": spec.size[0], "W": spec.size[1]}
-    shape = " x ".join(str(sizes[axis]) for axis in spec.layout)
-    return f"{entry.name} expects {shape} ({spec.layout}), as `zoo.preprocess(clip, model)` gives it"
+    shape = " x ".join(map(str, spec.shape[1:]))
+    return f"{entry.name} expects N x {shape} ({spec.layout}), as `zoo.preprocess(clip, model)` gives it"
 
 
 def _first(model: nn.Module, attribute: str) -> Any:

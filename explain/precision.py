@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import zoo
+from explain.layouts import entry_of
 from zoo import devices
 from zoo.errors import MemoryLimitError
 
@@ -32,9 +34,6 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
     Returns:
         A sentence; empty where the same classes lead, values differ by less than 5 %, or memory does not hold both.
     """
-    import zoo
-    from explain.layouts import entry_of  # what shows numbers is made of them
-
     if entry_of(model) is None:
         return ""
     try:

@@ -195,10 +195,6 @@ class Check:
             measures=measures, curves=curves, samples=self.samples, missing=dict(self.missing), settings=settings
         )
 
-    def passes(self, samples: int = 1) -> int:
-        """Passes of one sample that so many samples take; known once the first was added."""
-        return samples * (1 + sum(len(grid) * self._draws(one) for one, grid in self._planned()))
-
     def _planned(self) -> list[tuple[Perturbation, tuple[float, ...]]]:
         return [(one, self.grids[one.name]) for one in self.perturbations if one.name in self.grids]
 

@@ -56,7 +56,7 @@ class Curve:
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first_change(self, measure: str) -> float | None:
-        """The lowest level at which a share is not what it was for the unchanged clips; None where it always is."""
+        """The lowest level at which a share is below that of the unchanged clips; None where it never is."""
         return self._first(self.mean[measure] < self.mean[measure][0])
 
     def half_lost(self, measure: str) -> float | None:

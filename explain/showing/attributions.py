@@ -126,14 +126,7 @@ def _strongest(attribution: Attribution, sample: int) -> list[int]:
 def _curve(axes: Axes, attribution: Attribution, sample: int, shown: Sequence[int]) -> None:
     """The map's size in every frame; the frames above are marked."""
     time = attribution.time[sample].detach().double().cpu().numpy()
-    frames = np.arange(len(time))
-    axes.fill_between(frames, time, color=figures.SERIES[0], alpha=0.15, linewidth=0)
-    axes.plot(frames, time, color=figures.SERIES[0], linewidth=1.6)
-    axes.plot(shown, time[list(shown)], "o", color=figures.SERIES[0], markersize=5)
-    axes.set(xlim=(-0.5, len(time) - 0.5), xlabel="frame", ylabel=f"magnitude in frame\n({_unit(attribution)})")
-    axes.set_ylim(bottom=min(0.0, float(np.nan_to_num(time).min())))
-    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    paper.course(axes, time, shown, f"magnitude in frame\n({_unit(attribution)})")
 
 
 def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, unit: str) -> None:

@@ -12,13 +12,14 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from explain.reporting import figures, media
 from explain.reporting.rendering import evenly, render
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -81,6 +82,19 @@ def image(axes: Axes, picture: npt.NDArray[np.uint8], title: str = "") -> None:
     axes.set_axis_off()
     if title:
         axes.set_title(title, fontsize=10, color=figures.SOFT)
+
+
+def course(axes: Axes, values: npt.NDArray[np.floating], marked: Sequence[int], label: str) -> None:
+    """A number in every frame as a curve; some frames are marked."""
+    frames = range(len(values))
+    axes.fill_between(frames, values, color=figures.SERIES[0], alpha=0.15, linewidth=0)
+    axes.plot(frames, values, color=figures.SERIES[0], linewidth=1.6)
+    axes.plot(marked, values[list(marked)], "o", color=figures.SERIES[0], markersize=5)
+    axes.set(xlim=(-0.5, len(values) - 0.5), xlabel="frame", ylabel=label)
+    known = [value for value in values.tolist() if math.isfinite(value)]
+    axes.set_ylim(bottom=min([0.0, *known]))
+    axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
 def svg(paint: Callable[[Figure], None], width: float, height: float, label: str, content: bytes) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explain.reporting import colour, figures, media
+from explain.reporting import colour, media
 from explain.showing import paper
 
 if TYPE_CHECKING:
@@ -26,13 +26,8 @@ def plot(view: UnitView) -> Figure:
         for place, (picture, title) in enumerate(_pictures(view)):
             paper.image(drawn.add_subplot(grid[0, place]), picture[0], title)
         if several:
-            axes = drawn.add_subplot(grid[1, :])
             time = view.time.double().cpu().numpy()
-            axes.fill_between(range(len(time)), time, color=figures.SERIES[0], alpha=0.15, linewidth=0)
-            axes.plot(time, color=figures.SERIES[0], linewidth=1.6)
-            axes.plot([view.frame], [time[view.frame]], "o", color=figures.SERIES[0], markersize=5)
-            axes.set(xlim=(-0.5, len(time) - 0.5), xlabel="frame", ylabel="gradient in frame\n(per unit of input)")
-            axes.set_ylim(bottom=0)
+            paper.course(drawn.add_subplot(grid[1, :]), time, [view.frame], "gradient in frame\n(per unit of input)")
         paper.heading(drawn, f"{view.layer}/{view.unit}", _below(view))
     return drawn
 

@@ -51,8 +51,7 @@ def _head(collection: Collection, head: str) -> dict[str, Any]:
     nearly = None
     if known and len(classes) > 2 * _TOP:
         near = sum(
-            one.truth[head] in [top["index"] for top in one.record["heads"][head]["top"][:_TOP]]
-            for one in known
+            one.truth[head] in [top["index"] for top in one.record["heads"][head]["top"][:_TOP]] for one in known
         )
         nearly = intervals.share(near, len(known))
     return {

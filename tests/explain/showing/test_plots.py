@@ -205,9 +205,9 @@ def test_an_effective_field_is_drawn_over_the_clip_and_over_time(made):
     field = made["effective_field"]()
     clip = torch.ones(3, 6, 8, 10)
     (picture,), (black,) = images(field.plot(clip)), images(field.plot())
-    assert picture[0, 0] == pytest.approx([0.7] * 3)  # the dimmed frame
+    assert picture[0, 0] == pytest.approx([0.6 * 255] * 3)  # the dimmed frame
     assert black[0, 0] == pytest.approx([0.0] * 3)
-    assert picture[3, 4] == pytest.approx(colour.magnitude().palette[-1, :3] / 255)
+    assert picture[3, 4] == pytest.approx(colour.magnitude().palette[-1, :3])
     bars = next(axes for axes in field.plot().axes if axes.get_ylabel() == "% of gradients").patches
     assert [bar.get_height() for bar in bars] == pytest.approx([0, 0, 0, 100, 0, 0])
     assert len(made["effective_field"](frames=1).plot().axes) == 1
