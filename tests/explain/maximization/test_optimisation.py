@@ -215,10 +215,11 @@ def test_a_still_does_for_frames_before_channels_for_images_and_where_the_first_
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_model_of_16_bits_is_climbed_in_32(dtype):
-    model = Wide().float()
-    wanted = explain.maximize(model, "second", [0, 2], shape=SHAPE, steps=12)
-    found = explain.maximize(model.to(dtype), "second", [0, 2], shape=SHAPE, steps=12)
+@pytest.mark.parametrize("parametrization", ["fourier3d", "pixel"])
+def test_a_model_of_16_bits_is_climbed_in_32(dtype, parametrization):
+    model, options = Wide().float(), {"shape": SHAPE, "steps": 12, "parametrization": parametrization}
+    wanted = explain.maximize(model, "second", [0, 2], **options)
+    found = explain.maximize(model.to(dtype), "second", [0, 2], **options)
     assert (found.clips.dtype, found.activation.dtype) == (torch.float32, torch.float32)
     rose = wanted.activation - wanted.initial
     assert torch.allclose(found.activation - found.initial, rose, rtol=0.1)
