@@ -196,6 +196,8 @@ def test_first_party_models_take_other_numbers(name):
     assert (spec.channels, model.zoo_load_report.replaced) == ("RGB", ())
     given = model(torch.rand(spec.shape))
     assert (given if isinstance(given, torch.Tensor) else given[head]).shape == (1, 4)
+    assert before.zoo_weights.golden
+    assert (model.zoo_weights.golden, model.zoo_weights.metrics, model.zoo_weights.record) == (None, (), None)
     adapted = model.zoo_load_report.adapted_names
     assert adapted
     for one in adapted:

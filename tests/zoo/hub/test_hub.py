@@ -102,6 +102,7 @@ def test_offline_nothing_is_asked_for(published, hub_server, monkeypatch, how):
         f"hub:{REPO}@{'a' * 40}:/etc/passwd",
         f"hub:{REPO}@{'a' * 40}:a//b",
         f"hub:../..@{'a' * 40}:x",
+        f"hub:a..b/c@{'a' * 40}:x",
         f"hub:tiny@{'a' * 40}:x",
         f"hub:{REPO}@{'a' * 40}:",
         "hub:",
