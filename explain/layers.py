@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.preservation import check_model
-from zoo.errors import ModelError, UnknownNameError
+from zoo.errors import ModelError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -26,8 +26,11 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
     Raises:
         UnknownNameError: There is none; near names are offered.
+        UsageError: The model is no module, or the name no text.
     """
     check_model(model)
+    if not isinstance(name, str):
+        raise UsageError(f"a layer is given by its name, not {type(name).__name__}")
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if not name or name not in modules:
         raise UnknownNameError("layer", name, layer_names(model), "`explain fields MODEL --layers '*'` lists them")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     metavar="surroundings|baseline",
     help="What takes the place of removed parts in deletion and insertion.",
 )
-@click.option("--steps", default=64, show_default=True, type=options.Count(min=1), help="Points of each curve.")
+@click.option("--steps", default=64, show_default=True, type=options.Count(min=2), help="Points of each curve.")
 @click.option(
     "--draws", default=8, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
 )

@@ -208,5 +208,7 @@ def test_what_is_no_module_map_method_or_number_is_told(nets):
         explain.check_faithfulness(model, batch, "saliency")
     with pytest.raises(UsageError, match="a method is a name, or several in a list, not NoneType"):
         explain.attribute(model, batch, method=None)
+    with pytest.raises(UsageError, match="a layer is given by its name, not Tensor"):
+        explain.effective_field(model, batch, "conv")
     with pytest.raises(UsageError, match="steps is a whole number, not '4'"):
         explain.attribute(model, batch, method="integrated_gradients", steps="4")

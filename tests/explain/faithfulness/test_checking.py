@@ -365,7 +365,7 @@ def test_what_cannot_be_checked_is_refused(nets):
         explain.check_faithfulness(model, batch[:1], attribution)
     with pytest.raises(UnknownNameError, match="surroundings"):
         explain.check_faithfulness(model, batch, attribution, fill="surrounding")
-    for option, value in {"steps": 0, "draws": 1, "depths": 0}.items():
+    for option, value in {"steps": 1, "draws": 1, "depths": 0}.items():
         with pytest.raises(UsageError, match=f"{option} must be at least"):
             explain.check_faithfulness(model, batch, attribution, **{option: value})
 
