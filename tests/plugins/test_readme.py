@@ -6,12 +6,17 @@ import ast
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from markupsafe import escape
 
+import explain
 import zoo
 from explain.attribution import Job, Raw
 from zoo import hookspecs, testing
+from zoo.training import recipes
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
@@ -42,7 +47,9 @@ def test_every_check_is_there():
     assert written == [(group, check.__name__) for group, checks in groups.items() for check in checks]
 
 
-@pytest.mark.parametrize("kind", ["ModelEntry", "WeightsEntry", "Sample", "InputSpec", "OutputSpec"])
+@pytest.mark.parametrize(
+    "kind", ["ModelEntry", "WeightsEntry", "Sample", "InputSpec", "OutputSpec", "Metric", "Recipe"]
+)
 def test_fields_of_entries_exist(kind):
     tree = [
         node for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) for node in ast.walk(ast.parse(code))
@@ -57,8 +64,6 @@ def test_fields_of_entries_exist(kind):
 
 
 def test_the_attribution_method_runs():
-    import torch
-
     (code,) = [code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "def run(job)" in code]
     scope = {"torch": torch, "Raw": Raw}
     exec(code, scope)
@@ -66,6 +71,39 @@ def test_the_attribution_method_runs():
     given = dict.fromkeys(inspect.signature(Job).parameters)
     job = Job(**{**given, "batch": batch, "samples": torch.arange(2), "score": lambda x, _: (x**2).flatten(1).sum(1)})
     torch.testing.assert_close(scope["run"](job).values, 2 * batch**2)
+
+
+def test_the_section_is_built():
+    (code,) = [
+        code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "def build(context)" in code
+    ]
+    scope = {"explain": explain}
+    exec(code, scope)
+    content = scope["build"](SimpleNamespace(batch=torch.zeros(2, 3)))
+    assert escape(content.html) == "<p>6 pixels</p>"
+    assert content.data == {"pixels": 6}
+
+
+def test_the_recipe_is_one_and_its_functions_are_called_as_written():
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "def zoo_recipes" in code]
+    scope = {"zoo": zoo}
+    exec(code, scope)
+    (recipe,) = scope["zoo_recipes"]()
+    assert recipe.steps == 300
+    source = re.sub(r"\n +#: ?", " ", inspect.getsource(recipes))
+    for call in re.findall(r"# (\w+\(.*?\)) ->", code):
+        assert call in source or call == "example()", call
+
+
+def test_fields_of_the_table_of_inputs_exist_with_their_values():
+    fields = inspect.signature(zoo.InputSpec).parameters
+    for row in re.findall(r"^  \| (`.*?) \| (.*) \|$", PAGE, flags=re.MULTILINE):
+        (name, *others), values = re.findall(r"`(\w+)`", row[0]), re.findall(r"`\"(\w+)\"", row[1])
+        assert {name, *others} <= set(fields)
+        assert not values or values[0] == fields[name].default
+        for value in values:
+            extra = {"other_channels": 2} if value == "other" else {}
+            zoo.InputSpec(frames=1, size=(4, 4), **{name: value}, **extra)
 
 
 def test_the_interface_is_the_one_of_the_code():
