@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 HOW_TO_ADD = (
     "models come in plugins: `pip install 'motion-zoo[all]'` brings ours, `zoo new-plugin NAME` begins your own"
 )
+HINT_OF_RECIPES = (
+    "`zoo info MODEL` names the recipe of each of its weights; plugins give them in their hook zoo_recipes"
+)
 #: Names of architectures and tags.
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -228,7 +231,7 @@ def recipe(name: str) -> Recipe:
     """
     given = recipes()
     if name not in given:
-        raise UnknownNameError("recipe", name, given, "a plugin's hook zoo_recipes gives its recipes")
+        raise UnknownNameError("recipe", name, given, HINT_OF_RECIPES)
     return given[name]
 
 

@@ -146,17 +146,22 @@ def decode(
 
 def _read(source: str | Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
     text = os.fsencode(source).decode(errors="replace")  # a name that is not UTF-8 must not break what is written
-    if text.startswith("sample:"):
-        return _sample(text, pick)
     path = Path(source).expanduser()
-    if path.is_dir():
-        return _folder(text, path, pick)
-    check_exists(source)
-    if path.suffix == ".safetensors":
-        return _stacked(text, _tensor(path), pick)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _stacked(text, _images(path), pick)
-    return _video(text, path, pick, start, end)
+    if text.startswith("sample:"):
+        clip = _sample(text, pick)
+    elif path.is_dir():
+        clip = _folder(text, path, pick)
+    else:
+        check_exists(source)
+        if path.suffix == ".safetensors":
+            clip = _stacked(text, _tensor(path), pick)
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            clip = _stacked(text, _images(path), pick)
+        else:
+            return _video(text, path, pick, start, end)
+    if start or end is not None:
+        raise UsageError(f"{text} is no video: its frames have no times for start and end to cut at")
+    return clip
 
 
 def check_exists(source: str | Path) -> None:

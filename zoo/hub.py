@@ -63,6 +63,11 @@ class Place:
         return dataclasses.replace(self, file=f"{folder}/{file}" if folder else file)
 
 
+def is_repository(name: str) -> bool:
+    """Whether a repository of the Hub may be called so: `ORG/REPO`."""
+    return re.fullmatch(rf"{_NAME}/{_NAME}", name, re.ASCII) is not None and ".." not in name
+
+
 def parse(source: str) -> Place:
     """The place that `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE` names.
 

@@ -87,7 +87,8 @@ def push(
         ModelError: for a model whose builder has no argument for what was changed in it.
         WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
     """
-    hub.parse(f"hub:{repo}@{'0' * 40}")
+    if not hub.is_repository(repo):
+        raise UsageError(f"{repo!r} is no name of a repository on the Hub; expected ORG/REPO, such as me/my_model")
     bundle = _bundle(model, weights, architecture, token)
     card = (bundle.card or _begun(bundle, repo)).encode()
     uploads = tuple(

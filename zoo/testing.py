@@ -151,7 +151,7 @@ def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
         fast: Leave out passes of more than two billion operations, and counting them; each says so.
 
     Raises:
-        UnknownNameError: for a plugin that is not installed.
+        UnknownNameError: for a plugin that is not installed, or `models` that none of its models matches.
     """
     listings = catalog.listings()  # a broken entry shows only when its hook is called
     asked = [known for known in plugins.registry().plugins if plugin in (known.name, known.distribution, known.key)]
@@ -160,6 +160,9 @@ def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
         raise UnknownNameError(
             "plugin", plugin, known, "`zoo plugins` shows all; install yours with `pip install -e .`"
         )
+    names = [listing.entry.name for listing in listings if listing.plugin in asked]
+    if models != "*" and not any(fnmatchcase(name, models) for name in names):
+        raise UnknownNameError(f"model of {plugin}", models, names, pattern=catalog.is_pattern(models))
     found: list[Case] = []
     for one in asked:
         found += [Case(Subject(one, fast=fast), check) for check in PLUGIN_CHECKS]

@@ -31,6 +31,8 @@ def check_writable(path: Path) -> None:
         temporary.touch()
         temporary.unlink()
     except FileNotFoundError as error:
+        if path.parent.is_dir():  # /proc and its like answer so to any new file
+            raise OutputError(f"cannot write {path}: the folder {path.parent} takes no files") from error
         raise OutputError(f"cannot write {path}: the folder {path.parent} does not exist; make it first") from error
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -68,6 +68,10 @@ def test_list_json_has_exactly_the_agreed_keys(run, tiny_zoo):
 def test_list_takes_wildcards_and_says_when_nothing_matches(run, tiny_zoo):
     assert "tiny" in run("list", "t*")[1]
     assert run("list", "--pretrained", "--json")[1].strip() == "[]"
+    assert "no pretrained model of little matches '*'" in run("list", "--pretrained", "--plugin", "little")[1]
+    status, _, err = run("list", "--plugin", "litle")
+    assert status == 2
+    assert "unknown plugin 'litle'; did you mean 'little'?" in err
     status, out, _ = run("list", "x*")
     assert status == 0
     assert "no model matches 'x*'" in out

@@ -296,6 +296,10 @@ def test_what_cannot_be_read_says_so(tmp_path, video):
     video(grey_ramp(3), name="right.mp4")
     with pytest.raises(UnknownNameError, match=r"did you mean 'right\.mp4'"):
         zoo.read_clip(tmp_path / "rihgt.mp4")
+    Image.new("RGB", (8, 8)).save(tmp_path / "folder" / "0.png")
+    for times in ({"start": 1}, {"end": 2}):
+        with pytest.raises(UsageError, match="folder is no video"):
+            zoo.read_clip(tmp_path / "folder", **times)
     with pytest.raises(ClipError, match="no frame between 9 s and its end"):
         zoo.read_clip(tmp_path / "right.mp4", start=9)
     for wrong in ({"frames": 0}, {"start": -1}, {"start": 2, "end": 1}, {"start": float("nan")}):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
+from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) -> None:
     """List models; PATTERN may hold wildcards."""
     from zoo import catalog
+    from zoo.plugins import registry
 
+    known = registry().plugins
+    if plugin is not None and not any(plugin in (one.name, one.distribution) for one in known):
+        raise UnknownNameError("plugin", plugin, [one.name for one in known], "`zoo plugins` shows all")
     rows: list[dict[str, Any]] = []
     for listing in catalog.select(pattern, plugin=plugin):
         entry = listing.entry
@@ -53,8 +58,9 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
     )
     if not rows:
         everything = catalog.list_models()
+        of = f" of {plugin}" if plugin else ""
         text = (
-            f"no model matches {pattern!r}; `zoo list` shows all {len(everything)}"
+            f"no {'pretrained ' * pretrained}model{of} matches {pattern!r}; `zoo list` shows all {len(everything)}"
             if everything
             else f"no models: {_why_none()}"
         )

@@ -47,12 +47,13 @@ def predict(
         "prediction": predicted,
     }
     lines = [f"{report.name} on {decoded.source}" + (f" ({decoded.label})" if decoded.label else "")]
+    width = max((len(name) for name in predicted), default=0) + 2
     for name, head in predicted.items():
         if head["kind"] == "classes":
             best = ", ".join(f"{one['label']} {one['probability']:.1%}" for one in head["top"])
-            lines.append(f"{name:<8}{best}")
+            lines.append(f"{name:<{width}}{best}")
         elif head["kind"] == "value":
-            lines.append(f"{name:<8}{head['value']:.3f} {head['unit']}")
+            lines.append(f"{name:<{width}}{head['value']:.3f} {head['unit']}")
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     output.emit(data, "\n".join(lines), as_json=as_json)

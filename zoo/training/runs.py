@@ -65,8 +65,7 @@ def choose(names: Sequence[str]) -> list[Recipe]:
             found = [one for one in known if fnmatchcase(one, name) or fnmatchcase(one.partition(".")[0], name)]
             found.sort(key=catalog.natural)
         if not found:
-            hint = "a plugin's hook zoo_recipes gives its recipes"
-            raise UnknownNameError("recipe", name, known, hint, pattern=catalog.is_pattern(name))
+            raise UnknownNameError("recipe", name, known, catalog.HINT_OF_RECIPES, pattern=catalog.is_pattern(name))
         chosen |= {one: known[one] for one in found}
     return list(chosen.values())
 

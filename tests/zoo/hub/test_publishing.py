@@ -199,7 +199,7 @@ def test_weights_of_others_do_not_go_up(hub_server):
 
 @pytest.mark.parametrize("repo", ["tiny", "a/b/c", "../b", "me/", "me/x y", "https://huggingface.co/me/x"])
 def test_a_repository_has_a_name(hub_server, trained, repo):
-    with pytest.raises(UsageError, match="names nothing on the Hub"):
+    with pytest.raises(UsageError, match="no name of a repository on the Hub; expected ORG/REPO"):
         zoo.push(str(trained), repo)
 
 
