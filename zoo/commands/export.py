@@ -21,8 +21,8 @@ from zoo import options, output
 def export(model: str, out: Path, weights: str, device: str, seed: int, *, dynamic_batch: bool, as_json: bool) -> None:
     """Write MODEL as a program of torch.export, read it again, and compare its outputs.
 
-    `torch.export.load(FILE).module()` runs it without zoo and without its plugin. A recurrent network is written out step
-    by step, which takes a minute or so.
+    `torch.export.load(FILE).module()` runs it without zoo and without its plugin. A recurrent network is written out
+    step by step, which takes a minute or so.
     """
     from zoo import exporting, loading, writing
 
