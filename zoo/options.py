@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -65,9 +67,19 @@ offline = click.option(
     is_flag=True,
     help="Fetch nothing; what is not on this machine is an error. ZOO_OFFLINE=1 says the same.",
 )
+
+
+def _given(value: str | None) -> str | None:
+    """A token that is not empty, as of a variable that was never set."""
+    if value is not None and not value.strip():
+        raise UsageError("--token is empty; give a token, or leave --token out")
+    return value
+
+
 token = click.option(
     "--token",
     metavar="TOKEN",
+    callback=lambda *given: _given(given[-1]),
     help="Token of the Hugging Face Hub; others may read command lines. [default: HF_TOKEN, or of `hf auth login`]",
 )
 

@@ -457,3 +457,9 @@ def test_download_checks_what_is_here_and_goes_on_where_something_fails(run, ins
     assert run("download", "there", "--offline")[0] == 1
     assert run("download", "x*")[0] == 2
     assert "not on this machine" in run("info", "there")[1]
+
+
+def test_an_empty_token_is_told(run):
+    status, _, err = run("load", "conv3d", "--token", "")
+    assert status == 2
+    assert "--token is empty" in err
