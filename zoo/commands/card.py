@@ -49,7 +49,11 @@ def card(context: click.Context, name: str, *, check: bool, write: bool, as_json
                 "file": _shown(cards.find(one)),
             }
         )
-    lines = [f"wrote {row['written']}" if write else "; ".join(row["problems"]) for row in rows if row["problems"]]
+    lines = [
+        f"wrote {row['written']}" if write else f"{row['model']}: {'; '.join(row['problems'])}"
+        for row in rows
+        if row["problems"]
+    ]
     lines.append(f"{len(names)} card{'s' * (len(names) != 1)}, {len(lines)} {'written' if write else 'to put right'}")
     output.emit(rows, "\n".join(lines), as_json=as_json)
     context.exit(1 if check and len(lines) > 1 else 0)
