@@ -135,9 +135,9 @@ def share(
     names = ", ".join(dict.fromkeys(one.method.name for one in asked))
     what = f"one sample of {tuple(batch.shape[1:])} for {names}"
     parts = [one for several in in_parts(passed, len(batch), size, what) for one in several]
-    fixed = target if isinstance(target, Target) and target.made else join([own for own, _ in parts])
-    if isinstance(target, Target):
-        fixed = dataclasses.replace(target, made=fixed.made)
+    fixed = join([own for own, _ in parts])
+    if isinstance(target, Target):  # the same one, where it can be: what is tested on several maps goes by it
+        fixed = target if target.made else dataclasses.replace(target, made=fixed.made)
     return fixed, {one: _whole([raws[place] for _, raws in parts]) for place, one in enumerate(asked)}
 
 

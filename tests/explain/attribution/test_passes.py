@@ -247,3 +247,10 @@ def test_a_target_and_its_score_come_from_the_same_pass(nets):
     assert torch.equal(result.target.value, target.value)
     assert torch.equal(result.target.classes, target.classes)
     assert not result.target.value.requires_grad
+
+
+@pytest.mark.parametrize("method", ["saliency", "grad_cam", "occlusion", "integrated_gradients"])
+def test_results_keep_the_very_target_that_was_given(nets, method):
+    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    target = explain.attribute(model, batch, method="saliency", target="digit").target
+    assert explain.attribute(model, batch, method=method, target=target).target is target
