@@ -1,4 +1,4 @@
-"""docs/commands.md is what commands say of themselves; `python tests/test_reference.py > docs/commands.md` writes it."""
+"""docs/commands.md is what commands say: `python tests/test_reference.py > docs/commands.md` writes it."""
 
 from pathlib import Path
 
