@@ -19,7 +19,7 @@ def test_on_r3d_18_guided_backprop_is_flagged_and_saliency_passes():
             module.running_var.uniform_(0.5, 2.0, generator=drawn)
     batch = torch.randn(1, 3, 4, 56, 56, generator=drawn)
     maps = explain.attribute(model, batch, method=["guided_backprop", "saliency"])
-    effort = Effort(steps=1, draws=2, depths=1, boxes=2, neighbours=1, every_kind=False)
+    effort = Effort(steps=2, draws=2, depths=1, boxes=2, neighbours=1, every_kind=False)
     blind, seeing = check_all(model, batch, maps, effort)
     assert float(blind.randomization[0].correlation) > 0.7
     assert blind.verdict.parts["model"][0] == "flagged"
