@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import sys
@@ -34,11 +35,13 @@ def emit(data: Any, text: str, *, as_json: bool) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON holds it; numbers that are not finite become null.
+    """`value` as JSON holds it; data classes become objects, and numbers that are not finite null.
 
     Raises:
         TypeError: for anything that JSON cannot hold.
     """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if hasattr(value, "items"):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

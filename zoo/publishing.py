@@ -199,7 +199,7 @@ def _of_module(model: nn.Module) -> _Bundle:
             "says so, so that the model could not be built again; add the arguments to the builder"
         )
     said = {"arguments": entry.arguments, "input": entry.input, "outputs": entry.outputs}
-    header = json.dumps({name: _plain(value) for name, value in said.items()})
+    header = json.dumps(output.plain(said))
     state = model.state_dict()  # copied: tensors that share memory could not be written
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     data = save(tensors, metadata={files.METADATA_KEY: header})
@@ -239,21 +239,10 @@ def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: byte
     }
     content = {
         hub.WEIGHTS: data,
-        hub.CONFIG: (json.dumps({name: _plain(value) for name, value in config.items()}, indent=1) + "\n").encode(),
+        hub.CONFIG: (json.dumps(output.plain(config), indent=1) + "\n").encode(),
         hub.GOLDEN: golden,
     }
     return _Bundle(entry=dataclasses.replace(entry, weights=(weights,)), weights=weights, content=content, card=card)
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON holds it; data classes become objects."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
-    return output.plain(value)
 
 
 @torch.no_grad()
