@@ -14,9 +14,10 @@ def page():
     """Every command's help, in the order in which they are listed."""
     lines = ["# Commands", "", "What `--help` says of each, on one page."]
     for name, program in (("zoo", zoo), ("explain", explain)):
+        group = click.Context(program, info_name=name, terminal_width=100, **program.context_settings)
         for command in [program, *program.commands.values()]:
-            title = name if command is program else f"{name} {command.name}"
-            context = click.Context(command, info_name=title, terminal_width=100, max_content_width=100)
+            context = group if command is program else click.Context(command, group, info_name=command.name)
+            title = context.command_path
             lines += ["", f"{'##' if command is program else '###'} {title}", "", "```text"]
             lines += [line.rstrip() for line in command.get_help(context).splitlines()] + ["```"]
     return "\n".join(lines) + "\n"
