@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from zoo import adaptation, catalog, devices, plugins, resizing
 from zoo import weights as weights_files
@@ -267,6 +268,17 @@ def build(entry: ModelEntry) -> nn.Module:
     return model
 
 
+class _MetaLeftUnfilled(TorchFunctionMode):
+    """Filling a tensor on meta does nothing, and costs nothing: torch's own way takes half of a build."""
+
+    _FILLS = frozenset({torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.fill_, torch.Tensor.zero_})
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in self._FILLS and args and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
     """Modules built inside hold their parameters on meta (no memory, no initialisation) and real buffers."""
@@ -280,7 +292,8 @@ def parameters_on_meta() -> Iterator[None]:
 
     handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # may return a parameter
     try:
-        yield
+        with _MetaLeftUnfilled():
+            yield
     finally:
         handle.remove()
 

@@ -138,6 +138,13 @@ def test_building_elsewhere_meanwhile_is_not_on_meta():
     assert not torch.nn.Linear(2, 2).weight.is_meta
 
 
+def test_building_on_meta_still_fills_what_is_not_there():
+    with loading.parameters_on_meta():
+        layer = torch.nn.Linear(2, 2)
+        assert torch.nn.init.normal_(layer.weight) is layer.weight
+        assert torch.nn.init.constant_(torch.empty(3), 2).tolist() == [2, 2, 2]
+
+
 def test_a_type_is_taken_as_asked(trained):
     assert zoo.load("loaded", dtype="bfloat16")[0].weight.dtype == torch.bfloat16
     assert zoo.load("loaded", dtype=torch.float64).zoo_load_report.dtype == "float64"
