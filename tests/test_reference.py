@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+import pytest
 
 from explain.cli import commands as explain
 from zoo.cli import commands as zoo
@@ -25,6 +26,15 @@ def page():
 
 def test_the_page_of_commands_is_what_they_say():
     assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/test_reference.py > docs/commands.md`"
+
+
+@pytest.mark.parametrize(("name", "program"), [("zoo", zoo), ("explain", explain)])
+def test_every_command_prints_json_where_asked_and_shows_an_example(name, program):
+    assert len(program.commands) > 8
+    for title, command in program.commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert "--json" in options, title
+        assert f"{name} {title}" in command.epilog, title
 
 
 if __name__ == "__main__":

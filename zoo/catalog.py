@@ -194,7 +194,10 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
         raise UnknownNameError("model", name, known, hint)
     if len(candidates) > 1:
         choices = " or ".join(listing.full_name for listing in candidates)
-        raise UsageError(f"two plugins give a model {architecture!r}; say {choices}")
+        raise UsageError(
+            f"two plugins give a model {architecture!r}; say {choices}, or switch one of the plugins off "
+            f"(--disable-plugin NAME, {plugins.DISABLE}; `zoo plugins` shows their names)"
+        )
     listing = candidates[0]
     if not dot:
         return listing, listing.entry.weights[0] if listing.entry.weights else None, False

@@ -29,14 +29,18 @@ def flops(entry: ModelEntry) -> int:
     """
     from zoo import loading
 
-    with torch.random.fork_rng(devices=[]):
-        model = loading.build(entry).eval()
-
     def counted(run: Callable[[], Any]) -> int:
         with FlopCounterMode(display=False) as counter:
             run()
         return int(counter.get_total_flops())
 
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:  # most can be built without values, which saves drawing them
+            with torch.device("meta"):
+                model = loading.build(entry).eval()
+            return counted(lambda: model(torch.empty(entry.input.shape, device="meta")))
+        except Exception:  # noqa: BLE001 - a stranger's network may need values of some kind
+            model = loading.build(entry).eval()
     return int(_followed(model, entry.input.shape, counted))
 
 

@@ -105,11 +105,11 @@ def is_missing(weights: WeightsEntry) -> bool:
         return hub.find(weights) is None
     if not weights.is_foreign:
         return False
-    record = os.path.join(_cache(), "weights", f"{_stem(weights)}.json")  # noqa: PTH118 - pathlib takes long to import
+    record = os.path.join(cache_folder(), "weights", f"{_stem(weights)}.json")  # noqa: PTH118 - pathlib takes long to import
     return not os.path.exists(record) or find(weights) is None  # noqa: PTH110 - as above
 
 
-def _cache() -> str:
+def cache_folder() -> str:
     """The user's cache folder, as platformdirs says; on Linux without its import, which takes as long as `zoo list`."""
     if sys.platform == "linux":
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - as above
@@ -128,7 +128,7 @@ def _places(weights: WeightsEntry) -> tuple[Path, Path]:
     """Where the converted file and its record lie; the names of published files hold their hash."""
     from pathlib import Path
 
-    folder, stem = Path(_cache()) / "weights", _stem(weights)
+    folder, stem = Path(cache_folder()) / "weights", _stem(weights)
     return folder / f"{stem}.safetensors", folder / f"{stem}.json"
 
 

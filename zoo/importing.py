@@ -1,4 +1,4 @@
-"""Who imports a module that should not be imported."""
+"""Imports that wait until a name is asked for, and who imports a module that should not be imported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,26 @@ import sys
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from types import FrameType
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are imported when they are first asked for.
+
+    Args:
+        package: Its name.
+        homes: Of each public name, the module that defines it.
+    """
+
+    def find(name: str) -> Any:
+        import importlib
+
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(homes[name]), name)
+
+    return find, lambda: sorted(homes)
 
 
 class Watch:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from zoo import output
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +86,12 @@ token = click.option(
 
 
 class Examples(click.Command):
-    """A command whose help ends with an example: give it as `epilog`, one command a line."""
+    """A command that prints its result alone; its help ends with an example, the `epilog`, one command a line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        with output.results_alone():
+            return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example lines as they stand; click would refill them into a paragraph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -14,7 +15,8 @@ import click
 from zoo.errors import FormerNameWarning, PluginWarning, ZooError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TextIO
 
 
 #: Characters by which a stranger's text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
@@ -25,13 +27,42 @@ _STEERING = {
 }
 
 
+#: Where results go while a command runs.
+_results: TextIO | None = None
+
+
+@contextlib.contextmanager
+def results_alone() -> Iterator[None]:
+    """Meanwhile, only `emit` writes to stdout: what a plugin or a network prints goes to stderr."""
+    global _results
+    before, _results = _results, sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results = before
+
+
+def _keep_stdout() -> None:
+    """From now on, what compiled code writes to descriptor 1 goes to stderr; the process ends with its command."""
+    if sys.stdout is not sys.__stdout__ or sys.stdout is None:
+        return  # somebody captures what is written
+    with contextlib.suppress(OSError):  # one of them is closed
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        sys.stdout = open(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123, SIM115
+
+
 def emit(data: Any, text: str, *, as_json: bool) -> None:
-    """Print one result: `data` as JSON and nothing else, or `text`."""
+    """Print one result: `data` as JSON and nothing else, or `text`; to nobody where the reader of a pipe left early."""
     if as_json:
         import json
 
         text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
-    click.echo(text.translate(_STEERING))
+    try:
+        click.echo(text.translate(_STEERING), file=_results)
+    except BrokenPipeError:  # the command goes on: it may have files to write
+        os.dup2(os.open(os.devnull, os.O_WRONLY), (_results or sys.stdout).fileno())
 
 
 def plain(value: Any) -> Any:
@@ -85,6 +116,7 @@ def run(commands: click.Group) -> NoReturn:
     for category in (PluginWarning, FormerNameWarning):
         warnings.simplefilter("always", category)
     warnings.showwarning = lambda message, *_: note(f"warning: {message}")
+    _keep_stdout()
     try:
         status = commands.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -96,9 +128,6 @@ def run(commands: click.Group) -> NoReturn:
         sys.exit(exit_.exit_code)
     except ZooError as error:
         stop(str(error), error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of a pipe left early: nothing to report
-        sys.exit(0)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         stop(f"{error.strerror or error}{where}", 1)

@@ -31,7 +31,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import safetensors.torch
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from zoo import cards, catalog, counting, foreign, loading, plugins, verification
 from zoo import weights as weights_files
@@ -232,7 +231,8 @@ def entry_is_complete(subject: Subject) -> str:
     json.dumps(dict(entry.arguments))  # a weights file's header and a repository's config hold them
     for sample in entry.samples:
         _check_sample(sample.resource, len(sample.labels))
-    return f"{len(entry.outputs)} outputs, {len(entry.samples)} sets of samples"
+    outputs, samples = len(entry.outputs), len(entry.samples)
+    return f"{outputs} output{'s' * (outputs != 1)}, {samples} set{'s' * (samples != 1)} of samples"
 
 
 def _check_sample(resource: str, labels: int) -> None:
@@ -386,11 +386,12 @@ def weights_are_as_declared(subject: Subject) -> str:
         raise ConformanceError("licence is an SPDX identifier, or LicenseRef- and a name")
     _check_verified(subject, lambda name: not name.startswith("golden"))
     if not weights.is_foreign:
-        said = weights_files.describe_file(weights_files.obtain(weights).source)
+        assert subject.listing is not None  # noqa: S101 - checks of weights are given a model's
+        said = subject.listing.entry.resolve(weights_files.describe_file(weights_files.obtain(weights).source))
         for field, there, here in (
-            ("arguments", said.arguments, weights.arguments),
-            ("input", said.input, weights.input),
-            ("outputs", _told(said.outputs), _told(weights.outputs)),
+            ("arguments", said.arguments, subject.entry.arguments),
+            ("input", said.input, subject.entry.input),
+            ("outputs", _told(said.outputs), _told(subject.entry.outputs)),
         ):
             if there != here:
                 raise ConformanceError(
@@ -400,9 +401,9 @@ def weights_are_as_declared(subject: Subject) -> str:
     return f"{weights.bytes:,} bytes, {weights.sha256[:12]}"
 
 
-def _told(outputs: tuple[OutputSpec, ...] | None) -> tuple[OutputSpec, ...] | None:
+def _told(outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
     """What a file says of outputs; how the builder is called is the architecture's to say."""
-    return outputs and tuple(dataclasses.replace(output, argument="") for output in outputs)
+    return tuple(dataclasses.replace(output, argument="") for output in outputs)
 
 
 def golden_outputs_are_recomputed(subject: Subject) -> str:
@@ -542,15 +543,11 @@ _operations: dict[tuple[str, str, tuple[int, ...]], int | None] = {}
 
 
 def _count(entry: ModelEntry) -> int | None:
-    """Operations of a pass over a batch of one, counted without values; None where that cannot be done."""
+    """Operations of a pass over a batch of one; None where they cannot be counted."""
     try:
-        with torch.device("meta"):  # quicker than `counting.flops`, which builds with values first
-            model = loading.build(entry).eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model(torch.empty(entry.input.shape, device="meta"))
-    except Exception:  # noqa: BLE001 - a stranger's model may need values
+        return counting.flops(entry)
+    except ZooError:
         return None
-    return int(counter.get_total_flops())
 
 
 def _check_verified(subject: Subject, concerns: Callable[[str], bool]) -> dict[str, str]:

@@ -94,9 +94,9 @@ def sha256_of(path: Path, *, remembered: bool = True) -> str:
 
 
 def _memory_file() -> Path:
-    from platformdirs import user_cache_path
+    from zoo import foreign
 
-    return user_cache_path("motion-zoo") / "sha256.json"
+    return Path(foreign.cache_folder(), "sha256.json")
 
 
 def _remembered() -> dict[str, Any]:

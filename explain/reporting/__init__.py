@@ -5,8 +5,9 @@ Importing this package imports no torch; `report` does, and `compare` on a clip.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.importing import lazily
 
 if TYPE_CHECKING:
     from explain.reporting.assembly import report
@@ -21,12 +22,4 @@ _HOMES = {
 
 __all__ = ["Report", "compare", "report"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'explain.reporting' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

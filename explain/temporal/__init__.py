@@ -5,7 +5,9 @@ Nothing here imports torch until a function is called for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from zoo.importing import lazily
 
 if TYPE_CHECKING:
     from explain.temporal.parameters import LayerParameters, Pattern, TemporalParameters
@@ -33,14 +35,4 @@ __all__ = [
     "temporal_parameters",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    import importlib
-
-    if name not in _HOMES:
-        raise AttributeError(f"module 'explain.temporal' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazily(__name__, _HOMES)

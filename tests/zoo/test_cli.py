@@ -364,6 +364,41 @@ def test_what_a_plugin_prints_spoils_no_result(run, installed, tiny, monkeypatch
     assert "noise" not in out
 
 
+LOUD = """
+    import os, sys, zoo
+    from zoo import cli, plugins
+
+    class Loud(plugins.Registry):
+        def collect(self, *given, **more):
+            os.write(1, b"compiled\\n")
+            print("printed")
+            return super().collect(*given, **more)
+
+    plugins.Registry = Loud
+    cli.main()
+"""
+
+
+@pytest.mark.parametrize("arguments", [["list", "--json"], ["list", "--help"], ["--version"]], ids=" ".join)
+def test_compiled_code_that_prints_spoils_no_result(arguments):
+    code = [sys.executable, "-c", dedent(LOUD), *arguments]
+    done = subprocess.run(code, capture_output=True, text=True, check=True)
+    assert "compiled" not in done.stdout
+    if "--json" in arguments:
+        assert len(json.loads(done.stdout)) == len(catalog.list_models())
+        assert done.stderr == "compiled\nprinted\n"
+    else:
+        assert "zoo" in done.stdout
+        assert done.stderr == ""
+
+
+def test_a_reader_who_leaves_early_is_no_failure(tmp_path):
+    command = [sys.executable, "-m", "zoo", "card", "conv3d"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(100)) == ("", 0)
+
+
 def test_a_former_name_is_told_on_stderr(run, installed, tiny, monkeypatch):
     installed.add("family", tiny.replace("[entry()]", "[entry(formerly=('small',))]"))
     installed.use(monkeypatch)

@@ -285,4 +285,4 @@ def test_the_cache_is_where_platformdirs_says(monkeypatch, tmp_path, folder):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     if folder is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path) if folder == "absolute" else folder)
-    assert foreign._cache() == platformdirs.user_cache_dir("motion-zoo")
+    assert foreign.cache_folder() == platformdirs.user_cache_dir("motion-zoo")

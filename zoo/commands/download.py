@@ -22,12 +22,12 @@ from zoo.errors import UsageError
 def download(
     context: click.Context, names: tuple[str, ...], token: str | None, *, offline: bool, as_json: bool
 ) -> None:
-    """Fetch the weights of each NAME, and check them, so that loading needs no network.
+    """Fetch the weights of each NAME, and check them, so that loading and verifying need no network.
 
     A NAME is an architecture (its default weights), architecture.tag, a pattern with wildcards (all weights that
     match), `all`, or hub:ORG/REPO@REVISION. What fails is told, and the rest goes on.
     """
-    from zoo import catalog, loading
+    from zoo import catalog, hub, loading
     from zoo import weights as files
     from zoo.errors import ZooError
 
@@ -50,6 +50,8 @@ def download(
                 here = files.obtain(weights, offline=offline, token=token)
                 path = files.locate(here.source)
                 files.check(path, here)
+                if weights.golden is not None and weights.golden.startswith("hub:"):  # `zoo verify` needs it
+                    hub.fetch(hub.parse(weights.golden), offline=offline, token=token)
                 row |= {"model": f"{entry.name}.{weights.tag}", "file": str(path)}
                 row |= {"bytes": here.bytes, "sha256": here.sha256}
         except ZooError as error:

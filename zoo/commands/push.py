@@ -47,7 +47,7 @@ def push(
 ) -> None:
     """Put a model on the Hugging Face Hub in one commit: weights, configuration, golden tensors and card.
 
-    What is printed at the end loads it again, wherever its plugin is installed.
+    What is printed at the end loads it again, wherever its plugin is installed, and pins it in a plugin's entry.
     """
     from zoo import publishing
 
@@ -82,7 +82,7 @@ def push(
     data = [dataclasses.asdict(one) for one in done]
     rows = [[one.repo, file.name, file.bytes, file.sha256[:12]] for one in done for file in one.files]
     text = output.table(["repository", "file", "bytes", "sha256"], rows)
-    text += "\n\n" + "\n".join(_line(one) for one in done)
+    text += "\n\n" + "\n".join(_line(one) for one in done) + ("" if all_first_party else _pinned(done[0]))
     output.emit(data if all_first_party else data[0], text, as_json=as_json)
 
 
@@ -91,3 +91,16 @@ def _line(one: Pushed) -> str:
     if one.name is None:
         return f"{one.model} would go to {one.repo} ({seen}); nothing was sent"
     return f"{one.model} is at {one.repo} ({seen}): zoo load {one.name}"
+
+
+def _pinned(one: Pushed) -> str:
+    """A line with what a plugin's entry says of the weights; nothing where nothing was sent."""
+    from zoo import hub
+
+    if one.name is None:
+        return ""
+    (weights,) = (file for file in one.files if file.name == hub.WEIGHTS)
+    given = {"tag": one.model.partition(".")[2], "source": one.source, "bytes": weights.bytes}
+    given |= {"sha256": weights.sha256, "golden": f"{one.name}:{hub.GOLDEN}"}
+    arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return f"\nin a plugin's entry: zoo.WeightsEntry({arguments})"

@@ -241,9 +241,9 @@ _ARCHITECTURES = (
         "Christian Szegedy, Wei Liu, Yangqing Jia, Pierre Sermanet, Scott Reed, et al.: Going Deeper with "
         "Convolutions. "
         "CVPR 2015, arXiv 1409.4842",
-        _image(),
+        replace(_image(), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),  # what torchvision's transform_input comes to
         (_File("imagenet1k_v1", "googlenet-1378be20", 49.731, 69.778, 89.53, left=("aux1.", "aux2.")),),
-        (("aux_logits", False), ("init_weights", True), ("transform_input", True)),
+        (("aux_logits", False), ("init_weights", True)),
     ),
     _Architecture(
         "squeezenet1_1",

@@ -31,13 +31,26 @@ def publish(tmp_path, monkeypatch):
     return obtain
 
 
-def test_auxiliary_heads_of_googlenet_are_left(torchvision, publish):
+def test_googlenet_says_the_same_without_auxiliary_heads_and_with_its_input_moved_before(torchvision, publish):
     theirs = torchvision.models.googlenet(
         weights=None, aux_logits=True, transform_input=True, init_weights=False
     ).eval()
     ours = zoo.load("googlenet", weights=publish("googlenet", theirs.state_dict()))
-    photo = torch.randn(1, 3, 64, 64)
-    assert torch.equal(ours(photo), theirs(photo))
+    photo = torch.randint(256, (1, 300, 280, 3), dtype=torch.uint8)
+    transforms = torchvision.models.get_model_weights("googlenet").DEFAULT.transforms()
+    with torch.no_grad():
+        expected = theirs(transforms(photo.permute(0, 3, 1, 2)))
+        torch.testing.assert_close(ours(zoo.preprocess(photo, ours)), expected, rtol=0, atol=0.02 * expected.std())
+        batch = torch.randn(1, 3, 64, 64)
+        moved = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * batch
+        moved = (moved + torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) - 0.5) / 0.5
+        torch.testing.assert_close(ours(moved), theirs(batch))
+
+
+def test_googlenet_takes_other_channels():
+    model = zoo.load("googlenet", weights=None, in_channels=1)
+    with torch.no_grad():
+        assert model(torch.rand(1, 1, 64, 64)).shape == (1, 1000)
 
 
 def test_names_of_older_vision_transformers_are_understood(torchvision, publish):

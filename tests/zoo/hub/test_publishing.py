@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 import pickle
+import re
 
 import pytest
 import torch
 from safetensors.torch import load, save_file
 
 import zoo
-from zoo import catalog, hub, publishing
+from zoo import catalog, hub, publishing, testing
 from zoo import weights as files
 from zoo.errors import ModelError, UsageError, WeightsError
 from zoo.prediction import by_head
@@ -278,9 +279,30 @@ def test_the_command_pushes_downloads_verifies_and_loads(hub_server, token, trai
     name = json.loads(out)["name"]
     assert json.loads(said("download", name, "--json")[1])[0]["bytes"] == trained.stat().st_size
     assert json.loads(said("load", name, "--offline", "--json")[1])["name"] == "tiny.mine"
+    asked = len(hub_server.asked)
     assert said("verify", name)[0] == 0
+    assert len(hub_server.asked) == asked  # golden tensors were downloaded with the weights
     assert json.loads(said("info", name, "--json")[1])["weights"][0]["to_download"] is False
     assert "is at me/open (public): zoo load hub:me/open@" in said("push", trained, "me/open", "--public")[1]
+
+
+@pytest.mark.parametrize("pushed", ["file", "module"])
+def test_what_push_prints_for_an_entry_conforms_there(hub_server, token, installed, tiny, trained, monkeypatch, pushed):
+    if pushed == "file":
+        shown = said("push", trained, "me/tiny")[1]
+        source = re.search(r"zoo\.(WeightsEntry\(.*\))", shown)[1]
+    else:  # its header says all, also what does not differ from the architecture
+        one = publishing.push(zoo.load("tiny", weights=trained), "me/tiny")
+        (file,) = (file for file in one.files if file.name == hub.WEIGHTS)
+        source = f"WeightsEntry(tag='mine', source={one.source!r}, bytes={file.bytes}, sha256={file.sha256!r})"
+    entry = f"entry(weights=({source},), outputs=(OutputSpec(name='shape', labels=('round', 'square', 'flat')),))"
+    installed.add("plain", tiny.replace("entry()", entry))
+    installed.use(monkeypatch)
+    assert "tiny.mine" in zoo.list_models(pretrained=True)
+    zoo.load("tiny.mine")
+    cases = [case for case in testing.cases("plain") if case.check in testing.WEIGHTS_CHECKS]
+    outcomes = [outcome.result for outcome in testing.run(cases)]
+    assert outcomes == ["passed", "passed" if pushed == "file" else "skipped", "skipped"]
 
 
 def test_the_command_shows_what_would_go_up(hub_server, trained):
