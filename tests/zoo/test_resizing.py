@@ -215,7 +215,7 @@ def test_2d_weights_inflate_into_a_network_with_other_classes():
 @pytest.mark.parametrize(
     ("name", "asked", "error", "said"),
     [
-        ("two", {"num_classes": 4}, UsageError, "say num_classes={'shape': 4, 'colour': 4}"),
+        ("two", {"num_classes": 4}, UsageError, "say --num-classes shape=4 --num-classes colour=4, or some"),
         ("two", {"num_classes": {"size": 4}}, UnknownNameError, "unknown head of classes 'size'"),
         ("two", {"num_classes": {"colours": 4}}, UnknownNameError, "did you mean 'colour'"),
         ("tiny", {"num_classes": 0}, UsageError, "expected a positive whole number"),
