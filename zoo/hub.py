@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
@@ -43,6 +44,8 @@ _REVISION = re.compile(r"[0-9a-f]{40}")
 _FILE = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
 _DISTRIBUTION = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r"\w[\w.-]*", re.ASCII)
+#: A host (a name, or an address of six in brackets), a port and a path, perhaps a user and a password.
+_ADDRESS = re.compile(r"https?://([^\s/?#@]+@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^\s?#]*)?")
 _TOKEN = re.compile(r"hf_\w{4,}|(?<=://)[^/@\s]+(?=@)|(?<=[Bb]earer )\S+")
 
 
@@ -65,7 +68,8 @@ class Place:
 
 def is_repository(name: str) -> bool:
     """Whether a repository of the Hub may be called so: `ORG/REPO`."""
-    return re.fullmatch(rf"{_NAME}/{_NAME}", name, re.ASCII) is not None and ".." not in name
+    # Folders of the cache are named ORG--REPO, which two names must not share.
+    return re.fullmatch(rf"{_NAME}/{_NAME}", name, re.ASCII) is not None and not re.search(r"\.\.|--", name)
 
 
 def parse(source: str) -> Place:
@@ -75,7 +79,7 @@ def parse(source: str) -> Place:
         UsageError: where it names none, or is not pinned to a commit.
     """
     found = _PLACE.fullmatch(source)
-    if found is None or ".." in found["repo"]:
+    if found is None or not is_repository(found["repo"]):
         raise UsageError(f"{source!r} names nothing on the Hub; expected hub:ORG/REPO@REVISION or ...@REVISION:FILE")
     if not _REVISION.fullmatch(found["revision"] or ""):
         raise UsageError(
@@ -102,8 +106,9 @@ def endpoint() -> str:
         UsageError: where that is no address.
     """
     address = os.environ.get(ENDPOINT) or "https://huggingface.co"
-    if not address.startswith(("https://", "http://")):
-        raise UsageError(f"{ENDPOINT} is {address!r}; expected the address of a server, https://HOST or http://HOST")
+    if not _ADDRESS.fullmatch(address):
+        said = _redacted(address)
+        raise UsageError(f"{ENDPOINT} is {said!r}; expected the address of a server, https://HOST or http://HOST")
     return address.rstrip("/")
 
 
@@ -118,7 +123,7 @@ def cached(source: str) -> Path:
     Raises:
         WeightsError: where it is not here.
     """
-    path = _pointer(parse(source))
+    path = _inside(parse(source))
     if not path.is_file():
         raise WeightsError(f"{source} is not on this machine; `zoo download` or `zoo load` fetches it")
     return path
@@ -128,6 +133,33 @@ def _pointer(place: Place) -> Path:
     """Where the cache has the file, by its documented layout: looking needs no import of the Hub's library."""
     folder = f"models--{place.repo.replace('/', '--')}"
     return cache() / folder / "snapshots" / place.revision / place.file
+
+
+def _inside(place: Place) -> Path:
+    """Where the cache has the file, if links there, which whoever may write into it can plant, lead nowhere else.
+
+    Raises:
+        WeightsError: where they do.
+    """
+    path = _pointer(place)
+    home = _home(path)
+    for one in (path, home / "blobs"):  # a file that is fetched goes to the second
+        if not _lies_in(one, home):
+            raise WeightsError(f"{one} is a link out of the cache and is not followed; remove it")
+    return path
+
+
+def _lies_in(path: Path, home: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
+def _home(path: Path) -> Path:
+    """The folder that holds all of the repository of a file in the cache."""
+    root = cache()
+    return root.resolve() / path.relative_to(root).parts[0]
 
 
 def find(weights: WeightsEntry) -> WeightsEntry | None:
@@ -156,7 +188,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
         UsageError: where the source is not pinned, or `HF_ENDPOINT` is no address.
     """
     place = parse(weights.source)
-    here = _pointer(place).is_file()
+    here = _inside(place).is_file()
     path = _fetch_whole(place, offline=offline, token=token)
     try:
         files.check(path, weights)
@@ -178,9 +210,9 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
 
 def _fetch_whole(place: Place, *, offline: bool, token: str | None) -> Path:
     """The file; of an index its shards too."""
-    path = fetch(place, offline=offline, token=token)
+    path = _fetch(place, offline=offline, token=token)
     for part in files.parts(path)[1:]:
-        fetch(place.beside(part.name), offline=offline, token=token)
+        _fetch(place.beside(part.name), offline=offline, token=token)
     return path
 
 
@@ -191,17 +223,56 @@ def _forget(path: Path) -> None:
         parts = list(files.parts(path))
     for part in parts:
         with contextlib.suppress(OSError):
-            part.resolve().unlink(missing_ok=True)
-            part.unlink(missing_ok=True)
+            _unlink(part, _home(part))
+
+
+def _unlink(path: Path, home: Path) -> None:
+    """Remove a file of the cache, or a link and what it leads to, but nothing that does not lie in the cache itself."""
+    if not _lies_in(path.parent, home):
+        return
+    target = path.parent / path.readlink() if path.is_symlink() else None
+    path.unlink(missing_ok=True)
+    if target is not None:
+        _unlink(target, home)
 
 
 def fetch(place: Place, *, offline: bool = False, token: str | None = None) -> Path:
-    """One file of a pinned commit: from the cache with no call to the network, else downloaded into it at once.
+    """One file of a pinned commit that no entry has the SHA-256 of: cached, else downloaded into the cache at once.
+
+    The Hub names files by a hash of their content, and the cache keeps that name: a file that is not what it was when
+    it came is fetched again, once.
 
     Raises:
         WeightsError, OutputError, UsageError: as `obtain`.
     """
-    path = _pointer(place)
+    here = _inside(place).is_file()
+    path = _fetch(place, offline=offline, token=token)
+    if _is_as_named(path):
+        return path
+    said = f"{place} is not the file that came from the Hub: its content was changed or damaged"
+    if is_offline(offline=offline):
+        raise WeightsError(f"{said}; load it once with a network")
+    _forget(path)
+    if here and _is_as_named(path := _fetch(place, token=token)):
+        return path
+    _forget(path)
+    raise WeightsError(f"{said} on the way from {_shown(endpoint())}; try again later")
+
+
+def _is_as_named(path: Path) -> bool:
+    """Whether a file's content has the hash that is its name: SHA-256, git's or plain SHA-1; True for other names."""
+    name = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", name):
+        return files.sha256_of(path) == name
+    if not _REVISION.fullmatch(name):
+        return True
+    content = path.read_bytes()
+    heads = (b"blob %d\0" % len(content), b"")
+    return name in {hashlib.sha1(head + content, usedforsecurity=False).hexdigest() for head in heads}
+
+
+def _fetch(place: Place, *, offline: bool = False, token: str | None = None) -> Path:
+    path = _inside(place)
     if path.is_file():
         return path
     if is_offline(offline=offline):
@@ -221,7 +292,9 @@ def fetch(place: Place, *, offline: bool = False, token: str | None = None) -> P
             token=token,
             library_name="motion-zoo",
         )
-    return Path(found)
+    if Path(found) != path:
+        raise WeightsError(f"{_shown(address)} gave another commit than that of {place}; nothing was loaded")
+    return _inside(place)
 
 
 def describe(name: str, *, offline: bool = False, token: str | None = None) -> tuple[ModelEntry, WeightsEntry]:

@@ -7,6 +7,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +105,11 @@ def test_offline_nothing_is_asked_for(published, hub_server, monkeypatch, how):
         f"hub:{REPO}@{'a' * 40}:a//b",
         f"hub:../..@{'a' * 40}:x",
         f"hub:a..b/c@{'a' * 40}:x",
+        f"hub:a--b/c@{'a' * 40}:x",
+        f"hub:{REPO}@{'a' * 40}:a/../b",
+        f"hub:{REPO}@{'a' * 40}:a\\..\\b",
+        f"hub:{REPO}@{'a' * 40}:a\nb",
+        f"hub:{REPO}@{'a' * 40}:a\0b",
         f"hub:tiny@{'a' * 40}:x",
         f"hub:{REPO}@{'a' * 40}:",
         "hub:",
@@ -205,9 +212,88 @@ def test_a_dead_network_is_told(published, monkeypatch):
     expect(published[0], "could not be transferred: http://127.0.0.1:1: .*refused")
 
 
-def test_an_endpoint_is_an_address(published, monkeypatch):
-    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
-    expect(published[0], "HF_ENDPOINT is 'file:///etc'", UsageError)
+@pytest.mark.parametrize(
+    "address", ["file:///etc", "http://", "https:// x", "http://a b", "http://a:port", "http:///x"]
+)
+def test_an_endpoint_is_an_address(published, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    expect(published[0], re.escape(f"HF_ENDPOINT is '{address}'"), UsageError)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://host", "https://a.b-c:8080/mirror/", "http://[::1]:80", "http://me:secret@127.0.0.1:1"]
+)
+def test_an_endpoint_may_be_a_mirror(monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert hub.endpoint() == address.rstrip("/")
+
+
+def linked(link, target):
+    """What is at `link` becomes a symbolic link."""
+    if link.is_dir():
+        shutil.rmtree(link)
+    else:
+        link.unlink()
+    link.symlink_to(target)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("planted", ["file", "blob", "snapshot", "snapshots", "blobs", "repository"])
+def test_a_link_out_of_the_cache_is_not_followed(published, hub_server, tmp_path, planted, damaged):
+    """What it leads to is neither loaded, though its content be right, nor deleted, where it is wrong, nor replaced."""
+    weights, _ = published
+    path = Path(hub.obtain(weights).source)
+    repository = path.parents[2]
+    places = {"file": path, "blob": path.resolve(), "snapshot": path.parent, "repository": repository}
+    link = places.get(planted, repository / planted)
+    outside = tmp_path / "mine"
+    if link.is_dir():
+        shutil.copytree(link, outside, symlinks=planted == "repository")
+    else:
+        shutil.copy(link, outside)
+    linked(link, outside)
+    there = [one for one in (outside, *outside.rglob("*")) if one.is_file() and not one.is_symlink()]
+    for one in there if damaged else ():
+        one.write_bytes(b"mine, and of the same name")
+    before = {one: one.read_bytes() for one in there}
+    asked = len(hub_server.asked)
+    assert hub.find(weights) is None
+    with pytest.raises(WeightsError, match="is a link out of the cache and is not followed"):
+        hub.obtain(weights)
+    hub._forget(path)
+    assert {one: one.read_bytes() for one in there} == before
+    assert len(hub_server.asked) == asked
+
+
+def test_links_in_a_circle_are_told(published):
+    weights, _ = published
+    path = Path(hub.obtain(weights).source)
+    linked(path, path.with_name("other"))
+    path.with_name("other").symlink_to(path)
+    with pytest.raises(WeightsError, match="is a link out of the cache"):
+        hub.obtain(weights)
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_files_without_a_checksum_have_the_content_that_the_hub_named(hub_server, size):
+    data = b"x" * size
+    place = hub.Place(REPO, hub_server.add(REPO, {"some.json": data}), "some.json")
+    path = hub.fetch(place)
+    asked = len(hub_server.asked)
+    assert hub.fetch(place) == path
+    assert len(hub_server.asked) == asked
+    path.resolve().write_bytes(b"y" * size)
+    with pytest.raises(WeightsError, match=r"changed or damaged; load it once with a network"):
+        hub.fetch(place, offline=True)
+    assert hub.fetch(place).read_bytes() == data
+
+
+def test_a_file_that_comes_damaged_and_has_no_checksum_is_told(hub_server, fault):
+    place = hub.Place(REPO, hub_server.add(REPO, {"some.json": b"x" * 50}), "some.json")
+    hub_server.faults = [fault("GET .*resolve", changed=lambda data: b"y" * len(data))]
+    with pytest.raises(WeightsError, match=r"changed or damaged on the way from http://127"):
+        hub.fetch(place)
+    assert not stored()
 
 
 def test_a_full_disk_is_told(published, monkeypatch):
@@ -326,10 +412,10 @@ CONFIG = {"format": 1, "architecture": "tiny", "distribution": "dist-plain", "ar
         ({"arguments": [1]}, "not what `zoo push` writes"),
         ({"input": {"frames": 1, "size": [1, 1], "mean": ["a"]}}, "mean is a tuple of finite numbers"),
         ({"input": {"frames": 1, "size": [1, 1], "std": [float("inf")]}}, "std is a tuple of finite numbers"),
-        ({"input": {"frames": 1, "size": [1, 1], "range": [None, 1]}}, "range is a tuple of finite numbers"),
-        ({"input": {"frames": 1, "size": [1, 1], "short_side": 2**70}}, "at most 16,384 pixels a side"),
-        ({"outputs": [{"name": []}]}, "are texts"),
-        ({"outputs": [{"labels": [1]}]}, "are texts"),
+        ({"input": {"frames": 1, "size": [1, 1], "range": [None, 1]}}, "range is a tuple of 2 finite numbers"),
+        ({"input": {"frames": 1, "size": [1, 1], "short_side": 2**40}}, "at most 16,384 pixels a side"),
+        ({"outputs": [{"name": []}]}, "name is a text"),
+        ({"outputs": [{"labels": [1]}]}, "labels is a tuple of texts"),
         ({"parameters": float("inf")}, "OverflowError"),
     ],
 )
@@ -390,8 +476,11 @@ def test_foreign_files_and_those_of_the_hub_are_forbidden_by_the_same_word(monke
         ({"distribution": "--index-url=http://evil"}, "is no name of a distribution"),
         ({"architecture": "tiny\nerror: fine"}, "is no name of a model"),
         ({"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 2**40}}, "at most .* pixels"),
-        ({"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 1.5}}, "positive number"),
-        ({"input": {"frames": True, "size": [1, 1]}}, "positive integers"),
+        (
+            {"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 1.5}},
+            "other_channels is a whole number",
+        ),
+        ({"input": {"frames": True, "size": [1, 1]}}, "frames is a whole number"),
     ],
 )
 def test_a_configuration_puts_nothing_into_messages_or_memory(hub_server, published, change, said):
@@ -404,7 +493,7 @@ def test_a_configuration_puts_nothing_into_messages_or_memory(hub_server, publis
 def test_metrics_of_a_configuration_are_texts_and_numbers(hub_server, published, metric):
     said = {**CONFIG["weights"], "metrics": [{"dataset": "d", "split": "s", "name": "n", **metric}]}
     revision = hub_server.add("org/odd", {"config.json": json.dumps({**CONFIG, "weights": said}).encode()})
-    with pytest.raises(WeightsError, match="of a metric"):
+    with pytest.raises(WeightsError, match=r"is a (finite number|text)"):
         zoo.info(f"hub:org/odd@{revision}")
 
 
