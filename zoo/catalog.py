@@ -7,10 +7,10 @@ import re
 import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo import plugins
-from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo.entries import ModelEntry, WeightsEntry, check_types
 from zoo.errors import FormerNameWarning, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -60,21 +60,23 @@ def listings() -> tuple[Listing, ...]:
 
 
 def validate(entry: ModelEntry) -> None:
-    """Raise ValueError or TypeError where an entry contradicts its contract."""
+    """Raise ValueError where an entry contradicts its contract."""
+    check_types(entry)
+    parts: list[tuple[str, Any]] = [(f"weights {one.tag!r}", one) for one in (*entry.weights, *entry.known)]
+    for called, part in [*parts, *((f"sample {one.name!r}", one) for one in entry.samples)]:
+        try:
+            check_types(part)
+        except ValueError as error:
+            raise ValueError(f"{called}: {error}") from error
     for name in (entry.name, *entry.formerly):
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r}: a model's name is snake_case: letters a-z, digits and _")
     if not _REFERENCE.fullmatch(entry.builder):
         raise ValueError(f"builder {entry.builder!r} is not of the form 'package.module:function'")
-    if not isinstance(entry.parameters, int) or entry.parameters < 0:
-        raise ValueError(f"parameters is their number, not {entry.parameters!r}")
-    if not isinstance(entry.input, InputSpec):
-        raise TypeError(f"input is an InputSpec, not {type(entry.input).__name__}")
+    if entry.parameters < 0:
+        raise ValueError(f"parameters is their number, not {entry.parameters}")
     if not entry.outputs:
         raise ValueError("an entry names at least one output")
-    _check_all("outputs", entry.outputs, OutputSpec)
-    _check_all("weights", entry.weights, WeightsEntry)
-    _check_all("samples", entry.samples, Sample)
     _check_unique("outputs", [output.name for output in entry.outputs])
     _check_unique("tags", [tag for weights in entry.weights for tag in (weights.tag, *weights.formerly)])
     for weights in entry.weights:
@@ -86,11 +88,6 @@ def validate(entry: ModelEntry) -> None:
         if not (_SHA256_START if weights.is_foreign else _SHA256).fullmatch(weights.sha256):
             digits = "8 to 64" if weights.is_foreign else "64"
             raise ValueError(f"sha256 of {weights.tag!r} is not {digits} lower-case hexadecimal digits")
-
-
-def _check_all(field: str, values: object, kind: type) -> None:
-    if not isinstance(values, tuple) or not all(isinstance(value, kind) for value in values):
-        raise TypeError(f"{field} is a tuple of {kind.__name__}, not {values!r:.80}")
 
 
 def _check_unique(what: str, names: list[str]) -> None:

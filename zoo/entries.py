@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 Channels = Literal["RGB", "BGR", "L", "other"]
@@ -23,12 +21,98 @@ MOST_PIXELS = 2**28
 LONGEST_SIDE = 2**14
 
 
+def check_types(given: Any) -> None:
+    """Check every field of one of the classes below against its annotation, which Python itself does not.
+
+    Numbers are finite, whole ones have 64 bits, and a text is one line that UTF-8 can write.
+
+    Raises:
+        ValueError: where a field is something else; it names the field and what was expected.
+    """
+    for one in dataclasses.fields(given):
+        value = getattr(given, one.name)
+        if not _fits(value, str(one.type)):
+            raise ValueError(f"{one.name} is {_in_words(str(one.type))}, not {value!r:.80}")
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether a value is of the type that an annotation names."""
+    if " | " in kind:
+        return any(_fits(value, choice) for choice in kind.split(" | "))
+    if kind.startswith("tuple["):
+        items = kind.removeprefix("tuple[").removesuffix("]")
+        if not isinstance(value, tuple):
+            return False
+        if items.endswith(", ..."):
+            return all(_fits(item, items.removesuffix(", ...")) for item in value)
+        kinds = items.split(", ")
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if kind in _LITERALS:
+        return isinstance(value, str) and value in _LITERALS[kind]
+    return _KINDS[kind](value) if kind in _KINDS else isinstance(value, globals()[kind])
+
+
+def _is_text(value: object) -> bool:
+    return (
+        isinstance(value, str) and len(value.splitlines()) < 2 and not any("\ud800" <= one <= "\udfff" for one in value)
+    )
+
+
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return _is_whole(value) and value > 0  # type: ignore[operator]  # a whole number is one
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON holds a value, tuples being lists."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | str) or _is_whole(value) or _is_finite(value)
+
+
+_LITERALS = {
+    name: get_args(globals()[name]) for name in ("Layout", "Channels", "Sampling", "Resize", "Interpolation", "Kind")
+}
+_KINDS: dict[str, Callable[[object], bool]] = {
+    "None": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool),
+    "int": _is_whole,
+    "float": _is_finite,
+    "str": _is_text,
+    "Mapping[str, Any]": lambda value: isinstance(value, Mapping) and _is_plain(value),
+}
+
+
+#: What annotations ask for: one, and several.
+_WORDS = {
+    "bool": ("True or False", "True or False"),
+    "int": ("a whole number", "whole numbers"),
+    "float": ("a finite number", "finite numbers"),
+    "str": ("a text of one line", "texts of one line"),
+    "Mapping[str, Any]": ("names and values that JSON holds", ""),
+    **{name: (f"one of {', '.join(values)}", "") for name, values in _LITERALS.items()},
+}
+
+
+def _in_words(kind: str) -> str:
+    """What an annotation asks for."""
+    if " | " in kind:
+        return " or ".join(map(_in_words, kind.split(" | ")))
+    if kind.startswith("tuple["):
+        items = kind.removeprefix("tuple[").removesuffix("]")
+        one = items.split(", ")[0]
+        several = _WORDS.get(one, ("", one))[1]
+        return f"a tuple of {several}" if items.endswith(", ...") else f"a tuple of {items.count(',') + 1} {several}"
+    return _WORDS.get(kind, (kind, ""))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,27 +158,14 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError where the fields contradict each other or their types."""
-        kinds = {
-            "layout": Layout,
-            "channels": Channels,
-            "sampling": Sampling,
-            "resize": Resize,
-            "interpolation": Interpolation,
-        }
-        for name, kind in kinds.items():
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
+        check_types(self)
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
         others = self.other_channels
         if (self.channels == "other") != (others is not None) or not (others is None or _is_count(others)):
             raise ValueError('other_channels, a positive number, goes with channels="other" alone')
-        if len(self.size) != 2 or not all(map(_is_count, sizes)):
+        if not all(map(_is_count, sizes)):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
-        if self.resized is not None and (
-            len(self.resized) != 2
-            or not all(isinstance(side, int) for side in self.resized)
-            or any(side < crop for side, crop in zip(self.resized, self.size, strict=True))
-        ):
+        if self.resized is not None and any(map(int.__lt__, self.resized, self.size)):
             raise ValueError(f"resized is two integers (rows, columns), none below {self.size}, not {self.resized}")
         sides = (self.short_side or 1, *(self.resized or ()))
         if any(side > LONGEST_SIDE for side in sides):
@@ -102,15 +173,11 @@ class InputSpec:
         if self.frames * math.prod(self.size) * (others or 1) > MOST_PIXELS:
             of = f"{self.size}" if others is None else f"{self.size} and {others} channels"
             raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {of}")
-        for name in ("range", "mean", "std"):
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or not all(_is_finite(value) for value in values):
-                raise ValueError(f"{name} is a tuple of finite numbers, not {values!r}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in {1, self.channel_count}:
                 raise ValueError(f"{name} has one number, or one for each of the {self.channel_count} channels")
-        if len(self.range) != 2 or 0 in self.std:
-            raise ValueError("range has two numbers, and no standard deviation is 0")
+        if 0 in self.std:
+            raise ValueError("no standard deviation is 0")
 
     @property
     def channel_count(self) -> int:
@@ -141,11 +208,7 @@ class OutputSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError for a kind that does not exist, or what is no text."""
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is one of {', '.join(get_args(Kind))}, not {self.kind!r}")
-        for text in (self.name, self.unit, self.argument, *self.labels):
-            if not isinstance(text, str):
-                raise ValueError(f"names, units and labels are texts, not {text!r}")  # noqa: TRY004 - as all here
+        check_types(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,11 +222,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what is no text, or no finite number."""
-        for text in (self.dataset, self.split, self.name):
-            if not isinstance(text, str):
-                raise ValueError(f"dataset, split and name of a metric are texts, not {text!r}")  # noqa: TRY004 - as all here
-        if not _is_finite(self.value):
-            raise ValueError(f"the value of a metric is a finite number, not {self.value!r}")
+        check_types(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
