@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import catalog, devices
-from zoo.entries import InputSpec, ModelEntry
+from zoo.entries import LONGEST_SIDE, InputSpec, ModelEntry
 from zoo.errors import ClipError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -29,8 +29,24 @@ if TYPE_CHECKING:
 
 #: A decoded clip may hold this many bytes; longer ones are sampled, or cut with `start` and `end`.
 MAX_BYTES = 2 * 1024**3
+#: A clip may have this many frames, of which those that are taken count as bytes.
+MAX_FRAMES = 2**20
+#: Pixels of one frame as it is stored; no side is longer than `LONGEST_SIDE`.
+MAX_PIXELS = 2**26
 #: File names that are read as single images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+#: What such a file may hold, whatever its name: Pillow knows others, and starts a program for one of them.
+_IMAGES = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+#: Containers that hold their own frames. FFmpeg also reads lists of other files, devices, and text as pictures.
+_CONTAINERS = (
+    "apng asf av1 avi dirac dv flv gxf h261 h263 h264 hevc ivf m4v matroska mjpeg mov mp4 mpeg mpegts mpegvideo mxf "
+    "nut obu ogg rm vc1 vvc webm wtv yuv4mpegpipe"
+)
+_OPENING = {
+    "format_whitelist": _CONTAINERS.replace(" ", ","),
+    "protocol_whitelist": "file",
+    "max_pixels": str(MAX_PIXELS),
+}
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
@@ -225,13 +241,20 @@ def convert(frames: Tensor, spec: InputSpec) -> Tensor:
         uint8, frames x H x W x channels, as `spec` says.
 
     Raises:
-        ClipError: for another shape or type.
+        ClipError: for another shape or type, or where a frame is so narrow that it grew out of measure.
     """
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3) or 0 in frames.shape:
         shape = " x ".join(map(str, frames.shape))
         raise ClipError(f"expected uint8 frames T x H x W x C with C = 1 or 3, got {frames.dtype} {shape}")
     if spec.channels == "other":
         raise ClipError(f"the model takes {spec.channel_count} channels that are no colours; make its batch yourself")
+    height, width = frames.shape[1:3]
+    scaled = _scaled_size(height, width, spec)
+    if max(scaled) > LONGEST_SIDE:
+        raise ClipError(
+            f"frames of {width} x {height} pixels would be resized to {scaled[1]} x {scaled[0]}, and no side may be "
+            f"longer than {LONGEST_SIDE:,}; crop the clip first"
+        )
     return torch.stack([_converted(frame, spec) for frame in frames[sampled(len(frames), spec)]])
 
 
@@ -340,14 +363,39 @@ def _tensor(path: Path) -> Tensor:
 
 def _images(path: Path) -> Tensor:
     """The frames of an image file: one, or all of an animation."""
-    from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+    from PIL import Image, ImageOps, ImageSequence
 
+    frames: list[np.ndarray[Any, Any]] = []
     try:
-        with Image.open(path) as image:
-            upright = [ImageOps.exif_transpose(frame).convert("RGB") for frame in ImageSequence.Iterator(image)]
-            return torch.from_numpy(np.stack([np.asarray(frame) for frame in upright]))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ClipError(f"{path} cannot be read as an image: {error}") from error
+        with Image.open(path, formats=_IMAGES) as image:
+            for frame in ImageSequence.Iterator(image):
+                _check_size(path, frame.height, frame.width, len(frames) + 1)
+                frames.append(np.asarray(ImageOps.exif_transpose(frame).convert("RGB")))
+        return torch.from_numpy(np.stack(frames))
+    except ClipError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ClipError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def _check_size(source: str | Path, height: int, width: int, count: int = 1) -> None:
+    """Raise ClipError where frames are too large, or `count` of them together are."""
+    if height * width > MAX_PIXELS or max(height, width) > LONGEST_SIDE:
+        raise ClipError(
+            f"{source} has frames of {width} x {height} pixels; expected at most {LONGEST_SIDE:,} a side and "
+            f"{MAX_PIXELS:,} in all: scale it down first"
+        )
+    if 3 * count * height * width > MAX_BYTES:
+        raise ClipError(
+            f"{source} takes more than {MAX_BYTES // 1024**2:,} MiB decoded; take fewer `frames`, "
+            "or a part of it with `start` and `end`"
+        )
+
+
+def _check_count(source: str | Path, count: int) -> None:
+    if count > MAX_FRAMES:
+        raise ClipError(f"{source} has {count:,} frames; expected at most {MAX_FRAMES:,}: cut it into shorter clips")
 
 
 def _folder(source: str, path: Path, pick: Callable[[int], list[int]]) -> Clip:
@@ -357,8 +405,13 @@ def _folder(source: str, path: Path, pick: Callable[[int], list[int]]) -> Clip:
     )
     if not files:
         raise ClipError(f"{path} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    _check_count(source, len(files))
     indices = pick(len(files))
-    images = [_images(files[index])[0] for index in indices]
+    images: list[Tensor] = []
+    for index in indices:
+        image = _images(files[index])[0]
+        _check_size(source, image.shape[0], image.shape[1], len(images) + 1)
+        images.append(image)
     odd = next((file for file, image in zip(indices, images, strict=True) if image.shape != images[0].shape), None)
     if odd is not None:
         raise ClipError(f"{files[odd]} has another size than {files[indices[0]]}; the images of a clip share one size")
@@ -368,21 +421,28 @@ def _folder(source: str, path: Path, pick: Callable[[int], list[int]]) -> Clip:
 def _stacked(source: str, frames: Tensor, pick: Callable[[int], list[int]], label: str | None = None) -> Clip:
     if frames.shape[-1] not in (1, 3) or 0 in frames.shape:
         raise ClipError(f"{source}: expected T x H x W x C with C = 1 or 3, got {' x '.join(map(str, frames.shape))}")
+    _check_count(source, len(frames))
     indices = pick(len(frames))
+    _check_size(source, frames.shape[1], frames.shape[2], len(indices))
     rgb = frames[indices].expand(-1, -1, -1, 3).contiguous()
     return Clip(frames=rgb, source=source, indices=tuple(indices), total=len(frames), label=label)
 
 
 def _video(source: str, path: Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:
-    """Decode a video twice at most: frames are chosen by the number it declares, again if fewer decode."""
+    """Decode a video twice: frames are chosen by the number it declares, again if fewer decode."""
     import av
 
     try:
-        with av.open(_as_file(path), metadata_errors="ignore") as container:
+        with av.open(_as_file(path), metadata_errors="ignore", options=_OPENING) as container:
             if not container.streams.video:
                 raise ClipError(f"{path} has no video stream")
-            rate = container.streams.video[0].average_rate
+            stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ClipError(f"{path} holds a video of a kind that no decoder here reads; convert it to .mp4")
+            _check_size(path, stream.codec_context.height, stream.codec_context.width)
+            rate = stream.average_rate
             declared = _count(container, start, end)
+        _check_count(path, declared)
         wanted = declared
         while True:
             indices = pick(wanted) if wanted else []
@@ -393,7 +453,8 @@ def _video(source: str, path: Path, pick: Callable[[int], list[int]], start: flo
                 break
             wanted = decoded
     except av.error.FFmpegError as error:
-        raise ClipError(f"{path} does not decode as a video: {error.strerror or error}") from error
+        expected = "expected a file such as .mp4, .mkv, .webm, .mov or .avi"
+        raise ClipError(f"{path} does not decode as a video: {error.strerror or error}; {expected}") from error
     cut = f"The video declares {declared} frames, and only {decoded} of them decode; those were used."
     return Clip(
         frames=torch.from_numpy(np.stack([kept[index] for index in indices])),
@@ -423,7 +484,7 @@ def _count(container: av.container.InputContainer, start: float, end: float | No
     if start or end is not None:
         seconds = [_seconds(time, stream) for time in times]
         return sum(start <= second < (end if end is not None else float("inf")) for second in seconds)
-    return max(len(times), stream.frames)
+    return max(len(times), stream.frames if stream.frames <= MAX_FRAMES else 0)  # a header may say anything
 
 
 def _seconds(time: int | None, stream: av.video.stream.VideoStream) -> float:
@@ -439,9 +500,10 @@ def _decode(
     import av
 
     kept: dict[int, np.ndarray[Any, Any]] = {}
-    decoded = size = 0
-    with av.open(_as_file(path), metadata_errors="ignore") as container:
+    decoded = 0
+    with av.open(_as_file(path), metadata_errors="ignore", options=_OPENING) as container:
         stream = container.streams.video[0]
+        stream.codec_context.options = {"max_pixels": _OPENING["max_pixels"]}  # what changes its size on the way
         stream.thread_type = "AUTO"
         for frame in _frames(container):
             second = _seconds(frame.pts, stream)
@@ -450,15 +512,10 @@ def _decode(
             if end is not None and second >= end:
                 break
             if decoded in wanted:
+                _check_size(path, frame.height, frame.width, len(kept) + 1)
                 image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 if kept and image.shape != next(iter(kept.values())).shape:
                     raise ClipError(f"{path} changes its size at frame {decoded}; cut the part before it with `end`")
-                size += image.nbytes
-                if size > MAX_BYTES:
-                    raise ClipError(
-                        f"{path} takes more than {MAX_BYTES // 1024**2:,} MiB decoded; take fewer `frames`, "
-                        "or a part of it with `start` and `end`"
-                    )
                 kept[decoded] = image
             decoded += 1
     return kept, decoded

@@ -308,7 +308,7 @@ def test_what_cannot_be_read_says_so(tmp_path, video):
 
 
 def test_a_sound_file_has_no_video(tmp_path):
-    path = tmp_path / "sound.wav"
+    path = tmp_path / "sound.mov"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
