@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# `pytest --hypothesis-profile=long tests/fuzzing` looks for what the suite has no time for, each time elsewhere.
+_EVERYWHERE = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("suite", derandomize=True, max_examples=50, **_EVERYWHERE)
+settings.register_profile("long", max_examples=5000, print_blob=True, **_EVERYWHERE)
+settings.load_profile("suite")
 
 #: Real clips, photos and MNIST for tests; absent on most machines.
 TEST_DATA = Path(os.environ.get("ZOO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 #: writes them, so that a document stays the same one.
 _STEERING = {
     code: f"\\u{code:04x}"
-    for code in (*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    for code in (
+        *(*range(9), *range(11, 32), *range(127, 160)),
+        *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
+        *range(0xD800, 0xE000),  # halves of a pair, which no encoding writes
+    )
 }
 
 

@@ -17,7 +17,7 @@ from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError
 from zoo.writing import write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from torch import Tensor
 
@@ -26,6 +26,15 @@ METADATA_KEY = "zoo"
 #: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
 INDEX = ".safetensors.index.json"
 _LONGEST_INDEX = 2**26
+#: Tensors in a file, or in all shards of an index; each takes time, whatever it holds.
+MOST_TENSORS = 2**17
+#: Characters of JSON that says what differs from an architecture's entry.
+LONGEST_OVERRIDES = 2**20
+#: Types of tensors that models have, as safetensors writes them.
+_DTYPES = frozenset(
+    {*("BOOL", "C64", "BF16", "F8_E4M3", "F8_E5M2", "F16", "F32", "F64")}
+    | {f"{kind}{bits}" for kind in "IU" for bits in (8, 16, 32, 64)}
+)
 #: Nanoseconds within which a file may be changed twice and bear the same time.
 _TICK = 20_000_000
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
@@ -226,16 +235,47 @@ def read_header(path: Path) -> Header:
                 "convert it with safetensors.torch.save_file where you trust its source"
             )
         with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            names = list(file.keys())
+            _check_names(names)
+            slices = {name: file.get_slice(name) for name in names}
             tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+            _check_dtypes(tensors)
             return Header(tensors, dict(file.metadata() or {}))
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a whole safetensors file: {_reason(error)}") from error
+
+
+def _check_names(names: Collection[str]) -> None:
+    """Raise ValueError for more tensors than models have, or names that messages could not repeat."""
+    if len(names) > MOST_TENSORS:
+        raise ValueError(f"it has {len(names):,} tensors; expected at most {MOST_TENSORS:,}")
+    odd = next((name for name in names if not name.isprintable()), None)
+    if odd is not None:
+        raise ValueError(f"{odd[:80]!a} is no name of a tensor: it holds what cannot be shown")
+
+
+def _check_dtypes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    odd = next((name for name, (dtype, _) in tensors.items() if dtype not in _DTYPES), None)
+    if odd is not None:
+        raise ValueError(f"{odd} is {tensors[odd][0]}; expected one of {', '.join(sorted(_DTYPES))}")
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says, on one line that can be shown; its kind where it says a name alone."""
+    said = " ".join(str(error).split())
+    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+    return said if " " in said else f"{type(error).__name__} {said}".rstrip()
 
 
 def _merged(index: Path) -> Header:
     """What the shards of an index say together; of each, what the index does not place there would be a mistake."""
-    placed, tensors, metadata = _placed(index), {}, {}
+    placed = _placed(index)
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    metadata: dict[str, str] = {}
+    try:
+        _check_names(placed)
+    except ValueError as error:
+        raise WeightsError(f"{index} is no index of safetensors files: {error}") from error
     for shard in parts(index)[1:]:
         header = read_header(shard)
         expected = {name for name, where in placed.items() if where == shard.name}
@@ -248,14 +288,19 @@ def _merged(index: Path) -> Header:
 
 
 def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
-    """Tensors of a weights file, mapped (pages are read when touched) or read at once."""
+    """Tensors of a weights file, mapped (pages are read when touched) or read at once.
+
+    Raises:
+        WeightsError: where it cannot be read; `read_header` says more of what is wrong with it.
+    """
     import safetensors.torch
 
     if path.name.endswith(INDEX):
         return {name: value for part in parts(path)[1:] for name, value in map_tensors(part, mmap=mmap).items()}
-    if mmap:
-        return safetensors.torch.load_file(path)
-    return safetensors.torch.load(path.read_bytes())
+    try:
+        return safetensors.torch.load_file(path) if mmap else safetensors.torch.load(path.read_bytes())
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError) as error:
+        raise WeightsError(f"{path} does not read as tensors: {_reason(error)}") from error
 
 
 def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
@@ -292,6 +337,8 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
 
 def _overrides(path: Path, text: str) -> dict[str, Any]:
     try:
+        if len(text) > LONGEST_OVERRIDES:
+            raise ValueError(f"it is longer than {LONGEST_OVERRIDES:,} characters")
         return overrides_of(dict(json.loads(text) or {}))
     except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
