@@ -198,7 +198,7 @@ def check_exists(source: str | Path) -> None:
         raise UnknownNameError(
             f"clip in {path.parent}",
             path.name,
-            [other.name for other in path.parent.glob("*")],
+            [other.name for other in path.parent.glob("[!.]*")],
             "expected a video, an image, a folder of images, or sample:NAME",
         )
     if not path.is_file() and not path.is_dir():

@@ -224,8 +224,9 @@ def _chosen(
     if weights == "default":
         if named is None:
             raise UsageError(
-                f"{entry.name} has no trained weights; `--weights FILE` takes a safetensors file, "
-                "`--weights none` random ones (weights=None in Python)"
+                f"{entry.name} has no trained weights (`zoo list --pretrained` shows models that have some); where it "
+                "is loaded, `--weights FILE` takes a safetensors file, `--weights none` random ones (weights=None in "
+                "Python)"
             )
         return entry, named
     if tagged and named is not None and weights != named.tag:

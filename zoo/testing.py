@@ -156,9 +156,11 @@ def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
     asked = [known for known in plugins.registry().plugins if plugin in (known.name, known.distribution, known.key)]
     if not asked:
         known = [known.name for known in plugins.registry().plugins]
-        raise UnknownNameError(
-            "plugin", plugin, known, "`zoo plugins` shows all; install yours with `pip install -e .`"
-        )
+        hint = "`zoo plugins` shows all; install yours with `pip install -e .`"
+        givers = [listing.plugin.name for listing in listings if listing.entry.name == plugin]
+        if givers:
+            hint = f"it is a model: `zoo check {givers[0]} --models {plugin}`"
+        raise UnknownNameError("plugin", plugin, known, hint)
     names = [listing.entry.name for listing in listings if listing.plugin in asked]
     if models != "*" and not any(fnmatchcase(name, models) for name in names):
         raise UnknownNameError(f"model of {plugin}", models, names, pattern=catalog.is_pattern(models))

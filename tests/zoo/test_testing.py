@@ -311,6 +311,8 @@ def test_a_plugin_that_is_not_installed_is_named(plugin):
     plugin()
     with pytest.raises(UnknownNameError, match="did you mean 'mine'"):
         testing.cases("mien")
+    with pytest.raises(UnknownNameError, match="it is a model: `zoo check mine --models tiny`"):
+        testing.cases("tiny")
     with pytest.raises(UnknownNameError, match=r"no model of mine matches 'x\*'"):
         testing.cases("mine", models="x*")
 

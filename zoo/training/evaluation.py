@@ -52,7 +52,9 @@ def evaluate(
     from zoo import devices, loading
 
     entry, chosen = loading.resolve(name, weights)
-    found = catalog.recipe(recipe) if recipe else None  # a wrong name need not wait for the model
+    if recipe is None and (chosen is None or chosen in entry.weights):
+        recipe = recipe_of(entry.name, chosen)
+    found = catalog.recipe(recipe) if recipe else None  # what cannot be need not wait for the model, nor for a download
     network = loading.load(name, weights=weights, device=device, seed=seed)
     if found is None:  # only now: of weights that do not fit, no recipe need be told
         found = catalog.recipe(recipe_of(entry.name, chosen))
@@ -259,6 +261,9 @@ def recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
     own = [name for name in catalog.recipes() if name.partition(".")[0] == architecture]
     if weights is None and len(own) == 1:
         return own[0]
-    what = f"{weights.source} names no recipe" if weights is not None else f"random weights of {architecture}"
+    what = f"random weights of {architecture}"
+    if weights is not None:
+        elsewhere = weights.is_foreign or weights.is_hub
+        what = f"{f'{architecture}.{weights.tag}' if elsewhere else weights.source} names no recipe"
     known = f"recipes of {architecture}: {', '.join(own)}" if own else f"no plugin gives a recipe of {architecture}"
     raise UsageError(f"{what}; say with `--recipe NAME` which one's evaluation to use ({known})")

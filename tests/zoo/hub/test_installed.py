@@ -131,7 +131,9 @@ def test_a_new_plugin_is_built_installed_published_loaded_and_explained(run, pre
     run("zoo", "download", "my_models", HF_TOKEN=token, **user)
     run("zoo", "check", "my_models", said=r"\d+ passed, 0 failed", **user)
     assert predicted("my_models", sample, **user) == expected
-    run("explain", "report", "my_models", sample, "--method", "saliency", "--out", "by_entry", **user)
+    run(
+        "explain", "report", "my_models", sample, "--method", "saliency", "--unit-steps", 8, "--out", "by_entry", **user
+    )
     one, other = (json.loads(Path(place, "report.json").read_text()) for place in ("by_name", "by_entry"))
     assert one["run"]["weights"]["sha256"] == other["run"]["weights"]["sha256"]
     assert one["sections"]["prediction"]["target"] == other["sections"]["prediction"]["target"]

@@ -122,6 +122,12 @@ def test_a_file_is_measured_as_the_record_beside_it_or_the_user_says(file):
     assert evaluate("flat", weights=str(file), recipe="flat.tag") == found
 
 
+def test_what_has_no_recipe_is_told_before_anything_is_downloaded(monkeypatch):
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with pytest.raises(UsageError, match=r"^r3d_18\.kinetics400_v1 names no recipe; say with `--recipe NAME`"):
+        evaluate("r3d_18")
+
+
 def test_a_file_is_measured_as_it_was_before(file):
     found = evaluate("flat", weights=str(file), recipe="flat.tag")
     record = file.with_suffix(".json")
