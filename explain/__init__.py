@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from explain.faithfulness import Faithfulness, check_faithfulness
     from explain.fields import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, TopClips, maximize, top_clips
+    from explain.regions import Region
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
     from explain.robustness import Robustness, check_robustness
@@ -31,6 +32,7 @@ _HOMES = {
     "Maximization": "explain.maximization",
     "Method": "explain.attribution.methods",
     "ReceptiveField": "explain.fields",
+    "Region": "explain.regions",
     "Report": "explain.reporting",
     "Robustness": "explain.robustness",
     "Section": "explain.reporting.sections",
@@ -59,6 +61,7 @@ __all__ = [
     "Maximization",
     "Method",
     "ReceptiveField",
+    "Region",
     "Report",
     "Robustness",
     "Section",

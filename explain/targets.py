@@ -3,10 +3,12 @@
 ========================  ==================================================================
 target                    number explained
 ========================  ==================================================================
-None                      first output: its predicted class (logit), or its value
+None                      first output: its predicted class (logit), its value, or the mean of the whole clip
 3, "cat"                  that class, by index or label, of a model with one output
-"digit"                   that output: its predicted class, or its value
+"digit"                   that output: its predicted class, its value, or the mean of the whole clip
 "digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
+"output[3, 10:18, 4:12]"  mean of a pixel, a frame or a region of an output that is a clip (`explain.regions`)
+Region("output", t=3)     the same, as an object
 "layer1.0.conv/12"        mean over time and space of that layer's unit (channel) 12
 "layer1.0.conv/12:max"    highest activation of that unit, at the time step, row and column where the clip has it
 callable                  callable(model output) -> N numbers, one for each sample
@@ -31,6 +33,7 @@ from explain.diagnosis import not_finite
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from explain.precision import exact
+from explain.regions import Bounds, Region, parse, said
 from zoo.errors import ModelError, UnknownNameError, UsageError
 from zoo.prediction import by_head, output_specs
 
@@ -41,21 +44,24 @@ if TYPE_CHECKING:
 
 
 #: How a target may be asked for.
-TargetLike = int | str | Callable[[Any], Tensor] | None
+TargetLike = int | str | Region | Callable[[Any], Tensor] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Target:
     """A target fixed for the samples of one batch."""
 
-    #: One text for each sample ("digit = 7", "speed", "layer1/12", "layer1/12:max").
+    #: One text for each sample ("digit = 7", "speed", "output[t=3]", "layer1/12", "layer1/12:max").
     descriptions: tuple[str, ...]
     #: The number explained for each sample of the unchanged batch: N, on the batch's device.
     value: Tensor
     #: Name of the output; None for units and callables.
     head: str | None = None
-    #: Class explained for each sample, N; None for values, units and callables.
+    #: Class explained for each sample, N; None for values, clips, units and callables.
     classes: Tensor | None = None
+    #: Frames, rows and columns of an output clip whose mean is explained, each from a first to before a last; None for
+    #: all that is no clip.
+    region: Bounds | None = None
     #: Name of the layer and index of the unit in it; None for outputs and callables.
     unit: tuple[str, int] | None = None
     #: Time step, row and column of the unit's highest activation for each sample, N x 3, in positions of the layer; the
@@ -93,7 +99,8 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
 
     Raises:
         UnknownNameError: No such output, label, class index, layer or unit.
-        UsageError: The target is ambiguous, or the callable gives no number for each sample.
+        UsageError: The target is ambiguous, a region lies outside the output, a class or a region is asked of an
+            output that has none, or the callable gives no number for each sample.
         ModelError: The model's output cannot be explained without a callable, or is not finite, or a unit whose highest
             activation is meant has the same everywhere.
     """
@@ -126,6 +133,10 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
     outputs = by_head(model, output)
     head, spec_labels, choice = _choose(_heads(model, outputs), target)
     scores = outputs[head]
+    if isinstance(choice, Region):
+        bounds = choice.bounds(scores.shape, head)
+        text = said(head, bounds, scores.shape)
+        return Target(descriptions=(text,) * samples, value=_mean(scores, bounds), head=head, region=bounds)
     if choice is _VALUE:
         return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
     classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
@@ -216,10 +227,30 @@ class Score:
         output = self.model(batch.clone())  # a copy: a model may begin with an in-place operation
         if target.function is not None:
             return _one_each(target.function(output), len(batch))
-        scores = by_head(self.model, output)[target.head or ""]
-        if target.classes is None:
-            return scores.reshape(len(batch))
-        return scores.gather(1, target.classes[samples][:, None])[:, 0]
+        return taken(target, by_head(self.model, output), samples)
+
+
+def taken(target: Target, outputs: Mapping[str, Tensor], samples: Tensor) -> Tensor:
+    """The number explained, M of them, of M samples' outputs; `samples` (M) says which of the target's each is.
+
+    For targets that are outputs: a class, a value, or a region of a clip.
+    """
+    scores = outputs[target.head or ""]
+    if target.region is not None:
+        return _mean(scores, target.region)
+    if target.classes is None:
+        return scores.reshape(len(samples))
+    return scores.gather(1, target.classes[samples][:, None])[:, 0]
+
+
+def part(clips: Tensor, bounds: Bounds) -> Tensor:
+    """A region of output clips, N x C x T x H x W or, of one frame, N x C x H x W; the axes stay."""
+    times, rows, columns = (slice(*limits) for limits in bounds)
+    return (clips[:, :, times] if clips.ndim == 5 else clips)[..., rows, columns]
+
+
+def _mean(clips: Tensor, bounds: Bounds) -> Tensor:
+    return exact(part(clips, bounds)).flatten(1).mean(dim=1)
 
 
 #: What follows the colon of a unit's target where its highest activation is meant, not its mean.
@@ -252,20 +283,28 @@ def _heads(model: nn.Module, outputs: Mapping[str, Tensor]) -> list[_Head]:
 
 
 def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]:
-    """Output, its labels, and the class index, None (the predicted class) or `_VALUE`."""
+    """Output, its labels, and the class index, None (the predicted class), `_VALUE` or the region of a clip."""
     by_name = {head.name: head for head in heads}
     if target is None:
         return _whole(heads[0])
+    if isinstance(target, Region):
+        return _region_of(heads, target)
     if isinstance(target, bool) or not isinstance(target, int | str):
-        raise UsageError(f"a target is a class, a label, an output's name or a callable, not {target!r}")
+        raise UsageError(f"a target is a class, a label, an output's name, a Region or a callable, not {target!r}")
     if isinstance(target, str):
         if target in by_name:
             return _whole(by_name[target])
         name, colon, wanted = target.partition(":")
         if colon and name in by_name:
             return _class_of(by_name[name], wanted)
+        name, bracket, _ = target.partition("[")
+        labelled = any(target in head.labels for head in heads)
+        if bracket and not labelled and (name in by_name or any(head.kind == "clip" for head in heads)):
+            asked = parse(target)
+            if asked is not None:
+                return _region_of(heads, asked)
     classed = [head for head in heads if head.kind == "classes"]
-    if len(heads) == 1 and classed:
+    if len(heads) == 1 and (classed or isinstance(target, int)):
         return _class_of(heads[0], target)
     known = [*by_name, *(f"{head.name}:{label}" for head in classed for label in head.labels)]
     if len(heads) > 1 and (isinstance(target, int) or any(target in head.labels for head in classed)):
@@ -281,12 +320,42 @@ def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]
 def _whole(head: _Head) -> tuple[str, tuple[str, ...], Any]:
     """An output by its name alone."""
     if head.kind == "clip":
-        raise ModelError(f"output {head.name!r} is a clip, not one number for each sample; give a callable target")
+        return head.name, (), Region(head.name)
     return head.name, head.labels, _VALUE if head.kind == "value" else None
+
+
+def _region_of(heads: list[_Head], region: Region) -> tuple[str, tuple[str, ...], Region]:
+    """A region of the output that it names, or of the first clip.
+
+    Raises:
+        UnknownNameError: No such output.
+        UsageError: That output is no clip, or none is.
+    """
+    by_name = {head.name: head for head in heads}
+    if region.head is None:
+        clips = [head for head in heads if head.kind == "clip"]
+        if not clips:
+            raise UsageError(f"no output of the model is a clip of which {region} could be a region; {_hint(heads)}")
+        return clips[0].name, (), region
+    head = by_name.get(region.head)
+    if head is None:
+        raise UnknownNameError("output", region.head, by_name, _hint(heads))
+    if head.kind != "clip":
+        classes = f", or {head.name}:CLASS" if head.kind == "classes" else ""
+        raise UsageError(
+            f"output {head.name!r} is no clip ({head.kind}), so {region} is no part of it; its target is {head.name!r} "
+            f"alone{classes}"
+        )
+    return head.name, (), region
 
 
 def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], int]:
     """One class of an output, by label or by index."""
+    if head.kind == "clip":
+        raise UsageError(
+            f"output {head.name!r} is a clip and has no class {wanted!r}; its target is {head.name!r}, the mean of all "
+            f"pixels, or a region of it: '{head.name}[3]' is frame 3, '{head.name}[3, 10:18, 4:12]' a part of that"
+        )
     if head.kind != "classes":
         raise UsageError(f"output {head.name!r} has no classes; its target is {head.name!r} alone")
     if isinstance(wanted, str) and wanted in head.labels:
@@ -299,7 +368,8 @@ def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], int
 
 
 def _hint(heads: list[_Head]) -> str:
-    return "the model gives " + ", ".join(f"{head.name} ({head.kind})" for head in heads)
+    regions = {head.name: f", of which '{head.name}[3]' is frame 3" for head in heads if head.kind == "clip"}
+    return "the model gives " + ", ".join(f"{head.name} ({head.kind}{regions.get(head.name, '')})" for head in heads)
 
 
 def _label(labels: tuple[str, ...], index: int) -> str:

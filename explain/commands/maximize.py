@@ -74,8 +74,8 @@ class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
     "--target",
     "targets",
     multiple=True,
-    metavar="CLASS|HEAD:CLASS|VALUE",
-    help="Class or value to raise instead of a layer's units; may be given again.",
+    metavar="CLASS|HEAD:CLASS|VALUE|HEAD[T,Y,X]",
+    help="Class, value or region of an output clip to raise instead of a layer's units; may be given again.",
 )
 @click.option("--steps", default=256, show_default=True, type=options.Count(min=1), help="Steps of the optimisation.")
 @click.option(

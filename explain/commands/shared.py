@@ -22,9 +22,11 @@ out = click.option(
 )
 target = click.option(
     "--target",
-    metavar="HEAD|HEAD:CLASS|LAYER/UNIT|LAYER/UNIT:max",
-    help="What to explain; :max is a unit's highest activation, else its mean. [default: the first output's predicted "
-    "class]",
+    metavar="HEAD|HEAD:CLASS|HEAD[T,Y,X]|LAYER/UNIT|LAYER/UNIT:max",
+    help="What to explain. Of an output that is a clip, the mean of a region: 'output[3]' is frame 3, "
+    "'output[3, 10:18, 4:12]' rows 10 to 17 and columns 4 to 11 of it, 'output[y=5, x=7]' a pixel in all frames. Of a "
+    "unit, :max is the highest activation, else the mean. [default: the first output's predicted class, its value, or "
+    "the mean of the clip]",
 )
 layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
 steps = click.option(

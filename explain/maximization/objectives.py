@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from explain.regions import Region
+
 #: Least cosine that `direction` raises to its power: below, no gradient would lead anywhere.
 LEAST_COSINE = 0.1
 
@@ -35,7 +37,7 @@ class Seen:
     #: Maps of each layer asked for, of 32 bits or more, as all numbers here.
     maps: Mapping[str, Tensor]
     #: N: the model's output for each target asked for.
-    outputs: Mapping[int | str, Tensor]
+    outputs: Mapping[int | str | Region, Tensor]
 
     def split(self, sizes: Sequence[int]) -> list[Seen]:
         """The same in parts of so many clips."""
@@ -65,7 +67,7 @@ class Objective:
     #: Layers that it reads.
     layers: frozenset[str] = field(default_factory=frozenset)
     #: Outputs that it reads, as `explain.targets` takes them.
-    targets: frozenset[int | str] = field(default_factory=frozenset)
+    targets: frozenset[int | str | Region] = field(default_factory=frozenset)
     #: Whether clips of the same objective bear on each other, so that they are made together.
     coupled: bool = False
 
@@ -151,15 +153,15 @@ def layer(name: str) -> Objective:
     )
 
 
-def logit(target: int | str) -> Objective:
+def logit(target: int | str | Region) -> Objective:
     """One output of the model, before any softmax (Simonyan, Vedaldi & Zisserman, arXiv 1312.6034, section 2).
 
     Args:
-        target: A class by index or label ("tabby"), "head:class" or "head:#3" where there are several outputs, or the
-            name of an output that is a value.
+        target: A class by index or label ("tabby"), "head:class" or "head:#3" where there are several outputs, the
+            name of an output that is a value, or a region of one that is a clip, "output[3, 10:18, 4:12]".
     """
     return Objective(
-        name=str(target) if isinstance(target, str) else f"class {target}",
+        name=f"class {target}" if isinstance(target, int) else str(target),
         value=lambda seen: seen.outputs[target],
         targets=frozenset({target}),
     )

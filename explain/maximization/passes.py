@@ -11,7 +11,7 @@ from explain.budget import MeasuredBytes
 from explain.layers import Capture, find_layer, is_folded
 from explain.maximization.objectives import Seen
 from explain.precision import exact
-from explain.targets import Target, resolve
+from explain.targets import Target, resolve, taken
 from zoo.errors import ModelError, UsageError
 from zoo.prediction import by_head
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import Tensor, nn
+
+    from explain.regions import Region
 
 
 class Passes:
@@ -34,7 +36,7 @@ class Passes:
         UsageError: Neither a layer nor an output is wanted.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[str], targets: Iterable[int | str] = ()) -> None:
+    def __init__(self, model: nn.Module, layers: Iterable[str], targets: Iterable[int | str | Region] = ()) -> None:
         self.model = model
         self.layers = sorted(set(layers))
         self.targets = list(targets)
@@ -42,7 +44,7 @@ class Passes:
             raise UsageError("an objective of regularisers alone asks nothing of the model: add a channel or an output")
         for name in self.layers:
             find_layer(model, name)
-        self._resolved: dict[int | str, Target] = {}
+        self._resolved: dict[int | str | Region, Target] = {}
         self._last: str | None = None
         self._calls: int | None = None
 
@@ -106,8 +108,8 @@ class Passes:
 
     def _seen(self, clips: Tensor, captures: dict[str, Capture], output: Any) -> Seen:
         maps = {name: exact(capture.maps(len(clips))) for name, capture in captures.items()}
-        outputs: dict[int | str, Tensor] = {}
+        outputs: dict[int | str | Region, Tensor] = {}
         for name, target in self._resolved.items():
-            scores = exact(by_head(self.model, output)[target.head or ""])
-            outputs[name] = scores.reshape(-1) if target.classes is None else scores[:, int(target.classes[0])]
+            first = torch.zeros(len(clips), dtype=torch.long, device=clips.device)
+            outputs[name] = exact(taken(target, by_head(self.model, output), first))
         return Seen(clips=clips, maps=maps, outputs=outputs)

@@ -80,7 +80,8 @@ def report(
         methods: Names of attribution methods, at least one; None takes six usual ones, four for many clips.
         sections: Names of sections; None takes all, those of plugins too (which are about one clip). What no section
             needs is not computed.
-        target: What to explain, as in `explain.attribute`; None is the first output's predicted class.
+        target: What to explain, as in `explain.attribute`; None is the first output's predicted class, its value, or
+            the mean of a clip.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from explain.regions import Region
 from explain.targets import Score, resolve
 from zoo.entries import OutputSpec
 from zoo.errors import ModelError, UnknownNameError, UsageError
@@ -20,6 +21,7 @@ class Gives(nn.Module):
         return self.output(x)
 
 
+FILM = torch.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6).double().sqrt()
 LOGITS = torch.tensor([[0.1, 0.9, 0.0], [0.5, 0.2, 0.3]])
 BATCH = torch.zeros(2, 1, 2, 3, 3)
 CAT = OutputSpec(name="animal", labels=("cat", "dog", "a/b:c"))
@@ -160,6 +162,71 @@ def test_a_unit_that_is_the_same_everywhere_has_no_highest_activation(nets):
     assert resolve(model, batch, "2/1:max").positions.tolist() == [[0, 0, 0]] * 2  # one position is the highest
 
 
+@pytest.mark.parametrize(
+    ("target", "description", "expected"),
+    [
+        (None, "output", lambda film: film),
+        ("output", "output", lambda film: film),
+        ("output[2]", "output[t=2]", lambda film: film[:, :, 2]),
+        ("[t=-1, y=1:3]", "output[t=3, y=1:3]", lambda film: film[:, :, 3, 1:3]),
+        (Region("output", 1, 2, 3), "output[t=1, y=2, x=3]", lambda film: film[:, :, 1, 2, 3]),
+        (Region(x=slice(2, None)), "output[x=2:6]", lambda film: film[..., 2:]),
+    ],
+)
+def test_a_region_of_an_output_clip_is_its_mean_over_all_channels(target, description, expected):
+    model = Gives(lambda x: FILM * (1 + x.flatten(1).mean(dim=1).view(-1, 1, 1, 1, 1)))
+    resolved = resolve(model, BATCH, target)
+    assert resolved.descriptions == (description,) * 2
+    wanted = expected(FILM).flatten(1).mean(dim=1)
+    assert torch.allclose(resolved.value, wanted)
+    order = torch.tensor([1, 0])
+    assert torch.allclose(Score(model, resolved)(BATCH + 1, order), 2 * wanted)
+
+
+def test_a_region_of_an_output_of_one_frame_is_its_mean():
+    model = Gives(lambda x: {"animal": LOGITS, "speed": LOGITS[:, :1], "film": FILM[:, :, 0]}, HEADS)
+    assert torch.allclose(resolve(model, BATCH, "film").value, FILM[:, :, 0].mean(dim=(1, 2, 3)))
+    assert torch.allclose(resolve(model, BATCH, Region(y=4)).value, FILM[:, :, 0, 4].mean(dim=(1, 2)))
+
+
+def test_the_gradient_of_a_region_is_one_over_its_size_inside_and_zero_outside():
+    model, batch = Gives(lambda x: 3 * x), torch.zeros(2, 2, 4, 5, 6, requires_grad=True)
+    score = Score(model, resolve(model, batch, "output[1:3, 2]"))(batch, torch.arange(2))
+    (gradient,) = torch.autograd.grad(score.sum(), batch)
+    expected = torch.zeros_like(gradient)
+    expected[:, :, 1:3, 2] = 3 / (2 * 2 * 6)
+    assert torch.allclose(gradient, expected)
+
+
+def test_labels_in_brackets_are_labels():
+    model = Gives(lambda x: LOGITS, (OutputSpec(name="animal", labels=("cat", "animal[3]", "[1]")),))
+    assert resolve(model, BATCH, "animal[3]").classes.tolist() == [1, 1]
+    assert resolve(model, BATCH, "[1]").classes.tolist() == [2, 2]
+
+
+def test_regions_that_cannot_be_are_refused():
+    with pytest.raises(UsageError, match=r"'animal' is no clip \(classes\), so animal\[t=3\] .*or animal:CLASS"):
+        resolve(three_heads(), BATCH, "animal[3]")
+    with pytest.raises(UsageError, match=r"'speed' is no clip \(value\)"):
+        resolve(three_heads(), BATCH, Region("speed", 3))
+    with pytest.raises(UsageError, match="frames are 0 to 1"):
+        resolve(three_heads(), BATCH, "film[2]")
+    with pytest.raises(UsageError, match="'film' is a clip and has no class '2'; its target is 'film'"):
+        resolve(three_heads(), BATCH, "film:2")
+    with pytest.raises(UsageError, match="'output' is a clip and has no class 2"):
+        resolve(Gives(lambda x: x), BATCH, 2)
+    with pytest.raises(UsageError, match="no output of the model is a clip"):
+        resolve(one_head(), BATCH, Region(t=1))
+    with pytest.raises(UnknownNameError, match="unknown output 'fim'; did you mean 'film'"):
+        resolve(three_heads(), BATCH, "fim[1]")
+    with pytest.raises(
+        UnknownNameError, match=r"unknown target 'cat'.*output \(clip, of which 'output\[3\]' is frame 3"
+    ):
+        resolve(Gives(lambda x: x), BATCH, "cat")
+    with pytest.raises(UsageError, match="'output' is 2 x 1 x 2, neither"):
+        resolve(Gives(lambda x: x[..., 0, 0]), BATCH)
+
+
 def test_a_callable_gives_one_number_for_each_sample():
     def margin(output):
         return output["animal"][:, 0] - output["animal"][:, 1]
@@ -215,10 +282,6 @@ def test_targets_that_do_not_say_enough_are_refused():
         resolve(three_heads(), BATCH, "speed:1")
     with pytest.raises(UsageError, match=r"not 1\.5"):
         resolve(three_heads(), BATCH, 1.5)
-    with pytest.raises(ModelError, match="is a clip"):
-        resolve(three_heads(), BATCH, "film")
-    with pytest.raises(ModelError, match="is a clip"):
-        resolve(Gives(lambda x: x), BATCH)
     with pytest.raises(ModelError, match="no tensor can be named"):
         resolve(Gives(lambda x: "nothing"), BATCH)
     with pytest.raises(ModelError, match="3 columns"):
@@ -235,7 +298,8 @@ def test_samples_of_a_target_can_be_picked_and_repeated(nets):
     from explain.targets import select
 
     model, batch = nets.TwoHeads().eval(), torch.randn(3, 1, 4, 6, 6)
-    for wanted in (None, "stem.0/1:max", "speed"):
+    model.register_forward_hook(lambda module, given, output: {**output, "film": 2 * given[0]})
+    for wanted in (None, "stem.0/1:max", "speed", Region("film", 1, y=(2, 4))):
         target = resolve(model, batch, wanted)
         picked = select(target, torch.tensor([2, 0, 2]))
         expected = Score(model, target)(batch[[2, 0, 2]], torch.tensor([2, 0, 2]))
