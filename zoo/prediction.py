@@ -13,7 +13,7 @@ from zoo.entries import OutputSpec
 from zoo.errors import MemoryLimitError, ModelError
 
 if TYPE_CHECKING:
-    from zoo.entries import Kind, ModelEntry
+    from zoo.entries import InputSpec, Kind, ModelEntry
 
 
 def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, Any]]:
@@ -26,12 +26,18 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
 
     Returns:
         One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
-        `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape"}`.
+        `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
+        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ.
 
     Raises:
         ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
         MemoryLimitError: where not even this batch fits into memory.
     """
+    return describe(model, batch, outputs(model, batch), top=top)
+
+
+def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+    """What a model gives for a batch, by the names of its heads, in eval mode; raises as `predict` does."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -48,11 +54,48 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
     for name, head in heads.items():
         if not bool(torch.isfinite(head).all()):
             raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
-    specs = output_specs(model, heads)
+    return heads
+
+
+def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
+    """The outputs for a batch in words, as `predict` gives them."""
+    specs, clips = output_specs(model, heads), like_output(model, batch)
     return [
-        {name: _describe(heads[name][sample].float(), specs[name], top) for name in heads}
+        {name: _describe(heads[name][sample].float(), specs[name], top, clips[sample].float()) for name in heads}
         for sample in range(len(batch))
     ]
+
+
+def like_output(model: nn.Module, batch: Tensor) -> Tensor:
+    """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures."""
+    entry: ModelEntry | None = getattr(model, "zoo_entry", None)
+    turned = entry is not None and entry.input.layout == "NTCHW" and batch.ndim == 5
+    return batch.transpose(1, 2) if turned else batch
+
+
+def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
+    """An output clip as it can be looked at, on the CPU.
+
+    Args:
+        clip: C x T x H x W or, of one frame, C x H x W.
+        spec: The model's input: an output of as many channels is taken for one in the same units. None, or another
+            number of channels, stretches the clip from its lowest to its highest value; two channels, or more than
+            three, are shown as their mean.
+
+    Returns:
+        uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+    """
+    values = clip.detach().float().cpu()
+    values = (values if values.ndim == 4 else values.unsqueeze(1)).permute(1, 2, 3, 0)
+    if spec is not None and spec.channels != "other" and spec.channel_count == values.shape[-1]:
+        low, high = spec.range
+        values = (values * torch.tensor(spec.std) + torch.tensor(spec.mean) - low) / (high - low)
+        values = values.flip(-1) if spec.channels == "BGR" else values
+    else:
+        values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
+    if values.shape[-1] not in {1, 3}:
+        values = values.mean(dim=-1, keepdim=True)
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
@@ -99,11 +142,17 @@ def _kind(head: Tensor) -> Kind:
     return "value" if head.ndim == 1 or head.shape[1] == 1 else "classes"
 
 
-def _describe(head: Tensor, spec: OutputSpec, top: int) -> dict[str, Any]:
+def _describe(head: Tensor, spec: OutputSpec, top: int, clip: Tensor) -> dict[str, Any]:
     if spec.kind == "value":
         return {"kind": "value", "value": float(head.reshape(-1)[0]), "unit": spec.unit}
     if spec.kind == "clip":
-        return {"kind": "clip", "shape": list(head.shape)}
+        return {
+            "kind": "clip",
+            "shape": list(head.shape),
+            "lowest": float(head.min()),
+            "highest": float(head.max()),
+            "squared_error": float((head - clip).square().mean()) if head.shape == clip.shape else None,
+        }
     labels = dict(enumerate(spec.labels))
     probabilities, indices = head.softmax(-1).topk(min(top, head.numel()))
     return {

@@ -106,9 +106,9 @@ def attribute(
             need no more than a gradient at the input or at layers (`Method.reads`) share one forward and one backward
             pass, which fixes the target, too.
         target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample,
-            its value, or, where it is a clip, the mean of that; "output[3, 10:18]" or `explain.Region` is a part of one. A
-            `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest activation, and
-            results then tell the one frame to show (`.frame`, `.still`).
+            its value, or, where it is a clip, the mean of that; "output[3, 10:18]" or an `explain.Region` is a part of
+            one. A `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest
+            activation, and results then tell the one frame to show (`.frame`, `.still`).
         layer: For methods that look at one and name none; None chooses one
             (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
         baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several

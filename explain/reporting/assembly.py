@@ -302,7 +302,11 @@ def _write(folder: Path, context: Context, parts: list[Part], problems: list[dic
         summary=context.entry.summary if context.entry else "",
         sentence=said,
         notices=_notices(context, problems),
-        frames=context.picture.frames,
+        # A model may make a clip of a picture.
+        frames=max(
+            sprite.frames
+            for sprite in [context.picture, *(built["prediction"].sprites if "prediction" in built else ())]
+        ),
     )
 
 

@@ -119,6 +119,16 @@ class Context(Subject):
         return found
 
     @property
+    def outputs(self) -> dict[str, Tensor]:
+        """What the model gives for the sample, 1 x ... by head, on the CPU; found once."""
+        from zoo.prediction import outputs
+
+        if "outputs" not in self.kept:
+            self.kept["outputs"] = {name: head.cpu() for name, head in outputs(self.model, self.batch).items()}
+        found: dict[str, Tensor] = self.kept["outputs"]
+        return found
+
+    @property
     def default_layer(self) -> tuple[str, str]:
         """The layer that methods look at which are told none, and why.
 

@@ -13,7 +13,7 @@ from textwrap import dedent
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo import catalog, cli, loading, output
@@ -119,6 +119,36 @@ def test_predict_reads_the_clip_as_the_weights_file_says(run, tiny_zoo, clip, tm
         expected = model(zoo.preprocess(clip, model)).softmax(-1).max()
     assert data["prediction"]["shape"]["top"][0]["probability"] == pytest.approx(expected.item())
     assert any("2 frames" in said for said in data["conversion"])
+
+
+def test_predict_keeps_a_clip_that_every_command_reads(run, installed, tiny, clip, tmp_path, monkeypatch):
+    code = tiny.replace("nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, classes)", "nn.Conv3d(2, 1, 1)")
+    installed.add("little", code.replace("""OutputSpec(name="shape", labels=("round", "square", "flat"))""", "FILM"))
+    installed.use(monkeypatch)
+    monkeypatch.setattr("builtins.FILM", zoo.OutputSpec(name="film", kind="clip"), raising=False)
+    out = tmp_path / "film.safetensors"
+    status, text, err = run("predict", "tiny", clip, "--weights", "none", "--out", out)
+    assert status == 0
+    assert f"wrote {out}" in err
+    with torch.no_grad():
+        expected = zoo.load("tiny", weights=None)(zoo.preprocess(clip, zoo.info("tiny")))
+    error = (expected - zoo.preprocess(clip, zoo.info("tiny"))).square().mean()
+    assert f"a clip of 1 x 4 x 8 x 8, {expected.min():.3g} to {expected.max():.3g}" in text
+    assert f"mean squared error from the input {error:.3g}" in text
+    assert torch.equal(load_file(out)["output/film"], expected)
+    shown = (expected[0, 0, ..., None].clamp(0, 1) * 255).round().to(torch.uint8)
+    assert torch.equal(zoo.read_clip(out), shown.expand(-1, -1, -1, 3))
+    assert run("predict", "tiny", out, "--weights", "none")[0] == 0
+
+
+def test_predict_keeps_no_clip_of_a_model_that_gives_none(run, tiny_zoo, clip, tmp_path):
+    out = tmp_path / "film.safetensors"
+    status, _, err = run("predict", "tiny", clip, "--weights", "none", "--out", out)
+    assert (status, out.exists()) == (2, False)
+    assert "gives no clip that --out could keep" in err
+    status, _, err = run("predict", "tiny", clip, "--weights", "none", "--out", tmp_path / "film.mp4")
+    assert status == 2
+    assert "film.safetensors" in err
 
 
 def test_load_prints_the_load_report(run, tiny_zoo):

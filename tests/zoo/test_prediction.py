@@ -9,6 +9,7 @@ from torch import nn
 import zoo
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
 from zoo.errors import MemoryLimitError, ModelError
+from zoo.prediction import to_frames
 
 
 class Heads(nn.Module):
@@ -84,3 +85,56 @@ def test_a_batch_that_does_not_fit_and_a_full_memory_are_told():
 
     with pytest.raises(MemoryLimitError, match="no room"):
         zoo.predict(Full(), torch.zeros(1, 3))
+
+
+def test_a_clip_comes_with_its_range_and_its_squared_error_from_a_clip_of_its_shape():
+    batch = torch.randn(2, 3, 4, 5, 6)
+    model = nn.Conv3d(3, 3, 1)
+    predictions = zoo.predict(model, batch)
+    with torch.no_grad():
+        expected = model(batch)
+    for sample, said in enumerate(predictions):
+        own = expected[sample].double()
+        assert (said["output"]["kind"], said["output"]["shape"]) == ("clip", [3, 4, 5, 6])
+        assert said["output"]["lowest"] == pytest.approx(own.min().item())
+        assert said["output"]["highest"] == pytest.approx(own.max().item())
+        error = (own - batch[sample].double()).square().sum() / own.numel()
+        assert said["output"]["squared_error"] == pytest.approx(error.item(), rel=1e-5)
+    assert zoo.predict(nn.Conv3d(3, 2, 1), batch)[0]["output"]["squared_error"] is None
+
+
+def test_frames_first_are_turned_before_they_are_compared():
+    class Same(nn.Module):
+        def forward(self, batch):
+            return batch.transpose(1, 2) + 0.5
+
+    model = Same()
+    model.zoo_entry = ModelEntry(
+        name="same",
+        builder="m:b",
+        summary="",
+        parameters=0,
+        input=InputSpec(frames=3, size=(2, 2), layout="NTCHW"),
+        outputs=(OutputSpec(kind="clip"),),
+    )
+    (said,) = zoo.predict(model, torch.randn(1, 3, 3, 2, 2))
+    assert said["output"]["squared_error"] == pytest.approx(0.25, rel=1e-5)
+
+
+def test_an_output_in_the_units_of_the_input_is_shown_as_the_input_would_be():
+    spec = InputSpec(frames=4, size=(5, 6), channels="BGR", range=(0, 255), mean=(10, 20, 30), std=(2, 3, 4))
+    frames = torch.randint(256, (4, 5, 6, 3), dtype=torch.uint8)
+    batch = zoo.clips.normalize(frames.flip(-1), spec)
+    assert torch.equal(to_frames(batch[0], spec), frames)
+    assert torch.equal(to_frames(batch[0, :, 2], spec), frames[2:3])
+    assert to_frames(1e4 * torch.ones(3, 4, 5, 6), spec).unique().tolist() == [255]
+
+
+def test_an_output_of_other_channels_is_stretched_and_shown_as_their_mean():
+    clip = torch.tensor([-3.0, -1.0]).view(2, 1, 1, 1) * torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
+    # From -9 to -1: channels -3, -9 and -1, -3 are (0.75, 0) and (1, 0.75).
+    assert to_frames(clip, InputSpec(frames=2, size=(1, 1))).flatten().tolist() == [
+        round(255 * 0.875),
+        round(255 * 0.375),
+    ]
+    assert to_frames(torch.ones(1, 2, 3, 3), None).unique().tolist() == [0]

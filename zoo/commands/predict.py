@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,12 @@ from zoo import options, output
 @click.option("--top", default=5, show_default=True, type=options.Count(min=1), help="Classes to show for each head.")
 @click.option("--start", default=0.0, help="Seconds into the video at which to begin.")
 @click.option("--end", type=float, help="Seconds into the video at which to stop.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE.safetensors",
+    help="Keep outputs that are clips; every command reads the file as a clip.",
+)
 @options.weights
 @options.device
 @options.seed
@@ -25,6 +32,7 @@ def predict(
     top: int,
     start: float,
     end: float | None,
+    out: Path | None,
     weights: str,
     device: str,
     seed: int,
@@ -32,12 +40,22 @@ def predict(
     as_json: bool,
 ) -> None:
     """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
-    from zoo import clips, loading, prediction
+    from zoo import clips, loading, prediction, writing
+    from zoo.errors import UsageError
 
+    if out is not None:
+        if out.suffix != ".safetensors":
+            raise UsageError(f"--out {out}: a clip is kept as safetensors; call the file {out.stem}.safetensors")
+        writing.check_writable(out)
     loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
-    predicted = prediction.predict(loaded, clips.preprocess(decoded, loaded), top=top)[0]
+    batch = clips.preprocess(decoded, loaded)
+    given = prediction.outputs(loaded, batch)
+    predicted = prediction.describe(loaded, batch, given, top=top)[0]
     report: Any = loaded.zoo_load_report
+    films = [name for name, head in predicted.items() if head["kind"] == "clip"]
+    if out is not None and not films:
+        raise UsageError(f"{report.name} gives no clip that --out could keep; leave it out")
     data = {
         "model": report.name,
         "clip": decoded.source,
@@ -54,6 +72,21 @@ def predict(
             lines.append(f"{name:<{width}}{best}")
         elif head["kind"] == "value":
             lines.append(f"{name:<{width}}{head['value']:.3f} {head['unit']}")
+        else:
+            lines.append(f"{name:<{width}}{_in_words(head)}")
+    if out is not None:
+        # The first one can be looked at: a file read as a clip holds one tensor of bytes.
+        frames = prediction.to_frames(given[films[0]][0], clips.spec_of(loaded))
+        kept = {"frames": frames, **{f"output/{name}": given[name] for name in films}}
+        writing.write_tensors(out, kept, {"model": report.name, "clip": decoded.source})
+        output.note(f"wrote {out}: {', '.join(kept)}")
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     output.emit(data, "\n".join(lines), as_json=as_json)
+
+
+def _in_words(head: dict[str, Any]) -> str:
+    """An output clip: its size, its values, and how far it is from the clip."""
+    error = head["squared_error"]
+    far = "" if error is None else f"; mean squared error from the input {error:.3g}"
+    return f"a clip of {' x '.join(map(str, head['shape']))}, {head['lowest']:.3g} to {head['highest']:.3g}{far}"

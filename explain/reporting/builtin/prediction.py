@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from explain.reporting import films
 from explain.reporting.rendering import percent_text, render
 from explain.reporting.sections import Content
 
@@ -15,8 +16,18 @@ if TYPE_CHECKING:
 
 def build(context: Context) -> Content:
     """The clip beside the prediction of each head."""
-    data = {"target": context.target.description, "truth": context.clip.label, "heads": context.prediction}
-    return Content(html=render("prediction.html", context=context, **data), data=data)
+    shown = films.films(context)
+    heads = {
+        name: {**said, **films.facts(shown[name])} if name in shown else said
+        for name, said in context.prediction.items()
+    }
+    data = {"target": context.target.description, "truth": context.clip.label, "heads": heads}
+    return Content(
+        html=render("prediction.html", context=context, films=shown, **data),
+        data=data,
+        tensors={name: context.outputs[name] for name in shown},
+        sprites=tuple(sprite for film in shown.values() for sprite in film.sprites),
+    )
 
 
 def sentence(prediction: Mapping[str, Mapping[str, Any]]) -> str:
@@ -29,7 +40,8 @@ def sentence(prediction: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     if not said:
         return ""
-    return "It says: " + ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1] + "."
+    verb = "It gives" if all(head["kind"] == "clip" for head in prediction.values()) else "It says"
+    return f"{verb}: " + ", ".join(said[:-1]) + (" and " if said[1:] else "") + said[-1] + "."
 
 
 def _in_words(head: Mapping[str, Any]) -> str:
@@ -38,4 +50,9 @@ def _in_words(head: Mapping[str, Any]) -> str:
         return f"{best['label']} ({percent_text(best['probability'])} sure)"
     if head["kind"] == "value":
         return f"{head['value']:.2f} {head['unit']}".strip()
-    return ""
+    *_, height, width = head["shape"]
+    frames = head["shape"][1] if len(head["shape"]) == 4 else 1
+    what = f"a clip of {frames} frames" if frames > 1 else "a picture"
+    error = head["squared_error"]
+    far = "" if error is None else f" (mean squared error from its input {error:.2g})"
+    return f"{what}, {width} by {height} pixels{far}"

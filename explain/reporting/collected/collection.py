@@ -94,6 +94,18 @@ def entry(
     )
 
 
+def measured(said: Mapping[str, Any]) -> tuple[float, str] | None:
+    """The number that tells what an output says of a clip, and its unit; None where no number does.
+
+    A value's own, and an output clip's mean squared error where it has the shape of the clip.
+    """
+    if said["kind"] == "value":
+        return said["value"], said["unit"]
+    if said["kind"] == "clip" and said["squared_error"] is not None:
+        return said["squared_error"], "mean squared error from the clip"
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Clips that have something in common."""

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from explain.reporting.collected import intervals
+from explain.reporting.collected.collection import measured
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
 
@@ -21,16 +22,17 @@ _TOP = 5
 def build(collection: Collection) -> Content:
     """Accuracy where labels name classes, and how sure it is; every output; the groups of clips."""
     heads = {head: _head(collection, head) for head in collection.classes}
-    values = {
-        head: {
-            "unit": said["unit"],
-            "values": intervals.mean(one.record["heads"][head]["value"] for one in collection.entries),
-            "least": min(one.record["heads"][head]["value"] for one in collection.entries),
-            "most": max(one.record["heads"][head]["value"] for one in collection.entries),
-        }
-        for head, said in collection.entries[0].record["heads"].items()
-        if said["kind"] == "value"
-    }
+    values = {}
+    for head in collection.entries[0].record["heads"]:
+        found = [one for entry in collection.entries if (one := measured(entry.record["heads"][head])) is not None]
+        if found:
+            numbers = [number for number, _ in found]
+            values[head] = {
+                "unit": found[0][1],
+                "values": intervals.mean(numbers),
+                "least": min(numbers),
+                "most": max(numbers),
+            }
     by, groups = collection.groups()
     data: dict[str, Any] = {
         "clips": len(collection.entries),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explain.reporting.collected.collection import measured
 from explain.reporting.media import Sprite, clip_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
@@ -38,7 +39,8 @@ def build(collection: Collection) -> Content:
         labelled=any(row["label"] for row in rows),
         head=collection.head,
         tested=any(row["verdicts"] for row in rows),
-        values=[head for head, said in collection.entries[0].record["heads"].items() if said["kind"] == "value"],
+        values=[head for head, said in collection.entries[0].record["heads"].items() if measured(said)],
+        measured=measured,
     )
     return Content(html=html, data=data, sprites=tuple(sheets))
 

@@ -6,6 +6,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from explain.reporting.films import films
 from explain.reporting.rendering import exact, render
 from explain.reporting.sections import Content
 from zoo import clips
@@ -22,7 +23,7 @@ _TOP = 3
 
 
 def build(contexts: Sequence[Context]) -> Content:
-    """The clip as each model sees it, and a table of answers, model by model."""
+    """The clip as each model sees it, a table of answers, model by model, and those answers that are clips."""
     views: dict[str, dict[str, Any]] = {}
     for context in contexts:
         view = views.setdefault(context.picture.name, {"context": context, "names": []})
@@ -51,8 +52,15 @@ def build(contexts: Sequence[Context]) -> Content:
     shown = contexts[0].clip.label
     for head, places in decimals.items():
         shown = _with_decimals(shown, values[head][0]["unit"], places)
-    html = render("predictions.html", views=list(views.values()), heads=heads, shown=shown, fixed=fixed, **data)
-    return Content(html=html, data=data)
+    given = [
+        (context.name, film)
+        for place, context in enumerate(contexts)
+        for film in films(context, f"-of-{place}").values()
+    ]
+    html = render(
+        "predictions.html", views=list(views.values()), heads=heads, shown=shown, fixed=fixed, given=given, **data
+    )
+    return Content(html=html, data=data, sprites=tuple(film.picture for _, film in given))
 
 
 def _decimals(said: Sequence[Mapping[str, Any]]) -> int:

@@ -97,6 +97,38 @@ def watcher():
     return model
 
 
+class Copying(nn.Module):
+    """Gives nearly what it was given, brighter in frame 7; with `late`, from there on alone."""
+
+    def __init__(self, *, late=False):
+        super().__init__()
+        self.conv = nn.Conv3d(1, 1, 3, padding=1)
+        self.late = late
+        with torch.no_grad():
+            self.conv.weight.mul_(0.05)
+            self.conv.weight[0, 0, 1, 1, 1] = 1.0
+
+    def forward(self, clips):
+        copied = self.conv(clips)
+        copied[:, :, 7] = copied[:, :, 7] + 2.0
+        return copied[:, :, 7:] if self.late else copied
+
+
+def copying_model(**options):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Copying(**options).eval()
+    model.zoo_entry = ModelEntry(
+        name="copying",
+        builder="nowhere:build",
+        summary="Copies clips",
+        parameters=28,
+        input=ENTRY.input,
+        outputs=(OutputSpec(name="film", kind="clip"),),
+    )
+    return model
+
+
 def square_clip(**fields):
     frames = torch.zeros(12, 24, 24, 3, dtype=torch.uint8)
     for at in range(12):
@@ -110,6 +142,11 @@ def model():
     return watcher()
 
 
+@pytest.fixture(scope="session")
+def copying():
+    return copying_model
+
+
 @pytest.fixture
 def moving_model():
     return moving_watcher()
@@ -120,7 +157,7 @@ def clip():
     return square_clip()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_clip():
     return square_clip
 
@@ -156,6 +193,21 @@ def moving(tmp_path_factory):
 
     out = tmp_path_factory.mktemp("moving") / "report"
     return explain.report(moving_watcher(), square_clip(), out, sections=["motion", "provenance"], unit_steps=3)
+
+
+@pytest.fixture(scope="session")
+def filmed(tmp_path_factory):
+    """One report on a region of an output that is a clip."""
+    import explain
+
+    return explain.report(
+        copying_model(),
+        square_clip(),
+        tmp_path_factory.mktemp("filmed") / "report",
+        target="film[t=7, y=6:12]",
+        methods=["saliency"],
+        sections=["prediction", "attributions", "provenance"],
+    )
 
 
 @pytest.fixture(scope="session")

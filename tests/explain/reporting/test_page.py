@@ -66,7 +66,7 @@ def test_nothing_from_labels_runs(opened):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-@pytest.mark.parametrize("kind", ["written", "moving", "compared", "collected"])
+@pytest.mark.parametrize("kind", ["written", "moving", "filmed", "compared", "collected"])
 def test_axe_finds_nothing_serious(request, opened, axe, scheme, viewport, kind):
     page = opened(request.getfixturevalue(kind), color_scheme=scheme, viewport=viewport)
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")

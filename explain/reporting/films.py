@@ -1,0 +1,130 @@
+"""An output that is a clip, as a page shows it: beside the clip it was made from, and its difference from that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explain.layouts import input_of
+from explain.reporting import colour
+from explain.reporting.media import Sprite, clip_sprite, overlay_sprite
+from zoo.prediction import like_output, to_frames
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from explain.regions import Bounds
+    from explain.reporting.colour import ColourMap
+    from explain.reporting.context import Context
+
+#: Pixels that the longer side of the frame around a region is drawn on.
+_DRAWN = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An output less the clip that it was made from, where both have one shape."""
+
+    #: Over the clip: red where the output is higher, blue where it is lower.
+    picture: Sprite
+    #: Magnitude that takes the last colour, in the units of the batch.
+    scale: float
+    colours: ColourMap
+    #: Mean squared error of all pixels and channels, and frame by frame.
+    squared_error: float
+    over_time: list[float]
+
+    @property
+    def worst(self) -> int:
+        """The frame with the largest error."""
+        return int(np.argmax(self.over_time))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Film:
+    """One output clip."""
+
+    name: str
+    picture: Sprite
+    #: Frames, rows and columns.
+    extent: tuple[int, int, int]
+    #: None where the clip has another shape.
+    difference: Difference | None
+    #: What is explained, as a frame around it, and in words; None where that is another output, or all of this one.
+    place: Sprite | None
+    region: str
+
+    @property
+    def sprites(self) -> list[Sprite]:
+        """All pictures."""
+        return [self.picture, *([self.difference.picture] if self.difference else []), *filter(None, [self.place])]
+
+
+def films(context: Context, suffix: str = "") -> dict[str, Film]:
+    """Every output that is a clip, by name.
+
+    Args:
+        context: The model and the clip.
+        suffix: Of the names of pictures, where a page shows several models.
+    """
+    heads = [name for name, said in context.prediction.items() if said["kind"] == "clip"]
+    return {name: _film(context, name, f"{place}{suffix}") for place, name in enumerate(heads)}
+
+
+def facts(film: Film) -> dict[str, Any]:
+    """The numbers of an output clip that a page shows."""
+    own = film.difference
+    if own is None:
+        return {"difference": None}
+    return {"difference": {"scale": own.scale, "squared_error": own.squared_error, "over_time": own.over_time}}
+
+
+def _film(context: Context, name: str, place: str) -> Film:
+    output = context.outputs[name]
+    frames = to_frames(output[0], input_of(context.model)).numpy()
+    extent = (frames.shape[0], frames.shape[1], frames.shape[2])
+    target = context.target
+    whole = tuple((0, size) for size in extent)
+    framed = target.head == name and target.region is not None and target.region != whole
+    return Film(
+        name=name,
+        picture=clip_sprite(f"output-{place}", frames),
+        extent=extent,
+        difference=_difference(context, name, f"difference-{place}"),
+        place=_framed(f"region-{place}", extent, target.region) if framed and target.region else None,
+        region=target.description if framed else "",
+    )
+
+
+def _difference(context: Context, name: str, sprite: str) -> Difference | None:
+    output, clip = context.outputs[name].float(), like_output(context.model, context.batch).float().cpu()
+    if output.shape != clip.shape:
+        return None
+    changes = (output - clip)[0]
+    changes = changes if changes.ndim == 4 else changes.unsqueeze(1)
+    mean = changes.mean(dim=0).numpy()
+    share, scale, _ = colour.scaled(mean)
+    errors = changes.double().square().mean(dim=(0, 2, 3))
+    return Difference(
+        # Signed even where all is of one sign: what is too high must not look like what is far off.
+        picture=overlay_sprite(sprite, np.sign(mean) * np.abs(share), colour.signed()),
+        scale=scale,
+        colours=colour.signed(),
+        squared_error=float(errors.mean()),
+        over_time=errors.tolist(),
+    )
+
+
+def _framed(name: str, extent: tuple[int, int, int], region: Bounds) -> Sprite:
+    """A line around a region in each of its frames, finer than the pixels of a small clip."""
+    frames, height, width = extent
+    scale = max(1, _DRAWN // max(height, width))
+    (first, behind), *sides = region
+    line = max(1, scale * max(height, width) // 96)
+    drawn: npt.NDArray[np.floating] = np.zeros((frames, height * scale, width * scale), dtype=np.float32)
+    (top, bottom), (left, right) = ((start * scale, stop * scale) for start, stop in sides)
+    drawn[first:behind, top:bottom, left:right] = 1
+    drawn[first:behind, top + line : bottom - line, left + line : right - line] = 0
+    return overlay_sprite(name, drawn, colour.signed())
