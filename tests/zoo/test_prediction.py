@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import zoo
+from zoo.clips import normalize
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
 from zoo.errors import MemoryLimitError, ModelError
 from zoo.prediction import to_frames
@@ -124,7 +125,7 @@ def test_frames_first_are_turned_before_they_are_compared():
 def test_an_output_in_the_units_of_the_input_is_shown_as_the_input_would_be():
     spec = InputSpec(frames=4, size=(5, 6), channels="BGR", range=(0, 255), mean=(10, 20, 30), std=(2, 3, 4))
     frames = torch.randint(256, (4, 5, 6, 3), dtype=torch.uint8)
-    batch = zoo.clips.normalize(frames.flip(-1), spec)
+    batch = normalize(frames.flip(-1), spec)
     assert torch.equal(to_frames(batch[0], spec), frames)
     assert torch.equal(to_frames(batch[0, :, 2], spec), frames[2:3])
     assert to_frames(1e4 * torch.ones(3, 4, 5, 6), spec).unique().tolist() == [255]
