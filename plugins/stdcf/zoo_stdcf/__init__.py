@@ -1,0 +1,162 @@
+"""STDCF networks: kernels that are combinations of a few atoms in space and in time (NeurIPS 2021). Data only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo.hookspecs import hookimpl
+from zoo_stdcf.recipes import MOTIONS, RECIPES
+
+if TYPE_CHECKING:
+    from zoo.training.recipes import Recipe
+
+_PAPER = (
+    "Zichen Miao, Ze Wang, Xiuyuan Cheng, Qiang Qiu: Spatiotemporal Joint Filter Decomposition in 3D Convolutional "
+    "Neural Networks. NeurIPS 2021"
+)
+#: Clips of ImageNet's normalisation, as other networks of Kinetics take them.
+_ACTIONS = InputSpec(frames=8, size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
+_TWO_DIGITS = InputSpec(channels="L", frames=8, size=(28, 28))
+
+_TR_MNIST = Sample(
+    name="tr_mnist",
+    resource="zoo_stdcf:samples/tr_mnist.safetensors",
+    labels=(
+        "digits 6 and 2",
+        "digits 5 and 7",
+        "digits 9 and 7",
+        "digits 1 and 6",
+        "digits 3 and 3",
+        "digits 1 and 3",
+    ),
+    licence="CC-BY-SA-3.0",
+    source="Test digits of the MNIST database (LeCun, Cortes, Burges), two at a time, moved and turned",
+)
+_MOTION_MNIST = Sample(
+    name="stdcf_motion_mnist",
+    resource="zoo_stdcf:samples/motion_mnist.safetensors",
+    labels=(
+        "digit 4, zoom in",
+        "digit 1, zoom out",
+        "digit 1, clockwise",
+        "digit 0, counter-clockwise",
+        "digit 7, left",
+        "digit 4, right",
+        "digit 6, up",
+        "digit 9, down",
+        "digit 6, still",
+    ),
+    licence="CC-BY-SA-3.0",
+    source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
+)
+
+#: Of each weights file by name: bytes, SHA-256, and what was measured on the fixed test clips.
+_FILES: dict[str, tuple[int, str, float]] = {}
+
+#: The metric of each kind of network: data set and name.
+_METRICS = {"autoencoder": ("tr_mnist", "mean squared error"), "kth": ("motion_mnist", "motion accuracy")}
+
+#: What the layer of nine motions has more than that of KTH's six classes.
+_MORE_CLASSES = 65 * (len(MOTIONS) - 6)
+
+
+def _weights(recipe: Recipe) -> WeightsEntry:
+    architecture, _, tag = recipe.name.partition(".")
+    size, sha256, value = _FILES[recipe.name]
+    place = f"zoo_stdcf:weights/{recipe.name}"
+    dataset, name = _METRICS[architecture.partition("_")[2]]
+    own = bool(recipe.header)
+    return WeightsEntry(
+        tag=tag,
+        source=f"{place}.safetensors",
+        bytes=size,
+        sha256=sha256,
+        recipe=recipe.name,
+        metrics=(Metric(dataset=dataset, split="test", name=name, value=value),),
+        golden=f"{place}.golden.safetensors",
+        record=f"{place}.json",
+        arguments={"classes": len(MOTIONS)} if own else None,
+        outputs=(OutputSpec(labels=MOTIONS, argument="classes"),) if own else None,
+        parameters=_PARAMETERS[architecture] + _MORE_CLASSES if own else None,
+    )
+
+
+def _bundled(architecture: str) -> tuple[WeightsEntry, ...]:
+    return tuple(
+        _weights(recipe)
+        for recipe in RECIPES
+        if recipe.name in _FILES and recipe.name.partition(".")[0] == architecture
+    )
+
+
+_PARAMETERS = {
+    "stdcf_autoencoder": 1_590,
+    "rank1_autoencoder": 1_248,
+    "stdcf_kth": 28_961,
+    "rank1_kth": 42_262,
+    "conv3d_kth": 79_446,
+    "stdcf_r50": 31_910_960,
+}
+
+
+def _autoencoder(name: str, summary: str, flops: int) -> ModelEntry:
+    return ModelEntry(
+        name=name,
+        builder="zoo_stdcf.networks:autoencoder",
+        arguments={"kernel": name.partition("_")[0]},
+        summary=summary,
+        parameters=_PARAMETERS[name],
+        flops=flops,
+        input=_TWO_DIGITS,
+        outputs=(OutputSpec(kind="clip"),),
+        weights=_bundled(name),
+        samples=(_TR_MNIST,),
+        paper=_PAPER,
+    )
+
+
+def _action(name: str, kernel: str, summary: str, flops: int) -> ModelEntry:
+    return ModelEntry(
+        name=name,
+        builder="zoo_stdcf.networks:action",
+        arguments={"kernel": kernel, "classes": 6},
+        summary=summary,
+        parameters=_PARAMETERS[name],
+        flops=flops,
+        input=_MOTION,
+        outputs=(OutputSpec(argument="classes"),),
+        weights=_bundled(name),
+        samples=(_MOTION_MNIST,),
+        paper=_PAPER,
+    )
+
+
+@hookimpl
+def zoo_models() -> list[ModelEntry]:
+    """The architectures of this plugin."""
+    return [
+        _autoencoder("stdcf_autoencoder", "autoencoder of clips, its kernels made of atoms in space and in time", 1),
+        _autoencoder("rank1_autoencoder", "autoencoder of clips, convolutions in space followed by some in time", 1),
+        _action("stdcf_kth", "stdcf", "three layers whose kernels are made of atoms in space and in time", 1),
+        _action("rank1_kth", "rank1", "three convolutions in space, each followed by one in time", 1),
+        _action("conv3d_kth", "3d", "three 3D convolutions", 1),
+        ModelEntry(
+            name="stdcf_r50",
+            builder="zoo_stdcf.networks:resnet50",
+            arguments={"classes": 400, "spatial_atoms": 5, "temporal_atoms": 3},
+            summary="ResNet-50 whose bottlenecks hold kernels made of atoms in space and in time",
+            parameters=_PARAMETERS["stdcf_r50"],
+            flops=1,
+            input=_ACTIONS,
+            outputs=(OutputSpec(argument="classes"),),
+            paper=_PAPER,
+        ),
+    ]
+
+
+@hookimpl
+def zoo_recipes() -> list[Recipe]:
+    """How the weights of this plugin were trained."""
+    return list(RECIPES)

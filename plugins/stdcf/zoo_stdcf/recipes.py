@@ -1,0 +1,131 @@
+"""How the weights files of this package were trained. Data only.
+
+All of it was run on one CPU core; `training.py` says what the losses are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from zoo.training.recipes import Recipe, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_HERE = "zoo_stdcf"
+
+#: Motions that the action networks name here; KTH has 6 classes.
+MOTIONS: tuple[str, ...] = (
+    "zoom in",
+    "zoom out",
+    "clockwise",
+    "counter-clockwise",
+    "left",
+    "right",
+    "up",
+    "down",
+    "still",
+)
+
+#: Epochs over the 10,000 fixed clips of TR-MNIST, in batches of 64 (appendix B).
+EPOCHS = 50
+#: Longest gradient, where none is to be cut.
+_UNCUT = 1e9
+
+
+def _reconstruction(kernel: str, seed: int) -> Recipe:
+    """As appendix B has it: L2, Adam at 1e-3 (AdamW that decays nothing), batches of 64, 50 epochs."""
+    tag = "tr_mnist" if seed == 1 else f"tr_mnist_seed{seed}"
+    return Recipe(
+        name=f"{kernel}_autoencoder.{tag}",
+        summary=f"Reconstruction of two digits that move and turn, seed {seed}",
+        build=f"{_HERE}.training:build",
+        export=f"{_HERE}.training:export",
+        evaluate=f"{_HERE}.evaluation:evaluate_reconstruction",
+        example=f"{_HERE}.evaluation:example_reconstruction",
+        arguments={"design": "autoencoder", "kernel": kernel},
+        seed=seed,
+        stages=(
+            Stage(
+                name="clips",
+                steps=-(-EPOCHS * 10_000 // 64),
+                batch_size=64,
+                learning_rate=1e-3,
+                final_rate=1.0,
+                clip_norm=_UNCUT,
+                autocast=False,
+                data=f"{_HERE}.training:fixed_clips",
+                loss=f"{_HERE}.training:squared_error",
+            ),
+        ),
+    )
+
+
+#: Steps of joint training on whole clips; the alternating recipe has the operations of as many.
+STEPS = 500
+#: Of the alternating recipe: rounds, steps of each of its stages, and steps on whole clips at the end. A step of either
+#: stage takes a fourth of the operations of one on whole clips.
+ROUNDS, EACH, LAST = 2, 350, 150
+
+
+def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = True) -> Stage:
+    return Stage(
+        name=name,
+        steps=steps,
+        batch_size=32,
+        learning_rate=3e-3,
+        warmup=20,
+        final_rate=0.0 if last else 0.3,
+        autocast=False,
+        data=f"{_HERE}.training:moving_clips",
+        loss=f"{_HERE}.training:cross_entropy",
+        arguments=arguments,
+    )
+
+
+def _alternating() -> tuple[Stage, ...]:
+    """ITSL: stage t learns φ and α on whole lengths of small frames, stage s ψ and α on few frames of full size."""
+    stages: list[Stage] = []
+    for number in range(1, ROUNDS + 1):
+        stages += [
+            _stage(f"t{number}", EACH, {"size": 32, "learned": ["phi", "alpha"]}, last=False),
+            _stage(f"s{number}", EACH, {"frames": 4, "learned": ["psi", "alpha"]}, last=False),
+        ]
+    return (*stages, _stage("all", LAST, {}))
+
+
+def _motion(architecture: str, tag: str, summary: str, stages: tuple[Stage, ...]) -> Recipe:
+    kernel = architecture.partition("_")[0]
+    return Recipe(
+        name=f"{architecture}.{tag}",
+        summary=summary,
+        build=f"{_HERE}.training:build",
+        export=f"{_HERE}.training:export",
+        evaluate=f"{_HERE}.evaluation:evaluate_motion",
+        example=f"{_HERE}.evaluation:example_motion",
+        arguments={
+            "design": "action",
+            "kernel": "3d" if kernel == "conv3d" else kernel,
+            "classes": len(MOTIONS),
+        },
+        seed=1,
+        header={"arguments": {"classes": len(MOTIONS)}, "outputs": [{"labels": list(MOTIONS)}]},
+        stages=stages,
+    )
+
+
+_NINE = "Nine motions of digits"
+
+RECIPES: tuple[Recipe, ...] = (
+    *(_reconstruction(kernel, seed) for seed in (1, 2, 3) for kernel in ("stdcf", "rank1")),
+    *(
+        _motion(f"{kernel}_kth", "motion_mnist", _NINE, (_stage("clips", STEPS, {}),))
+        for kernel in ("stdcf", "rank1", "conv3d")
+    ),
+    _motion(
+        "stdcf_kth",
+        "motion_mnist_itsl",
+        f"{_NINE}, atoms in time and in space learned by turns (ITSL)",
+        _alternating(),
+    ),
+)
