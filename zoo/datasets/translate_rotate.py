@@ -42,8 +42,8 @@ CLIPS: Final[dict[str, int]] = {"train": 10_000, "test": 5_000}
 class Parameters:
     """What happens in each of N clips, all on the CPU.
 
-    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: where the centre of each is in the
-    first frame, pixels from the left and from the top; `velocity` N x 2 x 2: pixels per frame to the right and down
+    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: where the centre of each is in
+    the first frame, pixels from the left and from the top; `velocity` N x 2 x 2: pixels per frame to the right and down
     (float64).
     """
 

@@ -137,18 +137,20 @@ def _action(name: str, kernel: str, summary: str, flops: int) -> ModelEntry:
 def zoo_models() -> list[ModelEntry]:
     """The architectures of this plugin."""
     return [
-        _autoencoder("stdcf_autoencoder", "autoencoder of clips, its kernels made of atoms in space and in time", 1),
-        _autoencoder("rank1_autoencoder", "autoencoder of clips, convolutions in space followed by some in time", 1),
-        _action("stdcf_kth", "stdcf", "three layers whose kernels are made of atoms in space and in time", 1),
-        _action("rank1_kth", "rank1", "three convolutions in space, each followed by one in time", 1),
-        _action("conv3d_kth", "3d", "three 3D convolutions", 1),
+        _autoencoder(
+            "stdcf_autoencoder", "autoencoder of clips, of kernels made of atoms in space and in time", 2_611_440
+        ),
+        _autoencoder("rank1_autoencoder", "autoencoder of clips, of convolutions in space and then in time", 2_916_480),
+        _action("stdcf_kth", "stdcf", "three layers of kernels made of atoms in space and in time", 1_077_658_464),
+        _action("rank1_kth", "rank1", "three convolutions in space, each followed by one in time", 631_243_520),
+        _action("conv3d_kth", "3d", "three 3D convolutions", 1_075_839_744),
         ModelEntry(
             name="stdcf_r50",
             builder="zoo_stdcf.networks:resnet50",
             arguments={"classes": 400, "spatial_atoms": 5, "temporal_atoms": 3},
             summary="ResNet-50 whose bottlenecks hold kernels made of atoms in space and in time",
             parameters=_PARAMETERS["stdcf_r50"],
-            flops=1,
+            flops=125_229_899_776,
             input=_ACTIONS,
             outputs=(OutputSpec(argument="classes"),),
             paper=_PAPER,

@@ -19,7 +19,8 @@ def evaluate_reconstruction(
 ) -> dict[str, Any]:
     """Measure an autoencoder on the fixed clips of TR-MNIST, all or the first `clips`, and leave it in eval mode.
 
-    `metrics`: the mean squared error over all pixels of all clips, of values from 0 to 1; `breakdown`: the same by frame.
+    `metrics`: the mean squared error over all pixels of all clips, of values from 0 to 1; `breakdown`: the
+    same by frame.
 
     Raises:
         zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.

@@ -1,7 +1,7 @@
 """STDCF: 3D convolutions whose kernels are combinations of a few spatial and a few temporal atoms.
 
 Miao, Wang, Cheng, Qiu: Spatiotemporal Joint Filter Decomposition in 3D Convolutional Neural Networks, NeurIPS 2021.
-Equation 1: the kernel between a channel c and a channel o is W[o, c](t, u) = Σ_ij α[o, c, i, j] φ_j(t) ψ_i(u), where all
+Equation 1: the kernel from channel c to channel o is W[o, c](t, u) = Σ_ij alpha[o, c, i, j] φ_j(t) ψ_i(u), where all
 pairs of channels share the M atoms ψ in space and the N atoms φ in time.
 """
 
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import ClipError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Size = int | tuple[int, int, int]
 Way = Literal["dense", "atoms"]
@@ -46,7 +43,7 @@ class Stdcf(nn.Module):
         tempo: Dilation of the atoms in time (τ), so that the layer looks at every `tempo`-th frame.
         bias: Whether a number is added to each output channel.
         way: "dense" convolves with `kernel()`, "atoms" convolves channel by channel with ψ, then φ, and combines with
-            α; None takes what costs less for the input at hand (`cost`).
+            `alpha`; None takes what costs less for the input at hand (`cost`).
 
     Raises:
         UsageError: for no atoms, even or unequal sides of a kernel, or a size that is not positive or no whole number.
@@ -107,7 +104,8 @@ class Stdcf(nn.Module):
     def kernel(self) -> Tensor:
         """Equation 1: C_out x C_in x k_t x k x k, the weight of the ordinary convolution that equals this layer."""
         pairs = self.psi[:, None, None] * self.phi[None, :, :, None, None]
-        return (self.alpha.flatten(2) @ pairs.flatten(2).flatten(0, 1)).unflatten(2, self.kernel_size)
+        kernel: Tensor = self.alpha.flatten(2) @ pairs.flatten(2).flatten(0, 1)
+        return kernel.view(self.out_channels, self.in_channels, *self.kernel_size)
 
     def with_tempo(self, tempo: int) -> Self:
         """A copy, with parameters of its own, whose atoms are dilated in time by `tempo` (1: not at all).
@@ -139,9 +137,6 @@ class Stdcf(nn.Module):
     def _time(self) -> tuple[int, int]:
         """Padding and dilation in time."""
         return self.padding[0] * self.tempo, self.tempo
-
-    def _with_bias(self, y: Tensor) -> Tensor:
-        return y if self.bias is None else y + self.bias[:, None, None, None]
 
     def extra_repr(self) -> str:
         """Channels and sizes, for `print`."""
@@ -206,7 +201,7 @@ class StdcfConvTranspose3d(Stdcf):
 
     Equals `nn.ConvTranspose3d` with the weight `kernel().transpose(0, 1)`: N x C_in x T x H x W becomes
     N x C_out x T' x H' x W' with T' = (T - 1) stride - 2 padding + k_t + output_padding. Its steps go the other way
-    round: α, then φ, then ψ. Sizes, parameters and errors are those of `Stdcf`, and `output_padding`.
+    round: `alpha`, then φ, then ψ. Sizes, parameters and errors are those of `Stdcf`, and `output_padding`.
     """
 
     def __init__(
@@ -276,7 +271,7 @@ class StdcfConvTranspose3d(Stdcf):
         )
         in_space = self.psi[:, None, None].repeat(o, 1, 1, 1, 1)
         y = F.conv_transpose3d(y, in_space, None, (1, down, right), (0, rows, columns), (0, below, beside), o)
-        return self._with_bias(y)
+        return y if self.bias is None else y + self.bias[:, None, None, None]
 
 
 _Module = TypeVar("_Module", bound=nn.Module)

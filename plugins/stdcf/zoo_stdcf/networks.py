@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from zoo.errors import ClipError

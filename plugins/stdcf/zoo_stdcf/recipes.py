@@ -62,10 +62,10 @@ def _reconstruction(kernel: str, seed: int) -> Recipe:
 
 
 #: Steps of joint training on whole clips; the alternating recipe has the operations of as many.
-STEPS = 500
+STEPS = 400
 #: Of the alternating recipe: rounds, steps of each of its stages, and steps on whole clips at the end. A step of either
 #: stage takes a fourth of the operations of one on whole clips.
-ROUNDS, EACH, LAST = 2, 350, 150
+ROUNDS, EACH, LAST = 2, 280, 120
 
 
 def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = True) -> Stage:
@@ -73,7 +73,7 @@ def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = 
         name=name,
         steps=steps,
         batch_size=32,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         warmup=20,
         final_rate=0.0 if last else 0.3,
         autocast=False,
@@ -84,7 +84,7 @@ def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = 
 
 
 def _alternating() -> tuple[Stage, ...]:
-    """ITSL: stage t learns φ and α on whole lengths of small frames, stage s ψ and α on few frames of full size."""
+    """ITSL: stage t learns φ and alpha on whole lengths of small frames, stage s ψ and alpha on few whole frames."""
     stages: list[Stage] = []
     for number in range(1, ROUNDS + 1):
         stages += [

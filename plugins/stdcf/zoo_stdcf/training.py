@@ -55,13 +55,12 @@ def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devic
     every = len(painted)
 
     def batch_at(step: int) -> Batch:
-        places = torch.arange(step * stage.batch_size, (step + 1) * stage.batch_size)
-        epochs, within = places // every, places % every
-        index = torch.empty_like(places)
-        for epoch in epochs.unique().tolist():
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-            order = torch.randperm(every, generator=generator)
-            index[epochs == epoch] = order[within[epochs == epoch]]
+        first, last = step * stage.batch_size, (step + 1) * stage.batch_size
+        epochs = range(first // every, (last - 1) // every + 1)
+        orders = [
+            torch.randperm(every, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)) for epoch in epochs
+        ]
+        index = torch.cat(orders)[first - epochs[0] * every :][: stage.batch_size]
         return {"clips": painted[index.to(device)]}
 
     return batch_at
