@@ -26,11 +26,8 @@ PARTS = ("psi", "phi", "alpha")
 
 
 def build(*, design: str, **arguments: Any) -> nn.Module:
-    """The network that the function `design` of `networks` builds, laid out as convolutions of few channels like it."""
+    """The network that the function `design` of `networks` builds."""
     network: nn.Module = getattr(networks, design)(**arguments)
-    for part in network.modules():
-        if isinstance(part, nn.Conv3d | nn.ConvTranspose3d):
-            part.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub leaves it out
     return network
 
 
@@ -41,7 +38,7 @@ def export(network: nn.Module) -> nn.Module:
 
 def as_input(clips: Tensor) -> Tensor:
     """Clips N x 1 x T x H x W (uint8) as networks take them (float32, 0..1)."""
-    return clips.to(memory_format=torch.channels_last_3d).float() / 255
+    return clips.float() / 255
 
 
 def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:

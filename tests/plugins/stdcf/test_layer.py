@@ -202,7 +202,7 @@ def test_a_clip_shorter_than_the_stride_or_the_atoms_is_named():
 
 
 def test_a_pair_of_convolutions_amounts_to_coefficients_of_low_rank():
-    """Appendix A: α of a rank-1 pair is Σ m n over the channels between, and its freedom is that of m and n."""
+    """Appendix A: alpha of a rank-1 pair is Σ m n over the channels between, and its freedom is that of m and n."""
     into, between, out, spatial, temporal = 2, 3, 4, 5, 3
     layer = seeded(StdcfConv3d, into, out, (5, 3, 3), padding=(2, 1, 1), spatial_atoms=spatial, temporal_atoms=temporal)
     m, n = clip(between, into, spatial).requires_grad_(), clip(out, between, temporal).requires_grad_()
@@ -218,7 +218,7 @@ def test_a_pair_of_convolutions_amounts_to_coefficients_of_low_rank():
         layer.alpha.copy_(coefficients(m, n))
     torch.testing.assert_close(layer(x), pair, rtol=1e-12, atol=1e-12)
 
-    # The rank of the map from m and n to α is the dimension of what pairs can be: (K_u + K_t) per pair of channels,
+    # The rank of the map from m and n to alpha is the dimension of what pairs can be: (K_u + K_t) per pair of channels,
     # less what m and n can exchange unseen (an invertible matrix between them).
     jacobian = torch.cat([part.flatten(4) for part in torch.autograd.functional.jacobian(coefficients, (m, n))], dim=-1)
     free = int(torch.linalg.matrix_rank(jacobian.flatten(0, 3)))
