@@ -1,9 +1,10 @@
 """TR-MNIST: two digits that move, bounce and turn by 45 degrees a frame (Miao et al., NeurIPS 2021, appendix B).
 
 A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its centre meets
-the border of the frame it turns back, so that up to half of it is out of sight for a while. Both digits turn clockwise
-and stand upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves open what it is
-that hits the border, the speeds, the direction of turning and how overlapping digits add up: these are choices.
+the border of the frame it turns back, so that half of it, in a corner more, is out of sight for a while. Both digits
+turn clockwise and stand upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
+open what it is that hits the border, the speeds, the direction of turning and how overlapping digits add up: these are
+choices.
 
 Everything random is drawn on the CPU from an explicit generator; `render` paints on the device of the digits.
 """

@@ -53,7 +53,28 @@ _MOTION_MNIST = Sample(
 )
 
 #: Of each weights file by name: bytes, SHA-256, and what was measured on the fixed test clips.
-_FILES: dict[str, tuple[int, str, float]] = {}
+_FILES: dict[str, tuple[int, str, float]] = {
+    "stdcf_autoencoder.tr_mnist": (
+        7_480,
+        "5f653248029b66fb57ea54697cd1e5ef99602697c9713524508472e858693dff",
+        0.017454,
+    ),
+    "rank1_autoencoder.tr_mnist": (
+        5_832,
+        "f333c43416d3e20c30943cfdf967935ac6f6bd43e735e485fe6887ade4cb3dc2",
+        0.01967,
+    ),
+    "stdcf_kth.motion_mnist": (
+        117_648,
+        "97db3b3c0f7e3e9dc545d0d70b03c92cd14afc7420e97e82d79a070ab02e47dd",
+        0.9999,
+    ),
+    "stdcf_kth.motion_mnist_itsl": (
+        117_648,
+        "615a9fb14948d1106b9597bdd5743295e62a84e4aa057abc5521ef07f9e3e220",
+        1.0,
+    ),
+}
 
 #: The metric of each kind of network: data set and name.
 _METRICS = {"autoencoder": ("tr_mnist", "mean squared error"), "kth": ("motion_mnist", "motion accuracy")}
@@ -150,7 +171,7 @@ def zoo_models() -> list[ModelEntry]:
             arguments={"classes": 400, "spatial_atoms": 5, "temporal_atoms": 3},
             summary="ResNet-50 whose bottlenecks hold kernels made of atoms in space and in time",
             parameters=_PARAMETERS["stdcf_r50"],
-            flops=125_229_899_776,
+            flops=133_157_281_792,
             input=_ACTIONS,
             outputs=(OutputSpec(argument="classes"),),
             paper=_PAPER,

@@ -20,9 +20,9 @@ from zoo.errors import ClipError, UsageError
 Size = int | tuple[int, int, int]
 Way = Literal["dense", "atoms"]
 
-#: What writing one number between two steps and reading it again costs, in multiply-adds of a dense convolution:
-#: measured on a CPU (2.0 to 2.4 ns beside 0.008 ns), where `benchmarks/stdcf.py` measures it again.
-TRAFFIC: Final = 256
+#: What writing one number between two steps and reading it again costs, in multiply-adds of a dense convolution: on a
+#: CPU 2 ns forward and more backward, beside 0.008 ns. `benchmarks/stdcf.py` measures what comes of it.
+TRAFFIC: Final = 384
 
 
 class Stdcf(nn.Module):

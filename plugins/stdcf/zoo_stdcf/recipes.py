@@ -61,11 +61,10 @@ def _reconstruction(kernel: str, seed: int) -> Recipe:
     )
 
 
-#: Steps of joint training on whole clips; the alternating recipe has the operations of as many.
-STEPS = 400
-#: Of the alternating recipe: rounds, steps of each of its stages, and steps on whole clips at the end. A step of either
-#: stage takes a fourth of the operations of one on whole clips.
-ROUNDS, EACH, LAST = 2, 280, 120
+#: Steps of joint training on whole clips: at length, and so few that not everything is learned.
+STEPS, FEW = 400, 120
+#: Rounds of the alternating recipes.
+ROUNDS = 2
 
 
 def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = True) -> Stage:
@@ -83,15 +82,20 @@ def _stage(name: str, steps: int, arguments: Mapping[str, Any], *, last: bool = 
     )
 
 
-def _alternating() -> tuple[Stage, ...]:
-    """ITSL: stage t learns φ and alpha on whole lengths of small frames, stage s ψ and alpha on few whole frames."""
+def _alternating(steps: int) -> tuple[Stage, ...]:
+    """ITSL with the operations of `steps` on whole clips, three tenths of them on whole clips at the end.
+
+    Stage t learns φ and alpha on whole lengths of small frames, stage s ψ and alpha on few whole frames; a step of
+    either takes a fourth of the operations of one on whole clips.
+    """
+    each = steps * 7 // 10
     stages: list[Stage] = []
     for number in range(1, ROUNDS + 1):
         stages += [
-            _stage(f"t{number}", EACH, {"size": 32, "learned": ["phi", "alpha"]}, last=False),
-            _stage(f"s{number}", EACH, {"frames": 4, "learned": ["psi", "alpha"]}, last=False),
+            _stage(f"t{number}", 2 * each // ROUNDS, {"size": 32, "learned": ["phi", "alpha"]}, last=False),
+            _stage(f"s{number}", 2 * each // ROUNDS, {"frames": 4, "learned": ["psi", "alpha"]}, last=False),
         ]
-    return (*stages, _stage("all", LAST, {}))
+    return (*stages, _stage("all", steps - each, {}))
 
 
 def _motion(architecture: str, tag: str, summary: str, stages: tuple[Stage, ...]) -> Recipe:
@@ -115,6 +119,7 @@ def _motion(architecture: str, tag: str, summary: str, stages: tuple[Stage, ...]
 
 
 _NINE = "Nine motions of digits"
+_BY_TURNS = "atoms in time and in space learned by turns (ITSL)"
 
 RECIPES: tuple[Recipe, ...] = (
     *(_reconstruction(kernel, seed) for seed in (1, 2, 3) for kernel in ("stdcf", "rank1")),
@@ -122,10 +127,7 @@ RECIPES: tuple[Recipe, ...] = (
         _motion(f"{kernel}_kth", "motion_mnist", _NINE, (_stage("clips", STEPS, {}),))
         for kernel in ("stdcf", "rank1", "conv3d")
     ),
-    _motion(
-        "stdcf_kth",
-        "motion_mnist_itsl",
-        f"{_NINE}, atoms in time and in space learned by turns (ITSL)",
-        _alternating(),
-    ),
+    _motion("stdcf_kth", "motion_mnist_itsl", f"{_NINE}, {_BY_TURNS}", _alternating(STEPS)),
+    _motion("stdcf_kth", "motion_mnist_short", f"{_NINE}, a short run", (_stage("clips", FEW, {}),)),
+    _motion("stdcf_kth", "motion_mnist_itsl_short", f"{_NINE}, {_BY_TURNS}, a short run", _alternating(FEW)),
 )

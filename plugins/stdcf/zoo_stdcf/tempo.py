@@ -30,7 +30,7 @@ from zoo_stdcf.training import as_input, at_speed, labels
 SPEEDS: Final = {"normal": 1.0, "half": 0.5}
 TEMPI: Final = (1, 2)
 #: Test clips measured, and of each motion those whose representations are kept for the picture.
-CLIPS: Final = 5_000
+CLIPS: Final = 2_000
 SHOWN: Final = 20
 STORED: Final = "tempo.json"
 _ARCHITECTURE: Final = "stdcf_kth"

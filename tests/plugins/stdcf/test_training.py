@@ -122,10 +122,11 @@ def test_a_stage_learns_its_parts_and_keeps_the_others(mnist):
         training.learn(network, ["chi"])
 
 
-def test_alternating_takes_as_many_operations_as_joint_training():
+@pytest.mark.parametrize("short", ["", "_short"])
+def test_alternating_takes_as_many_operations_as_joint_training(short):
     recipes = {recipe.name: recipe for recipe in RECIPES}
-    (joint,) = recipes["stdcf_kth.motion_mnist"].stages
-    turns = recipes["stdcf_kth.motion_mnist_itsl"].stages
+    (joint,) = recipes[f"stdcf_kth.motion_mnist{short}"].stages
+    turns = recipes[f"stdcf_kth.motion_mnist_itsl{short}"].stages
     assert [one.name for one in turns] == [*(f"{kind}{k}" for k in range(1, ROUNDS + 1) for kind in "ts"), "all"]
     network = networks.action(kernel="stdcf", classes=9)
 
