@@ -112,7 +112,8 @@ def _paint(images: Tensor, parameters: Parameters, frames: int) -> Tensor:
     count, half = len(parameters), FRAME_SIZE / 2
     angle = torch.deg2rad(TURN * torch.arange(frames, dtype=torch.float64)).expand(count, DIGITS, frames)
     # From a point of the frame to one of the digit, both from their centres in halves of 28 pixels, y down.
-    back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1).unflatten(-1, (2, 2))
+    back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1)
+    back = back.view(count, DIGITS, frames, 2, 2)
     shift = -(back @ (centres(parameters, frames=frames) / half - 1)[..., None])
     theta = torch.cat((back, shift), dim=-1).flatten(0, 2).to(images.device, torch.float32)
     grid = F.affine_grid(theta, [len(theta), 1, FRAME_SIZE, FRAME_SIZE], align_corners=False)
