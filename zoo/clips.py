@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from zoo import catalog, devices
 from zoo.entries import LONGEST_SIDE, InputSpec, ModelEntry
-from zoo.errors import ClipError, UnknownNameError, UsageError
+from zoo.errors import ClipError, UnknownNameError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,12 +353,15 @@ def _sample(name: str, pick: Callable[[int], list[int]]) -> Clip:
 def _tensor(path: Path) -> Tensor:
     from zoo import weights
 
-    header = weights.read_header(path)
+    try:
+        header, tensors = weights.read_header(path), weights.map_tensors(path)
+    except WeightsError as error:  # of many clips one that cannot be read is left out
+        raise ClipError(str(error)) from error
     clips = [name for name, (dtype, shape) in header.tensors.items() if dtype == "U8" and len(shape) == 4]
     if len(clips) != 1:
         found = ", ".join(f"{name} {dtype} {list(shape)}" for name, (dtype, shape) in header.tensors.items())
         raise ClipError(f"{path} holds no single uint8 tensor T x H x W x C; it holds: {found or 'nothing'}")
-    return weights.map_tensors(path)[clips[0]]
+    return tensors[clips[0]]
 
 
 def _images(path: Path) -> Tensor:

@@ -26,7 +26,7 @@ _STEERING = {
     for code in (
         *(*range(9), *range(11, 32), *range(127, 160)),
         *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
-        *range(0xD800, 0xE000),  # halves of a pair, which no encoding writes
+        *(*range(0xD800, 0xE000), 0xFFFE, 0xFFFF),  # what no encoding, or no XML, may hold
     )
 }
 
@@ -64,7 +64,7 @@ def emit(data: Any, text: str, *, as_json: bool) -> None:
 
         text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     try:
-        click.echo(text.translate(_STEERING), file=_results)
+        click.echo(visible(text), file=_results)
     except BrokenPipeError:  # the command goes on: it may have files to write
         os.dup2(os.open(os.devnull, os.O_WRONLY), (_results or sys.stdout).fileno())
 
@@ -90,7 +90,12 @@ def plain(value: Any) -> Any:
 
 def note(message: str) -> None:
     """Print a hint or a warning on stderr, where it cannot spoil a result."""
-    click.echo(message.translate(_STEERING), err=True)
+    click.echo(visible(message), err=True)
+
+
+def visible(text: str) -> str:
+    """A text whose control characters, line breaks excepted, and marks of direction can be seen and do nothing."""
+    return text.translate(_STEERING)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

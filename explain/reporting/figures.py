@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import warnings
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from matplotlib.colors import to_rgb, to_rgba_array
 from matplotlib.figure import Figure
 
 from explain.reporting.rendering import asset
+from zoo.output import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +64,7 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with two dollars is no formula
 }
 _NAMES = {INK: "ink", SOFT: "soft", LINE: "line", CARD: "card"} | {
     colour: f"series-{place}" for place, colour in enumerate(SERIES, start=1)
@@ -107,9 +110,10 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
     """
     file = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context({"svg.hashsalt": name}):
+    with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts draw the texts, not matplotlib's
         drawn.savefig(file, format="svg", transparent=True, metadata=nothing)
-    text = file.getvalue().decode()
+    text = visible(file.getvalue().decode())
     text = text[text.index("<svg ") :]
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     if size is None:
@@ -135,7 +139,7 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
     width, height = size.groups()
     opening = (
         f'<svg class="drawn" viewBox="0 0 {width} {height}" style="max-width:{_LARGEST * float(width):.0f}px" '
-        f'role="img" stroke-linejoin="round" aria-label="{escape(label)}">'
+        f'role="img" stroke-linejoin="round" aria-label="{escape(visible(label))}">'
     )
     return Markup(opening + body.strip())  # noqa: S704 - matplotlib escapes the texts that it draws
 

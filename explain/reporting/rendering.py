@@ -13,6 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explain.reporting import charts
+from zoo.output import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +68,8 @@ def listed(names: Sequence[str]) -> Markup:
 
 def breakable(name: str) -> Markup:
     """A dotted name that may break after its dots."""
-    return Markup("<wbr>").join(part + "." * (at < name.count(".")) for at, part in enumerate(name.split(".")))
+    parts = visible(name).split(".")
+    return Markup("<wbr>").join(part + "." * (at < len(parts) - 1) for at, part in enumerate(parts))
 
 
 def percent(value: float, digits: int = 0) -> Markup:
@@ -98,6 +100,11 @@ def evenly(total: int, count: int) -> list[int]:
     return spread(total, count)
 
 
+def _seen(value: Any) -> Any:
+    """A stranger's text as a page may hold it; `Markup` is ours."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _loader(package: str = _HERE) -> PackageLoader:
     return PackageLoader(package)
@@ -110,6 +117,7 @@ def environment(package: str = _HERE) -> Environment:
         loader=ChoiceLoader([_loader(package), _loader()]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
     )

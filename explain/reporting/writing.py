@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OutputError
-from zoo.output import plain
+from zoo.output import plain, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,7 +54,7 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     path = _target(folder, kind)
     index = f"{kind}.json"
     about = {"kind": f"motion-zoo {kind}", "files": [*files, index], **plain(data)}
-    everything = {**files, index: json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False).encode()}
+    everything = {**files, index: visible(json.dumps(about, indent=2, ensure_ascii=False, allow_nan=False)).encode()}
     with _reported(path):
         there = path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)

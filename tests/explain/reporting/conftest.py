@@ -147,6 +147,12 @@ def copying():
     return copying_model
 
 
+@pytest.fixture(scope="session")
+def fresh_watcher():
+    """Makes a watcher and its clip."""
+    return lambda: (watcher(), square_clip())
+
+
 @pytest.fixture
 def moving_model():
     return moving_watcher()
