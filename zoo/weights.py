@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ _LONGEST_INDEX = 2**26
 MOST_TENSORS = 2**17
 #: Characters of JSON that says what differs from an architecture's entry.
 LONGEST_OVERRIDES = 2**20
+#: Number in the arguments that a file or a repository gives to a builder, which may make so many of something.
+MOST_OF_AN_ARGUMENT = 2**16
 #: Types of tensors that models have, as safetensors writes them.
 _DTYPES = frozenset(
     {*("BOOL", "C64", "BF16", "F8_E4M3", "F8_E5M2", "F16", "F32", "F64")}
@@ -297,6 +300,8 @@ def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
 
     if path.name.endswith(INDEX):
         return {name: value for part in parts(path)[1:] for name, value in map_tensors(part, mmap=mmap).items()}
+    if os.fsencode(path).decode(errors="ignore") != str(path):
+        mmap = False  # safetensors opens no name that is not UTF-8
     try:
         return safetensors.torch.load_file(path) if mmap else safetensors.torch.load(path.read_bytes())
     except (OSError, ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError) as error:
@@ -344,6 +349,15 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
 
 
+def _check_arguments(value: Any) -> None:
+    """Raise ValueError for numbers by which a builder would fill the memory."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_arguments(item)
+    elif isinstance(value, int | float) and not abs(value) <= MOST_OF_AN_ARGUMENT:
+        raise ValueError(f"numbers in arguments are at most {MOST_OF_AN_ARGUMENT:,}, not {value!r:.40}")
+
+
 def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     """What JSON says of arguments, input and outputs, as fields of a WeightsEntry.
 
@@ -353,6 +367,7 @@ def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if "arguments" in said:
         overrides["arguments"] = dict(said["arguments"])
+        _check_arguments(overrides["arguments"])
     if "input" in said:
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
