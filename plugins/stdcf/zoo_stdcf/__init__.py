@@ -69,10 +69,25 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "97db3b3c0f7e3e9dc545d0d70b03c92cd14afc7420e97e82d79a070ab02e47dd",
         0.9999,
     ),
+    "conv3d_kth.motion_mnist": (
+        319_164,
+        "828c603de7c11d8d4fbfe00983e127d347593614187ede2dc567c379700fa69f",
+        0.9994,
+    ),
     "stdcf_kth.motion_mnist_itsl": (
         117_648,
         "615a9fb14948d1106b9597bdd5743295e62a84e4aa057abc5521ef07f9e3e220",
         1.0,
+    ),
+    "stdcf_kth.motion_mnist_short": (
+        117_648,
+        "4c89f5953f6ba0daca66fbfc5ae6d6dc9746f461fa24885678963b31bf9f2e84",
+        0.9875,
+    ),
+    "stdcf_kth.motion_mnist_itsl_short": (
+        117_648,
+        "3551fc2456d805a77eb975aeac241bfe7bed3178d69ee579b565791c048cd0fc",
+        0.9907,
     ),
 }
 

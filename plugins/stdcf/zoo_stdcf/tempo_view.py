@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from explain.reporting.context import Context
 
 
+#: Width of a letter and height of a line of names, as shares of a panel's.
+_LETTER, _LINE = 0.016, 0.05
+
+
 def available(context: Context) -> bool:
     """Whether the weights at hand were measured at both speeds."""
     return _stored(context) is not None
@@ -39,16 +43,16 @@ def build(context: Context) -> Content:
     away = {(row["played"], row["tempo"]): row["distance"] for row in found["away"]}
     html = Markup(
         "<p>Test clips of Motion MNIST as the network sees them, 64 numbers behind the last convolution, along the two"
-        " directions in which they differ most ({:.0%} of the variance): at normal speed, and the same clips at half"
+        " directions in which they differ most ({} of the variance): at normal speed, and the same clips at half"
         " speed. Atoms dilated in time by τ = 2 look at every other frame; nothing is learned anew. Of {:,} clips at"
-        " half speed {:.1%} are named right with τ = 1 and {:.1%} with τ = 2 (at normal speed {:.1%} and {:.1%}). On"
+        " half speed {} are named right with τ = 1 and {} with τ = 2 (at normal speed {} and {}). On"
         " average they lie {:.2f} and {:.2f} times as far from where they lie at normal speed as clips lie from the"
         " middle of all. The diamond is the clip of this report.</p>{}"
     ).format(
-        sum(found["explained"]),
+        _percent(sum(found["explained"])),
         found["clips"],
-        *(accuracy["half", tau] for tau in tempo.TEMPI),
-        *(accuracy["normal", tau] for tau in tempo.TEMPI),
+        *(_percent(accuracy["half", tau]) for tau in tempo.TEMPI),
+        *(_percent(accuracy["normal", tau]) for tau in tempo.TEMPI),
         *(away["half", tau] for tau in tempo.TEMPI),
         picture(found, own),
     )
@@ -70,7 +74,7 @@ def picture(found: dict[str, Any], own: dict[int, list[float]] | None = None) ->
             _scatter(axes, points["normal", 1], 0, "normal speed, τ = 1", filled=True)
             _scatter(axes, points["half", tau], 1, "the same clips at half speed", filled=False)
             if own:
-                axes.plot(*own[tau], "D", color=figures.INK, markersize=8, label="this clip")
+                axes.plot(*own[tau], "D", color=figures.INK, markersize=8, label="this clip", zorder=5)
             _name(axes, found["motions"], points["normal", 1])
             axes.set_xlabel("first component")
         panels[0].set_ylabel("second component")
@@ -96,11 +100,27 @@ def _scatter(axes: Axes, at: list[list[float]], place: int, label: str, *, fille
 
 
 def _name(axes: Axes, motions: list[str], at: list[list[float]]) -> None:
-    """Write each motion in the middle of its points."""
+    """Write each motion in the middle of its points, above another name where it would cover that."""
+    wide, high = (abs(end - start) for start, end in (axes.get_xlim(), axes.get_ylim()))
+    middles = {}
     for name in dict.fromkeys(motions):
         own = torch.tensor([place for place, shown in zip(at, motions, strict=True) if shown == name])
-        x, y = own.median(0).values.tolist()
-        axes.annotate(name, (x, y), ha="center", va="center", fontweight="bold", color=figures.INK)
+        middles[name] = own.median(0).values.tolist()
+    placed: list[tuple[float, float, int]] = []
+    ground = {"facecolor": figures.CARD, "edgecolor": "none", "alpha": 0.7, "pad": 1}
+    for name, (x, middle) in sorted(middles.items(), key=lambda item: item[1][1]):
+        y = middle
+        for other, below, letters in placed:
+            if abs(x - other) < _LETTER * wide * (len(name) + letters) / 2 and y < below + _LINE * high:
+                y = below + _LINE * high
+        placed.append((x, y, len(name)))
+        axes.annotate(
+            name, (x, y), ha="center", va="center", fontweight="bold", color=figures.INK, bbox=ground, fontsize=10
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _stored(context: Context) -> dict[str, Any] | None:

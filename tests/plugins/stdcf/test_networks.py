@@ -87,8 +87,22 @@ def test_features_are_the_64_numbers_behind_conv3(kernel):
 
 def test_nothing_stands_between_a_rank_1_pair():
     network = networks.action(kernel="rank1", classes=6)
-    assert [type(part) for part in network.conv2] == [nn.Conv3d, nn.Conv3d]
+    assert len(network.conv2) == 2
     assert [part.kernel_size for part in network.conv2] == [(1, 3, 3), (5, 1, 1)]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_what_is_convolved_in_time_as_images_is_what_torch_convolves(layout):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 6, 5, 4, dtype=torch.float64).to(memory_format=layout)
+    for pair, plain in (
+        (networks.convolution("rank1", 3, 7, 5, networks.Atoms(5, 3), stride=2, bias=True), nn.Conv3d.forward),
+        (networks.transposed("rank1", 3, 7, networks.Atoms(5, 3), bias=True), nn.ConvTranspose3d.forward),
+    ):
+        in_space, in_time = pair.double()
+        nn.init.normal_(in_time.bias)
+        between = in_space(x)
+        torch.testing.assert_close(in_time(between), plain(in_time, between), rtol=1e-12, atol=1e-12)
 
 
 def test_all_kernels_start_with_equal_variance():
