@@ -10,6 +10,9 @@ from zoo_stdcf import tempo, tempo_view, training
 from zoo_stdcf.layer import with_tempo
 
 
+CLIPS = 5
+
+
 @pytest.fixture(scope="module")
 def network():
     return zoo.load("stdcf_kth.motion_mnist")
@@ -19,7 +22,7 @@ def network():
 def found(network, test_data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZOO_DATA", str(test_data))
-        yield tempo.measure(network, 12)
+        yield tempo.measure(network, CLIPS)
 
 
 def test_components_are_the_eigenvectors_of_the_covariance():
@@ -36,29 +39,29 @@ def test_components_are_the_eigenvectors_of_the_covariance():
 
 def test_the_figures_are_those_of_one_clip_after_the_other(network, found, test_data, monkeypatch):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-    images, drawn = motion.fixed_set("test", 12)
+    images, drawn = motion.fixed_set("test", CLIPS)
     places, right = {}, {}
     with torch.inference_mode():
         for played, speed, frames in (("normal", 1.0, 16), ("half", 0.5, 32)):
             for tau in (1, 2):
                 net, at, said = with_tempo(network, tau), [], []
-                for index in range(12):
+                for index in range(CLIPS):
                     one = training.at_speed(drawn[index : index + 1], speed)
                     clip = motion.render(images, one, frames=frames).float() / 255
                     at.append(net.features(clip)[0].double())
                     said.append(int(net(clip).argmax()) == int(one.present.int().argmax()))
-                places[played, tau], right[played, tau] = torch.stack(at), sum(said) / 12
+                places[played, tau], right[played, tau] = torch.stack(at), sum(said) / CLIPS
     usual = places["normal", 1]
-    spread = sum((one - usual.mean(0)).norm() for one in usual) / 12
+    spread = sum((one - usual.mean(0)).norm() for one in usual) / CLIPS
     for row, away, points in zip(found["accuracy"], found["away"], found["points"], strict=True):
         key = row["played"], row["tempo"]
         assert row["motion accuracy"] == pytest.approx(right[key], abs=1e-4)
-        distance = sum((one - own).norm() for one, own in zip(places[key], usual, strict=True)) / 12 / spread
+        distance = sum((one - own).norm() for one, own in zip(places[key], usual, strict=True)) / CLIPS / spread
         assert away["distance"] == pytest.approx(float(distance), abs=1e-3)
         order = [
             index
             for name in motion.MOTIONS
-            for index in range(12)
+            for index in range(CLIPS)
             if drawn.present[index].int().argmax() == motion.MOTIONS.index(name)
         ]
         axes, mean = (torch.tensor(found[name], dtype=torch.float64) for name in ("axes", "mean"))
