@@ -9,7 +9,6 @@ from zoo.datasets import motion
 from zoo_stdcf import tempo, tempo_view, training
 from zoo_stdcf.layer import with_tempo
 
-
 CLIPS = 5
 
 
