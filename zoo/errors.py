@@ -107,6 +107,12 @@ class ModelError(ZooError):
     """A model cannot be used this way: no such layer kind, an unexpected output, a method that does not apply."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of Python or of a library says, on one line that can be shown: it may repeat a stranger's text."""
+    said = " ".join(str(error).split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+
+
 def _nearest_beginnings(name: str, known: list[str]) -> list[str]:
     """The nearest names, else those that begin nearly so."""
     beginnings: dict[str, str] = {}

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from zoo import catalog, foreign
 from zoo import weights as files
 from zoo.entries import Metric, ModelEntry, WeightsEntry
-from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError
+from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -328,7 +328,7 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         _forget(path)
-        reason = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise WeightsError(f"{config} is not what `zoo push` writes, and nothing was loaded: {reason}") from error
     try:
         listing, *_ = catalog.find(f"{distribution}:{architecture}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
-from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError
+from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, one_line
 from zoo.writing import write
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _placed(index: Path) -> dict[str, str]:
             if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard, re.ASCII):
                 raise ValueError(f"{shard!r} is no name of a safetensors file beside it")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise WeightsError(f"{index} is no index of safetensors files: {error}") from error
+        raise WeightsError(f"{index} is no index of safetensors files: {one_line(error)}") from error
     return placed
 
 
@@ -245,7 +245,7 @@ def read_header(path: Path) -> Header:
             _check_dtypes(tensors)
             return Header(tensors, dict(file.metadata() or {}))
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {_reason(error)}") from error
+        raise WeightsError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
 
 
 def _check_names(names: Collection[str]) -> None:
@@ -261,13 +261,6 @@ def _check_dtypes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
     odd = next((name for name, (dtype, _) in tensors.items() if dtype not in _DTYPES), None)
     if odd is not None:
         raise ValueError(f"{odd} is {tensors[odd][0]}; expected one of {', '.join(sorted(_DTYPES))}")
-
-
-def _reason(error: BaseException) -> str:
-    """What an error says, on one line that can be shown; its kind where it says a name alone."""
-    said = " ".join(str(error).split())
-    said = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
-    return said if " " in said else f"{type(error).__name__} {said}".rstrip()
 
 
 def _merged(index: Path) -> Header:
@@ -305,7 +298,7 @@ def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path) if mmap else safetensors.torch.load(path.read_bytes())
     except (OSError, ValueError, TypeError, KeyError, RecursionError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path} does not read as tensors: {_reason(error)}") from error
+        raise WeightsError(f"{path} does not read as tensors: {type(error).__name__}: {one_line(error)}") from error
 
 
 def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
@@ -346,7 +339,7 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
             raise ValueError(f"it is longer than {LONGEST_OVERRIDES:,} characters")
         return overrides_of(dict(json.loads(text) or {}))
     except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
-        raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {error}") from error
+        raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {one_line(error)}") from error
 
 
 def _check_arguments(value: Any) -> None:

@@ -475,6 +475,7 @@ def test_foreign_files_and_those_of_the_hub_are_forbidden_by_the_same_word(monke
         ({"distribution": "x; rm -rf ~"}, "is no name of a distribution"),
         ({"distribution": "--index-url=http://evil"}, "is no name of a distribution"),
         ({"architecture": "tiny\nerror: fine"}, "is no name of a model"),
+        ({"input": {"frames": 1, "size": [1, 1], "a\nerror: fine\x1b[2J": 1}}, r"argument 'a error: fine\\x1b\[2J'"),
         ({"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 2**40}}, "at most .* pixels"),
         (
             {"input": {"frames": 1, "size": [1, 1], "channels": "other", "other_channels": 1.5}},
