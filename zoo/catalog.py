@@ -147,13 +147,18 @@ def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
     ]
 
 
-def info(name: str) -> ModelEntry:
+def info(name: str, *, offline: bool = False, token: str | None = None) -> ModelEntry:
     """The entry that `architecture`, `architecture.tag` or `distribution:architecture` names, resolved.
 
     `hub:ORG/REPO@REVISION` names a repository that `zoo.push` made; what it says is fetched, and its weights are not.
 
     With a tag, the entry's arguments, input and outputs are those of that weights file and `weights` holds
     it alone; without one they are those of the default weights, and `weights` holds all.
+
+    Args:
+        name: What is asked for.
+        offline: Raise rather than fetch what a repository says.
+        token: Of the Hub, where it is not that of the environment.
 
     Raises:
         UnknownNameError: for an unknown name or tag; near names are offered.
@@ -162,7 +167,7 @@ def info(name: str) -> ModelEntry:
     if name.startswith("hub:"):
         from zoo import hub
 
-        entry, known = hub.describe(name)
+        entry, known = hub.describe(name, offline=offline, token=token)
         return entry.resolve(known)
     listing, weights, tagged = find(name)
     resolved = listing.entry.resolve(weights)

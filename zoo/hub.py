@@ -38,6 +38,8 @@ WEIGHTS, GOLDEN, CONFIG = "model.safetensors", "golden.safetensors", "config.jso
 #: Version of what `config.json` says.
 FORMAT = 1
 _LONGEST_CONFIG = 2**20
+#: Seconds after which a server that does not listen is given up, and between two attempts.
+_PATIENCE, _PAUSE = 4.0, 1.0
 _NAME = r"[A-Za-z0-9_][\w.-]*"
 _PLACE = re.compile(rf"hub:(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^@:]*))?(?::(?P<file>.*))?", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -110,6 +112,37 @@ def endpoint() -> str:
         said = _redacted(address)
         raise UsageError(f"{ENDPOINT} is {said!r}; expected the address of a server, https://HOST or http://HOST")
     return address.rstrip("/")
+
+
+def reach(address: str) -> None:
+    """Make sure that a server listens: the Hub's library would go on for half a minute, and more where none answers.
+
+    Where a proxy stands between, nothing is asked.
+
+    Raises:
+        ConnectionError: where none does within some seconds.
+    """
+    import socket
+    import time
+    import urllib.parse
+    import urllib.request
+
+    place = urllib.parse.urlsplit(address)
+    host = place.hostname or ""
+    proxies = urllib.request.getproxies()
+    if ("all" in proxies or place.scheme in proxies) and not urllib.request.proxy_bypass(host):
+        return
+    began = time.monotonic()
+    while True:
+        try:
+            port = place.port or {"https": 443}.get(place.scheme, 80)
+            socket.create_connection((host, port), timeout=_PATIENCE).close()
+        except (OSError, ValueError) as error:  # no such name, nobody there, no answer; a port that is none
+            if time.monotonic() - began > _PATIENCE:
+                raise ConnectionError(str(error)) from error
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def is_offline(*, offline: bool = False) -> bool:
@@ -281,6 +314,7 @@ def _fetch(place: Place, *, offline: bool = False, token: str | None = None) -> 
         )
     address = endpoint()
     with told(str(place), token):
+        reach(address)
         from huggingface_hub import hf_hub_download
 
         found = hf_hub_download(

@@ -273,6 +273,7 @@ def _commit(repo: str, bundle: _Bundle, public: bool, token: str | None, message
     address = hub.endpoint()
     content = dict(bundle.content)
     with hub.told(repo, token):
+        hub.reach(address)
         from huggingface_hub import CommitOperationAdd, HfApi, errors
 
         api = HfApi(endpoint=address, token=token, library_name="motion-zoo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,6 +12,9 @@ from zoo import catalog, foreign, hub, loading
 from zoo import weights as weights_files
 from zoo.errors import UsageError, WeightsError, ZooError
 from zoo.prediction import by_head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 #: Largest relative difference to a golden output, on CPU in float32.
 RTOL = 1e-4
@@ -40,36 +44,42 @@ class Verification:
         return all(check.passed for check in self.checks)
 
 
-def verify(name: str) -> Verification:
+def verify(name: str, *, offline: bool = False, token: str | None = None) -> Verification:
     """Check one weights file of the catalogue: its SHA-256 (hashed again), its parameters, its golden outputs.
+
+    Args:
+        name: As `zoo.load` takes it.
+        offline: Fetch nothing; what is not on this machine fails.
+        token: Of the Hub, where it is not that of the environment.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
         UsageError: for a model without trained weights.
     """
-    entry, weights = loading.resolve(name, "default")
+    fetching: dict[str, Any] = {"offline": offline, "token": token}
+    entry, weights = loading.resolve(name, "default", **fetching)
     assert weights is not None  # noqa: S101 - "default" gives weights or raises
     resolved = entry.resolve(weights)
     checks: list[Check] = []
     try:
-        weights = weights_files.obtain(weights)
+        weights = weights_files.obtain(weights, **fetching)
         path = weights_files.locate(weights.source)
         digest = weights_files.digest_of(path, remembered=False)
         checks += [
             _equal("sha256", digest, weights.sha256),
             _equal("bytes", weights_files.size_of(path), weights.bytes),
         ]
-        model = loading.load(name)
+        model = loading.load(name, **fetching)
         count = sum(parameter.numel() for parameter in model.parameters())
         checks.append(_equal("parameters", count, resolved.parameters))
         if weights.golden is not None:
-            checks += _golden(model, weights.golden)
+            checks += _golden(model, weights.golden, fetching)
     except ZooError as error:
         checks.append(Check(name="load", passed=False, detail=str(error)))
     return Verification(model=f"{entry.name}.{weights.tag}", checks=tuple(checks))
 
 
-def verify_all(pattern: str = "*") -> list[Verification]:
+def verify_all(pattern: str = "*", *, offline: bool = False, token: str | None = None) -> list[Verification]:
     """`verify` for every weights file whose `architecture` or `architecture.tag` matches, and which is on this machine.
 
     Raises:
@@ -85,7 +95,7 @@ def verify_all(pattern: str = "*") -> list[Verification]:
     if not names:
         hint = "`zoo list --pretrained` shows the models that have some"
         raise UsageError(f"no weights match {pattern!r} on this machine; {hint}")
-    return [verify(name) for name in names]
+    return [verify(name, offline=offline, token=token) for name in names]
 
 
 def _equal(name: str, found: object, expected: object) -> Check:
@@ -93,9 +103,9 @@ def _equal(name: str, found: object, expected: object) -> Check:
     return Check(name=name, passed=same, detail=str(found) if same else f"{found}, the entry says {expected}")
 
 
-def _golden(model: torch.nn.Module, source: str) -> list[Check]:
+def _golden(model: torch.nn.Module, source: str, fetching: Mapping[str, Any]) -> list[Check]:
     if source.startswith("hub:"):
-        hub.fetch(hub.parse(source))
+        hub.fetch(hub.parse(source), **fetching)
     path = weights_files.locate(source)
     weights_files.read_header(path)  # says what is wrong with a damaged file
     expected = weights_files.map_tensors(path)

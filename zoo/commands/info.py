@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 @click.command(cls=options.Examples, epilog="zoo info conv3d.blinking_mnist")
 @click.argument("name")
 @click.option("--flops", "counted", is_flag=True, help="Count floating-point operations now; this builds the model.")
+@options.offline
+@options.token
 @options.as_json
-def info(name: str, *, counted: bool, as_json: bool) -> None:
+def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json: bool) -> None:
     """Show everything the catalogue knows of one model."""
     from zoo import catalog, foreign
     from zoo.training import evaluation
 
-    entry = catalog.info(name)
+    entry = catalog.info(name, offline=offline, token=token)
     if counted:
         from zoo import counting
 

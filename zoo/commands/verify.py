@@ -11,13 +11,17 @@ from zoo import options, output
 
 @click.command(cls=options.Examples, epilog="zoo verify conv3d.blinking_mnist")
 @click.argument("pattern", default="*")
+@options.offline
+@options.token
 @options.as_json
 @click.pass_context
-def verify(context: click.Context, pattern: str, *, as_json: bool) -> None:
+def verify(context: click.Context, pattern: str, token: str | None, *, offline: bool, as_json: bool) -> None:
     """Hash weights again and recompute their golden outputs: one model, or all that match PATTERN."""
     from zoo import catalog, verification
 
-    done = verification.verify_all(pattern) if catalog.is_pattern(pattern) else [verification.verify(pattern)]
+    check = verification.verify_all if catalog.is_pattern(pattern) else verification.verify
+    found = check(pattern, offline=offline, token=token)
+    done = found if isinstance(found, list) else [found]
     rows = [
         [result.model, check.name, "ok" if check.passed else "FAILED", check.detail]
         for result in done

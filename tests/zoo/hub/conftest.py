@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from zoo import hub
+
 
 def _load(name):
     spec = importlib.util.spec_from_file_location(f"hub_{name}", Path(__file__).with_name(f"{name}.py"))
@@ -34,6 +36,7 @@ def own_surroundings(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
+    monkeypatch.setattr(hub, "_PATIENCE", 0.1)
     impatient = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
     for module in (_http, file_download):
         monkeypatch.setattr(module, "time", impatient)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -228,6 +229,42 @@ def test_an_endpoint_may_be_a_mirror(monkeypatch, address):
     assert hub.endpoint() == address.rstrip("/")
 
 
+def test_a_server_that_begins_to_listen_is_waited_for(published, hub_server, monkeypatch):
+    tried = []
+    connect = socket.create_connection
+
+    def late(*args, **options):
+        tried.append(args)
+        if len(tried) < 3:
+            raise ConnectionRefusedError("refused")
+        return connect(*args, **options)
+
+    monkeypatch.setattr(hub, "_PATIENCE", 60.0)
+    monkeypatch.setattr(hub, "_PAUSE", 0.0)
+    monkeypatch.setattr(socket, "create_connection", late)
+    assert hub.obtain(published[0])
+    assert len(tried) >= 3
+
+
+@pytest.mark.parametrize("address", ["http://no.such.host.invalid", "http://127.0.0.1:99999"])
+def test_an_address_that_nobody_has_is_told(published, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    expect(published[0], f"could not be transferred: {address}: .*check the network")
+
+
+def test_behind_a_proxy_the_library_asks(monkeypatch):
+    def never(*args, **options):
+        raise AssertionError("asked without the proxy")
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr(socket, "create_connection", never)
+    hub.reach("http://huggingface.co")
+    monkeypatch.setenv("no_proxy", "huggingface.co")
+    with pytest.raises(AssertionError):
+        hub.reach("http://huggingface.co")
+
+
 def linked(link, target):
     """What is at `link` becomes a symbolic link."""
     if link.is_dir():
@@ -355,6 +392,35 @@ def test_a_private_repository_needs_its_token_and_the_token_is_never_shown(hub_s
     monkeypatch.setenv("HF_TOKEN", secret)
     assert hub.obtain(weights)
     assert f"Bearer {secret}" in hub_server.authorizations
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_commands_take_a_token_and_stay_offline(hub_server, published, monkeypatch, capsys, command):
+    from zoo.cli import main
+
+    data = save(published[1])
+    listed = {"tag": "a", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    golden = save({"input": torch.zeros(1, 1, 4, 8, 8), "shape": torch.zeros(1, 3)})
+    content = {
+        "config.json": json.dumps({**CONFIG, "parameters": 69, "weights": listed}).encode(),
+        "model.safetensors": data,
+        "golden.safetensors": golden,
+    }
+    revision = hub_server.add("org/closed", content)
+    hub_server.repositories["org/closed"].private = True
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["zoo", command, f"hub:org/closed@{revision}", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, "".join(capsys.readouterr())
+
+    assert "may not be fetched" in run("--offline")[1]
+    assert not hub_server.asked
+    assert "is private" in run()[1]
+    code, said = run("--token", *hub_server.tokens)
+    assert code == (1 if command == "verify" else 0)  # the golden outputs are other ones
+    assert "largest difference" in said or command == "info"
 
 
 def test_a_token_that_a_server_repeats_is_not_shown(published, hub_server, fault):
