@@ -326,6 +326,95 @@ def test_a_clip_too_large_is_refused_with_a_remedy(video, monkeypatch):
     assert len(zoo.read_clip(path, frames=10)) == 10
 
 
+@pytest.fixture
+def stored(video, tmp_path):
+    """Stores frames in each way that clips have: gives the path."""
+
+    def store(kind, frames):
+        images = [Image.fromarray(frame) for frame in frames]
+        if kind == "video":
+            return video(frames)
+        if kind == "animation":
+            images[0].save(tmp_path / "moving.gif", save_all=True, append_images=images[1:])
+            return tmp_path / "moving.gif"
+        if kind == "tensor":
+            save_file({"clip": torch.from_numpy(frames)}, tmp_path / "clip.safetensors")
+            return tmp_path / "clip.safetensors"
+        (tmp_path / "folder").mkdir()
+        for index, image in enumerate(images):
+            image.save(tmp_path / "folder" / f"{index}.png")
+        return tmp_path / "folder"
+
+    return store
+
+
+@pytest.mark.parametrize("kind", ["video", "animation", "tensor", "folder"])
+@pytest.mark.parametrize(
+    ("limit", "most", "said"),
+    [
+        ("MAX_BYTES", 6 * 32 * 48 * 3, "take fewer `frames`"),
+        ("MAX_FRAMES", 6, "7 frames; expected at most 6: cut it"),
+        ("MAX_PIXELS", 32 * 48, "frames of 48 x 40 pixels; expected at most .* and 1,536 in all: scale it down"),
+        ("LONGEST_SIDE", 48, "frames of 50 x 30 pixels; expected at most 48 a side"),
+    ],
+)
+def test_a_clip_is_within_the_limits_or_refused(stored, monkeypatch, kind, limit, most, said):
+    over = {"MAX_BYTES": (7, 32, 48), "MAX_FRAMES": (7, 32, 48), "MAX_PIXELS": (2, 40, 48), "LONGEST_SIDE": (2, 30, 50)}
+    path = stored(kind, grey_ramp(*over[limit]))
+    assert len(zoo.read_clip(path)) == over[limit][0]
+    monkeypatch.setattr(clips, limit, most)
+    monkeypatch.setitem(clips._OPENING, "max_pixels", str(clips.MAX_PIXELS))
+    with pytest.raises(ClipError, match=said):
+        zoo.read_clip(path)
+
+
+def test_a_clip_at_the_limits_is_read(video, monkeypatch):
+    path = video(grey_ramp(6))
+    for limit, most in {
+        "MAX_BYTES": 6 * 32 * 48 * 3,
+        "MAX_FRAMES": 6,
+        "MAX_PIXELS": 32 * 48,
+        "LONGEST_SIDE": 48,
+    }.items():
+        monkeypatch.setattr(clips, limit, most)
+    assert len(zoo.read_clip(path)) == 6
+
+
+def test_a_frame_so_narrow_that_it_would_grow_out_of_measure_is_refused():
+    frames = torch.zeros(4, 1, 200, 3, dtype=torch.uint8)
+    with pytest.raises(ClipError, match="resized to 20000 x 100, and no side may be longer than 16,384; crop"):
+        clips.convert(frames, entry(short_side=100).input)
+    assert clips.convert(frames, entry(short_side=80).input).shape == (4, 8, 8, 3)
+
+
+def test_a_number_of_frames_that_a_header_makes_up_is_not_believed(video):
+    path = video(grey_ramp(20), name="clip.avi", codec="mpeg4")
+    content = path.read_bytes()
+    at = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    assert int.from_bytes(content[at : at + 4], "little") == 20
+    path.write_bytes(content[:at] + (2**31 - 1).to_bytes(4, "little") + content[at + 4 :])
+    assert len(zoo.read_clip(path)) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.mp4", "ffconcat version 1.0\nfile inner.mp4\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ninner.ts\n#EXT-X-ENDLIST\n"),
+        ("list.mp4", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ninner.ts\n#EXT-X-ENDLIST\n"),
+        ("words.txt", "some words\n" * 100),
+        ("stream.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"),
+        ("drawing.png", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"),
+    ],
+)
+def test_what_names_other_files_or_starts_a_program_is_no_clip(video, tmp_path, name, content):
+    video(grey_ramp(5), name="inner.mp4")
+    video(grey_ramp(5), name="inner.ts", codec="mpeg2video", options={})
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ClipError, match=r"does not decode as a video|cannot be read as an image"):
+        zoo.read_clip(tmp_path / name)
+
+
 def test_every_real_clip_decodes(test_data):
     found = sorted(path for path in (test_data / "clips").iterdir() if path.suffix in (".avi", ".mp4"))
     assert len(found) == 24
