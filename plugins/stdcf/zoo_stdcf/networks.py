@@ -27,10 +27,15 @@ class Atoms(NamedTuple):
 
 
 class _ConvInTime(nn.Conv3d):
-    """A convolution of k_t x 1 x 1, as one of images of T x HW, which takes a CPU a fraction of the time."""
+    """A convolution of k_t x 1 x 1. It learns as one of images of T x HW, which takes a CPU a fraction of the time.
+
+    In eval mode it runs as what it is: `explain` tells what layers see by the operations that it meets.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x T x H x W."""
+        if not self.training:
+            return super().forward(x)
         stride, padding = (self.stride[0], 1), (int(self.padding[0]), 0)
         y = F.conv2d(x.flatten(3), self.weight[..., 0], self.bias, stride, padding)
         return y.view(*y.shape[:3], *x.shape[3:])
@@ -40,8 +45,9 @@ class _ConvTransposeInTime(nn.ConvTranspose3d):
     """The same, transposed."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """N x C x T x H x W; `output_size` is torch's, and left at None here."""
-        del output_size
+        """N x C x T x H x W; `output_size` is torch's, and goes unread in training."""
+        if not self.training:
+            return super().forward(x, output_size)
         more = (self.output_padding[0], 0)
         stride, padding = (self.stride[0], 1), (int(self.padding[0]), 0)
         y = F.conv_transpose2d(x.flatten(3), self.weight[..., 0], self.bias, stride, padding, more)

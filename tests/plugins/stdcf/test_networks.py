@@ -101,6 +101,7 @@ def test_what_is_convolved_in_time_as_images_is_what_torch_convolves(layout):
     ):
         in_space, in_time = pair.double()
         nn.init.normal_(in_time.bias)
+        assert in_time.training
         between = in_space(x)
         torch.testing.assert_close(in_time(between), plain(in_time, between), rtol=1e-12, atol=1e-12)
 
