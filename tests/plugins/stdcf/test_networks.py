@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import explain
 import zoo
 from zoo.errors import ClipError
 from zoo_stdcf import networks
@@ -89,6 +90,17 @@ def test_nothing_stands_between_a_rank_1_pair():
     network = networks.action(kernel="rank1", classes=6)
     assert len(network.conv2) == 2
     assert [part.kernel_size for part in network.conv2] == [(1, 3, 3), (5, 1, 1)]
+
+
+@pytest.mark.parametrize("kernel", ACTIONS)
+def test_what_layers_see_is_read_off_every_kernel(kernel):
+    network = networks.action(kernel=kernel, classes=6).eval()
+    last = {one.layer: one for one in explain.receptive_fields(network, (1, 1, 16, 32, 32))}["pool3"]
+    assert (last.field, last.stride) == ((16, 22, 22), (4, 8, 8))
+    if kernel == "stdcf":
+        slow = {one.layer: one for one in explain.receptive_fields(with_tempo(network, 2), (1, 1, 32, 32, 32))}
+        assert slow["conv1"].field == (9, 3, 3)
+        assert slow["conv2"].field == (17, 8, 8)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
