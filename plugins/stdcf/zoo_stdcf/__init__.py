@@ -64,6 +64,16 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "f333c43416d3e20c30943cfdf967935ac6f6bd43e735e485fe6887ade4cb3dc2",
         0.01967,
     ),
+    "stdcf_autoencoder.tr_mnist_seed2": (
+        7_480,
+        "76a52d1f64158955de6ac3521d3f0adabb7d72276cc7a9aa811c15d0d99564d2",
+        0.014147,
+    ),
+    "rank1_autoencoder.tr_mnist_seed2": (
+        5_832,
+        "a237d529303919cb25cc09419446b4a5aa99901d023aa0434e51ff17bffac530",
+        0.018692,
+    ),
     "stdcf_kth.motion_mnist": (
         117_648,
         "97db3b3c0f7e3e9dc545d0d70b03c92cd14afc7420e97e82d79a070ab02e47dd",
