@@ -9,6 +9,8 @@ from zoo.hookspecs import hookimpl
 from zoo_stdcf.recipes import MOTIONS, RECIPES
 
 if TYPE_CHECKING:
+    from explain import Section
+    from explain.reporting.context import Context
     from zoo.training.recipes import Recipe
 
 _PAPER = (
@@ -208,3 +210,21 @@ def zoo_models() -> list[ModelEntry]:
 def zoo_recipes() -> list[Recipe]:
     """How the weights of this plugin were trained."""
     return list(RECIPES)
+
+
+@hookimpl
+def explain_sections(context: Context) -> list[Section]:
+    """Atoms and their energies, reconstructions of both autoencoders, and what a tempo does, where there are any."""
+    from explain import Section
+    from zoo_stdcf import atoms_view, reconstruction_view, tempo_view  # they draw, which `zoo list` need not wait for
+
+    views = {
+        "stdcf_atoms": ("The atoms of its kernels", atoms_view),
+        "stdcf_reconstruction": ("What autoencoders make of the clip", reconstruction_view),
+        "stdcf_tempo": ("The same motion at half speed", tempo_view),
+    }
+    return [
+        Section(name=name, title=title, build=f"{view.__name__}:build")
+        for name, (title, view) in views.items()
+        if view.available(context)
+    ]
