@@ -221,7 +221,7 @@ def explain_sections(context: Context) -> list[Section]:
     views = {
         "stdcf_atoms": ("The atoms of its kernels", atoms_view),
         "stdcf_reconstruction": ("What autoencoders make of the clip", reconstruction_view),
-        "stdcf_tempo": ("The same motion at half speed", tempo_view),
+        "stdcf_tempo": ("At another tempo", tempo_view),
     }
     return [
         Section(name=name, title=title, build=f"{view.__name__}:build")

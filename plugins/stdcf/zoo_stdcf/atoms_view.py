@@ -80,7 +80,9 @@ def available(context: Context) -> bool:
 
 def build(context: Context) -> Content:
     """One drawing for each layer, and the same in a table."""
-    shown, told, tensors = [], [], {}
+    shown: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    tensors: dict[str, Tensor] = {}
     for place, (name, layer) in enumerate(layers(context.model).items()):
         found = energies(layer)
         space, time = found.strongest
