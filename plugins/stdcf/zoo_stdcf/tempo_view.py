@@ -99,7 +99,7 @@ def picture(found: dict[str, Any], tau: int, own: list[float] | None = None) -> 
                     label=motion if filled else None,
                 )
         if own:
-            ring = {"markerfacecolor": "none", "markeredgecolor": figures.INK, "markeredgewidth": 2}
+            ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": figures.INK, "markeredgewidth": 2}
             axes.plot(*own, "o", markersize=14, linestyle="none", label="this clip", **ring)
         axes.set_xlabel("first component")
         axes.set_ylabel("second component")

@@ -116,8 +116,12 @@ def test_the_section_draws_the_clip_among_the_others(network):
     assert tempo_view.available(context)
     content = tempo_view.build(context)
     html = str(content.html)
-    assert html.count("<svg") == 1
-    for name in ("zoom in", "counter-clockwise", "half speed, τ = 2"):
+    assert html.count("<svg") == 2
+    assert html.count('<th scope="row">half speed') == 2
+    for row in content.data["rows"]:
+        low, high = row["interval"]
+        assert 0 <= low < row["accuracy"] <= high <= 1
+    for name in ("zoom in", "counter-clockwise", "this clip", "Half speed at a tempo of 2"):
         assert name in html
     kept = tempo.stored("motion_mnist", context.entry.weights[0].sha256)
     with torch.no_grad():

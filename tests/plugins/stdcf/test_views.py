@@ -14,8 +14,8 @@ import zoo
 import zoo_stdcf
 from explain.reporting.sections import Content
 from zoo.errors import ZooError
-from zoo_stdcf import atoms_view, reconstruction_view, tempo
-from zoo_stdcf.layer import StdcfConv3d, StdcfConvTranspose3d, with_tempo
+from zoo_stdcf import atoms_view, reconstruction_view
+from zoo_stdcf.layer import StdcfConv3d, StdcfConvTranspose3d
 
 SECTIONS = ["stdcf_atoms", "stdcf_reconstruction", "provenance"]
 
@@ -119,39 +119,11 @@ def test_sections_are_given_to_models_that_they_concern_alone():
     rank1 = zoo.load("rank1_autoencoder")
     (only,) = zoo_stdcf.explain_sections(Given(rank1, rank1.zoo_entry))
     assert only.name == "stdcf_reconstruction"
+    trained = zoo.load("stdcf_kth")
+    names = [one.name for one in zoo_stdcf.explain_sections(Given(trained, trained.zoo_entry))]
+    assert names == ["stdcf_atoms", "stdcf_tempo"]
     names = [one.name for one in zoo_stdcf.explain_sections(Given(zoo.load("stdcf_kth", weights=None)))]
     assert names == ["stdcf_atoms"]
     built = atoms_view.build(Given(zoo.load("stdcf_kth", weights=None)))
     assert isinstance(built, Content)
     assert [row["temporal_atoms"] for row in built.data["layers"]] == [3, 3, 2]
-
-
-def test_clips_at_half_speed_are_drawn_for_each_tempo_and_tabled(tmp_path, monkeypatch):
-    model = zoo.load("stdcf_kth")
-    torch.manual_seed(0)
-    mean, axes = torch.randn(64), torch.linalg.qr(torch.randn(64, 2)).Q.T
-    both = [(played, tau) for played in ("normal", "half") for tau in (1, 2)]
-    stored = {
-        "clips": 100,
-        "accuracy": [{"played": played, "tempo": tau, "motion accuracy": 0.5} for played, tau in both],
-        "away": [{"played": played, "tempo": tau, "distance": 0.25 * tau} for played, tau in both],
-        "explained": [0.5, 0.25],
-        "mean": mean.tolist(),
-        "axes": axes.tolist(),
-        "motions": ["left", "left", "still"],
-        "points": [{"played": played, "tempo": tau, "at": torch.randn(3, 2).tolist()} for played, tau in both],
-    }
-    monkeypatch.setattr(tempo, "stored", lambda tag, sha256: stored if sha256 == model.zoo_weights.sha256 else None)
-    found = explain.report(model, "sample:stdcf_motion_mnist", tmp_path / "report", sections=["stdcf_tempo"])
-    section, html = found.data["sections"]["stdcf_tempo"], found.page.read_text()
-    assert found.problems == []
-    batch = zoo.preprocess("sample:stdcf_motion_mnist", model)
-    for row in section["clip"]:
-        with torch.no_grad():
-            features = with_tempo(model, row["tempo"]).features(batch)[0]
-        assert row["at"] == pytest.approx(((features - mean) @ axes.T).tolist(), abs=2e-4)
-    assert html.count("<svg") == 2 + 2, "a drawing a tempo, and the signs of the player"
-    assert html.count('<th scope="row">half speed') == 2
-    assert section["rows"][0]["interval"] == pytest.approx((0.4038, 0.5962), abs=1e-3)
-    (other,) = zoo_stdcf.explain_sections(Given(zoo.load("stdcf_kth", weights=None)))
-    assert other.name == "stdcf_atoms"
