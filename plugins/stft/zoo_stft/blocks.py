@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
+from zoo_stft.execution import DepthwiseConv3d
 from zoo_stft.layer import Axes, ShortTimeFourier3d, Size
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def convolution(
     """A convolution without bias that keeps its size but for the stride, as a unit."""
     window = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
     padding = tuple(extent // 2 for extent in window)
-    conv = nn.Conv3d(into, width, window, stride=stride, padding=padding, groups=groups, bias=False)
+    made = nn.Conv3d if groups == 1 else DepthwiseConv3d
+    conv = made(into, width, window, stride=stride, padding=padding, groups=groups, bias=False)
     return Unit(conv, width, activation)
 
 

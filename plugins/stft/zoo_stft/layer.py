@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
+from zoo_stft import execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ class ShortTimeFourier3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform N x C x T x H x W."""
-        return F.conv3d(x, self.weight, stride=self.stride, padding=self.padding, groups=self.channels)
+        return execution.depthwise(x, self.weight, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Channels and sizes, for `print`."""

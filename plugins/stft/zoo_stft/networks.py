@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo_stft.blocks import Activation, FactorisedBlock, SBlock, STBlock, TBlock, convolution, point
+from zoo_stft.execution import channels_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -138,7 +139,8 @@ class InceptionNetwork(nn.Module):
                 f"clips of {frames} frames of {' x '.join(map(str, sides))} pixels do not outlast the strides of this "
                 f"network; expected at least {SHORTEST} frames of {SMALLEST} x {SMALLEST}"
             )
-        x = self.maxpool2(self.conv3(self.conv2(self.maxpool1(self.conv1(x)))))
+        x = channels_together(self.conv1(channels_together(x)))  # a single channel tells no layout
+        x = self.maxpool2(self.conv3(self.conv2(self.maxpool1(x))))
         x = self.inception4(self.maxpool3(self.inception3(x)))
         x = self.inception5(self.maxpool4(x))
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
