@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo_stft.execution import DepthwiseConv3d
-from zoo_stft.layer import Axes, ShortTimeFourier3d, Size
+from zoo_stft.layer import Axes, ShortTimeFourier3d, Size, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +49,10 @@ def convolution(
     into: int, width: int, kernel: Size, activation: Activation, stride: Size = 1, *, groups: int = 1
 ) -> Unit:
     """A convolution without bias that keeps its size but for the stride, as a unit."""
-    window = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
-    padding = tuple(extent // 2 for extent in window)
+    depth, height, across = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
+    padding = (depth // 2, height // 2, across // 2)
     made = nn.Conv3d if groups == 1 else DepthwiseConv3d
-    conv = made(into, width, window, stride=stride, padding=padding, groups=groups, bias=False)
+    conv = made(into, width, (depth, height, across), stride, padding, groups=groups, bias=False)
     return Unit(conv, width, activation)
 
 
@@ -91,8 +91,10 @@ class Block(nn.Module):
         if min(into, bottleneck, width) < 1:
             raise UsageError(f"a block of {into} -> {bottleneck} -> {width} channels: expected positive numbers")
         self.reduce = point(into, bottleneck, activation)
-        self.inner = nn.Sequential(*self._steps(bottleneck, kernel_size, stride, activation))
-        self.expand = point(self.inner[-1].bn.num_features, width, activation)
+        check_size(kernel_size)
+        steps = self._steps(bottleneck, kernel_size, stride, activation)
+        self.inner = nn.Sequential(*steps)
+        self.expand = point(steps[-1].bn.num_features, width, activation)
 
     def _steps(self, b: int, n: int, stride: int, activation: Activation) -> tuple[Unit, ...]:
         raise NotImplementedError

@@ -1,8 +1,8 @@
 """The depthwise short-time Fourier layer of Kumawat et al., arXiv 2007.11365, section 3.1.
 
-Around every position x of a clip, equation 2 takes F(v, x) = sum over y of f(y) exp(-j 2 pi v.(x - y)), y in a window of
-n x n x n, at the K lowest frequencies v without their complex conjugates (figure 3): components -1/n, 0 and 1/n in the
-order (T, H, W). Real and imaginary parts are 2 K fixed filters (equation 8), which every channel passes through
+Around every position x of a clip, equation 2 takes F(v, x) = sum over y of f(y) exp(-j 2 pi v.(x - y)), y in a window
+of n x n x n, at the K lowest frequencies v without their complex conjugates (figure 3): components -1/n, 0 and 1/n in
+the order (T, H, W). Real and imaginary parts are 2 K fixed filters (equation 8), which every channel passes through
 (equation 9): 26 where the window extends over all axes, 8 over space, 2 over time.
 """
 
@@ -61,13 +61,16 @@ def kernel(axes: Axes = "thw", size: int = 3) -> Tensor:
     return torch.stack((phases.cos(), phases.sin()), dim=-1).flatten(1).T.reshape(-1, *extents)
 
 
+def check_size(size: int) -> None:
+    """Raise UsageError where a window's size n is even, less than 3 or no whole number."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 3 or size % 2 == 0:
+        raise UsageError(f"kernel_size {size!r}: expected an odd whole number of at least 3")
+
+
 def _window(axes: Axes, size: int) -> tuple[int, int, int]:
     if axes not in FREQUENCIES:
         raise UsageError(f"axes {axes!r}: expected one of {', '.join(map(repr, FREQUENCIES))}")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 3 or size % 2 == 0:
-        raise UsageError(
-            f"kernel_size {size!r} of a short-time Fourier layer: expected an odd whole number of at least 3"
-        )
+    check_size(size)
     depth, height, width = (size if axis in axes else 1 for axis in "thw")
     return depth, height, width
 
@@ -115,7 +118,7 @@ class ShortTimeFourier3d(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
         """As of any module; a change of dtype starts from the exact filters, not from rounded ones."""
         before = self.weight
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own is untyped
         if self.weight.dtype != before.dtype or before.is_meta:
             self._compute(self.weight.dtype)
         return self

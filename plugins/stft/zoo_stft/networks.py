@@ -22,11 +22,14 @@ Kind = Literal["st_stft", "s_stft", "t_stft", "fact_dw", "relpv", "i3d", "s3d_in
 
 
 class Design(NamedTuple):
-    """A block class, its bottleneck b from the width r to which I3D reduces, and whether the stem has b = c (or 1)."""
+    """A block class, its bottleneck b from the width r to which I3D reduces, and those of the two blocks of the stem.
+
+    In the stem, b is the number of channels that come in: 3 (also where the input is grey) and 64.
+    """
 
     block: type[STBlock | SBlock | TBlock | FactorisedBlock]
     bottleneck: Callable[[int], int]
-    wide_stem: bool = True
+    stem: tuple[int, int] = (3, 64)
 
 
 #: The networks of blocks; I3D and S3D have ordinary convolutions.
@@ -35,7 +38,7 @@ DESIGNS: dict[str, Design] = {
     "s_stft": Design(SBlock, lambda r: max(1, r // 3)),
     "t_stft": Design(TBlock, lambda r: r),
     "fact_dw": Design(FactorisedBlock, lambda r: r),
-    "relpv": Design(STBlock, lambda r: 1, wide_stem=False),
+    "relpv": Design(STBlock, lambda _: 1, (1, 1)),
 }
 KINDS: tuple[str, ...] = (*DESIGNS, "i3d", "s3d_inception")
 
@@ -108,11 +111,10 @@ class InceptionNetwork(nn.Module):
         self.conv2: nn.Module
         self.conv3: nn.Module
         if kind in DESIGNS:
-            block, _, wide_stem = DESIGNS[kind]
-            first, second = (in_channels, narrow) if wide_stem else (1, 1)
+            block, _, (first, second) = DESIGNS[kind]
             self.conv1 = block(in_channels, first, narrow, kernel_size, 2, activation)
             self.conv2 = point(narrow, narrow, activation)
-            self.conv3 = block(narrow, second, wide, kernel_size, 1, activation)
+            self.conv3 = block(narrow, max(1, second // divisor), wide, kernel_size, 1, activation)
         else:
             self.conv1 = nn.Sequential(*_plain(kind, in_channels, narrow, 7, activation, 2))
             self.conv2 = point(narrow, narrow, activation)

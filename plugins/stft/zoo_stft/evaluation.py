@@ -1,0 +1,78 @@
+"""What the trained networks are worth: the fixed test clips of Motion MNIST, in float32."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from zoo.datasets import motion
+from zoo_stft import training
+
+
+def evaluate(
+    network: nn.Module,
+    device: torch.device,
+    clips: int | None = None,
+    *,
+    frames: int = motion.FRAMES,
+    split: str = "test",
+    batch_size: int = 50,
+) -> dict[str, Any]:
+    """Measure a network on the fixed clips of a split, all or the first `clips`, and leave it in eval mode.
+
+    `metrics`: the share of clips whose motion is right; `breakdown`: the same by motion and by digit.
+
+    Raises:
+        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: where MNIST is missing or corrupt.
+    """
+    images, parameters = motion.fixed_set(split, clips)
+    images = images.to(device)
+    shown = training.labels(parameters)
+    right = torch.zeros(len(parameters), dtype=torch.bool)
+    network.eval()
+    with torch.inference_mode(), tqdm(total=len(right), desc="measured", unit="clip", disable=None) as bar:
+        for start in range(0, len(right), batch_size):
+            part = slice(start, start + batch_size)
+            x = training.as_input(training.render(images, parameters[part], frames))
+            right[part] = network(x).argmax(1).cpu() == shown[part]
+            bar.update(len(x))
+    name = "motion accuracy"
+    dataset = "motion_mnist" if frames == motion.FRAMES else f"motion_mnist, {frames} frames"
+    tables = {"motion": (shown, motion.MOTIONS), "digit": (parameters.digit, tuple("0123456789"))}
+    return {
+        "metrics": [{"dataset": dataset, "split": split, "name": name, "value": _share(right)}],
+        "clips_measured": len(right),
+        "breakdown": {
+            table: [
+                {table: label, "clips": int((keys == index).sum()), name: _share(right[keys == index])}
+                for index, label in enumerate(labels)
+                if (keys == index).any()
+            ]
+            for table, (keys, labels) in tables.items()
+        },
+    }
+
+
+def example(frames: int = motion.FRAMES) -> Tensor:
+    """The first bundled sample as a batch, 1 x 1 x T x 64 x 64 (float32, 0..1): the input of the golden tensors."""
+    clip = load(files("zoo_stft").joinpath("samples/motion_mnist.safetensors").read_bytes())["clips"][0]
+    return clip[:: len(clip) // frames].permute(3, 0, 1, 2)[None].float() / 255
+
+
+#: For the networks of other numbers of frames.
+evaluate_8 = partial(evaluate, frames=8)
+evaluate_32 = partial(evaluate, frames=32)
+example_8 = partial(example, 8)
+example_32 = partial(example, 32)
+
+
+def _share(right: Tensor) -> float:
+    """The share of right answers, to the four digits that 10,000 clips can tell."""
+    return round(float(right.double().mean()), 4)
