@@ -1,35 +1,39 @@
 """Depthwise 3D convolutions in the way that takes least time; the values are those of `F.conv3d`.
 
-On a CPU, `F.conv3d` with groups is slow backwards, and 3D max-pooling is slow but for channels that lie next to each
-other in memory (`torch.channels_last_3d`). In that layout a filter over planes, or over time, is a 2D convolution of the
-same numbers, looked at as frames or as columns, and that is fast both ways.
+On a CPU, `F.conv3d` with groups is slow backwards, and 3D max-pooling is slow unless channels lie next to each other in
+memory (`torch.channels_last_3d`). In that layout filters over planes, or over time, are a 2D convolution of the same
+numbers, looked at as frames or as columns, and that is fast both ways.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Pair = tuple[int, int]
 Triple = tuple[int, int, int]
 
 #: From so many results on, copying each channel for its filters costs less than several filters a channel do.
 _WIDE = 64
 
 
-def depthwise(x: Tensor, weight: Tensor, stride: Triple = (1, 1, 1), padding: Triple = (0, 0, 0)) -> Tensor:
-    """`F.conv3d(x, weight, None, stride, padding, groups=C)`, in the fastest way known for the device and the shapes.
+def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
+    """`F.conv3d(x, weight, bias, stride, padding, groups=C)`, in the fastest way known for the device and the shapes.
 
     Args:
         x: N x C x T x H x W.
         weight: mC x 1 x n_t x n_h x n_w.
+        bias: mC, or None.
         stride: Along (T, H, W).
         padding: Zeros on both sides, along (T, H, W).
 
     Returns:
         N x mC x T' x H' x W'.
     """
-    return channels_together(WAYS[choose(x, weight)](x, weight, stride, padding))
+    return channels_together(WAYS[choose(x, weight)](x, weight, bias, stride, padding))
 
 
 def choose(x: Tensor, weight: Tensor) -> str:
@@ -59,29 +63,29 @@ def _free(x: Tensor) -> bool:
     return x.device.type == "cpu" and modes == 0 and not torch.compiler.is_compiling()
 
 
-def grouped(x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """The definition."""
-    return F.conv3d(x, weight, None, stride, padding, groups=x.shape[1])
+    return F.conv3d(x, weight, bias, stride, padding, groups=x.shape[1])
 
 
-def apart(x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def apart(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """The definition, on channels that are apart from each other in memory."""
-    return grouped(x.contiguous(), weight, stride, padding)
+    return grouped(x.contiguous(), weight, bias, stride, padding)
 
 
-def frames(x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """Filters over space, as a 2D convolution of every frame."""
     x, groups = _widened(x[:, :, :: stride[0]], weight)
     n, t = len(x), x.shape[1]
-    y = _flat(x.flatten(0, 1), weight[:, :, 0], stride[1:], padding[1:], groups)
-    return y.unflatten(0, (n, t)).movedim(-1, 1)
+    y = _flat(x.flatten(0, 1), weight[:, :, 0], bias, stride[1:], padding[1:], groups)
+    return y.reshape(n, t, *y.shape[1:]).movedim(-1, 1)
 
 
-def columns(x: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
+def columns(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
     """Filters over time, as a 2D convolution over frames x pixels."""
     x, groups = _widened(x[..., :: stride[1], :: stride[2]], weight)
-    y = _flat(x.flatten(2, 3), weight[..., 0], (stride[0], 1), (padding[0], 0), groups)
-    return y.unflatten(2, x.shape[2:4]).movedim(-1, 1)
+    y = _flat(x.flatten(2, 3), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), groups)
+    return y.reshape(*y.shape[:2], *x.shape[2:4], -1).movedim(-1, 1)
 
 
 def _widened(x: Tensor, weight: Tensor) -> tuple[Tensor, int]:
@@ -93,9 +97,9 @@ def _widened(x: Tensor, weight: Tensor) -> tuple[Tensor, int]:
     return x, x.shape[-1]
 
 
-def _flat(x: Tensor, weight: Tensor, stride: tuple[int, ...], padding: tuple[int, ...], groups: int) -> Tensor:
+def _flat(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, groups: int) -> Tensor:
     """A 2D convolution of what has its channels last."""
-    return F.conv2d(x.movedim(-1, 1), weight, None, stride, padding, groups=groups).movedim(1, -1)
+    return F.conv2d(x.movedim(-1, 1), weight, bias, stride, padding, groups=groups).movedim(1, -1)
 
 
 #: Every way by its name.
@@ -103,11 +107,12 @@ WAYS = {"grouped": grouped, "apart": apart, "frames": frames, "columns": columns
 
 
 class DepthwiseConv3d(nn.Conv3d):
-    """An `nn.Conv3d` with a group for each input channel and no bias, executed by `depthwise`.
+    """An `nn.Conv3d` with a group for each input channel, executed by `depthwise`.
 
     As of `nn.Conv3d` with zero padding and without dilation: N x C x T x H x W to N x mC x T' x H' x W'.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve N x C x T x H x W."""
-        return depthwise(x, self.weight, self.stride, self.padding)
+        padding = cast("Triple", self.padding)
+        return depthwise(x, self.weight, self.bias, cast("Triple", self.stride), padding)

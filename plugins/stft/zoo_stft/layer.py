@@ -125,7 +125,7 @@ class ShortTimeFourier3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform N x C x T x H x W."""
-        return execution.depthwise(x, self.weight, self.stride, self.padding)
+        return execution.depthwise(x, self.weight, None, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Channels and sizes, for `print`."""

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from zoo_stft import execution, networks
+from zoo_stft.blocks import Unit
+from zoo_stft.fusion import fuse
 from zoo_stft.layer import ShortTimeFourier3d
 
 WINDOWS = [(1, 3, 3), (3, 1, 1), (3, 3, 3), (5, 1, 1), (1, 5, 5)]
@@ -21,9 +23,10 @@ def test_every_way_gives_the_values_and_gradients_of_conv3d(way, channels, sever
         weight = torch.randn(several * channels, 1, *window, dtype=torch.float64, requires_grad=True)
         x = torch.randn(2, channels, 5, 6, 7, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
         padding = tuple(extent // 2 for extent in window)
-        expected = F.conv3d(x, weight, stride=stride, padding=padding, groups=channels)
+        bias = torch.randn(len(weight), dtype=torch.float64)
+        expected = F.conv3d(x, weight, bias, stride=stride, padding=padding, groups=channels)
         upstream = torch.randn_like(expected)
-        found = execution.WAYS[way](x, weight, stride, padding)
+        found = execution.WAYS[way](x, weight, bias, stride, padding)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
         torch.testing.assert_close(
             torch.autograd.grad(found, (x, weight), upstream),
@@ -67,7 +70,6 @@ def test_networks_give_the_same_whichever_way(kind, monkeypatch):
         outputs = network(clip)
         return outputs, *torch.autograd.grad(outputs.square().sum(), parameters)
 
-    network.train()
     found = run()
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     monkeypatch.setattr(execution, "_free", lambda _: False)  # the definition, in the layout given
@@ -78,3 +80,33 @@ def test_networks_give_the_same_whichever_way(kind, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
     for name, value in network.named_buffers():  # the statistics of BatchNorm
         torch.testing.assert_close(buffers[name], value, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", networks.KINDS)
+def test_a_fused_network_gives_what_the_network_gives_in_eval_mode(kind):
+    torch.manual_seed(0)
+    network = networks.build(kind=kind, classes=3, narrowed=16, in_channels=1).double()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            for value in (module.weight.data, module.running_var):
+                value.uniform_(0.5, 2)
+            for value in (module.bias.data, module.running_mean):
+                value.normal_()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    clip = torch.randn(2, 1, 6, 17, 18, dtype=torch.float64, requires_grad=True)
+    fused = fuse(network)
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in fused.modules())
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    expected, found = network.eval()(clip), fused(clip)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+    gradients = (torch.autograd.grad(outputs.square().sum(), clip)[0] for outputs in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-10)
+
+
+def test_one_unit_can_be_fused_too():
+    unit = Unit(ShortTimeFourier3d(2, "t"), 4, "relu").double().eval()
+    unit.bn.running_mean.normal_()
+    clip = torch.randn(1, 2, 4, 3, 3, dtype=torch.float64)
+    torch.testing.assert_close(fuse(unit)(clip), unit(clip), rtol=0, atol=1e-10)
