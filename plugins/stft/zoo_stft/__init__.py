@@ -39,6 +39,11 @@ _SAMPLES = (
 
 #: Of each weights file by name: bytes, SHA-256, accuracy on the fixed test clips.
 _FILES: dict[str, tuple[int, str, float]] = {
+    "s_stft_w16.motion_mnist": (
+        825_496,
+        "b811359ed9d49a30d5af2ecf8698cf7ea6abeebb42c91c9ccb768e4067f7efa1",
+        0.9746,
+    ),
     "t_stft_w16.motion_mnist": (
         880_804,
         "99bbc1c276b198871805aac2c83f60507c1913075ca8fb3c2f99f98e04b83862",
@@ -48,6 +53,11 @@ _FILES: dict[str, tuple[int, str, float]] = {
         892_268,
         "0322e8b11717cc9d251007960d450b76d8415be19eacdca77a56947a8e9f73a5",
         0.9949,
+    ),
+    "relpv_w16.motion_mnist": (
+        544_808,
+        "0c2678eb2218ad2eb55cc7f77a5f384e792ea34d552e8d70150a795288cd3e2f",
+        0.993,
     ),
     "i3d_w16.motion_mnist": (
         3_146_364,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -11,9 +11,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from zoo_stft.blocks import Unit
 from zoo_stft.execution import DepthwiseConv3d
 from zoo_stft.layer import ShortTimeFourier3d
-
-if TYPE_CHECKING:
-    from zoo_stft.execution import Triple
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -38,8 +35,8 @@ def _fused(layer: nn.Module, norm: nn.BatchNorm3d) -> nn.Conv3d:
             layer.channels,
             layer.out_channels,
             layer.window,
-            cast("Triple", layer.stride),
-            cast("Triple", layer.padding),
+            layer.stride,
+            layer.padding,
             groups=layer.channels,
             bias=False,
             device="meta",

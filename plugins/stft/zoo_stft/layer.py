@@ -100,8 +100,9 @@ class ShortTimeFourier3d(nn.Module):
         self.axes: Axes = axes
         self.kernel_size = kernel_size
         self.window = _window(axes, kernel_size)
-        self.stride = (stride, stride, stride) if isinstance(stride, int) else tuple(stride)
-        self.padding = tuple(extent // 2 for extent in self.window)
+        self.stride = (stride, stride, stride) if isinstance(stride, int) else stride
+        depth, height, width = self.window
+        self.padding = depth // 2, height // 2, width // 2
         if channels < 1 or len(self.stride) != 3 or min(self.stride) < 1:
             raise UsageError(
                 f"channels {channels} and stride {stride}: expected positive whole numbers, one stride or three"

@@ -76,8 +76,8 @@ def test_networks_give_the_same_whichever_way(kind, monkeypatch):
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.reset_running_stats()
-    for one, other in zip(found, run(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+    for one, other in zip(found, run(), strict=True):  # two clips' statistics amplify rounding from layer to layer
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-8)
     for name, value in network.named_buffers():  # the statistics of BatchNorm
         torch.testing.assert_close(buffers[name], value, rtol=0, atol=1e-10)
 
