@@ -145,24 +145,35 @@ def render(images: Tensor, parameters: Parameters, *, frames: int = FRAMES) -> T
 
     Bilinear; a pixel may differ by one between devices.
     """
-    device = images.device
-    count = len(parameters)
     time = torch.arange(frames, dtype=torch.float64) - (frames - 1) / 2
-    size = parameters.size[:, None] * (parameters.zoom[:, None] * time).exp()
-    angle = torch.deg2rad(parameters.angle[:, None] + parameters.rotation[:, None] * time)
-    place = parameters.place[:, None] + parameters.translation[:, None] * time[:, None]
+    painted = paint(
+        images[parameters.image.to(images.device)],
+        size=parameters.size[:, None] * (parameters.zoom[:, None] * time).exp(),
+        angle=parameters.angle[:, None] + parameters.rotation[:, None] * time,
+        place=parameters.place[:, None] + parameters.translation[:, None] * time[:, None],
+        side=FRAME_SIZE,
+    )
+    return painted.round_().to(torch.uint8)
+
+
+def paint(images: Tensor, *, size: Tensor, angle: Tensor, place: Tensor, side: int) -> Tensor:
+    """Paint one digit a clip, bilinear: images N x 28 x 28 (0 to 255, any device) to N x 1 x T x side x side (float32).
+
+    Of each frame, on the CPU: `size` N x T, times the digit's pixels; `angle` N x T, degrees clockwise on the screen;
+    `place` N x T x 2, pixels right of and below the centre.
+    """
+    count, frames = size.shape
+    angle = torch.deg2rad(angle)
     # From a point of the frame to one of the digit, both in pixels from their centres, y down.
     back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1)
     back = back.view(count, frames, 2, 2) / size[..., None, None]
     shift = -(back @ place[..., None])
-    half_digit, half_frame = images.shape[-1] / 2, FRAME_SIZE / 2
+    half_digit, half_frame = images.shape[-1] / 2, side / 2
     theta = torch.cat((back * half_frame, shift), dim=-1) / half_digit
-    theta = theta.flatten(0, 1).to(device, torch.float32)
-    grid = F.affine_grid(theta, [count * frames, 1, FRAME_SIZE, FRAME_SIZE], align_corners=False)
-    source = images[parameters.image.to(device)].float()[:, None]
-    grid = grid.view(count, frames * FRAME_SIZE, FRAME_SIZE, 2)
-    painted = F.grid_sample(source, grid, align_corners=False)
-    return painted.round_().to(torch.uint8).view(count, 1, frames, FRAME_SIZE, FRAME_SIZE)
+    theta = theta.flatten(0, 1).to(images.device, torch.float32)
+    grid = F.affine_grid(theta, [count * frames, 1, side, side], align_corners=False)
+    painted = F.grid_sample(images.float()[:, None], grid.view(count, frames * side, side, 2), align_corners=False)
+    return painted.view(count, 1, frames, side, side)
 
 
 def fixed_set(

@@ -27,6 +27,7 @@ from zoo.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import finalize
+from zoo.training.recipes import OPTIMIZERS
 from zoo.weights import sha256_of
 
 if TYPE_CHECKING:
@@ -266,7 +267,11 @@ class _Run:
         loss_of = resolve(stage.loss)
         self.module.train()
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
-        optimizer = torch.optim.AdamW(learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay)
+        if stage.optimizer not in OPTIMIZERS:
+            raise UnknownNameError("optimizer", stage.optimizer, OPTIMIZERS, f"stage {stage.name!r} names it")
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, stage.optimizer)(
+            learning.values(), lr=stage.learning_rate, weight_decay=stage.weight_decay
+        )
         self._restore_moments(optimizer, learning)
         if stage.averaging and not self.average:
             self.average = {name: value.detach().clone() for name, value in learning.items()}
@@ -394,11 +399,10 @@ class _Run:
         self.moments = _part(tensors, "moment.")
 
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
-        for name, value in learning.items():
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                moment = self.moments.get(f"{key}.{name}")
-                if moment is not None:
-                    optimizer.state[value][key] = moment.cpu() if key == "step" else moment
+        for place, moment in self.moments.items():
+            key, _, name = place.partition(".")
+            # counts are kept on the CPU, as a fresh optimiser does
+            optimizer.state[learning[name]][key] = moment.cpu() if key in ("step", "mu_product") else moment
         self.moments = {}
 
 

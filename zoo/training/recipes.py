@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+#: Optimisers of `torch.optim` that a stage can ask for.
+OPTIMIZERS = ("Adam", "Adamax", "AdamW", "NAdam", "RAdam")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One part of a training run, with a fresh AdamW optimiser.
+    """One part of a training run, with a fresh optimiser.
 
     The learning rate rises linearly over `warmup` steps and falls along a cosine to `final_rate` times its height.
     """
@@ -35,6 +39,8 @@ class Stage:
     warmup: int = 0
     final_rate: float = 0.0
     weight_decay: float = 0.0
+    #: One of `OPTIMIZERS`.
+    optimizer: str = "AdamW"
     #: Longest gradient allowed (L2 norm over all parameters).
     clip_norm: float = 1.0
     #: Convolutions and products run in bfloat16 where autocast allows it; else everything is float32.

@@ -1,0 +1,200 @@
+"""What the trained networks are worth: the one unprocessed test set of N6 and N3, in float32, beside controls."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import load
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from zoo.errors import UsageError
+from zoo_sequence_convlstm import data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SETS: Final = ("N6", "N3")
+DATASET: Final = "digit sequences"
+#: What is measured of a frame that was predicted.
+MEASURES: Final = ("squared error", "PSNR", "SSIM")
+#: The test windows come in an order drawn from this seed, so that the first ones speak for all.
+_ORDER = 2025_0113
+#: Width of the Gaussian window of SSIM, as its authors have it (Wang et al., IEEE TIP 13(4), 2004).
+_SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+
+
+def evaluate(
+    network: nn.Module, device: torch.device, clips: int | None = None, *, batch_size: int = 50
+) -> dict[str, Any]:
+    """Measure a network on the test windows, all 2,200 or the first `clips`, and leave it in eval mode.
+
+    `metrics`, for N6 (frames held out) and N3 (digits held out): the mean over windows of the squared error per pixel,
+    the peak signal-to-noise ratio (dB) and the structural similarity of what is predicted and the frame as it is,
+    noise and all. `breakdown`: the same apart for interpolation (the 4th frame) and extrapolation (the 16th); of
+    `controls` (the frame before again; that plus the last change; and the true frame without its noise, whose error
+    nobody can beat but by chance); of `constant answers`, which do not look at the windows; and by `horizon`, where the
+    network is fed what it predicted: `horizon` 1 is a frame that follows two true ones.
+
+    Raises:
+        zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.
+        zoo.errors.DataError: where MNIST is missing or damaged.
+    """
+    windows = {name: data.measured_windows(name) for name in SETS}
+    total = sum(map(len, windows.values()))
+    if clips is not None and not 0 < clips <= total:
+        raise UsageError(f"{clips:,} windows of {DATASET}: 1 to {total:,} can be measured")
+    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(_ORDER))[:clips]
+    inputs = torch.cat([one.inputs for one in windows.values()])[chosen]
+    targets = torch.cat([one.targets for one in windows.values()])[chosen]
+    frames = torch.cat([one.frame for one in windows.values()])[chosen]
+    own = chosen >= len(windows["N6"])  # of N3
+    network.eval()
+    share = len(chosen) / total
+    with torch.inference_mode(), tqdm(total=len(chosen), desc="measured", unit="window", disable=None) as bar:
+        predicted = _predict(network, inputs, device, batch_size, bar.update)
+        rolled = {name: _roll_out(network, name, share, device, batch_size) for name in SETS}
+    of_set = {"N6": ~own, "N3": own}
+    measured = measure(predicted, targets)
+    where = {"the 4th, interpolated": data.HELD_OUT[0], "the 16th, extrapolated": data.HELD_OUT[1]}
+    background = float(data.scale().apply(torch.zeros(())))
+    mean = data.training_windows("base").targets.mean(0, keepdim=True)
+    clean = torch.cat([data.measured_windows(name, clean=True).targets for name in SETS])[chosen]
+    controls = {
+        "the frame before": copied(inputs),
+        "the frame before and its last change": extrapolated(inputs),
+        "the true frame without noise": clean,
+    }
+    constant = {
+        "an empty image": torch.full_like(targets[:1], background),
+        "the mean frame": mean,
+    }
+    return {
+        "metrics": [
+            {"dataset": DATASET, "split": "test", "name": name, "value": value}
+            for name, value in _means(measured, of_set).items()
+        ],
+        "clips_measured": len(chosen),
+        "breakdown": {
+            "frame": [
+                {"frame": title, "clips": int((frames == index).sum()), **_means(measured, of_set, frames == index)}
+                for title, index in where.items()
+                if bool((frames == index).any())
+            ],
+            "controls": _rows("control", controls, targets, of_set),
+            "constant answers": _rows("constant answer", constant, targets, of_set),
+            "horizon": _horizons(rolled),
+        },
+    }
+
+
+def copied(inputs: Tensor) -> Tensor:
+    """The last frame of windows N x C x T x H x W again, N x C x 1 x H x W."""
+    return inputs[:, :, -1:]
+
+
+def extrapolated(inputs: Tensor) -> Tensor:
+    """The last frame and what changed to it once more, within 0 and 1: N x C x 1 x H x W."""
+    return (2 * inputs[:, :, -1:] - inputs[:, :, -2:-1]).clamp(0, 1)
+
+
+def measure(predicted: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """Each of `MEASURES` for frames N x 1 x 1 x H x W (0 to 1): N numbers (float64).
+
+    Squared error: mean over pixels. PSNR: -10 log10 of it, dB. SSIM: scikit-image's, with a Gaussian window.
+    """
+    from skimage.metrics import structural_similarity
+
+    error = (predicted.double() - targets.double()).square().flatten(1).mean(1)
+    pairs = zip(predicted.double().numpy(), targets.double().numpy(), strict=True)
+    alike = [structural_similarity(one[0, 0], other[0, 0], **_SSIM) for one, other in pairs]
+    return {
+        "squared error": error,
+        "PSNR": -10 * error.clamp_min(torch.finfo(torch.float64).tiny).log10(),
+        "SSIM": torch.from_numpy(np.asarray(alike)),
+    }
+
+
+def _means(measured: dict[str, Tensor], of_set: dict[str, Tensor], where: Tensor | None = None) -> dict[str, Any]:
+    """By "SET MEASURE" the mean over the windows of a set, of those of `where`; None where there are none."""
+    found: dict[str, Any] = {}
+    for name, own in of_set.items():
+        kept = own if where is None else own & where
+        for one in MEASURES:
+            found[f"{name} {one}"] = _figure(float(measured[one][kept].mean())) if bool(kept.any()) else None
+    return found
+
+
+def _figure(value: float) -> float:
+    """Four digits that count."""
+    return float(f"{value:.4g}")
+
+
+def _rows(column: str, answers: dict[str, Tensor], targets: Tensor, of_set: dict[str, Tensor]) -> list[dict[str, Any]]:
+    return [
+        {column: title, "clips": len(targets), **_means(measure(answer.expand_as(targets), targets), of_set)}
+        for title, answer in answers.items()
+    ]
+
+
+def _predict(
+    network: nn.Module, inputs: Tensor, device: torch.device, batch_size: int, tell: Callable[[int], Any]
+) -> Tensor:
+    found = []
+    for some in torch.split(inputs, batch_size):
+        found.append(network(some.to(device)).float().cpu())
+        tell(len(some))
+    return torch.cat(found)
+
+
+def roll_out(network: nn.Module, start: Tensor, steps: int) -> Tensor:
+    """What the network predicts when it is fed its own frames: N x 1 x 2 x H x W to N x 1 x steps x H x W."""
+    frames = list(torch.split(start, 1, dim=2))
+    for _ in range(steps):
+        frames.append(network(torch.cat(frames[-data.READ :], dim=2)))
+    return torch.cat(frames[data.READ :], dim=2)
+
+
+def _roll_out(
+    network: nn.Module, name: str, share: float, device: torch.device, batch_size: int
+) -> dict[str, list[list[float]]]:
+    """Squared errors by horizon and sequence, of the network and of the second frame again and again.
+
+    Of the first sequences of a set, up to a hundred, and fewer where fewer windows are measured.
+    """
+    values, _ = data.scaled(name)
+    values = values[: max(1, round(share * min(100, len(values))))][:, None]
+    start, truth = values[:, :, : data.READ], values[:, :, data.READ :]
+    parts = [
+        roll_out(network, some.to(device), truth.shape[2]).float().cpu() for some in torch.split(start, batch_size)
+    ]
+    answers = {"": torch.cat(parts), ", the second frame again": copied(start).expand_as(truth)}
+    return {
+        which: (answer.double() - truth.double()).square().mean(dim=(1, 3, 4)).T.tolist()
+        for which, answer in answers.items()
+    }
+
+
+def _horizons(rolled: dict[str, dict[str, list[list[float]]]]) -> list[dict[str, Any]]:
+    first = rolled["N6"][""]
+    return [
+        {
+            "horizon": step + 1,
+            "clips": sum(len(one[""][step]) for one in rolled.values()),
+            **{
+                f"{name} squared error{which}": _figure(sum(errors[step]) / len(errors[step]))
+                for name, found in rolled.items()
+                for which, errors in found.items()
+            },
+        }
+        for step in range(len(first))
+    ]
+
+
+def example() -> Tensor:
+    """The first two frames of the first bundled sample, 1 x 1 x 2 x 36 x 36: the input of the golden tensors."""
+    content = files("zoo_sequence_convlstm").joinpath("samples/digit_sequences.safetensors").read_bytes()
+    return load(content)["clips"][0, : data.READ].permute(3, 0, 1, 2)[None].float() / 255
