@@ -16,6 +16,7 @@ commands = options.program(
         "verify": "zoo.commands.verify:verify",
         "evaluate": "zoo.commands.evaluate:evaluate",
         "train": "zoo.commands.train:train",
+        "search": "zoo.commands.search:search",
         "data": "zoo.commands.data:data",
         "export": "zoo.commands.export:export",
         "push": "zoo.commands.push:push",

@@ -91,6 +91,10 @@ class TrainingError(ZooError):
     """Training cannot start, or cannot go on from this checkpoint."""
 
 
+class DivergedError(TrainingError):
+    """Training went astray: its loss, or a weight, is no number any more."""
+
+
 class OutputError(ZooError):
     """Results cannot be written where they were asked for."""
 

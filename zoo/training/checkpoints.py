@@ -114,13 +114,14 @@ def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: i
         record = json.loads((folder / f"{recipe.name}.json").read_text())
         made = record["recipe"]
         stages = [_whole(stage) for stage in made.pop("stages")]
-        own = recipe.to_dict()
+        own = asdict(recipe)
         whole = asdict(Recipe(**{**made, "stages": stages}))
         asked = record.get("clips_asked")  # older records do not say, and are taken for whole ones
         enough = asked is None or (clips is not None and clips <= asked)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
-    del own["summary"], whole["summary"]  # words
+    for one in (own, whole):
+        del one["summary"], one["search"]  # words, and what else could have been
     same = start in (None, record.get("start")) and not _unlike(whole, own)
     return path if same and enough and path.is_file() else None
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
-from zoo.errors import OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
+from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
@@ -318,7 +318,7 @@ class _Run:
                 if logs or saves:
                     whole = parallel.totals(sums)
                     if not whole["loss"].isfinite():
-                        raise TrainingError(self._no_number("the loss", stage))
+                        raise DivergedError(self._no_number("the loss", stage))
                 if logs:
                     means = {name: round(float(value) / counted, 4) for name, value in whole.items()}
                     self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
@@ -366,7 +366,7 @@ class _Run:
         """Replace the checkpoint and the log; a killed run leaves the ones before, and so does one that went astray."""
         for name, parameter in self.module.named_parameters():
             if not parameter.isfinite().all():
-                raise TrainingError(self._no_number(name, stage))
+                raise DivergedError(self._no_number(name, stage))
         if parallel.rank() == 0:
             tensors = {f"module.{name}": value for name, value in self.module.state_dict().items()}
             tensors |= {f"average.{name}": value for name, value in self.average.items()}

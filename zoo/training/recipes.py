@@ -56,6 +56,48 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """What a search draws a setting from: evenly between two ends, both included, or one of some values.
+
+    Two whole ends give whole numbers.
+
+    Raises:
+        ValueError: where neither or both are given, or the ends are none.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    #: Even in the logarithm.
+    log: bool = False
+    choices: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no span."""
+        ends = None not in (self.low, self.high)
+        if ends == bool(self.choices) or (ends and not (self.low or 0) <= (self.high or 0)):
+            raise ValueError(f"a span has two ends, low <= high, or choices, not {self}")
+        if self.log and not (self.low or 0) > 0:
+            raise ValueError("a span that is even in the logarithm begins above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What `zoo search` draws anew in each trial of a recipe, and what it looks at.
+
+    A stage whose batch size is drawn sees as many clips as before, in more or fewer steps.
+    """
+
+    #: Settings by their places: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
+    space: Mapping[str, Span]
+    #: Names of metrics that the recipe's evaluation gives: the first ranks trials, all are drawn.
+    metrics: tuple[str, ...]
+    #: The setting, one of choices, whose values are set side by side.
+    compared: str
+    #: Whether more of the first metric is better.
+    maximize: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A whole training run, from a seed to a weights file."""
 
@@ -68,7 +110,8 @@ class Recipe:
     export: str
     #: `evaluate(network, device, clips=None) -> {"metrics": [{dataset, split, name, value}], "clips_measured": N,
     #: "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips` clips (`UsageError` where
-    #: there are fewer). A row holds what it is of, its `clips`, and the metrics by name.
+    #: there are fewer). A row holds what it is of, its `clips`, and the metrics by name. The table `constant answers`
+    #: says what answers get that do not depend on the clip: what a model must beat to have learned anything.
     evaluate: str
     #: `example() -> Tensor`: one batch for the golden tensors.
     example: str
@@ -78,6 +121,8 @@ class Recipe:
     #: What differs from the architecture's entry (arguments, input, outputs), written into the file's header.
     header: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
+    #: What `zoo search` may vary.
+    search: Search | None = None
 
     @property
     def steps(self) -> int:
@@ -90,5 +135,10 @@ class Recipe:
         return sum(stage.steps * stage.batch_size for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as JSON-ready values."""
-        return asdict(self)
+        """How weights are made, as JSON-ready values: without what a search may vary."""
+        found = asdict(self)
+        del found["search"]
+        for stage in found["stages"]:
+            if stage["optimizer"] == "AdamW":  # as in records from before there was a choice
+                del stage["optimizer"]
+        return found

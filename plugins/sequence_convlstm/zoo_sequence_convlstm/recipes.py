@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from zoo.training.recipes import Recipe, Stage
+from zoo.training.recipes import OPTIMIZERS, Recipe, Search, Span, Stage
 
 _HERE = "zoo_sequence_convlstm"
 
@@ -18,6 +19,30 @@ TRAINING_SETS: Final[dict[str, tuple[bool, bool]]] = {
 #: Epochs of every training run, and windows of one, of all 400 sequences.
 EPOCHS: Final = 20
 WINDOWS: Final = 4_000
+
+#: What the report's search draws (section 3.3). It does not say how rates are drawn, nor among which optimisers.
+SEARCH: Final = Search(
+    space={
+        "arguments.activation": Span(choices=("relu", "tanh")),
+        "arguments.layers": Span(low=1, high=7),
+        "arguments.kernels": Span(low=1, high=100),
+        "windows.learning_rate": Span(low=1e-5, high=0.1, log=True),
+        "windows.batch_size": Span(low=32, high=256),
+        "windows.optimizer": Span(choices=OPTIMIZERS),
+        "windows.arguments.training_set": Span(choices=tuple(TRAINING_SETS)),
+    },
+    metrics=("N6 squared error", "N3 squared error"),
+    compared="windows.arguments.training_set",
+)
+#: The same for small machines.
+SMALL_SEARCH: Final = replace(
+    SEARCH,
+    space={
+        **SEARCH.space,
+        "arguments.layers": Span(low=1, high=3),
+        "arguments.kernels": Span(low=1, high=16),
+    },
+)
 
 _SUMMARIES = {
     "base": "N6 as it is",
@@ -37,6 +62,7 @@ def _recipe(
     learning_rate: float,
     optimizer: str,
     final_rate: float = 1.0,
+    search: Search = SEARCH,
 ) -> Recipe:
     """Windows of one training set, for as long as the report trains, in float32."""
     return Recipe(
@@ -49,6 +75,7 @@ def _recipe(
         arguments=arguments,
         header={"arguments": header} if header else {},
         seed=1,
+        search=search,
         stages=(
             Stage(
                 name="windows",
@@ -106,6 +133,7 @@ RECIPES: tuple[Recipe, ...] = (
             learning_rate=0.004778,
             optimizer="Adamax",
             final_rate=0.0,
+            search=SMALL_SEARCH,
         )
         for tag in ("denoised", "base", "removed_outliers", "fully_processed")
     ),

@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import nn
 from zoo import Recipe, cli, hookimpl, output
 from zoo.errors import DataError
 from zoo.training import Stage, parallel
+from zoo.training.recipes import Search, Span
 
 FRAMES = 5
 
@@ -121,6 +123,14 @@ RECIPES = (
     recipe("killed", first={"signal": {"3": [1, signal.SIGKILL]}}),
     recipe("ctrl_c", first={"signal": {"3": [0, signal.SIGINT]}}),
     recipe("ended", first={"signal": {"3": [0, signal.SIGTERM]}}),
+    replace(
+        recipe("searched"),
+        search=Search(
+            space={"arguments.width": Span(low=2, high=8), "first.optimizer": Span(choices=("Adam", "RAdam"))},
+            metrics=("bias",),
+            compared="first.optimizer",
+        ),
+    ),
 )
 
 

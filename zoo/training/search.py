@@ -1,0 +1,390 @@
+"""A random search over the settings that a recipe names: trials in a folder, each a training run of its own.
+
+The folder holds `trials.db` (Optuna's storage: what was drawn, and what became of it), a run's folder for each trial,
+`search.json` with all results, and `figure.svg`. A search that was killed goes on where it was, in the middle of a
+trial from that one's checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from statistics import quantiles
+from typing import TYPE_CHECKING, Any, Final
+
+from zoo.errors import DivergedError, TrainingError, UnknownNameError, UsageError
+from zoo.training import checkpoints
+from zoo.writing import write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import optuna
+
+    from zoo.training.recipes import Recipe, Search, Span, Stage
+
+STORAGE: Final = "trials.db"
+RESULTS: Final = "search.json"
+FIGURE: Final = "figure.svg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One run with settings drawn at random."""
+
+    number: int
+    #: "finished", "failed" (training went astray), or "stopped" on the way.
+    status: str
+    #: What was drawn, by place.
+    settings: Mapping[str, Any]
+    #: The metrics of the search, by name.
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    #: Whether the first metric is no better than that of the best constant answer.
+    collapsed: bool = False
+    #: Of training.
+    seconds: float | None = None
+    #: What a failed trial said.
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The trials with one value of the setting compared."""
+
+    value: Any
+    #: Finished ones; of these, those that collapsed; and those that failed.
+    finished: int
+    collapsed: int
+    failed: int
+    #: By metric, of finished trials that did not collapse: best, lower quartile, median, upper quartile, worst.
+    spread: Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search has found so far."""
+
+    recipe: str
+    seed: int
+    #: Name of the metric that ranks, and whether more of it is better.
+    metric: str
+    maximize: bool
+    space: Mapping[str, Mapping[str, Any]]
+    trials: Sequence[Trial]
+    #: Number of the best trial; None where none is finished.
+    best: int | None
+    #: Of the setting compared: its place, and a group for each of its values.
+    compared: str
+    groups: Sequence[Group]
+
+
+def search(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    trials: int,
+    seed: int = 0,
+    device: str = "cpu",
+    minutes: float | None = None,
+    evaluate_clips: int | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Found:
+    """Train `trials` variants of a recipe, those in the folder already counted in, and say what came out.
+
+    What is drawn for a trial depends on the seed and its number alone.
+
+    Args:
+        recipe: One that names what a search may vary.
+        folder: Of this search alone.
+        trials: How many there are to be in the end.
+        seed: Of what is drawn.
+        device: As in `zoo.load`.
+        minutes: For this call; at least one step is made.
+        evaluate_clips: Measure trials on the first so many clips of the test set; None is all.
+        report: Takes a line for each trial that ends.
+
+    Raises:
+        UsageError: where the recipe names nothing to vary, or Optuna is not installed.
+        TrainingError: where the folder belongs to another search, or another one is on there.
+        OSError, OutputError: where it cannot be written.
+    """
+    of = recipe.search
+    if of is None:
+        raise UsageError(f"recipe {recipe.name} does not say what a search may vary (its field `search`)")
+    ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    told = report or (lambda _: None)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoints.held(folder), _opened(recipe, folder, seed, evaluate_clips) as study:
+        for number in range(trials):
+            frozen = _drawn(study, of, seed, number)
+            if frozen.state.is_finished():
+                continue
+            if number and time.monotonic() >= ends:
+                break
+            left = None if minutes is None else max(0.0, (ends - time.monotonic()) / 60)
+            variant = applied(recipe, frozen.params, number)
+            ended = _run(study, frozen.number, variant, folder / name_of(number), device, left, evaluate_clips)
+            found = _write(recipe.name, of, study, folder, seed)
+            if not ended:
+                return found
+            told(_line(found.trials[number], of))
+        return _write(recipe.name, of, study, folder, seed)
+
+
+def name_of(number: int) -> str:
+    """The folder of a trial."""
+    return f"trial-{number:04d}"
+
+
+def applied(recipe: Recipe, settings: Mapping[str, Any], number: int = 0) -> Recipe:
+    """The recipe with settings, by place, in place; each number has another seed.
+
+    Raises:
+        UnknownNameError: where a place does not exist.
+    """
+    arguments, header = dict(recipe.arguments), dict(recipe.header)
+    stages = {stage.name: stage for stage in recipe.stages}
+    for place, value in settings.items():
+        name, _, setting = place.partition(".")
+        if name == "arguments" and setting:
+            arguments[setting] = value
+            header["arguments"] = {**header.get("arguments", {}), setting: value}
+        elif name in stages and setting:
+            stages[name] = _varied(stages[name], setting, value)
+        else:
+            raise UnknownNameError("place of a setting", place, [f"{one}.{setting}" for one in ("arguments", *stages)])
+    return replace(
+        recipe,
+        arguments=arguments,
+        header=header,
+        stages=tuple(stages.values()),
+        seed=recipe.seed + 1_000_000 * number,
+    )
+
+
+def _varied(stage: Stage, setting: str, value: Any) -> Stage:
+    group, _, name = setting.partition(".")
+    if group == "arguments" and name:
+        return replace(stage, arguments={**stage.arguments, name: value})
+    if setting not in asdict(stage):
+        raise UnknownNameError(f"setting of stage {stage.name!r}", setting, asdict(stage))
+    if setting == "batch_size":
+        return replace(stage, batch_size=value, steps=max(1, round(stage.steps * stage.batch_size / value)))
+    fields: dict[str, Any] = {setting: value}
+    return replace(stage, **fields)
+
+
+@contextmanager
+def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Iterator[optuna.Study]:
+    """The folder's study, of this very search."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise UsageError(
+            "a search needs Optuna, which is not installed; run `pip install 'motion-zoo[search]'`"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = folder / STORAGE
+    own = json.loads(json.dumps({**recipe.to_dict(), "search": _space(recipe), "seed": seed, "clips": clips}))
+    del own["summary"]
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
+    except Exception as error:  # whatever its drivers say of a file that is no database
+        raise TrainingError(f"{path} is no storage of a search; choose another folder, or delete it") from error
+    try:
+        maximize = recipe.search is not None and recipe.search.maximize
+        known = optuna.get_all_study_names(storage)
+        if known and known != [recipe.name]:
+            raise TrainingError(
+                f"{folder} holds a search of {', '.join(known)}, not of {recipe.name}; {checkpoints.ANEW}"
+            )
+        study = optuna.create_study(
+            storage=storage,
+            study_name=recipe.name,
+            direction="maximize" if maximize else "minimize",
+            load_if_exists=True,
+        )
+        before = study.user_attrs.get("search")
+        if before is None:
+            study.set_user_attr("search", own)
+        elif before != own:
+            changed = ", ".join(name for name in own if before.get(name) != own[name])
+            raise TrainingError(f"{folder} holds a search of another {recipe.name} ({changed}); {checkpoints.ANEW}")
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _space(recipe: Recipe) -> dict[str, Any]:
+    return asdict(recipe.search) if recipe.search else {}
+
+
+def _drawn(study: optuna.Study, of: Search, seed: int, number: int) -> optuna.trial.FrozenTrial:
+    """The trial of a number, drawn now where it is not there."""
+    import optuna
+
+    if number >= len(_whole(study, of)):
+        drawn = sha256(f"{seed}/{number}".encode()).digest()[:4]
+        study.sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(drawn, "big"))
+        study.ask({place: _distribution(span) for place, span in of.space.items()})
+    return _whole(study, of)[number]
+
+
+def _whole(study: optuna.Study, of: Search) -> list[optuna.trial.FrozenTrial]:
+    """The trials, less those that a killed search had drawn by half."""
+    return [one for one in study.trials if one.params.keys() == of.space.keys()]
+
+
+def _distribution(span: Span) -> optuna.distributions.BaseDistribution:
+    from optuna import distributions
+
+    if span.low is None or span.high is None:
+        return distributions.CategoricalDistribution(span.choices)
+    if isinstance(span.low, int) and isinstance(span.high, int):
+        return distributions.IntDistribution(span.low, span.high, log=span.log)
+    return distributions.FloatDistribution(span.low, span.high, log=span.log)
+
+
+def _run(
+    study: optuna.Study,
+    number: int,
+    recipe: Recipe,
+    folder: Path,
+    device: str,
+    minutes: float | None,
+    clips: int | None,
+) -> bool:
+    """Train and measure one trial, and write down what came of it; False where time was over before."""
+    from optuna.trial import TrialState
+
+    from zoo.training import loop
+
+    try:
+        written = checkpoints.finished(recipe, folder, clips=clips) or loop.train(
+            recipe, folder, device=device, minutes=minutes, evaluate_clips=clips, progress=False
+        )
+    except DivergedError as error:
+        study.set_user_attr(f"error {number}", str(error))
+        study.tell(number, state=TrialState.FAIL)
+        return True
+    if written is None:
+        return False
+    record = json.loads(written.with_suffix(".json").read_text())
+    wanted = recipe.search.metrics[0] if recipe.search else ""
+    value = _metrics(record).get(wanted)
+    if value is None:
+        raise UsageError(
+            f"the evaluation of {recipe.name} gives no metric {wanted!r}, by which its search ranks trials"
+        )
+    study.tell(number, value)
+    (folder / checkpoints.CHECKPOINT).unlink(missing_ok=True)  # several times the size of the weights
+    return True
+
+
+def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
+    return {metric["name"]: metric["value"] for metric in record["metrics"]}
+
+
+def _trial(name: str, of: Search, study: optuna.Study, number: int, folder: Path) -> Trial:
+    from optuna.trial import TrialState
+
+    frozen = _whole(study, of)[number]
+    given: dict[str, Any] = {"number": number, "settings": {place: frozen.params[place] for place in of.space}}
+    if frozen.state == TrialState.FAIL:
+        return Trial(**given, status="failed", error=study.user_attrs.get(f"error {frozen.number}"))
+    if frozen.state != TrialState.COMPLETE:
+        return Trial(**given, status="stopped")
+    record = json.loads((folder / name_of(number) / f"{name}.json").read_text())
+    metrics = _metrics(record)
+    constant = [row.get(of.metrics[0]) for row in record["breakdown"].get("constant answers", ())]
+    known = [value for value in constant if value is not None]
+    better = max if of.maximize else min
+    value = frozen.value
+    collapsed = bool(known) and value is not None and better(value, better(known)) == better(known)
+    return Trial(
+        **given,
+        status="finished",
+        metrics={name: metrics.get(name) for name in of.metrics},
+        collapsed=collapsed,
+        seconds=record["log"][-1]["seconds"] if record["log"] else None,
+    )
+
+
+def _write(name: str, of: Search, study: optuna.Study, folder: Path, seed: int) -> Found:
+    """Collect what is there, and write it with its figure."""
+    from zoo.training import search_figure
+
+    trials = [_trial(name, of, study, number, folder) for number in range(len(_whole(study, of)))]
+    good = [one for one in trials if one.status == "finished" and not one.collapsed]
+    better = max if of.maximize else min
+    best = better(good, key=lambda one: one.metrics[of.metrics[0]] or 0.0, default=None)
+    found = Found(
+        recipe=name,
+        seed=seed,
+        metric=of.metrics[0],
+        maximize=of.maximize,
+        space={place: asdict(span) for place, span in of.space.items()},
+        trials=trials,
+        best=None if best is None else best.number,
+        compared=of.compared,
+        groups=[_group(trials, of, value) for value in of.space[of.compared].choices],
+    )
+    write(folder / RESULTS, json.dumps(asdict(found), indent=1) + "\n")
+    write(folder / FIGURE, search_figure.draw(found))
+    return found
+
+
+def _group(trials: Sequence[Trial], of: Search, value: Any) -> Group:
+    own = [one for one in trials if one.settings[of.compared] == value]
+    finished = [one for one in own if one.status == "finished"]
+    return Group(
+        value=value,
+        finished=len(finished),
+        collapsed=sum(one.collapsed for one in finished),
+        failed=sum(one.status == "failed" for one in own),
+        spread={
+            name: _spread(values, maximize=of.maximize and name == of.metrics[0])
+            for name in of.metrics
+            if (values := values_of(finished, name))
+        },
+    )
+
+
+def values_of(trials: Sequence[Trial], metric: str) -> list[float]:
+    """A metric of the trials that finished and did not collapse."""
+    found = [one.metrics.get(metric) for one in trials if one.status == "finished" and not one.collapsed]
+    return [value for value in found if value is not None]
+
+
+def _spread(values: Sequence[float], *, maximize: bool) -> dict[str, float]:
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    ends = sorted((min(values), max(values)), reverse=maximize)
+    return {
+        "best": ends[0],
+        "lower quartile": low,
+        "median": middle,
+        "upper quartile": high,
+        "worst": ends[1],
+    }
+
+
+def _line(trial: Trial, of: Search) -> str:
+    """A trial that ended, in words."""
+    settings = ", ".join(f"{place.rpartition('.')[2]} {_short(value)}" for place, value in trial.settings.items())
+    if trial.status == "failed":
+        return f"trial {trial.number} failed ({settings}): {trial.error}"
+    value = trial.metrics[of.metrics[0]]
+    collapsed = ", no better than a constant answer" if trial.collapsed else ""
+    return f"trial {trial.number}: {of.metrics[0]} {value:.4g}{collapsed} ({settings})"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
