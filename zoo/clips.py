@@ -108,6 +108,31 @@ def preprocess(
     return normalize(convert(frames, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
 
 
+def following(source: str | Path, entry_or_model: ModelEntry | nn.Module | str, count: int) -> Tensor | None:
+    """The frames of a clip after those that a model takes: what one that predicts them should give.
+
+    Args:
+        source: As `read_clip` takes it.
+        entry_or_model: As in `preprocess`.
+        count: How many.
+
+    Returns:
+        1 x C x count x H x W (float32), prepared as the input is; None where the clip ends before, or where the input
+        is spread over the whole clip, so that nothing follows it.
+
+    Raises:
+        As `decode` does.
+    """
+    spec = spec_of(entry_or_model)
+    if spec.sampling != "consecutive":
+        return None
+    longer = dataclasses.replace(spec, frames=spec.frames + count, layout="NCTHW")
+    clip = decode(source, spec=longer)
+    if clip.total <= (longer.frames - 1) * spec.stride:
+        return None
+    return normalize(convert(clip.frames, longer), longer)[:, :, spec.frames :]
+
+
 def spec_of(entry_or_model: ModelEntry | nn.Module | str) -> InputSpec:
     """The input of an entry, of a loaded model, or of a model by its name.
 

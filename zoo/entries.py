@@ -205,6 +205,8 @@ class OutputSpec:
     unit: str = ""
     #: Keyword of the builder that sets the number of this head's classes ("num_classes"), where it has one.
     argument: str = ""
+    #: Of a clip: whether its frames are a prediction of those that follow the input's, in the units of the input.
+    follows: bool = False
 
     def __post_init__(self) -> None:
         """Raise ValueError for a kind that does not exist, or what is no text."""

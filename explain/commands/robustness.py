@@ -176,8 +176,9 @@ def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) 
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     batch = zoo.preprocess(decoded, loaded)
+    truth = _following(loaded, batch, clip) or None
     with Line() as line:
-        result = check_robustness(loaded, batch, target=target, progress=line.step("perturbing"), **given)
+        result = check_robustness(loaded, batch, target=target, truth=truth, progress=line.step("perturbing"), **given)
     return result, Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"]), decoded.source
 
 
@@ -203,6 +204,7 @@ def _on_clips(
     if not heads and any(source.label for source in many):
         output.note("note: not every clip has a label that names a class, so no accuracy is measured")
     check, first, failed = Check(loaded, target=target, **given), None, dict[str, str]()
+    expected: set[str] = set()
     with Line() as line:
         for done, source in enumerate(decoded):
             try:
@@ -212,11 +214,30 @@ def _on_clips(
                 output.note(f"warning: {source} is left out: {error}")
                 continue
             truth = {name: torch.tensor([known[source][name]]) for name in heads}
+            after = _following(loaded, batch, source)
+            expected = set(after) if first is None else expected
+            if expected - set(after):
+                failed[source] = "it ends before the frames that the model predicts"
+                output.note(f"warning: {source} is left out: {failed[source]}")
+                continue
+            truth |= {name: after[name] for name in expected}
             check.add(batch, truth, _part(line.step("perturbing"), done, len(decoded)))
             first = first or Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"])
     if first is None:
         raise ClipError(f"none of the {len(decoded)} clips can be used; {next(iter(failed.values()))}")
     return check.result(), first, failed
+
+
+def _following(loaded: Any, batch: Any, clip: str) -> dict[str, Any]:
+    """What the outputs should be that predict the clip's next frames, by name, where the clip goes on for so long."""
+    from zoo import clips, prediction
+
+    heads = [one.name for one in loaded.zoo_entry.outputs if one.kind == "clip" and one.follows]
+    if not heads:
+        return {}
+    given = prediction.outputs(loaded, batch)
+    found = {name: clips.following(clip, loaded, given[name].shape[2]) for name in heads}
+    return {name: after.to(batch) for name, after in found.items() if after is not None}
 
 
 def _part(show: Progress, done: int, clips: int) -> Progress:

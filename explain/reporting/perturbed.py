@@ -257,9 +257,17 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
                 low, high = low.clamp(0, 1), high.clamp(0, 1)
             axes.fill_between(levels, low.tolist(), high.tolist(), color=colour, alpha=0.16, linewidth=0)
         for what, value in measure.lines.items():
-            axes.axhline(value, color=figures.SOFT, linewidth=1, linestyle=":")
+            # of several measures each has its own, in its colour, and names stand where others do not
+            shade, left = (figures.SOFT, True) if len(group) == 1 else (colour, place % 2 == 0)
+            axes.axhline(value, color=shade, linewidth=1, linestyle=":")
             axes.annotate(
-                what, (0, value), xycoords=("axes fraction", "data"), va="bottom", color=figures.SOFT, fontsize=9
+                what,
+                (0 if left else 1, value),
+                xycoords=("axes fraction", "data"),
+                ha="left" if left else "right",
+                va="bottom",
+                color=shade,
+                fontsize=9,
             )
     if group[0].bounded:
         axes.set_ylim(-0.04, 1.04)

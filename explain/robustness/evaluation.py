@@ -15,7 +15,7 @@ from explain.robustness.results import Curve, Measure, Robustness
 from explain.robustness.spoiling import Spoiled
 from zoo import devices
 from zoo.errors import UsageError
-from zoo.training.evaluation import measure
+from zoo.training.evaluation import CONSTANT, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.robustness.perturbations import Perturbation
+    from explain.robustness.results import Kind
     from zoo.training.recipes import Recipe
+
+#: Words in a metric's name that say how far off an answer is.
+_ERRORS = ("error", "loss", "distance")
 
 
 def check_on_recipe(
@@ -78,13 +82,13 @@ def check_on_recipe(
         return found
 
     clean = evaluated(None, 0.0)
-    measures = {one["name"]: _measure_of(one) for one in clean["metrics"]}
+    measures = {one.name: one for one in (_measure_of(metric, clean) for metric in clean["metrics"])}
     curves = {}
     for one in chosen:
         if one.name not in grids:
             continue
         rows = [clean, *(evaluated(one, level) for level in grids[one.name])]
-        means = {name: _column(rows, name) for name in measures}
+        means = {name: _column(rows, place) for place, name in enumerate(measures)}
         curves[one.name] = Curve(
             perturbation=one.name,
             title=one.title,
@@ -125,15 +129,26 @@ def _perturbed(
         yield
 
 
-def _measure_of(metric: dict[str, Any]) -> Measure:
-    """A metric as a measure: a share where its name says accuracy, as `zoo.training.evaluation` has it."""
-    accuracy = "accuracy" in metric["name"].casefold()
-    where = f"{metric['name']} on {metric['dataset']}, {metric['split']}"
-    return Measure(name=metric["name"], kind="share" if accuracy else "error", summary=where)
+def _measure_of(metric: dict[str, Any], clean: dict[str, Any]) -> Measure:
+    """A metric as a measure: a share where its name says accuracy, as `zoo.training.evaluation` has it.
+
+    The first of the evaluation's constant answers, which no perturbation reaches, becomes a line to compare with.
+    """
+    name, where = metric["name"], f"{metric['dataset']}, {metric['split']}"
+    several = [one["name"] for one in clean["metrics"]].count(name) > 1
+    said = name.casefold()
+    kind: Kind = "share" if "accuracy" in said else "error" if any(word in said for word in _ERRORS) else "number"
+    constant = clean["breakdown"].get(CONSTANT, [])[:1]
+    return Measure(
+        name=f"{name} ({where})" if several else name,
+        kind=kind,
+        summary=f"{name} on {where}",
+        lines={str(row["constant answer"]): row[name] for row in constant if row.get(name) is not None},
+    )
 
 
-def _column(rows: Sequence[dict[str, Any]], name: str) -> Tensor:
-    values = [next(metric["value"] for metric in row["metrics"] if metric["name"] == name) for row in rows]
+def _column(rows: Sequence[dict[str, Any]], place: int) -> Tensor:
+    values = [row["metrics"][place]["value"] for row in rows]
     return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float64)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.robustness.results import Measure
-from explain.targets import Score, Target, resolve
+from explain.targets import Score, Target, part, resolve
 from zoo.errors import UsageError
 from zoo.prediction import by_head, output_specs
 
@@ -69,7 +69,7 @@ class Measures:
         for name in heads if resolved is None else [resolved.head]:
             head, spec = heads[str(name)], specs[str(name)]
             if head.ndim > 2 or spec.kind == "clip":
-                self._readers += _of_clip(spec.name, head, right.get(spec.name))
+                self._readers += _of_clip(spec.name, head, right.get(spec.name), resolved)
             elif spec.kind == "value":
                 self._readers += _of_value(spec, head, right.get(spec.name))
             else:
@@ -190,19 +190,25 @@ def _of_value(spec: OutputSpec, head: Tensor, right: Tensor | None) -> list[Read
     return [wrong, *readers]
 
 
-def _of_clip(name: str, head: Tensor, right: Tensor | None) -> list[Reader]:
-    """The mean squared error per pixel, with that of a blank picture to compare with."""
-    truth = (head if right is None else right).double()
+def _of_clip(name: str, head: Tensor, right: Tensor | None, target: Target | None) -> list[Reader]:
+    """The mean squared error per pixel, of the target's region alone, with that of a blank picture to compare with."""
+
+    def looked_at(clips: Tensor) -> Tensor:
+        whole = clips.double()
+        return whole if target is None or target.region is None else part(whole, target.region)
+
+    truth = looked_at(head if right is None else right)
+    of = name if target is None else target.description
     what = "the output for the unchanged clip" if right is None else "the true clip"
     blank = {"a blank clip (zeros)": float(truth.square().mean())}
     return [
         Reader(
             measure=Measure(
-                name=f"{name} squared error",
+                name=f"{of} squared error",
                 kind="error",
-                summary=f"Mean squared error per pixel of {name} against {what}",
+                summary=f"Mean squared error per pixel of {of} against {what}",
                 lines=blank,
             ),
-            read=lambda heads, _, samples: (heads[name].double() - truth[samples]).square().flatten(1).mean(dim=1),
+            read=lambda heads, _, samples: (looked_at(heads[name]) - truth[samples]).square().flatten(1).mean(dim=1),
         )
     ]

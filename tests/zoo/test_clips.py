@@ -415,6 +415,18 @@ def test_what_names_other_files_or_starts_a_program_is_no_clip(video, tmp_path, 
         zoo.read_clip(tmp_path / name)
 
 
+def test_what_follows_an_input_keeps_its_stride(tmp_path):
+    path = tmp_path / "clip.safetensors"
+    save_file(
+        {"clip": (10 * torch.arange(9, dtype=torch.uint8)).view(9, 1, 1, 1).expand(9, 4, 4, 1).contiguous()}, path
+    )
+    given = entry(channels="L", frames=2, size=(4, 4), sampling="consecutive", stride=2, layout="NTCHW", mean=(0.1,))
+    after = clips.following(path, given, 3)
+    assert after.shape == (1, 1, 3, 4, 4)
+    torch.testing.assert_close(after[0, 0, :, 0, 0], torch.tensor([40.0, 60, 80]) / 255 - 0.1)
+    assert clips.following(path, given, 4) is None
+
+
 def test_every_real_clip_decodes(test_data):
     found = sorted(path for path in (test_data / "clips").iterdir() if path.suffix in (".avi", ".mp4"))
     assert len(found) == 24

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from zoo import catalog
 from zoo.errors import NoEvaluationError, PluginError, UsageError, WeightsError, ZooError, nearest
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
     from zoo.entries import WeightsEntry
     from zoo.training.recipes import Recipe
+
+
+#: The table of a breakdown that says what answers get which do not depend on the clip, a row for each: what it is under
+#: "constant answer", and the metrics by name.
+CONSTANT: Final = "constant answers"
 
 
 def evaluate(

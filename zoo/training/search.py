@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zoo.errors import DivergedError, TrainingError, UnknownNameError, UsageError
 from zoo.training import checkpoints
+from zoo.training.evaluation import CONSTANT
 from zoo.writing import write
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ def _trial(name: str, of: Search, study: optuna.Study, number: int, folder: Path
         return Trial(**given, status="stopped")
     record = json.loads((folder / name_of(number) / f"{name}.json").read_text())
     metrics = _metrics(record)
-    constant = [row.get(of.metrics[0]) for row in record["breakdown"].get("constant answers", ())]
+    constant = [row.get(of.metrics[0]) for row in record["breakdown"].get(CONSTANT, ())]
     known = [value for value in constant if value is not None]
     better = max if of.maximize else min
     value = frozen.value

@@ -54,7 +54,7 @@ def _entry(name: str, summary: str, arguments: dict[str, object], parameters: in
         parameters=parameters,
         flops=flops,
         input=_INPUT,
-        outputs=(OutputSpec(kind="clip"),),
+        outputs=(OutputSpec(kind="clip", follows=True),),
         weights=tuple(
             _weights(recipe) for recipe in RECIPES if recipe.name in _FILES and recipe.name.partition(".")[0] == name
         ),

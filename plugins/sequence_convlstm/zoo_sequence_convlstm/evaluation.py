@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +14,9 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zoo.datasets import digits
 from zoo.errors import UsageError
+from zoo.training.evaluation import CONSTANT
 from zoo_sequence_convlstm import data
 
 if TYPE_CHECKING:
@@ -23,6 +28,10 @@ DATASET: Final = "digit sequences"
 MEASURES: Final = ("squared error", "PSNR", "SSIM")
 #: The test windows come in an order drawn from this seed, so that the first ones speak for all.
 _ORDER = 2025_0113
+#: Sequences of each set that are rolled out.
+_ROLLED: Final = 100
+#: Of the frames held out.
+_FRAMES: Final = ("the 4th, interpolated", "the 16th, extrapolated")
 #: Width of the Gaussian window of SSIM, as its authors have it (Wang et al., IEEE TIP 13(4), 2004).
 _SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
 
@@ -43,6 +52,53 @@ def evaluate(
         zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.
         zoo.errors.DataError: where MNIST is missing or damaged.
     """
+    found = _chosen(clips, str(digits.data_folder()))
+    network.eval()
+    with torch.inference_mode(), tqdm(total=len(found.inputs), desc="measured", unit="window", disable=None) as bar:
+        predicted = _predict(network, found.inputs, device, batch_size, bar.update)
+        rolled = {name: _roll_out(network, name, found.share, device, batch_size) for name in SETS}
+    measured = measure(predicted, found.targets)
+    return {
+        "metrics": [
+            {"dataset": DATASET, "split": "test", "name": name, "value": value}
+            for name, value in _means(measured, found.of_set).items()
+        ],
+        "clips_measured": len(found.inputs),
+        "breakdown": {
+            "frame": [
+                {
+                    "frame": title,
+                    "clips": int((found.frames == index).sum()),
+                    **_means(measured, found.of_set, found.frames == index),
+                }
+                for title, index in zip(_FRAMES, data.HELD_OUT, strict=True)
+                if bool((found.frames == index).any())
+            ],
+            **copy.deepcopy(found.tables),
+            "horizon": _horizons(rolled),
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Test windows, and what is said of them whatever the network."""
+
+    inputs: Tensor
+    targets: Tensor
+    #: Index of each target in its sequence.
+    frames: Tensor
+    #: By set, which windows are of it (bool).
+    of_set: dict[str, Tensor]
+    #: Share of all windows.
+    share: float
+    #: `controls` and `constant answers`.
+    tables: dict[str, list[dict[str, Any]]]
+
+
+@lru_cache(maxsize=2)
+def _chosen(clips: int | None, folder: str) -> _Chosen:
+    del folder  # another one, another result
     windows = {name: data.measured_windows(name) for name in SETS}
     total = sum(map(len, windows.values()))
     if clips is not None and not 0 < clips <= total:
@@ -51,44 +107,22 @@ def evaluate(
     inputs = torch.cat([one.inputs for one in windows.values()])[chosen]
     targets = torch.cat([one.targets for one in windows.values()])[chosen]
     frames = torch.cat([one.frame for one in windows.values()])[chosen]
-    own = chosen >= len(windows["N6"])  # of N3
-    network.eval()
-    share = len(chosen) / total
-    with torch.inference_mode(), tqdm(total=len(chosen), desc="measured", unit="window", disable=None) as bar:
-        predicted = _predict(network, inputs, device, batch_size, bar.update)
-        rolled = {name: _roll_out(network, name, share, device, batch_size) for name in SETS}
-    of_set = {"N6": ~own, "N3": own}
-    measured = measure(predicted, targets)
-    where = {"the 4th, interpolated": data.HELD_OUT[0], "the 16th, extrapolated": data.HELD_OUT[1]}
-    background = float(data.scale().apply(torch.zeros(())))
-    mean = data.training_windows("base").targets.mean(0, keepdim=True)
     clean = torch.cat([data.measured_windows(name, clean=True).targets for name in SETS])[chosen]
+    of_set = {"N6": chosen < len(windows["N6"]), "N3": chosen >= len(windows["N6"])}
     controls = {
         "the frame before": copied(inputs),
         "the frame before and its last change": extrapolated(inputs),
         "the true frame without noise": clean,
     }
     constant = {
-        "an empty image": torch.full_like(targets[:1], background),
-        "the mean frame": mean,
+        "an empty image": torch.full_like(targets, float(data.scale().apply(torch.zeros(())))),
+        "the mean frame": data.training_windows("base").targets.mean(0).expand_as(targets),
     }
-    return {
-        "metrics": [
-            {"dataset": DATASET, "split": "test", "name": name, "value": value}
-            for name, value in _means(measured, of_set).items()
-        ],
-        "clips_measured": len(chosen),
-        "breakdown": {
-            "frame": [
-                {"frame": title, "clips": int((frames == index).sum()), **_means(measured, of_set, frames == index)}
-                for title, index in where.items()
-                if bool((frames == index).any())
-            ],
-            "controls": _rows("control", controls, targets, of_set),
-            "constant answers": _rows("constant answer", constant, targets, of_set),
-            "horizon": _horizons(rolled),
-        },
+    tables = {
+        "controls": _rows("control", controls, targets, of_set),
+        CONSTANT: _rows("constant answer", constant, targets, of_set),
     }
+    return _Chosen(inputs, targets, frames, of_set, len(chosen) / total, tables)
 
 
 def copied(inputs: Tensor) -> Tensor:
@@ -135,7 +169,7 @@ def _figure(value: float) -> float:
 
 def _rows(column: str, answers: dict[str, Tensor], targets: Tensor, of_set: dict[str, Tensor]) -> list[dict[str, Any]]:
     return [
-        {column: title, "clips": len(targets), **_means(measure(answer.expand_as(targets), targets), of_set)}
+        {column: title, "clips": len(targets), **_means(measure(answer, targets), of_set)}
         for title, answer in answers.items()
     ]
 
@@ -163,10 +197,10 @@ def _roll_out(
 ) -> dict[str, list[list[float]]]:
     """Squared errors by horizon and sequence, of the network and of the second frame again and again.
 
-    Of the first sequences of a set, up to a hundred, and fewer where fewer windows are measured.
+    Of the first sequences of a set, fewer where fewer windows are measured.
     """
     values, _ = data.scaled(name)
-    values = values[: max(1, round(share * min(100, len(values))))][:, None]
+    values = values[: max(1, round(share * _ROLLED))][:, None]
     start, truth = values[:, :, : data.READ], values[:, :, data.READ :]
     parts = [
         roll_out(network, some.to(device), truth.shape[2]).float().cpu() for some in torch.split(start, batch_size)

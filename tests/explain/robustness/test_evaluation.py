@@ -78,6 +78,30 @@ def test_the_first_clips_alone_are_measured(model, recipe):
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_the_first_constant_answer_is_a_line_and_metrics_of_one_name_stay_apart(model, recipe, monkeypatch):
+    """As of a model that predicts frames, whose errors are those of two sets beside that of an empty image."""
+
+    def evaluate_twice(network, device, clips=None):
+        found = evaluate(network, device, clips)["metrics"][1]["value"]
+        metrics = [
+            {"dataset": name, "split": "test", "name": "squared error", "value": value}
+            for name, value in {"N6": found, "N3": 3 * found}.items()
+        ]
+        metrics.append({"dataset": "N6", "split": "test", "name": "PSNR", "value": 30.0})
+        constant = [{"constant answer": "an empty image", "PSNR": 11.0}, {"constant answer": "a mean", "PSNR": 12.0}]
+        return {"metrics": metrics, "clips_measured": 5, "breakdown": {"constant answers": constant}}
+
+    monkeypatch.setattr(sys.modules["robust_recipe"], "evaluate", evaluate_twice)
+    found, _ = check_on_recipe(model, recipe, perturbations="gaussian_noise", levels=2)
+    names = ["squared error (N6, test)", "squared error (N3, test)", "PSNR"]
+    assert list(found.measures) == names
+    assert [one.kind for one in found.measures.values()] == ["error", "error", "number"]
+    assert found.measures["PSNR"].lines == {"an empty image": 11.0}
+    one, other, _ = found.curves["gaussian_noise"].mean.values()
+    assert torch.allclose(3 * one, other)
+    assert not torch.allclose(one, one[:1])
+
+
 def test_a_module_from_elsewhere_has_no_recipe(nets, recipe):
     with pytest.raises(UsageError, match=r"did not come from zoo\.load"):
         check_on_recipe(nets.TwoHeads(), recipe)

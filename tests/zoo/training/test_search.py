@@ -49,7 +49,7 @@ def toy(monkeypatch):
 
     def evaluate(network, device, clips=None):
         x = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
-        found = network(x)
+        found = network(x).detach()
         if network.silent:
             found = torch.zeros_like(found)
         error = float((found - x.sum(1, keepdim=True)).square().mean())
@@ -133,7 +133,7 @@ def test_what_is_drawn_lies_in_its_span_and_depends_on_seed_and_number_alone(toy
         search=dataclasses.replace(recipe().search, space=space),
         stages=(dataclasses.replace(recipe().stages[0], steps=1),),
     )
-    found = search(short, tmp_path / "six", trials=6)
+    found = search(short, tmp_path / "four", trials=4)
     for place, span in space.items():
         values = [one.settings[place] for one in found.trials]
         if span.choices:
@@ -146,7 +146,7 @@ def test_what_is_drawn_lies_in_its_span_and_depends_on_seed_and_number_alone(toy
     assert without_times(two) == without_times(found)[:2]
     other = search(short, tmp_path / "other", trials=1, seed=1)
     assert other.trials[0].settings != found.trials[0].settings
-    assert without_times(search(short, tmp_path / "two", trials=6)) == without_times(found)  # four more
+    assert without_times(search(short, tmp_path / "two", trials=4)) == without_times(found)  # two more
 
 
 def test_trials_that_say_nothing_or_went_astray_are_counted_and_left_out(toy, tmp_path):
@@ -200,9 +200,7 @@ def test_a_search_that_was_stopped_in_a_trial_goes_on_with_it(toy, tmp_path):
     assert without_times(again) == without_times(whole)
     stopped = search(only(), tmp_path / "minutes", trials=3, minutes=0)
     assert [one.status for one in stopped.trials] == ["stopped"]
-    while [one.status for one in stopped.trials] != ["finished"] * 3:
-        stopped = search(only(), tmp_path / "minutes", trials=3, minutes=0.001)
-    assert without_times(stopped) == without_times(whole)
+    assert without_times(search(only(), tmp_path / "minutes", trials=3)) == without_times(whole)
 
 
 def test_a_search_killed_at_any_moment_goes_on(processes, tmp_path):
