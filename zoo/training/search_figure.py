@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from zoo.training.search import Found
 
 #: Inches: of a chart, its width and height.
-_WIDTH, _HEIGHT = 5.0, 3.6
+_WIDTH, _HEIGHT = 5.4, 3.8
 
 
 def draw(found: Found) -> bytes:
@@ -32,13 +32,9 @@ def draw(found: Found) -> bytes:
                 if values:
                     axes.boxplot([values], positions=[at], widths=0.55, showfliers=False)
                     axes.plot([at] * len(values), values, ".", color="tab:blue", alpha=0.5, markersize=4)
-                left = ", ".join(
-                    f"{count} {what}"
-                    for count, what in ((group.collapsed, "collapsed"), (group.failed, "failed"))
-                    if count
-                )
-                said = str(group.value).replace("_", " ")
-                labels.append(f"{said}\n{len(values)} trials" + (f"\n{left}" if left else ""))
+                counts = {"trials": len(values), "collapsed": group.collapsed, "failed": group.failed}
+                said = [f"{count} {what}" for what, count in counts.items() if count or what == "trials"]
+                labels.append("\n".join([str(group.value).replace("_", " "), *said]))
             axes.set_xticks(range(1, len(labels) + 1), labels)
             axes.set_xlim(0.4, len(labels) + 0.6)
             if any(group.spread for group in found.groups):
