@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
@@ -81,6 +81,20 @@ def zoo_models() -> list[ModelEntry]:
             152_977,
             98_910_720,
         ),
+    ]
+
+
+@hookimpl
+def explain_sections(context: Any) -> list[Any]:
+    """Of the networks of this plugin: what they predict, frame upon frame, and their gates."""
+    from explain import Section
+    from zoo_sequence_convlstm.networks import SequenceConvLSTM
+
+    if not isinstance(context.model, SequenceConvLSTM):
+        return []
+    return [
+        Section(name="next_frames", title="What it says comes next", build="zoo_sequence_convlstm.views:next_frames"),
+        Section(name="gates", title="What its gates do", build="zoo_sequence_convlstm.views:gates"),
     ]
 
 

@@ -1,0 +1,167 @@
+"""Sections of a report: what the network says comes next, again and again, and what its gates do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from matplotlib.ticker import MaxNLocator
+
+from explain import Content
+from explain.reporting import colour, figures
+from explain.reporting.media import Sprite, clip_sprite, overlay_sprite
+from explain.reporting.rendering import render
+from zoo import clips
+from zoo.errors import ZooError
+from zoo.prediction import to_frames
+from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
+from zoo_sequence_convlstm.evaluation import copied, roll_out
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from torch import Tensor
+
+    from explain.reporting.context import Context
+
+_HERE = "zoo_sequence_convlstm"
+#: Frames that are predicted, at most, and where the clip does not go on.
+_MOST, _BLIND = 14, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """Frames under one name."""
+
+    title: str
+    picture: Sprite
+    #: Over the pictures; None where nothing is.
+    overlay: Sprite | None = None
+
+
+def next_frames(context: Context) -> Content:
+    """The frames that follow, as they are and as the network predicts them from its own, with errors by horizon."""
+    truth = _following(context)
+    with torch.no_grad():
+        found = roll_out(context.model, context.batch, _BLIND if truth is None else truth.shape[2])
+    rows = [Row(title="As predicted", picture=_picture("predicted", found, context))]
+    errors: dict[str, list[float]] = {}
+    scale = None
+    drawn: Markup | str = ""
+    if truth is not None:
+        changes = (found.cpu() - truth)[0].float().mean(dim=0).numpy()
+        shares, scale, _ = colour.scaled(changes)
+        over = overlay_sprite("next-difference", np.sign(changes) * np.abs(shares), colour.signed())
+        rows.insert(0, Row(title="As it went on", picture=_picture("true", truth, context)))
+        rows.append(Row(title="Predicted less true", picture=rows[0].picture, overlay=over))
+        again = copied(context.batch).cpu().expand_as(truth)
+        errors = {
+            "the network": _errors(found.cpu(), truth),
+            "the last frame again": _errors(again, truth),
+        }
+        drawn = _by_horizon(errors)
+    data = {"frames": found.shape[2], "squared_error": errors, "scale": scale}
+    html = render("next_frames.html", _HERE, rows=rows, drawn=drawn, colours=colour.signed(), **data)
+    sprites = [one for row in rows for one in (row.picture, row.overlay) if one is not None]
+    return Content(
+        html=html,
+        data=data,
+        tensors={"predicted": found.cpu(), **({} if truth is None else {"true": truth})},
+        sprites=tuple({sprite.name: sprite for sprite in sprites}.values()),
+    )
+
+
+def gates(context: Context) -> Content:
+    """The gates of one unit, map by map and on average, over the frames of the clip."""
+    cells = {name: part for name, part in context.model.named_modules() if isinstance(part, PeepholeConvLSTM)}
+    clip = context.batch
+    truth = _following(context)
+    if truth is not None:  # a cell reads on for as long as the clip does
+        clip = torch.cat((clip, truth.to(clip)), dim=2)
+    name, unit = _unit(context, cells, clip)
+    entered: list[Tensor] = []
+    with cells[name].register_forward_pre_hook(lambda _, given: entered.append(given[0].detach())), torch.no_grad():
+        context.model(clip)
+    maps = {gate: of[0, unit].float().cpu() for gate, of in cells[name].gates(entered[0]).items()}
+    highest = float(maps["candidate"].abs().max()) or 1.0
+    rows = []
+    for gate, of in maps.items():
+        shown = of.abs() / highest if gate == "candidate" else of
+        frames = (255 * shown.clamp(0, 1)).round().to(torch.uint8)[..., None].numpy()
+        rows.append(
+            Row(title=f"{gate} gate" if gate != "candidate" else gate, picture=clip_sprite(f"gate-{gate}", frames))
+        )
+    means = {gate: of.mean(dim=(1, 2)).tolist() for gate, of in maps.items()}
+    data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": context.batch.shape[2]}
+    html = render("gates.html", _HERE, rows=rows, drawn=_over_time(means, context.batch.shape[2]), **data)
+    return Content(html=html, data=data, tensors=maps, sprites=tuple(row.picture for row in rows))
+
+
+def _following(context: Context) -> Tensor | None:
+    """The frames of the clip that follow the batch, 1 x C x T x H x W on the CPU; None where there are none."""
+    spec = clips.spec_of(context.model)
+    count = min(_MOST, context.clip.total - spec.frames)
+    if count < 1 or context.clip.fps is not None:  # of a video, a part may have been asked for
+        return None
+    try:
+        after = clips.following(context.clip.source, context.model, count)
+    except ZooError:  # frames that were given as a tensor have no source
+        return None
+    return after
+
+
+def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], clip: Tensor) -> tuple[str, int]:
+    """The target's unit where that is one of a cell, else the unit of the last cell whose state varies most."""
+    asked = context.target.unit
+    if asked is not None and asked[0] in cells:
+        return asked
+    name = list(cells)[-1]
+    states: list[Tensor] = []
+    with cells[name].register_forward_hook(lambda *given: states.append(given[-1].detach())), torch.no_grad():
+        context.model(clip)
+    return name, int(states[0][0].flatten(1).std(dim=1).argmax())
+
+
+def _picture(name: str, frames: Tensor, context: Context) -> Sprite:
+    return clip_sprite(f"next-{name}", to_frames(frames[0].cpu(), clips.spec_of(context.model)).numpy())
+
+
+def _errors(found: Tensor, truth: Tensor) -> list[float]:
+    """Squared error of each frame."""
+    errors: list[float] = (found.double() - truth.double()).square().mean(dim=(0, 1, 3, 4)).tolist()
+    return errors
+
+
+def _by_horizon(errors: dict[str, list[float]]) -> Markup:
+    with figures.style():
+        drawn = figures.figure(620, 190)
+        axes = drawn.add_subplot()
+        for place, (name, values) in enumerate(errors.items()):
+            shade, (marker, line) = figures.series(place)
+            steps = range(1, len(values) + 1)
+            axes.plot(steps, values, color=shade, marker=marker, linestyle=line, markersize=4, label=name)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("frames after the last one read")
+        axes.set_ylabel("squared error")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figures.legend(drawn, axes)
+        return figures.svg(drawn, "next-errors", "Squared error of each predicted frame; the numbers stand below")
+
+
+def _over_time(means: dict[str, list[float]], read: int) -> Markup:
+    with figures.style():
+        drawn = figures.figure(620, 190)
+        panels: Any = drawn.subplots(1, 2)
+        for place, gate in enumerate(GATES):
+            axes = panels[1 if gate == "candidate" else 0]
+            shade, (marker, line) = figures.series(place)
+            axes.plot(means[gate], color=shade, marker=marker, linestyle=line, markersize=4, label=gate)
+        for axes, title in zip(panels, ("gates", "candidate"), strict=True):
+            axes.axvline(read - 0.5, color=figures.SOFT, linestyle=":", linewidth=1)
+            axes.set_xlabel("frame")
+            axes.set_ylabel(f"mean of the {title}")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panels[0].set_ylim(0, 1)
+        figures.legend(drawn, panels[0])
+        return figures.svg(drawn, "gates", "Means of the gates over time; the numbers stand below")

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import explain
+import zoo
+from zoo_sequence_convlstm.convlstm import GATES
+from zoo_sequence_convlstm.evaluation import roll_out
+
+SAMPLE = "sample:digit_sequences/2"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zoo.load("sequence_convlstm_k16", weights=None)
+
+
+def report(model, clip, out, *sections, **options):
+    explain.report(model, clip, out, sections=list(sections), **options)
+    found = json.loads((out / "report.json").read_text())["sections"]
+    return {name: found[name]["data"] if "data" in found[name] else found[name] for name in sections}, (
+        load_file(out / "tensors.safetensors")
+    )
+
+
+def test_predictions_are_fed_back_and_compared_with_how_the_clip_went_on(model, tmp_path):
+    found, tensors = report(model, SAMPLE, tmp_path / "out", "next_frames", "gates", target="layers.0.cell/5")
+    frames = zoo.read_clip(SAMPLE)[:, :, :, 0].float()[None, None] / 255
+    with torch.no_grad():
+        expected = roll_out(model, frames[:, :, :2], 14)
+    torch.testing.assert_close(tensors["next_frames/predicted"], expected)
+    torch.testing.assert_close(tensors["next_frames/true"], frames[:, :, 2:])
+    errors = found["next_frames"]["squared_error"]
+    wrong = (expected.double() - frames[:, :, 2:].double()).square().mean(dim=(0, 1, 3, 4))
+    assert errors["the network"] == pytest.approx(wrong.tolist(), rel=1e-5)
+    still = (frames[:, :, 1:2].double() - frames[:, :, 2:].double()).square().mean(dim=(0, 1, 3, 4))
+    assert errors["the last frame again"] == pytest.approx(still.tolist(), rel=1e-5)
+    gates = found["gates"]
+    assert (gates["layer"], gates["unit"], gates["read"]) == ("layers.0.cell", 5, 2)
+    cell = model.layers[0].cell
+    for name, values in cell.gates(frames).items():
+        torch.testing.assert_close(tensors[f"gates/{name}"], values[0, 5])
+        assert gates["means"][name] == pytest.approx(values[0, 5].mean(dim=(1, 2)).tolist(), rel=1e-4)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "What it says comes next" in page
+    assert "Predicted less true" in page
+
+
+def test_a_clip_that_ends_is_gone_on_with_blindly(model, tmp_path):
+    path = tmp_path / "short.safetensors"
+    save_file({"clip": zoo.read_clip(SAMPLE)[:2, :, :, :1].contiguous()}, path)
+    found, tensors = report(model, path, tmp_path / "out", "next_frames", "gates")
+    assert found["next_frames"]["squared_error"] == {}
+    assert tensors["next_frames/predicted"].shape == (1, 1, 6, 36, 36)
+    assert found["gates"]["layer"] == "layers.1.cell"
+    assert [len(found["gates"]["means"][gate]) for gate in GATES] == [2] * 4
+    assert "nobody knows what was right" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_other_models_have_no_such_sections(tmp_path):
+    with pytest.raises(zoo.ZooError, match="unknown section 'next_frames'"):
+        explain.report(zoo.load("conv3d"), "sample:blinking_mnist", tmp_path / "out", sections=["next_frames"])
