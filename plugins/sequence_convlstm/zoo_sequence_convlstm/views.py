@@ -90,7 +90,10 @@ def gates(context: Context) -> Content:
         shown = of.abs() / highest if gate == "candidate" else of
         frames = (255 * shown.clamp(0, 1)).round().to(torch.uint8)[..., None].numpy()
         rows.append(
-            Row(title=f"{gate} gate" if gate != "candidate" else gate, picture=clip_sprite(f"gate-{gate}", frames))
+            Row(
+                title=gate.capitalize() + (" gate" if gate != "candidate" else ""),
+                picture=clip_sprite(f"gate-{gate}", frames),
+            )
         )
     means = {gate: of.mean(dim=(1, 2)).tolist() for gate, of in maps.items()}
     data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": context.batch.shape[2]}
@@ -135,7 +138,7 @@ def _errors(found: Tensor, truth: Tensor) -> list[float]:
 
 def _by_horizon(errors: dict[str, list[float]]) -> Markup:
     with figures.style():
-        drawn = figures.figure(620, 190)
+        drawn = figures.figure(400, 200)
         axes = drawn.add_subplot()
         for place, (name, values) in enumerate(errors.items()):
             shade, (marker, line) = figures.series(place)
@@ -151,17 +154,17 @@ def _by_horizon(errors: dict[str, list[float]]) -> Markup:
 
 def _over_time(means: dict[str, list[float]], read: int) -> Markup:
     with figures.style():
-        drawn = figures.figure(620, 190)
-        panels: Any = drawn.subplots(1, 2)
+        drawn = figures.figure(400, 320)
+        panels: Any = drawn.subplots(2, 1)
         for place, gate in enumerate(GATES):
             axes = panels[1 if gate == "candidate" else 0]
             shade, (marker, line) = figures.series(place)
             axes.plot(means[gate], color=shade, marker=marker, linestyle=line, markersize=4, label=gate)
         for axes, title in zip(panels, ("gates", "candidate"), strict=True):
             axes.axvline(read - 0.5, color=figures.SOFT, linestyle=":", linewidth=1)
-            axes.set_xlabel("frame")
             axes.set_ylabel(f"mean of the {title}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylim(0, 1)
+        panels[1].set_xlabel("frame")
         figures.legend(drawn, panels[0])
         return figures.svg(drawn, "gates", "Means of the gates over time; the numbers stand below")
