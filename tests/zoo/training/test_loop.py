@@ -17,6 +17,7 @@ from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError
 from zoo.training import Recipe, Stage
 from zoo.training.checkpoints import CHECKPOINT, LOG
 from zoo.training.loop import learning_rate, train
+from zoo.training.recipes import OPTIMIZERS
 from zoo.weights import sha256_of
 
 
@@ -99,6 +100,24 @@ def test_training_writes_the_weights_their_golden_tensors_and_their_record(toy, 
     assert [line["step"] for line in record["log"]] == [4, 8, 12, 4, 8]
     assert json.loads((tmp_path / LOG).read_text()) == record["log"]
     assert record["log"][2]["error"] < record["log"][0]["error"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_goes_on_with_its_moments(toy, tmp_path, optimizer):
+    given = one_stage(optimizer=optimizer)
+    whole = train(given, tmp_path / "whole", progress=False)
+    toy.stop_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        train(given, tmp_path / "killed", progress=False, checkpoint_every=0)
+    toy.stop_at = -1
+    assert train(given, tmp_path / "killed", progress=False).read_bytes() == whole.read_bytes()
+    plain = train(one_stage(), tmp_path / "plain", progress=False)
+    assert (plain.read_bytes() == whole.read_bytes()) == (optimizer in ("Adam", "AdamW"))  # no decay tells them apart
+
+
+def test_an_optimizer_that_is_none_of_them_is_told(toy, tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown optimizer 'Adan'; did you mean 'Adam'"):
+        train(one_stage(optimizer="Adan"), tmp_path, progress=False)
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(toy, tmp_path):
