@@ -76,6 +76,16 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "a237d529303919cb25cc09419446b4a5aa99901d023aa0434e51ff17bffac530",
         0.018692,
     ),
+    "stdcf_autoencoder.tr_mnist_seed3": (
+        7_480,
+        "6a9ff5e97c323999fbcd4f5ee420b98bffb1f207fb96ffa599de162db2457736",
+        0.014954,
+    ),
+    "rank1_autoencoder.tr_mnist_seed3": (
+        5_832,
+        "4a54fdd5c72e8b9e763e6ee6992cedcf27432d663690ebe202086789b2bba571",
+        0.017574,
+    ),
     "stdcf_kth.motion_mnist": (
         117_648,
         "97db3b3c0f7e3e9dc545d0d70b03c92cd14afc7420e97e82d79a070ab02e47dd",
