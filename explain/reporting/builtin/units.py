@@ -19,7 +19,7 @@ from explain.reporting.sections import Content
 if TYPE_CHECKING:
     from explain.reporting.context import Context
 
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLUTIONS = {"convolution", "transposed convolution"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,11 @@ def _layers(context: Context) -> list[str]:
         for name, module in context.model.named_modules()
         if name in ran
         and not any(name.startswith(f"{loop}.") for loop in loops)
-        and (isinstance(module, _CONVOLUTIONS) or (name in loops and not isinstance(module, nn.RNNBase)))
+        and (
+            # Whatever class it is of: a plugin's own layer convolves, too.
+            (ran[name].kind in _CONVOLUTIONS and not any(module.children()))
+            or (name in loops and not isinstance(module, nn.RNNBase))
+        )
     }
     # Pointwise convolutions only mix what others saw.
     wide = [name for name, kernel in found.items() if max(kernel) > 1] or list(found)

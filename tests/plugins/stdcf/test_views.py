@@ -107,6 +107,13 @@ def test_a_network_that_cannot_be_had_is_left_out_by_name(written, tmp_path, mon
     assert "rank1_autoencoder is left out: it is not here" in found.page.read_text()
 
 
+def test_units_of_layers_of_atoms_are_maximised(tmp_path):
+    model = zoo.load("stdcf_autoencoder")
+    found = explain.report(model, "sample:tr_mnist", tmp_path / "report", sections=["units"], unit_steps=2, units=1)
+    made = found.data["sections"]["units"]["units"]
+    assert [one["layer"] for one in made] == ["conv1", "deconv1", "conv3"]
+
+
 class Given:
     """As much of a context as a hook looks at."""
 
