@@ -471,15 +471,15 @@ def _video(source: str, path: Path, pick: Callable[[int], list[int]], start: flo
             rate = stream.average_rate
             declared = _count(container, start, end)
         _check_count(path, declared)
-        wanted = declared
-        while True:
-            indices = pick(wanted) if wanted else []
-            kept, decoded = _decode(path, set(indices), start, end)
-            if decoded == 0:
-                raise ClipError(_no_frames(path, declared, start, end))
-            if decoded == wanted:
-                break
-            wanted = decoded
+        indices = pick(declared) if declared else []
+        kept, decoded = _decode(path, set(indices), start, end)
+        if decoded == 0:
+            raise ClipError(_no_frames(path, declared, start, end))
+        if decoded != declared:
+            indices = pick(decoded)
+            kept, again = _decode(path, set(indices), start, end)
+            if again != decoded:
+                raise ClipError(f"{path} gives {decoded} frames once and {again} the next time; convert it to .mp4")
     except av.error.FFmpegError as error:
         expected = "expected a file such as .mp4, .mkv, .webm, .mov or .avi"
         raise ClipError(f"{path} does not decode as a video: {error.strerror or error}; {expected}") from error
@@ -546,6 +546,7 @@ def _decode(
                     raise ClipError(f"{path} changes its size at frame {decoded}; cut the part before it with `end`")
                 kept[decoded] = image
             decoded += 1
+            _check_count(path, decoded)  # a packet may hold several
     return kept, decoded
 
 

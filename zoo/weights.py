@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 METADATA_KEY = "zoo"
 #: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
 INDEX = ".safetensors.index.json"
-_LONGEST_INDEX = 2**26
+_LONGEST_INDEX = 2**24
+#: Bytes of a file's header, which are taken for it before anything is known of it.
+LONGEST_HEADER = 2**25
 #: Tensors in a file, or in all shards of an index; each takes time, whatever it holds.
 MOST_TENSORS = 2**17
 #: Characters of JSON that says what differs from an architecture's entry.
@@ -168,6 +170,7 @@ def _placed(index: Path) -> dict[str, str]:
         placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         if not isinstance(placed, dict) or not placed:
             raise ValueError("its weight_map names no tensors")
+        _check_names(placed)
         for shard in placed.values():
             if not isinstance(shard, str) or not re.fullmatch(r"[\w-][\w.-]*\.safetensors", shard, re.ASCII):
                 raise ValueError(f"{shard!r} is no name of a safetensors file beside it")
@@ -231,12 +234,14 @@ def read_header(path: Path) -> Header:
 
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(8)
         if start.startswith(_PICKLE_STARTS):
             raise WeightsError(
                 f"{path} is a pickle under another name, and pickles are never opened here; "
                 "convert it with safetensors.torch.save_file where you trust its source"
             )
+        if int.from_bytes(start, "little") > LONGEST_HEADER:
+            raise ValueError(f"its header has more than {LONGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())
             _check_names(names)
@@ -268,10 +273,6 @@ def _merged(index: Path) -> Header:
     placed = _placed(index)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     metadata: dict[str, str] = {}
-    try:
-        _check_names(placed)
-    except ValueError as error:
-        raise WeightsError(f"{index} is no index of safetensors files: {error}") from error
     for shard in parts(index)[1:]:
         header = read_header(shard)
         expected = {name for name, where in placed.items() if where == shard.name}

@@ -396,6 +396,14 @@ def test_a_number_of_frames_that_a_header_makes_up_is_not_believed(video):
     assert len(zoo.read_clip(path)) == 20
 
 
+def test_a_video_that_decodes_in_two_ways_is_refused(video, monkeypatch):
+    path, counts = video(grey_ramp(6)), iter([5, 4])
+    decode = clips._decode
+    monkeypatch.setattr(clips, "_decode", lambda *given: (decode(*given)[0], next(counts)))
+    with pytest.raises(ClipError, match="gives 5 frames once and 4 the next time"):
+        zoo.read_clip(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -209,7 +209,7 @@ def test_shards_are_one_file(trained, shards, mmap):
         (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "cannot be read|not a whole"),
         (lambda index: index.write_text("{"), "no index of safetensors files"),
         (lambda index: index.write_text(json.dumps({"weight_map": {}})), "names no tensors"),
-        (lambda index: os.truncate(index, 2**26 + 1), "it is longer than 67,108,864 bytes"),
+        (lambda index: os.truncate(index, 2**24 + 1), "it is longer than 16,777,216 bytes"),
         (lambda index: index.write_text(json.dumps({"weight_map": {"a": "../../etc/a.safetensors"}})), "no name of a"),
         (lambda index: index.write_text(json.dumps({"weight_map": {"a": "weights.bin"}})), "no name of a safetensors"),
         (
