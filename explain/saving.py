@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 import torch
 
 from zoo import devices, writing
-from zoo.errors import OutputError, ResultError, UsageError
+from zoo.errors import OutputError, ResultError, UsageError, one_line
 
 if TYPE_CHECKING:
     import os
@@ -118,12 +118,13 @@ class Saved:
         record, tensors = _read(file, devices.resolve(device))
         kind = record.get("$class")
         if kind != cls.__name__:
+            if not isinstance(kind, str) or kind not in _HOMES:
+                raise ResultError(f"{file} holds no result of a kind that this version knows")
             raise ResultError(f"{file} holds a result of the kind {kind!r}, not {cls.__name__!r}: use {kind}.load")
         try:
             return cast("Self", _restored(record, tensors))
-        except (KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise ResultError(f"{file} does not hold what a {kind} has ({reason}); make it again") from error
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ResultError(f"{file} does not hold what a {kind} has ({one_line(error)}); make it again") from error
 
 
 def packed(result: Saved) -> bytes:
@@ -220,15 +221,16 @@ def _read(file: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
             if header is None:
                 raise ResultError(f"{file} holds no result of explain")
             if header.get("format") != FORMAT:
+                version_of_it = one_line(header.get("version"))
                 raise ResultError(
-                    f"{file} has the format {header.get('format')!r} (written by motion-zoo {header.get('version')}); "
+                    f"{file} has the format {header.get('format')!a} (written by motion-zoo {version_of_it}); "
                     f"this version reads format {FORMAT}"
                 )
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
     except FileNotFoundError as error:
         raise ResultError(f"there is no file {file}") from error
     except SafetensorError as error:
-        raise ResultError(f"{file} is no safetensors file, or a damaged one: {error}") from error
+        raise ResultError(f"{file} is no safetensors file, or a damaged one: {one_line(error)}") from error
     except OSError as error:
         raise ResultError(f"cannot read {file}: {error.strerror or error}") from error
     return header["result"], tensors
@@ -238,7 +240,7 @@ def _header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
     """What a file says of its result; None where it holds none."""
     try:
         header = json.loads((metadata or {})[_KEY])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) and isinstance(header.get("result"), dict) else None
 

@@ -111,10 +111,9 @@ class ModelError(ZooError):
     """A model cannot be used this way: no such layer kind, an unexpected output, a method that does not apply."""
 
 
-def one_line(error: BaseException) -> str:
-    """What an error of Python or of a library says, on one line that can be shown: it may repeat a stranger's text."""
-    said = " ".join(str(error).split())
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
+def one_line(said: object) -> str:
+    """A text, or what an error of a library says, which may repeat a stranger's text, on one line that can be shown."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(str(said).split()))
 
 
 def _nearest_beginnings(name: str, known: list[str]) -> list[str]:

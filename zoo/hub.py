@@ -37,7 +37,8 @@ OFFLINE: Final = (foreign.OFFLINE, "HF_HUB_OFFLINE")
 WEIGHTS, GOLDEN, CONFIG = "model.safetensors", "golden.safetensors", "config.json"
 #: Version of what `config.json` says.
 FORMAT = 1
-_LONGEST_CONFIG = 2**20
+#: Bytes of `config.json`.
+LONGEST_CONFIG = 2**20
 #: Seconds after which a server that does not listen is given up, and between two attempts.
 _PATIENCE, _PAUSE = 4.0, 1.0
 _NAME = r"[A-Za-z0-9_][\w.-]*"
@@ -380,8 +381,8 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
 
 
 def _said(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _LONGEST_CONFIG:
-        raise ValueError(f"it is longer than {_LONGEST_CONFIG:,} bytes")
+    if path.stat().st_size > LONGEST_CONFIG:
+        raise ValueError(f"it is longer than {LONGEST_CONFIG:,} bytes")
     said = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise ValueError(f"expected a JSON object with format {FORMAT}")

@@ -237,9 +237,16 @@ def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: byte
             "metrics": weights.metrics,
         },
     }
+    said = (json.dumps(output.plain(config), indent=1) + "\n").encode()
+    try:
+        files.overrides_of(json.loads(said))
+        if len(said) > hub.LONGEST_CONFIG:
+            raise ValueError(f"its configuration is longer than {hub.LONGEST_CONFIG:,} bytes")
+    except ValueError as error:
+        raise UsageError(f"{entry.name} would not load from a repository: {error}") from error
     content = {
         hub.WEIGHTS: data,
-        hub.CONFIG: (json.dumps(output.plain(config), indent=1) + "\n").encode(),
+        hub.CONFIG: said,
         hub.GOLDEN: golden,
     }
     return _Bundle(entry=dataclasses.replace(entry, weights=(weights,)), weights=weights, content=content, card=card)

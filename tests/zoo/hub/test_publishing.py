@@ -128,6 +128,19 @@ def test_a_model_that_could_not_be_built_again_is_refused(hub_server, token, tra
     assert not hub_server.asked
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("files.MOST_OF_AN_ARGUMENT", "numbers in arguments"), ("hub.LONGEST_CONFIG", "is longer than 2")],
+)
+def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch, limit, said):
+    installed.add("sized", tiny.replace("entry()", "entry(arguments={'classes': 3})"))
+    installed.use(monkeypatch)
+    monkeypatch.setattr(f"zoo.publishing.{limit}", 2)
+    with pytest.raises(UsageError, match=f"tiny would not load from a repository: .*{said}"):
+        zoo.push(zoo.load("tiny", weights=None), "me/tiny")
+    assert not hub_server.asked
+
+
 def test_a_dry_run_says_what_would_go_up_and_asks_nobody(hub_server, trained):
     pushed = zoo.push(str(trained), "me/tiny", dry_run=True)
     assert (pushed.revision, pushed.name, pushed.private) == (None, None, True)
