@@ -39,6 +39,11 @@ _SAMPLES = (
 
 #: Of each weights file by name: bytes, SHA-256, accuracy on the fixed test clips.
 _FILES: dict[str, tuple[int, str, float]] = {
+    "st_stft_w16.motion_mnist": (
+        789_160,
+        "7ae9af387705a01b20346ed4bdf875a7f388add04f478a1ac88cc408a85dec44",
+        0.9961,
+    ),
     "s_stft_w16.motion_mnist": (
         825_496,
         "b811359ed9d49a30d5af2ecf8698cf7ea6abeebb42c91c9ccb768e4067f7efa1",
@@ -63,6 +68,26 @@ _FILES: dict[str, tuple[int, str, float]] = {
         3_146_364,
         "08328aab5820ac215d889fd13ee085065b69799559ca2a55a03b42b18c754661",
         0.9999,
+    ),
+    "t_stft_w16.motion_mnist_8": (
+        880_868,
+        "e802fb50372cacf8059ac940415383eaf3718e15e539a237ae9f587ea9b988ed",
+        0.9865,
+    ),
+    "i3d_w16.motion_mnist_8": (
+        3_146_436,
+        "e3f26872e0f55a729fe1f606ee4b19d95a48ca1afde3e13eebc346cae71402f4",
+        0.9995,
+    ),
+    "t_stft_w16.motion_mnist_32": (
+        880_876,
+        "363fb7301fb204a1121e9507338bda56ae67318f9e33fa15879164763e83f171",
+        0.9428,
+    ),
+    "i3d_w16.motion_mnist_32": (
+        3_146_436,
+        "47c6f2802d4b6021c56b5f73f0038be041ef90545e2f432ce4664f8920dcac77",
+        0.9996,
     ),
 }
 
