@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -31,3 +32,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory, own_cache):
+    """Runs code as `python -c` does, in forks of a process that has imported torch, zoo and explain."""
+    spec = importlib.util.spec_from_file_location("preloaded", Path(__file__).with_name("preloaded.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    process = module.Preloaded(tmp_path_factory.mktemp("preloaded"))
+    yield process
+    process.close()

@@ -193,6 +193,8 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
         if colon:
             known = [listing.full_name for listing in listings()]
         hint = "`zoo list` shows all models" if known else f"none is installed: {HOW_TO_ADD}"
+        if "/" in name:
+            hint += "; a repository of the Hub is hub:ORG/REPO@COMMIT"
         raise UnknownNameError("model", name, known, hint)
     if len(candidates) > 1:
         choices = " or ".join(listing.full_name for listing in candidates)

@@ -88,6 +88,14 @@ token = click.option(
 class Examples(click.Command):
     """A command that prints its result alone; its help ends with an example, the `epilog`, one command a line."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; where something is missing, show one that is whole."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            example = (self.epilog or "").partition("\n")[0].partition("    #")[0]
+            raise click.UsageError(f"{error.format_message()} An example: {example}", ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         with output.results_alone():

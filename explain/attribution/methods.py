@@ -306,7 +306,7 @@ def find_method(name: str) -> Method:
             return method
     methods = all_methods()
     if name not in methods:
-        raise UnknownNameError("method", name, methods)
+        raise UnknownNameError("method", name, methods, "`explain methods` lists all")
     return methods[name]
 
 

@@ -102,7 +102,8 @@ def fields(
         raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
     wildcards = catalog.is_pattern(pattern or "")
     if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
-        raise UnknownNameError("layer", pattern, filter(None, modules), pattern=wildcards)
+        hint = f"`explain fields {model} --layers '*'` lists them"
+        raise UnknownNameError("layer", pattern, filter(None, modules), hint, pattern=wildcards)
     block = bool(layer) and next(modules[layer].children(), None) is not None
     with Line() as line:
         follow = line.step("following frames")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options
+from zoo.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,10 @@ def attributed(
     found: dict[str, Attribution] = {}
     for names in ([sharing] if sharing else []) + [[name] for name in methods if name not in sharing]:
         progress = line.step(", ".join(names))
-        results = attribute(model, batch, method=names, target=target, progress=progress, **options)
+        try:
+            results = attribute(model, batch, method=names, target=target, progress=progress, **options)
+        except ModelError as error:
+            raise ModelError(f"{error}; `explain methods MODEL` says which methods apply") from error
         found |= zip(names, results, strict=True)
         target = results[0].target
     return [found[name] for name in methods]

@@ -87,7 +87,8 @@ def _kernels(model: nn.Module, pattern: str | None) -> tuple[dict[str, Tensor], 
     """The filters of each layer asked for that can move, and why those of others cannot."""
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
-        raise UnknownNameError("layer", pattern, layer_names(model), pattern=catalog.is_pattern(pattern))
+        hint = "`explain fields MODEL --layers '*'` lists them"
+        raise UnknownNameError("layer", pattern, layer_names(model), hint, pattern=catalog.is_pattern(pattern))
     asked = {name: module for name, module in modules.items() if fnmatchcase(name, pattern or "*")}
     kernels, left_out = {}, {}
     for name, module in asked.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import pytest
 from explain.attribution import Attribution
 from explain.faithfulness import Faithfulness
 
+MAIN = "from explain.cli import main; main()"
 #: A plugin with one small model and no weights, put on the path of a command.
 PLUGIN = """
 import torch
@@ -60,15 +62,27 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def explain(site, tmp_path_factory):
-    """Runs the command in a process of its own; gives its exit status, stdout and stderr."""
-    import os
+def environment(site):
+    return {"PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def run(*arguments, code="from explain.cli import main; main()"):
-        known = {**os.environ, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
-        return subprocess.run(
-            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False, env=known
-        )
+
+@pytest.fixture(scope="module")
+def explain(environment, preloaded):
+    """Runs the command in a process that need not import torch anew; gives its exit status, stdout and stderr."""
+
+    def run(*arguments, code=MAIN):
+        return preloaded(*arguments, code=code, environment=environment)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def fresh(environment):
+    """Runs the command as `explain` does, in a process that has imported nothing."""
+
+    def run(*arguments, code=MAIN):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
     return run
 
@@ -101,9 +115,9 @@ def clip(tmp_path_factory):
     ],
     ids=str,
 )
-def test_help_needs_no_torch_and_shows_an_example(explain, command):
+def test_help_needs_no_torch_and_shows_an_example(fresh, command):
     ask = "import sys; from explain.cli import commands; commands(standalone_mode=False); "
-    run = explain(*command, "--help", code=ask + "assert 'torch' not in sys.modules")
+    run = fresh(*command, "--help", code=ask + "assert 'torch' not in sys.modules")
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     if command:
@@ -201,9 +215,9 @@ def test_options_of_a_method_reach_it(explain, clip):
     assert settings["gradient_shap"]["seed"] == 0
 
 
-def test_report_as_json_is_the_only_thing_on_stdout(explain, clip, tmp_path):
+def test_report_as_json_is_the_only_thing_on_stdout(fresh, clip, tmp_path):
     cheap = ("--weights", "none", "--section", "prediction", "--target", "flat")
-    run = explain("report", "tiny", clip, "--out", tmp_path / "out", *cheap, "--json")
+    run = fresh("report", "tiny", clip, "--out", tmp_path / "out", *cheap, "--json")
     data = json.loads(run.stdout)
     assert data["target"] == "shape = flat"
     assert data["page"] == str(tmp_path / "out" / "report.html")
@@ -486,7 +500,8 @@ def test_robustness_on_a_folder_of_classes_measures_accuracy_and_leaves_broken_c
 def test_methods_lists_every_method(explain):
     from explain.attribution.methods import BUILT_IN
 
-    run = explain("methods", "--json")
+    command = [sys.executable, "-m", "explain", "methods", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert [row["name"] for row in json.loads(run.stdout)] == [method.name for method in BUILT_IN]
     assert "integrated_gradients" in explain("methods").stdout
 
@@ -524,6 +539,13 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["report", "tiny", "sample:nothing/*", "--out", "OUT", "--weights", "none"], 2, "no sample matches"),
         (["report", "tiny", "CLIP", "--out", "OUT", "--steps", "0"], 2, "--steps"),
         (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
+        (["attribute", "tiny", "CLIP", "--method", "zzzz"], 2, "`explain methods` lists all"),
+        (["attribute", "tiny", "CLIP"], 2, "Missing option '--method'. An example: explain attribute "),
+        (
+            ["attribute", "conv3d", "CLIP", "--method", "lrp", "--weights", "none"],
+            1,
+            "`explain methods MODEL` says which methods apply",
+        ),
         (["attribute", "tiny", "CLIP", "--method", "saliency", "--out", "TAKEN"], 1, "broken.mp4"),
         (
             ["attribute", "tiny", "CLIP", "--method", "saliency", "--weights", "none", "--target", "wide/4:max"],
@@ -562,6 +584,11 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
             "no layer matches 'wild*'; did you",
         ),
         (["fields", "tiny", "--weights", "none", "--layers", "q*"], 2, "no layer matches 'q*'; known: wide, head"),
+        (
+            ["fields", "tiny", "--weights", "none", "--layers", "zzzz"],
+            2,
+            "`explain fields tiny --layers '*'` lists them",
+        ),
         (["fields", "tiny", "--weights", "none", "--layers", "head"], 2, "unknown layer with a field 'head'"),
         (["fields", "tiny", "--weights", "none", "--unit", "head/0"], 2, "unknown layer with a field in time 'head'"),
         (["fields", "tiny", "--weights", "none", "--unit", "wide"], 2, "LAYER/POSITION"),
@@ -603,7 +630,16 @@ def test_a_mistake_is_one_message_and_no_traceback(explain, clip, tmp_path, argu
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
 
 
-def test_an_interrupt_ends_in_one_message_and_leaves_nothing(explain, clip, tmp_path):
+def test_a_process_that_has_imported_nothing_says_the_same(fresh, explain, clip):
+    for command in (
+        ["fields", "tiny", "--weights", "none", "--json"],
+        ["attribute", "tinny", clip, "--method", "rise"],
+    ):
+        one, other = fresh(*command), explain(*command)
+        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+
+
+def test_an_interrupt_ends_in_one_message_and_leaves_nothing(fresh, clip, tmp_path):
     """Ctrl-C during the first attribution."""
     code = """
 import os, signal
@@ -614,14 +650,14 @@ explain.attribution.attribute = attribute
 from explain.cli import main
 main()
 """
-    signalled = explain("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", code=code)
+    signalled = fresh("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", code=code)
     assert signalled.returncode == 130
     assert "interrupted" in signalled.stderr
     assert "Traceback" not in signalled.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_is_terminated_leaves_nothing(explain, clip, tmp_path):
+def test_a_run_that_is_terminated_leaves_nothing(fresh, clip, tmp_path):
     """SIGTERM after the first file was written."""
     code = """
 import os, signal
@@ -633,7 +669,7 @@ from explain.cli import main
 main()
 """
     report = ("report", "tiny", clip, "--out", tmp_path / "out", "--weights", "none", "--section", "prediction")
-    assert explain(*report, code=code).returncode == 143
+    assert fresh(*report, code=code).returncode == 143
     assert list(tmp_path.iterdir()) == []
 
 

@@ -340,7 +340,9 @@ def test_plugins_shows_state_and_reason(run, installed, tiny, monkeypatch):
         (("load", "tiny", "--weights", "none", "--seed", "-1"), 2, "--seed"),
         (("load", "tiny", "--weights", "none", "--seed", "9" * 30), 2, "--seed"),
         (("list", "--jsn"), 2, "Did you mean"),
-        (("predict", "tiny"), 2, "Missing argument"),
+        (("predict", "tiny"), 2, "Missing argument 'CLIP'. An example: zoo predict conv3d sample:blinking_mnist/3"),
+        (("download",), 2, "An example: zoo download r3d_18\n"),
+        (("load", "me/mine"), 2, "a repository of the Hub is hub:ORG/REPO@COMMIT"),
     ],
 )
 def test_a_users_mistake_gets_one_message(run, tiny_zoo, arguments, status, said):
