@@ -91,6 +91,11 @@ _FILES: dict[str, tuple[int, str, float]] = {
         "97db3b3c0f7e3e9dc545d0d70b03c92cd14afc7420e97e82d79a070ab02e47dd",
         0.9999,
     ),
+    "rank1_kth.motion_mnist": (
+        170_684,
+        "b1eff983fc68f3a24a2a4c061219157135ca409ccfd3b36dc8b8342106a10da6",
+        0.9992,
+    ),
     "conv3d_kth.motion_mnist": (
         319_164,
         "828c603de7c11d8d4fbfe00983e127d347593614187ede2dc567c379700fa69f",
