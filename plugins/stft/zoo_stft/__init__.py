@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
@@ -190,3 +190,11 @@ def zoo_models() -> list[ModelEntry]:
 def zoo_recipes() -> list[Recipe]:
     """How the weights of this plugin were trained."""
     return list(RECIPES)
+
+
+@hookimpl
+def explain_sections(context: Any) -> list[Any]:
+    """Which frequencies the blocks of a network use, and the kernels that they amount to."""
+    from zoo_stft import view  # it draws, which `zoo list` need not wait for
+
+    return view.sections(context)

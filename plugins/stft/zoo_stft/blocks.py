@@ -7,8 +7,9 @@ another 1x1x1 convolution. Each step, trainable or not, is followed by BatchNorm
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
@@ -39,6 +40,14 @@ class Unit(nn.Module):
         self.conv = conv
         self.bn = nn.BatchNorm3d(width)
         self.act = ACTIVATIONS[activation]()
+
+    def filters(self) -> Tensor:
+        """The weight of the convolution, or the fixed filters, times the scale that BatchNorm has in eval mode."""
+        weight, norm = cast("Tensor", self.conv.weight), cast("nn.Module", self.bn)
+        if not isinstance(norm, nn.BatchNorm3d) or norm.running_var is None:
+            return weight
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return weight * scale.view(-1, 1, 1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x T x H x W."""
@@ -98,6 +107,20 @@ class Block(nn.Module):
 
     def _steps(self, b: int, n: int, stride: int, activation: Activation) -> tuple[Unit, ...]:
         raise NotImplementedError
+
+    def kernel(self) -> Tensor:
+        """The dense kernel f x c x n_t x n_h x n_w that the block amounts to if activations let everything pass.
+
+        Filters, trainable or fixed, and 1x1x1 weights are multiplied, each by the scale of the BatchNorm that follows.
+        """
+        reduced = self.reduce.filters().flatten(1)
+        made = reduced.new_ones(len(reduced), 1, 1, 1)
+        for unit in cast("list[Unit]", list(self.inner)):
+            taps = unit.filters()[:, 0]
+            made = made.repeat_interleave(len(taps) // len(made), dim=0) * taps  # over different axes: they multiply
+        made = made.view(len(reduced), -1, *made.shape[1:])
+        mixed = self.expand.filters().view(-1, *made.shape[:2])
+        return torch.einsum("fbm,bmthw,bc->fcthw", mixed, made, reduced)
 
     def forward(self, x: Tensor) -> Tensor:
         """N x c x T x H x W to N x f x T / stride x H / stride x W / stride, rounded up."""

@@ -1,4 +1,6 @@
+import importlib.util
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,3 +112,21 @@ def test_one_unit_can_be_fused_too():
     unit.bn.running_mean.normal_()
     clip = torch.randn(1, 2, 4, 3, 3, dtype=torch.float64)
     torch.testing.assert_close(fuse(unit)(clip), unit(clip), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("axes", ["t", "hw", "thw"])
+def test_passes_along_one_axis_after_the_other_give_the_same(axes, size, monkeypatch):
+    place = Path(__file__).parents[3] / "benchmarks"  # where they are measured; they were never the fastest
+    monkeypatch.syspath_prepend(place)
+    spec = importlib.util.spec_from_file_location("stft_benchmark", place / "stft.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    torch.manual_seed(0)
+    layer = ShortTimeFourier3d(2, axes, size).double()
+    x = torch.randn(2, 2, 5, 6, 7, dtype=torch.float64, requires_grad=True)
+    found, expected = benchmark.separable(x, axes, size), layer(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    upstream = torch.randn_like(expected)
+    gradients = (torch.autograd.grad(outputs, x, upstream)[0] for outputs in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-10)
