@@ -8,7 +8,7 @@ the order (T, H, W). Real and imaginary parts are 2 K fixed filters (equation 8)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,6 @@ from zoo_stft import execution
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from zoo_stft.execution import Triple
 
 Axes = Literal["thw", "hw", "t"]
 Size = int | tuple[int, int, int]
@@ -128,8 +126,7 @@ class ShortTimeFourier3d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform N x C x T x H x W."""
-        stride, padding = cast("Triple", self.stride), cast("Triple", self.padding)
-        return execution.depthwise(x, self.weight, None, stride, padding)
+        return execution.depthwise(x, self.weight, None, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """Channels and sizes, for `print`."""
