@@ -230,7 +230,6 @@ def entry_is_complete(subject: Subject) -> str:
         text = getattr(entry, field)
         if not isinstance(text, str) or not text.strip() or "\n" in text:
             raise ConformanceError(f"{field} is one line of text, not {text!r}")
-    json.dumps(dict(entry.arguments))  # a weights file's header and a repository's config hold them
     for sample in entry.samples:
         _check_sample(sample.resource, len(sample.labels))
     outputs, samples = len(entry.outputs), len(entry.samples)

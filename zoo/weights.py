@@ -234,13 +234,13 @@ def read_header(path: Path) -> Header:
 
     try:
         with path.open("rb") as file:
-            start = file.read(8)
-        if start.startswith(_PICKLE_STARTS):
+            start = file.read(9)
+        if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":  # a header's length may begin as a pickle does
             raise WeightsError(
                 f"{path} is a pickle under another name, and pickles are never opened here; "
                 "convert it with safetensors.torch.save_file where you trust its source"
             )
-        if int.from_bytes(start, "little") > LONGEST_HEADER:
+        if int.from_bytes(start[:8], "little") > LONGEST_HEADER:
             raise ValueError(f"its header has more than {LONGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
             names = list(file.keys())

@@ -102,7 +102,6 @@ def test_a_plugin_that_keeps_the_contract_passes_every_check(plugin):
         ({"arguments": "{'colour': 3}"}, "builder resolves", "colour"),
         ({"outputs": "(OutputSpec(argument='kinds'),)"}, "builder resolves", "kinds"),
         ({"flops": 5}, "parameters are as declared", "its entry says 5"),
-        ({"arguments": "{'classes': {1}}"}, "entry is complete", "set"),
         ({"summary": "' '"}, "entry is complete", "summary is one line"),
         ({"licence": "''"}, "entry is complete", "licence is one line"),
         ({"arguments": "{'meta': False}"}, "builds on meta", "meta=False"),

@@ -109,6 +109,16 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(file, content):
     assert ("pickle" in str(caught.value)) == (content in ("pickle", "zip"))
 
 
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_header_whose_length_begins_as_a_pickle_does_is_read(tmp_path, length):
+    save_file({"a": torch.ones(1)}, tmp_path / "some.safetensors", metadata={"padding": ""})
+    spare = length - int.from_bytes((tmp_path / "some.safetensors").read_bytes()[:8], "little")
+    save_file({"a": torch.ones(1)}, tmp_path / "some.safetensors", metadata={"padding": "x" * spare})
+    start = (tmp_path / "some.safetensors").read_bytes()[:8]
+    assert int.from_bytes(start, "little") == length
+    assert list(weights.read_header(tmp_path / "some.safetensors").tensors) == ["a"]
+
+
 def test_a_file_given_by_path_says_what_differs_from_its_architecture(file):
     described = weights.describe_file(str(file))
     assert described.tag == "some"

@@ -50,7 +50,7 @@ def test_a_run_in_pieces_is_that_of_one_piece(run, tmp_path):
 
 
 def test_several_recipes_are_trained_a_failure_is_reported_and_what_is_finished_is_left(run, tmp_path):
-    status, first, lines = run("regression.empty", "regression.[ps]*", "regression.plain", "--out", "all")
+    status, first, lines = run("regression.empty", "regression.[ps][lt]*", "regression.plain", "--out", "all")
     assert status == 1
     assert [(one["recipe"], one["status"]) for one in first] == [
         ("regression.empty", "failed"),
