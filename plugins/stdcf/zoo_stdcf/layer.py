@@ -129,6 +129,13 @@ class Stdcf(nn.Module):
         """
         raise NotImplementedError
 
+    def _check(self, x: Tensor) -> None:
+        if x.ndim != 5 or x.shape[1] != self.in_channels:
+            raise ClipError(
+                f"an STDCF layer of {self.in_channels} channels was given {tuple(x.shape)}; "
+                f"expected N x {self.in_channels} x T x H x W"
+            )
+
     def _costs(self, dense: int, products: int, handed_on: int) -> dict[Way, int]:
         combining = self.alpha.numel() * math.prod(self.kernel_size)
         return {"dense": dense + combining, "atoms": products + TRAFFIC * handed_on}
@@ -173,8 +180,9 @@ class StdcfConv3d(Stdcf):
         """Convolve.
 
         Raises:
-            ClipError: where there are fewer frames than the stride in time, or than the atoms span.
+            ClipError: for fewer frames than the stride in time or the atoms span, and for other axes or channels.
         """
+        self._check(x)
         padding, tempo = self._time
         span = tempo * (self.kernel_size[0] - 1) + 1 - 2 * padding
         if x.shape[2] < max(self.stride[0], span):
@@ -254,7 +262,12 @@ class StdcfConvTranspose3d(Stdcf):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, transposed."""
+        """Convolve, transposed.
+
+        Raises:
+            ClipError: where the input has not these axes and channels.
+        """
+        self._check(x)
         padding, tempo = self._time
         _, down, right = self.stride
         _, rows, columns = self.padding

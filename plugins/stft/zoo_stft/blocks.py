@@ -84,7 +84,7 @@ class Block(nn.Module):
         activation: After each step.
 
     Raises:
-        UsageError: where a number of channels is not positive, n is no odd number from 3 on, or the activation unknown.
+        UsageError: for channels that are no positive whole number, n that is even or below 3, an unknown activation.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class Block(nn.Module):
         activation: Activation = "leaky_relu",
     ) -> None:
         super().__init__()
-        if min(into, bottleneck, width) < 1:
-            raise UsageError(f"a block of {into} -> {bottleneck} -> {width} channels: expected positive numbers")
+        if not all(isinstance(channels, int) and channels >= 1 for channels in (into, bottleneck, width)):
+            raise UsageError(f"a block of {into} -> {bottleneck} -> {width} channels: expected positive whole numbers")
         self.reduce = point(into, bottleneck, activation)
         check_size(kernel_size)
         steps = self._steps(bottleneck, kernel_size, stride, activation)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UsageError
+from zoo.errors import ClipError, UsageError
 from zoo_stft import execution
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ShortTimeFourier3d(nn.Module):
         self.stride = (stride, stride, stride) if isinstance(stride, int) else stride
         depth, height, width = self.window
         self.padding = depth // 2, height // 2, width // 2
-        if channels < 1 or len(self.stride) != 3 or min(self.stride) < 1:
+        if not isinstance(channels, int) or channels < 1 or len(self.stride) != 3 or min(self.stride) < 1:
             raise UsageError(
                 f"channels {channels} and stride {stride}: expected positive whole numbers, one stride or three"
             )
@@ -125,7 +125,16 @@ class ShortTimeFourier3d(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform N x C x T x H x W."""
+        """Transform N x C x T x H x W.
+
+        Raises:
+            ClipError: where the input has not these axes and channels.
+        """
+        if x.ndim != 5 or x.shape[1] != self.channels:
+            raise ClipError(
+                f"a Fourier layer of {self.channels} channels was given {tuple(x.shape)}; "
+                f"expected N x {self.channels} x T x H x W"
+            )
         return execution.depthwise(x, self.weight, None, self.stride, self.padding)
 
     def extra_repr(self) -> str:

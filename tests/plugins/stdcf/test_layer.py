@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import pytest
 import torch
@@ -199,6 +200,14 @@ def test_a_clip_shorter_than_the_stride_or_the_atoms_is_named():
     assert slow(clip(1, 2, 5, 6, 6)).shape[2] == 1
     with pytest.raises(UsageError, match="output_padding"):
         StdcfConvTranspose3d(2, 3, 3, output_padding=1, **SIZES)
+
+
+@pytest.mark.parametrize("kind", [StdcfConv3d, StdcfConvTranspose3d])
+@pytest.mark.parametrize("way", ["dense", "atoms", None])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5, 5), (2, 4, 5, 5)])
+def test_inputs_of_other_channels_or_axes_are_named(kind, way, shape):
+    with pytest.raises(ClipError, match=re.escape(f"given {shape}; expected N x 2 x T x H x W")):
+        kind(2, 3, 3, **SIZES, way=way)(torch.zeros(shape))
 
 
 def test_a_pair_of_convolutions_amounts_to_coefficients_of_low_rank():

@@ -87,8 +87,10 @@ def test_activations_are_those_of_table_4(name, expected):
 
 
 def test_nonsense_is_named():
-    with pytest.raises(UsageError, match="3 -> 0 -> 4 channels: expected positive numbers"):
+    with pytest.raises(UsageError, match="3 -> 0 -> 4 channels: expected positive whole numbers"):
         TBlock(3, 0, 4)
+    with pytest.raises(UsageError, match=r"32\.0 -> 4 -> 4 channels: expected positive whole numbers"):
+        TBlock(64 * 0.5, 4, 4)
     for block in (STBlock, FactorisedBlock):
         with pytest.raises(UsageError, match="kernel_size 4: expected an odd whole number of at least 3"):
             block(3, 1, 4, 4)

@@ -1,11 +1,12 @@
 import cmath
 import itertools
 import math
+import re
 
 import pytest
 import torch
 
-from zoo.errors import UsageError
+from zoo.errors import ClipError, UsageError
 from zoo_stft.layer import FREQUENCIES, ShortTimeFourier3d, kernel
 
 #: Figure 3, as printed, in units of k.
@@ -122,6 +123,17 @@ def test_a_window_is_odd_and_at_least_3(made, size):
 def test_other_nonsense_is_named():
     with pytest.raises(UsageError, match="'tw': expected one of 'thw', 'hw', 't'"):
         kernel("tw")
-    for arguments in ({"channels": 0}, {"channels": 1, "stride": 0}, {"channels": 1, "stride": (1, 2)}):
+    for arguments in (
+        {"channels": 0},
+        {"channels": 2.0},
+        {"channels": 1, "stride": 0},
+        {"channels": 1, "stride": (1, 2)},
+    ):
         with pytest.raises(UsageError, match="expected positive whole numbers"):
             ShortTimeFourier3d(**arguments)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5, 5), (2, 4, 5, 5)])
+def test_inputs_of_other_channels_or_axes_are_named(shape):
+    with pytest.raises(ClipError, match=re.escape(f"given {shape}; expected N x 2 x T x H x W")):
+        ShortTimeFourier3d(2)(torch.zeros(shape))
