@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import zoo
+from zoo import cards
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -19,7 +20,7 @@ def test_every_model_stands_in_the_table_with_its_measured_metrics():
             assert f"`{weights.tag}`" in row
             for metric in weights.metrics:
                 if metric.name.endswith("accuracy"):
-                    assert f"{metric.value:.1%}".replace("%", " %") in row
+                    assert cards.percent(metric.value) in row
                 elif "error" in metric.name:  # PSNR and the like say the same in other words
                     assert (f"{metric.value:.3f}" if metric.value > 0.01 else f"{metric.value:.4g}") in row
 

@@ -258,8 +258,14 @@ def _measured(weights: Iterable[WeightsEntry]) -> Iterator[tuple[str, ...]]:
     for one in weights:
         for metric in one.metrics:
             share = metric.name.endswith("accuracy")
-            value = f"{100 * metric.value:.1f} %" if share else f"{metric.value:.4g}"
+            value = percent(metric.value) if share else f"{metric.value:.4g}"
             yield f"`{one.tag}`", metric.dataset, metric.split, metric.name, value
+
+
+def percent(share: float) -> str:
+    """A share in per cent, to one decimal; to two where it would be told as all of them and is not."""
+    said = f"{100 * share:.1f} %"
+    return f"{100 * share:.2f} %" if said == "100.0 %" and share < 1 else said
 
 
 def _input(spec: InputSpec) -> str:

@@ -82,6 +82,16 @@ def test_the_block_gives_every_figure_and_what_strangers_write_stays_text(carded
     assert "A &amp; B &lt;i>" in text
 
 
+def test_what_is_not_quite_all_is_not_told_as_all():
+    assert [cards.percent(share) for share in (1.0, 0.9999, 0.9995, 0.9994, 0.5)] == [
+        "100.0 %",
+        "99.99 %",
+        "99.95 %",
+        "99.9 %",
+        "50.0 %",
+    ]
+
+
 def test_writing_keeps_what_was_written_by_hand(carded):
     carded.write_text(
         "---\nlanguage: en\ntags: [mine]\nlicense: mit\n---\n# tiny\n\nIntroduction.\n\n## Limits\n\nMany.\n"
