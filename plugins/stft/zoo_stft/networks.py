@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import UsageError
+from zoo.errors import ClipError, UsageError
 from zoo_stft.blocks import Activation, FactorisedBlock, SBlock, STBlock, TBlock, convolution, point
 from zoo_stft.execution import channels_together
 
@@ -99,7 +99,7 @@ class InceptionNetwork(nn.Module):
     Input N x C x T x H x W with T >= 5 and H, W >= 17, output logits N x classes. Time is strided by 8, frames by 32.
 
     Raises:
-        UsageError: for a clip that is too short or too small.
+        ClipError: for a clip that is too short or too small.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class InceptionNetwork(nn.Module):
         """Clips to logits."""
         frames, *sides = x.shape[2:]
         if frames < SHORTEST or min(sides) < SMALLEST:
-            raise UsageError(
+            raise ClipError(
                 f"clips of {frames} frames of {' x '.join(map(str, sides))} pixels do not outlast the strides of this "
                 f"network; expected at least {SHORTEST} frames of {SMALLEST} x {SMALLEST}"
             )

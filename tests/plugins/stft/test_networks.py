@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from zoo.errors import UsageError
+from zoo.errors import ClipError, UsageError
 from zoo_stft import networks
 from zoo_stft.blocks import Block
 from zoo_stft.layer import ShortTimeFourier3d
@@ -115,7 +115,7 @@ def test_activations_are_an_option():
 def test_a_clip_that_is_too_short_or_small_is_named(shape):
     network = networks.build(kind="t_stft", classes=2, narrowed=16).eval()
     said = r"do not outlast the strides of this network; expected at least 5 frames of 17 x 17"
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(ClipError, match=said):
         network(torch.zeros(1, 3, *shape))
 
 
