@@ -33,10 +33,10 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, pa
     Returns:
         N x mC x T' x H' x W'.
     """
-    return channels_together(WAYS[choose(x, weight)](x, weight, bias, stride, padding))
+    return channels_together(WAYS[choose(x, weight, padding)](x, weight, bias, stride, padding))
 
 
-def choose(x: Tensor, weight: Tensor) -> str:
+def choose(x: Tensor, weight: Tensor, padding: Triple) -> str:
     """The name of the fastest way, as `benchmarks/stft.py` finds it on a CPU; elsewhere it is one grouped convolution.
 
     That is also what modes get to see which watch operations (receptive fields, counted operations, export).
@@ -44,9 +44,9 @@ def choose(x: Tensor, weight: Tensor) -> str:
     if not _free(x):
         return "grouped"
     depth, height, width = weight.shape[2:]
-    if height == width == 1:
+    if height == width == 1 and padding[1:] == (0, 0):
         return "columns"
-    if depth == 1:
+    if depth == 1 and padding[0] == 0:
         return "frames"
     # Of filters over all axes, only the backward pass is slow, and only where channels are next to each other.
     return "apart" if torch.is_grad_enabled() and x.requires_grad and not weight.requires_grad else "grouped"

@@ -40,11 +40,19 @@ def test_every_way_gives_the_values_and_gradients_of_conv3d(way, channels, sever
 
 def test_the_way_depends_on_the_window_and_on_gradients():
     x, fixed = torch.randn(1, 2, 4, 4, 4, requires_grad=True), torch.randn(4, 1, 3, 3, 3)
-    assert execution.choose(x, torch.randn(2, 1, 1, 3, 3)) == "frames"
-    assert execution.choose(x, torch.randn(4, 1, 3, 1, 1)) == "columns"
-    assert execution.choose(x, fixed) == "apart"
-    assert execution.choose(x.detach(), fixed) == "grouped"
-    assert execution.choose(x.to("meta"), torch.randn(2, 1, 1, 3, 3)) == "grouped"
+    plane, column = torch.randn(2, 1, 1, 3, 3), torch.randn(4, 1, 3, 1, 1)
+    assert execution.choose(x, plane, (0, 1, 1)) == "frames"
+    assert execution.choose(x, column, (1, 0, 0)) == "columns"
+    assert execution.choose(x, fixed, (1, 1, 1)) == "apart"
+    assert execution.choose(x.detach(), fixed, (1, 1, 1)) == "grouped"
+    assert execution.choose(x.to("meta"), plane, (0, 1, 1)) == "grouped"
+
+
+@pytest.mark.parametrize("window", [(1, 3, 3), (3, 1, 1)])
+def test_padding_beyond_the_window_is_kept(window):
+    layer = execution.DepthwiseConv3d(2, 4, window, padding=1, groups=2, dtype=torch.float64)
+    x = torch.randn(1, 2, 4, 5, 6, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), F.conv3d(x, layer.weight, layer.bias, padding=1, groups=2))
 
 
 @pytest.mark.parametrize("axes", ["t", "hw", "thw"])
