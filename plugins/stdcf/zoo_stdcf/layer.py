@@ -28,9 +28,10 @@ TRAFFIC: Final = 384
 class Stdcf(nn.Module):
     """What both directions share: atoms, coefficients and sizes.
 
-    Parameters: `psi` M x k x k and `phi` N x k_t, at first random atoms of norm 1, orthogonal to each other as far as
-    there is room; `alpha` C_out x C_in x M x N, drawn from N(0, 1 / (C_in M N)), times the strides where those spread
-    an input over several outputs. That makes C_out C_in M N + M k² + N k_t, and C_out with a bias.
+    Parameters: `psi` M x k x k and `phi` N x k_t, at first random atoms of norm 1, orthogonal to each other
+    (smaller ones where there are more atoms than an atom has elements); `alpha` C_out x C_in x M x N, drawn from
+    N(0, 1 / (C_in M N)), times the strides where those spread an input over several outputs. That makes
+    C_out C_in M N + M k² + N k_t, and C_out with a bias.
 
     Args:
         in_channels: C_in.
