@@ -56,9 +56,11 @@ def wish(entry: ModelEntry, num_classes: int | Mapping[str, int] | None, in_chan
     heads = [head.name for head in entry.outputs if head.kind == "classes"]
     if isinstance(num_classes, int):
         if len(heads) != 1:
+            if not heads:
+                given = ", ".join(f"{head.name} ({head.kind})" for head in entry.outputs)
+                raise UsageError(f"num_classes: {entry.name} gives no classes, but {given}; leave num_classes out")
             options = " ".join(f"--num-classes {head}={num_classes}" for head in heads)
             hint = f"say {options}, or some of it (num_classes={dict.fromkeys(heads, num_classes)} in Python)"
-            hint = hint if heads else "none of them gives classes"
             raise UsageError(f"{entry.name} has the heads {', '.join(h.name for h in entry.outputs)}; {hint}")
         num_classes = {heads[0]: num_classes}
     if num_classes is not None and not hasattr(num_classes, "items"):

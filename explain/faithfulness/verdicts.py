@@ -42,7 +42,7 @@ def on_model(randomization: Sequence[Randomized], missing: Mapping[str, str]) ->
     correlation = float(randomization[0].correlation.nanmean())
     if math.isnan(correlation):
         return "unsure", "Whether it depends on the model cannot be told: a map is empty or not finite."
-    said = f"with the last layer randomised, the map's rank correlation with the original is {correlation:.2f}"
+    said = f"with the last layer randomised, the map's rank correlation with the original is {_written(correlation, 2)}"
     if correlation > INDEPENDENT:
         return "flagged", f"It does not depend on the model: {said} (above {INDEPENDENT:g})."
     if correlation < DEPENDS:
@@ -78,4 +78,9 @@ def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+    return f"{_written(100 * share, 0)}\N{NO-BREAK SPACE}%"
+
+
+def _written(value: float, digits: int) -> str:
+    rounded = round(value, digits) + 0.0  # what rounds to nothing has no sign
+    return f"{rounded:.{digits}f}".replace("-", "\N{MINUS SIGN}")

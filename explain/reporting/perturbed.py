@@ -265,7 +265,7 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
                 (0 if left else 1, value),
                 xycoords=("axes fraction", "data"),
                 ha="left" if left else "right",
-                va="bottom",
+                va="bottom" if value < float(mean.max()) else "top",  # a line above all curves has the legend over it
                 color=shade,
                 fontsize=9,
             )

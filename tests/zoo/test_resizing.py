@@ -229,6 +229,13 @@ def test_wrong_numbers_raise_named_errors(networks, name, asked, error, said):
         zoo.load(name, weights=None, **asked)
 
 
+def test_other_classes_of_a_model_that_gives_a_clip_are_refused():
+    with pytest.raises(
+        UsageError, match=r"stdcf_autoencoder gives no classes, but output \(clip\); leave num_classes out"
+    ):
+        zoo.load("stdcf_autoencoder", num_classes=5)
+
+
 def test_a_depthwise_stem_is_not_adapted(installed, tiny, monkeypatch):
     code = tiny.replace("nn.Conv3d(1, 2, 3, padding=1)", "nn.Conv3d(2, 2, 3, padding=1, groups=2)")
     code = code.replace('channels="L"', 'channels="other", other_channels=2')

@@ -127,6 +127,14 @@ def test_the_verdict_on_the_model_goes_by_the_last_layer(correlation, word):
     assert on_model((), {"randomization": "no method"})[0] == "unsure"
 
 
+@pytest.mark.parametrize(
+    ("correlation", "written"), [(-0.104, "\N{MINUS SIGN}0.10"), (-0.004, "0.00"), (0.104, "0.10")]
+)
+def test_verdicts_write_minus_signs_and_none_before_nothing(correlation, written):
+    _, sentence = on_model([Randomized(layer="a", depth=1, correlation=torch.tensor([correlation]))], {})
+    assert f"the original is {written} (" in sentence
+
+
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "grad_cam", "occlusion"])
 def test_the_model_and_the_process_are_left_as_found(nets, method):
     model, batch = nets.TwoHeads().train(), torch.randn(2, 1, 4, 6, 6)

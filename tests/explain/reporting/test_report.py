@@ -334,6 +334,15 @@ def test_units_of_a_recurrence_are_its_own_and_not_its_gates(tmp_path):
     assert [unit["layer"] for unit in report.data["sections"]["units"]["units"]] == ["0", "1"]
 
 
+@pytest.mark.parametrize("count", [3, 41])
+def test_fields_of_many_layers_are_folded_away(tmp_path, count):
+    network = nn.Sequential(*(nn.Conv3d(2, 2, 1) for _ in range(count)), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    report = cheap(network, torch.rand(1, 2, 2, 4, 4), tmp_path / "out", sections=["fields"])
+    layers = len(report.data["sections"]["fields"]["layers"])
+    folded = f"<summary>The fields of all {layers} layers</summary>" in report.page.read_text(encoding="utf-8")
+    assert folded == (layers > 40)
+
+
 def test_fields_that_are_not_exact_are_called_so(clip, model, tmp_path):
     page = cheap(model, clip, tmp_path / "out", sections=["fields"]).page.read_text(encoding="utf-8")
     assert "at least" not in page
