@@ -6,12 +6,13 @@ flickers, one without a part in time stands still, and every other one moves: (1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from explain.showing import paper
+from zoo.errors import UsageError
 from zoo_stft.blocks import Block
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class BlockSpectrum:
     kernel_size: int
     #: Sums of squares over the kernel's elements and the channels that it reads; f x 15, float64, on the CPU. Real and
     #: imaginary parts of both conjugates count, so that rows sum to those of the kernel itself (Parseval).
-    energy: Tensor
+    energy: Tensor = field(repr=False)
 
     @property
     def shares(self) -> Tensor:
@@ -117,7 +118,13 @@ class Spectra:
         }
 
     def plot(self) -> Figure:
-        """Draw how the energy of each block, on average over its channels, is spread over the directions."""
+        """Draw how the energy of each block, on average over its channels, is spread over the directions.
+
+        Raises:
+            UsageError: where there is no block.
+        """
+        if not self.blocks:
+            raise UsageError("no STFT block in this model, so there is nothing to draw; spectra() of one that has some")
         used = self.used
         table = [[block.mean_shares[place] for place in used] for block in self.blocks.values()]
         with paper.drawing(90 + 46 * len(used), 110 + 18 * len(table)) as drawn:

@@ -9,6 +9,7 @@ from torch import nn
 
 import explain
 import zoo
+from zoo.errors import UsageError
 from zoo_stft import layer, spectra, view
 from zoo_stft.blocks import FactorisedBlock, SBlock, STBlock, TBlock
 
@@ -120,3 +121,11 @@ def test_a_report_has_the_frequencies_of_every_block(name, tmp_path):
 
 def test_other_models_have_no_such_section():
     assert view.sections(SimpleNamespace(model=nn.Conv3d(1, 1, 3))) == []
+
+
+def test_a_model_without_blocks_has_nothing_to_draw_and_numbers_stay_out_of_print():
+    none = spectra.spectra(nn.Conv3d(1, 1, 1))
+    assert not none.blocks
+    with pytest.raises(UsageError, match="no STFT block"):
+        none.plot()
+    assert "tensor" not in repr(spectra.spectra(nn.Sequential(TBlock(1, 2, 3))))
