@@ -259,13 +259,16 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
         for what, value in measure.lines.items():
             # of several measures each has its own, in its colour, and names stand where others do not
             shade, left = (figures.SOFT, True) if len(group) == 1 else (colour, place % 2 == 0)
+            over = value < float(mean.max())  # above a line higher than all curves stands the legend
             axes.axhline(value, color=shade, linewidth=1, linestyle=":")
             axes.annotate(
                 what,
                 (0 if left else 1, value),
                 xycoords=("axes fraction", "data"),
+                xytext=(0, 2 if over else -2),
+                textcoords="offset points",
                 ha="left" if left else "right",
-                va="bottom" if value < float(mean.max()) else "top",  # a line above all curves has the legend over it
+                va="bottom" if over else "top",
                 color=shade,
                 fontsize=9,
             )
