@@ -24,7 +24,56 @@ _SAMPLES = (
 )
 
 #: Of each weights file by name: bytes, SHA-256, and what was measured on the test windows.
-_FILES: dict[str, tuple[int, str, dict[str, float]]] = {}
+_FILES: dict[str, tuple[int, str, dict[str, float]]] = {
+    "sequence_convlstm_k16.denoised": (
+        613_956,
+        "84e68ea5cd872fccf9cb5ebabcd5c7cef5a3f3d4fe17b79da6cbf74568462d13",
+        {
+            "N6 squared error": 0.002387,
+            "N6 PSNR": 26.97,
+            "N6 SSIM": 0.8061,
+            "N3 squared error": 0.00251,
+            "N3 PSNR": 26.66,
+            "N3 SSIM": 0.8107,
+        },
+    ),
+    "sequence_convlstm_k16.base": (
+        613_956,
+        "2b225ac418ecd3346d0e4e893e07339c8e4b1a3d4b1922f3e0553bea6dd323e1",
+        {
+            "N6 squared error": 0.002387,
+            "N6 PSNR": 26.97,
+            "N6 SSIM": 0.806,
+            "N3 squared error": 0.002508,
+            "N3 PSNR": 26.66,
+            "N3 SSIM": 0.8108,
+        },
+    ),
+    "sequence_convlstm_k16.removed_outliers": (
+        613_956,
+        "c1e048e8e488bc4397b8feb3f57f1df78b08d327a0b1dd0cc3f5ca3688ca4c0f",
+        {
+            "N6 squared error": 0.002415,
+            "N6 PSNR": 26.92,
+            "N6 SSIM": 0.8047,
+            "N3 squared error": 0.002546,
+            "N3 PSNR": 26.6,
+            "N3 SSIM": 0.8094,
+        },
+    ),
+    "sequence_convlstm_k16.fully_processed": (
+        613_956,
+        "06f8280b2df086188a4e394690b84d146cb1dd5483faf250384f2213866f97d5",
+        {
+            "N6 squared error": 0.002416,
+            "N6 PSNR": 26.92,
+            "N6 SSIM": 0.8046,
+            "N3 squared error": 0.002549,
+            "N3 PSNR": 26.59,
+            "N3 SSIM": 0.8094,
+        },
+    ),
+}
 
 
 def _weights(recipe: Recipe) -> WeightsEntry:
