@@ -73,31 +73,28 @@ def next_frames(context: Context) -> Content:
 
 
 def gates(context: Context) -> Content:
-    """The gates of one unit, map by map and on average, over the frames of the clip."""
+    """The gates of one unit as the network reads the last frame of each window of the clip, maps and means."""
     cells = {name: part for name, part in context.model.named_modules() if isinstance(part, PeepholeConvLSTM)}
-    clip = context.batch
+    clip, read = context.batch, context.batch.shape[2]
     truth = _following(context)
-    if truth is not None:  # a cell reads on for as long as the clip does
+    if truth is not None:
         clip = torch.cat((clip, truth.to(clip)), dim=2)
-    name, unit = _unit(context, cells, clip)
+    windows = clip[0].unfold(1, read, 1).permute(1, 0, 4, 2, 3)  # a cell that reads on and on goes astray
+    name, unit = _unit(context, cells, windows)
     entered: list[Tensor] = []
     with cells[name].register_forward_pre_hook(lambda _, given: entered.append(given[0].detach())), torch.no_grad():
-        context.model(clip)
-    maps = {gate: of[0, unit].float().cpu() for gate, of in cells[name].gates(entered[0]).items()}
+        context.model(windows)
+    maps = {gate: of[:, unit, -1].float().cpu() for gate, of in cells[name].gates(entered[0]).items()}
     highest = float(maps["candidate"].abs().max()) or 1.0
     rows = []
     for gate, of in maps.items():
         shown = of.abs() / highest if gate == "candidate" else of
         frames = (255 * shown.clamp(0, 1)).round().to(torch.uint8)[..., None].numpy()
-        rows.append(
-            Row(
-                title=gate.capitalize() + (" gate" if gate != "candidate" else ""),
-                picture=clip_sprite(f"gate-{gate}", frames),
-            )
-        )
+        title = gate.capitalize() + (" gate" if gate != "candidate" else "")
+        rows.append(Row(title=title, picture=clip_sprite(f"gate-{gate}", frames)))
     means = {gate: of.mean(dim=(1, 2)).tolist() for gate, of in maps.items()}
-    data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": context.batch.shape[2]}
-    html = render("gates.html", _HERE, rows=rows, drawn=_over_time(means, context.batch.shape[2]), **data)
+    data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": read}
+    html = render("gates.html", _HERE, rows=rows, drawn=_over_time(means, read - 1), **data)
     return Content(html=html, data=data, tensors=maps, sprites=tuple(row.picture for row in rows))
 
 
@@ -114,7 +111,7 @@ def _following(context: Context) -> Tensor | None:
     return after
 
 
-def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], clip: Tensor) -> tuple[str, int]:
+def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], windows: Tensor) -> tuple[str, int]:
     """The target's unit where that is one of a cell, else the unit of the last cell whose state varies most."""
     asked = context.target.unit
     if asked is not None and asked[0] in cells:
@@ -122,8 +119,8 @@ def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], clip: Tensor) ->
     name = list(cells)[-1]
     states: list[Tensor] = []
     with cells[name].register_forward_hook(lambda *given: states.append(given[-1].detach())), torch.no_grad():
-        context.model(clip)
-    return name, int(states[0][0].flatten(1).std(dim=1).argmax())
+        context.model(windows)
+    return name, int(states[0].transpose(0, 1).flatten(1).std(dim=1).argmax())
 
 
 def _picture(name: str, frames: Tensor, context: Context) -> Sprite:
@@ -152,16 +149,16 @@ def _by_horizon(errors: dict[str, list[float]]) -> Markup:
         return figures.svg(drawn, "next-errors", "Squared error of each predicted frame; the numbers stand below")
 
 
-def _over_time(means: dict[str, list[float]], read: int) -> Markup:
+def _over_time(means: dict[str, list[float]], first: int) -> Markup:
     with figures.style():
         drawn = figures.figure(400, 320)
         panels: Any = drawn.subplots(2, 1)
         for place, gate in enumerate(GATES):
             axes = panels[1 if gate == "candidate" else 0]
             shade, (marker, line) = figures.series(place)
-            axes.plot(means[gate], color=shade, marker=marker, linestyle=line, markersize=4, label=gate)
+            frames = range(first, first + len(means[gate]))
+            axes.plot(frames, means[gate], color=shade, marker=marker, linestyle=line, markersize=4, label=gate)
         for axes, title in zip(panels, ("gates", "candidate"), strict=True):
-            axes.axvline(read - 0.5, color=figures.SOFT, linestyle=":", linewidth=1)
             axes.set_ylabel(f"mean of the {title}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylim(0, 1)
