@@ -114,6 +114,8 @@ def search(
         TrainingError: where the folder belongs to another search, or another one is on there.
         OSError, OutputError: where it cannot be written.
     """
+    from zoo.training import search_figure
+
     of = recipe.search
     if of is None:
         raise UsageError(f"recipe {recipe.name} does not say what a search may vary (its field `search`)")
@@ -134,9 +136,11 @@ def search(
             ended = _run(study, frozen.number, variant, folder / name_of(number), device, left, evaluate_clips)
             found = _write(recipe.name, of, study, folder, seed)
             if not ended:
-                return found
+                break
             told(_line(found.trials[number], of))
-        return _write(recipe.name, of, study, folder, seed)
+        found = _write(recipe.name, of, study, folder, seed)
+    write(folder / FIGURE, search_figure.draw(found))
+    return found
 
 
 def name_of(number: int) -> str:
@@ -320,9 +324,7 @@ def _trial(name: str, of: Search, study: optuna.Study, number: int, folder: Path
 
 
 def _write(name: str, of: Search, study: optuna.Study, folder: Path, seed: int) -> Found:
-    """Collect what is there, and write it with its figure."""
-    from zoo.training import search_figure
-
+    """Collect what is there, and write it."""
     trials = [_trial(name, of, study, number, folder) for number in range(len(_whole(study, of)))]
     good = [one for one in trials if one.status == "finished" and not one.collapsed]
     better = max if of.maximize else min
@@ -339,7 +341,6 @@ def _write(name: str, of: Search, study: optuna.Study, folder: Path, seed: int) 
         groups=[_group(trials, of, value) for value in of.space[of.compared].choices],
     )
     write(folder / RESULTS, json.dumps(asdict(found), indent=1) + "\n")
-    write(folder / FIGURE, search_figure.draw(found))
     return found
 
 

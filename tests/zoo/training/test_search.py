@@ -208,7 +208,7 @@ def test_a_search_killed_at_any_moment_goes_on(processes, tmp_path):
     whole = processes.run("command", *command, "--out", str(tmp_path / "whole"))
     assert whole.status == 0, whole.err
     expected = json.loads(whole.out)["trials"]
-    moments = [("half", "regression.searched.json", 1), ("after", "checkpoint.safetensors", 2), ("before", RESULTS, 1)]
+    moments = [("after", "checkpoint.safetensors", 2), ("before", RESULTS, 1)]
     for at, (moment, name, count) in enumerate(moments):
         arguments = (*command, "--out", str(tmp_path / str(at)))
         assert processes.run("command_killed_at", moment, name, count, *arguments).status == -signal.SIGKILL
