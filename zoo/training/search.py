@@ -125,12 +125,14 @@ def search(
         raise UsageError(f"{folder} is a file; expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoints.held(folder), _opened(recipe, folder, seed, evaluate_clips) as study:
+        begun = False
         for number in range(trials):
             frozen = _drawn(study, of, seed, number)
             if frozen.state.is_finished():
                 continue
-            if number and time.monotonic() >= ends:
+            if begun and time.monotonic() >= ends:
                 break
+            begun = True
             left = None if minutes is None else max(0.0, (ends - time.monotonic()) / 60)
             variant = applied(recipe, frozen.params, number)
             ended = _run(study, frozen.number, variant, folder / name_of(number), device, left, evaluate_clips)

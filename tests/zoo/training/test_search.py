@@ -200,6 +200,9 @@ def test_a_search_that_was_stopped_in_a_trial_goes_on_with_it(toy, tmp_path):
     assert without_times(again) == without_times(whole)
     stopped = search(only(), tmp_path / "minutes", trials=3, minutes=0)
     assert [one.status for one in stopped.trials] == ["stopped"]
+    search(only(), tmp_path / "minutes", trials=1)
+    stopped = search(only(), tmp_path / "minutes", trials=3, minutes=0)
+    assert [one.status for one in stopped.trials] == ["finished", "stopped"]
     assert without_times(search(only(), tmp_path / "minutes", trials=3)) == without_times(whole)
 
 
