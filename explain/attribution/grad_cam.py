@@ -56,7 +56,8 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
 
     The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and
     space: at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video
-    network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions.
+    network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions. Where
+    its maps are concatenated with those of other branches, the block that does so.
 
     Args:
         model: The model.
@@ -97,7 +98,24 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
         why = f"the convolution with most positions, none having {steps}{pixels[0]} x {pixels[1]} or more"
     time, height, width = chosen.output
     kept = f"{time} time steps of {frames}, " if frames > 1 else ""
+    joined = _joined(model, batch, chosen.layer)
+    if joined is not None:
+        return joined, f"with all branches beside {chosen.layer}, {why}: {kept}{height} x {width} positions"
     return chosen.layer, f"{why}: {kept}{height} x {width} positions"
+
+
+def _joined(model: nn.Module, batch: Tensor, layer: str) -> str | None:
+    """The innermost block around a layer that gives its positions with more channels; None without one."""
+    parts = layer.split(".")
+    blocks = [".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
+    shapes = _shapes(model, batch, [layer, *blocks])
+    if len(shapes[layer]) != 1:
+        return None
+    samples, channels, *positions = shapes[layer][0]
+    for block in blocks:
+        if [(one[0], *one[2:]) for one in shapes[block]] == [(samples, *positions)] and shapes[block][0][1] > channels:
+            return block
+    return None
 
 
 def _mixes_tokens(model: nn.Module) -> bool:
@@ -107,16 +125,23 @@ def _mixes_tokens(model: nn.Module) -> bool:
 
 def _are_on_heads(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -> bool:
     """Whether some convolutions run on the heads of an attention, which stand where samples should."""
-    shapes: dict[str, torch.Size] = {}
+    shapes = [one for calls in _shapes(model, batch, [row.layer for row in rows]).values() for one in calls]
+    return any(len(shape) == 5 and shape[0] != len(batch) for shape in shapes)  # N x C x T x H x W
 
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            shapes[name] = output.shape
+
+def _shapes(model: nn.Module, batch: Tensor, layers: Sequence[str]) -> dict[str, list[torch.Size]]:
+    """Shapes of the tensors that layers give in one forward pass, call by call."""
+    shapes: dict[str, list[torch.Size]] = {layer: [] for layer in layers}
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor):
+                shapes[name].append(output.shape)
 
         return hook
 
     with ExitStack() as stack, torch.no_grad():
-        for row in rows:
-            stack.callback(find_layer(model, row.layer).register_forward_hook(keep(row.layer)).remove)
+        for layer in layers:
+            stack.callback(find_layer(model, layer).register_forward_hook(keep(layer)).remove)
         model(batch.clone())
-    return any(len(shape) == 5 and shape[0] != len(batch) for shape in shapes.values())  # N x C x T x H x W
+    return shapes

@@ -271,6 +271,7 @@ def applicability(
 
             return receptive_fields(model, tuple(batch.shape))
 
+        @functools.cache
         def choose() -> tuple[str, str]:
             from explain.attribution.grad_cam import default_layer
 

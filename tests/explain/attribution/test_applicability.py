@@ -68,4 +68,4 @@ def test_a_layer_is_looked_for_once_for_all_methods(nets):
     several = len(passes)
     passes.clear()
     explain.attribution.applicability(model, torch.randn(1, 1, 4, 6, 6), layer="block")
-    assert 0 < several - len(passes) <= 4  # the run that is followed, and three that check it
+    assert 0 < several - len(passes) <= 5  # the run that is followed, three that check it, one for what lies around

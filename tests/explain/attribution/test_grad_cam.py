@@ -106,6 +106,26 @@ def test_default_layer_is_not_a_shortcut_that_runs_last(nets):
     assert default_layer(Block(), torch.zeros(1, 1, 4, 8, 8))[0] == "main"
 
 
+def test_default_layer_is_the_block_that_joins_branches(nets):
+    class Branches(nn.Module):
+        def __init__(self, joined):
+            super().__init__()
+            self.joined = joined
+            self.branches = nn.ModuleList([nn.Conv3d(2, 3, 3, padding=1), nn.Conv3d(2, 3, 1)])
+
+        def forward(self, x):
+            maps = [branch(x) for branch in self.branches]
+            return torch.cat(maps, dim=1) if self.joined else sum(maps)
+
+    def named(joined):
+        model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), Branches(joined), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        return default_layer(model, torch.zeros(1, 1, 4, 8, 8))
+
+    name, reason = named(joined=True)
+    assert (name, reason[:36]) == ("1", "with all branches beside 1.branches.")
+    assert named(joined=False)[0] == "1.branches.0"
+
+
 def test_default_layer_has_a_name(nets):
     class Functional(nn.Module):
         def __init__(self):
