@@ -44,7 +44,8 @@ def _fits(value: object, kind: str) -> bool:
         if not isinstance(value, tuple):
             return False
         if items.endswith(", ..."):
-            return all(_fits(item, items.removesuffix(", ...")) for item in value)
+            one = items.removesuffix(", ...")
+            return all(map(_KINDS[one], value)) if one in _KINDS else all(_fits(item, one) for item in value)
         kinds = items.split(", ")
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if kind in _LITERALS:
@@ -53,9 +54,9 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return (
-        isinstance(value, str) and len(value.splitlines()) < 2 and not any("\ud800" <= one <= "\udfff" for one in value)
-    )
+    if not isinstance(value, str) or len(value.splitlines()) > 1:
+        return False
+    return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
 
 
 def _is_count(value: object) -> bool:
