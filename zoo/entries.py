@@ -45,7 +45,7 @@ def _fits(value: object, kind: str) -> bool:
             return False
         if items.endswith(", ..."):
             one = items.removesuffix(", ...")
-            return all(map(_KINDS[one], value)) if one in _KINDS else all(_fits(item, one) for item in value)
+            return _are_texts(value) if one == "str" else all(_fits(item, one) for item in value)
         kinds = items.split(", ")
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if kind in _LITERALS:
@@ -57,6 +57,15 @@ def _is_text(value: object) -> bool:
     if not isinstance(value, str) or len(value.splitlines()) > 1:
         return False
     return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
+
+
+def _are_texts(values: tuple[Any, ...]) -> bool:
+    """As `_is_text` of each, of the thousands of labels that a catalogue holds mostly at once."""
+    try:
+        together = " ".join(values)
+    except TypeError:
+        return False
+    return (together.isascii() and len(together.splitlines()) < 2) or all(map(_is_text, values))
 
 
 def _is_count(value: object) -> bool:
