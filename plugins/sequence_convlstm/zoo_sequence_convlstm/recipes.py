@@ -16,9 +16,8 @@ TRAINING_SETS: Final[dict[str, tuple[bool, bool]]] = {
     "removed_outliers": (False, True),
     "fully_processed": (True, True),
 }
-#: Epochs of the report's training runs, of the small networks' on two CPU cores, and windows of one, of 400 sequences.
+#: Epochs of the report's training runs, and windows of one, of 400 sequences.
 EPOCHS: Final = 20
-FEW_EPOCHS: Final = 6
 WINDOWS: Final = 4_000
 
 #: What the report's search draws (section 3.3). It does not say how rates are drawn, nor among which optimisers.
@@ -63,10 +62,10 @@ def _recipe(
     learning_rate: float,
     optimizer: str,
     final_rate: float = 1.0,
-    epochs: int = EPOCHS,
+    autocast: bool = True,
     search: Search = SEARCH,
 ) -> Recipe:
-    """Windows of one training set, in float32."""
+    """Windows of one training set."""
     return Recipe(
         name=f"{architecture}.{tag}",
         summary=_SUMMARIES[tag],
@@ -81,14 +80,14 @@ def _recipe(
         stages=(
             Stage(
                 name="windows",
-                steps=round(epochs * WINDOWS / batch_size),
+                steps=round(EPOCHS * WINDOWS / batch_size),
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 final_rate=final_rate,
                 optimizer=optimizer,
                 data=f"{_HERE}.training:windows",
                 loss=f"{_HERE}.training:loss",
-                autocast=False,
+                autocast=autocast,
                 recalibration=20,
                 arguments={"training_set": tag},
             ),
@@ -135,7 +134,7 @@ RECIPES: tuple[Recipe, ...] = (
             learning_rate=0.004778,
             optimizer="Adamax",
             final_rate=0.0,
-            epochs=FEW_EPOCHS,
+            autocast=False,
             search=SMALL_SEARCH,
         )
         for tag in ("denoised", "base", "removed_outliers", "fully_processed")
