@@ -64,10 +64,33 @@ def test_the_layer_is_the_equations_in_values_and_gradients(frames, activation, 
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_gradients_pass_the_check_by_differences():
-    layer = cell(2, 2, (3, 4))
-    x = torch.randn(1, 2, 3, 3, 4, dtype=torch.float64, requires_grad=True)
+def test_gradients_and_their_gradients_pass_the_check_by_differences():
+    layer = cell(1, 1, (3, 4))
+    x = torch.randn(1, 1, 3, 3, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(layer, (x,))
+    assert torch.autograd.gradgradcheck(layer, (x,))
+
+
+def test_bfloat16_goes_the_way_of_float32_both_ways():
+    torch.manual_seed(0)
+    layer = PeepholeConvLSTM(3, 8, (6, 8))
+    x = torch.randn(4, 3, 3, 6, 8)
+    weighing = torch.randn(4, 8, 3, 6, 8)
+    expected = values_and_gradients(layer, layer, x, weighing)
+
+    def coarsely(clip):
+        with torch.autocast("cpu", torch.bfloat16):
+            return layer(clip)
+
+    for found, right in zip(values_and_gradients(coarsely, layer, x, weighing), expected, strict=True):
+        assert (found - right).norm() < 0.02 * right.norm()
+
+
+def test_frames_may_lie_in_memory_as_they_like():
+    layer = cell()
+    x = torch.randn(2, 6, 8, 3, 3, dtype=torch.float64).permute(0, 3, 4, 1, 2)
+    assert torch.equal(layer(x), layer(x.contiguous()))
+    torch.testing.assert_close(layer(x[:1]), layer(x)[:1])
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+import explain
 import zoo
 from zoo import catalog
 from zoo.errors import ModelError, UsageError
@@ -38,6 +39,15 @@ def test_the_next_frame_follows_from_the_last_features_through_a_sigmoid():
     assert torch.equal(network(x), expected[:, :, None])
     assert expected.min() > 0
     assert expected.max() < 1
+
+
+def test_methods_see_the_operations_inside_the_cells():
+    model = zoo.load("sequence_convlstm_k16", weights=None)
+    batch = zoo.preprocess("sample:digit_sequences", model)
+    plain, guided = explain.attribute(model, batch, method=["saliency", "guided_backprop"])
+    assert not torch.allclose(plain.map, guided.map, rtol=0.1, atol=0)
+    with pytest.raises(ModelError, match="Mul multiplies two things that both depend on the input"):
+        explain.attribute(model, batch, method="deep_lift")
 
 
 def test_peepholes_tie_the_model_to_its_frames_and_without_them_it_takes_any():
