@@ -108,13 +108,22 @@ def preprocess(
     return normalize(convert(frames, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
 
 
-def following(source: str | Path, entry_or_model: ModelEntry | nn.Module | str, count: int) -> Tensor | None:
+def following(
+    source: str | Path,
+    entry_or_model: ModelEntry | nn.Module | str,
+    count: int,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+) -> Tensor | None:
     """The frames of a clip after those that a model takes: what one that predicts them should give.
 
     Args:
         source: As `read_clip` takes it.
         entry_or_model: As in `preprocess`.
         count: How many.
+        start: As in `read_clip`.
+        end: As there.
 
     Returns:
         1 x C x count x H x W (float32), prepared as the input is; None where the clip ends before, or where the input
@@ -127,7 +136,7 @@ def following(source: str | Path, entry_or_model: ModelEntry | nn.Module | str, 
     if spec.sampling != "consecutive":
         return None
     longer = dataclasses.replace(spec, frames=spec.frames + count, layout="NCTHW")
-    clip = decode(source, spec=longer)
+    clip = decode(source, start=start, end=end, spec=longer)
     if clip.total <= (longer.frames - 1) * spec.stride:
         return None
     return normalize(convert(clip.frames, longer), longer)[:, :, spec.frames :]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo import devices
+from zoo import clips, devices
 from zoo.entries import OutputSpec
 from zoo.errors import MemoryLimitError, ModelError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from zoo.entries import InputSpec, Kind, ModelEntry
 
 
@@ -59,9 +61,9 @@ def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
 
 def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
     """The outputs for a batch in words, as `predict` gives them."""
-    specs, clips = output_specs(model, heads), like_output(model, batch)
+    specs, given = output_specs(model, heads), like_output(model, batch)
     return [
-        {name: _describe(heads[name][sample].float(), specs[name], top, clips[sample].float()) for name in heads}
+        {name: _describe(heads[name][sample].float(), specs[name], top, given[sample].float()) for name in heads}
         for sample in range(len(batch))
     ]
 
@@ -71,6 +73,34 @@ def like_output(model: nn.Module, batch: Tensor) -> Tensor:
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     turned = entry is not None and entry.input.layout == "NTCHW" and batch.ndim == 5
     return batch.transpose(1, 2) if turned else batch
+
+
+def following(
+    model: nn.Module, heads: Mapping[str, Tensor], source: str | Path, *, start: float = 0.0, end: float | None = None
+) -> dict[str, Tensor]:
+    """What the outputs should be that predict a clip's next frames, by name; none where the clip ends before.
+
+    Args:
+        model: A model of the zoo.
+        heads: Its `outputs` for the clip.
+        source: The clip, as `zoo.read_clip` takes it.
+        start: As there.
+        end: As there.
+
+    Returns:
+        1 x C x T x H x W, as the outputs are and where they are.
+
+    Raises:
+        As `zoo.read_clip` does.
+    """
+    found = {}
+    for spec in _said(model):
+        if spec.kind == "clip" and spec.follows:
+            head = heads[spec.name]
+            after = clips.following(source, model, head.shape[2], start=start, end=end)
+            if after is not None and after.shape == head.shape:
+                found[spec.name] = after.to(head)
+    return found
 
 
 def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:

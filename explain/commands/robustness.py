@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from explain.robustness.results import Measure, Robustness
     from explain.sources import Source
 
+#: Said where no clip goes on for as long as the model predicts.
+_ENDING = (
+    "note: no frames follow those that the model reads, so its answers are compared with that for the unchanged clip, "
+    "not with the truth"
+)
+
 
 @click.command(
     cls=options.Examples,
@@ -177,6 +183,8 @@ def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) 
         output.note(f"warning: {warning}")
     batch = zoo.preprocess(decoded, loaded)
     truth = _following(loaded, batch, clip) or None
+    if _predicts(loaded) and truth is None:
+        output.note(_ENDING)
     with Line() as line:
         result = check_robustness(loaded, batch, target=target, truth=truth, progress=line.step("perturbing"), **given)
     return result, Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"]), decoded.source
@@ -204,7 +212,14 @@ def _on_clips(
     if not heads and any(source.label for source in many):
         output.note("note: not every clip has a label that names a class, so no accuracy is measured")
     check, first, failed = Check(loaded, target=target, **given), None, dict[str, str]()
-    expected: set[str] = set()
+    ending: list[str] = []  # before the frames that the model predicts: taken only where all do, since one truth holds
+
+    def perturb(source: str, batch: Any, after: dict[str, Any], done: int) -> None:
+        nonlocal first
+        truth = {name: torch.tensor([known[source][name]]) for name in heads}
+        check.add(batch, truth | after, _part(line.step("perturbing"), done, len(decoded)))
+        first = first or Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"])
+
     with Line() as line:
         for done, source in enumerate(decoded):
             try:
@@ -213,16 +228,19 @@ def _on_clips(
                 failed[source] = str(error)
                 output.note(f"warning: {source} is left out: {error}")
                 continue
-            truth = {name: torch.tensor([known[source][name]]) for name in heads}
             after = _following(loaded, batch, source)
-            expected = set(after) if first is None else expected
-            if expected - set(after):
-                failed[source] = "it ends before the frames that the model predicts"
-                output.note(f"warning: {source} is left out: {failed[source]}")
-                continue
-            truth |= {name: after[name] for name in expected}
-            check.add(batch, truth, _part(line.step("perturbing"), done, len(decoded)))
-            first = first or Spoiled(loaded, batch, fill=given["fill"], seed=given["seed"])
+            if _predicts(loaded) and not after:
+                ending.append(source)
+            else:
+                perturb(source, batch, after, done)
+        if ending and first is None:
+            output.note(_ENDING)
+            for done, source in enumerate(ending):
+                perturb(source, zoo.preprocess(clips.decode(source, spec=spec.input), loaded), {}, done)
+            ending = []
+    for source in ending:
+        failed[source] = "it ends before the frames that the model predicts"
+        output.note(f"warning: {source} is left out: {failed[source]}")
     if first is None:
         raise ClipError(f"none of the {len(decoded)} clips can be used; {next(iter(failed.values()))}")
     return check.result(), first, failed
@@ -230,14 +248,16 @@ def _on_clips(
 
 def _following(loaded: Any, batch: Any, clip: str) -> dict[str, Any]:
     """What the outputs should be that predict the clip's next frames, by name, where the clip goes on for so long."""
-    from zoo import clips, prediction
+    from zoo import prediction
 
-    heads = [one.name for one in loaded.zoo_entry.outputs if one.kind == "clip" and one.follows]
-    if not heads:
+    if not _predicts(loaded):
         return {}
-    given = prediction.outputs(loaded, batch)
-    found = {name: clips.following(clip, loaded, given[name].shape[2]) for name in heads}
-    return {name: after.to(batch) for name, after in found.items() if after is not None}
+    return prediction.following(loaded, prediction.outputs(loaded, batch), clip)
+
+
+def _predicts(loaded: Any) -> bool:
+    """Whether an output predicts the frames that follow."""
+    return any(one.follows for one in loaded.zoo_entry.outputs)
 
 
 def _part(show: Progress, done: int, clips: int) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,9 @@ def content(result: Robustness, spoiled: Spoiled | None, saved: str = "") -> Con
         shown=shown,
         shares=shares,
         saved=saved,
+        banded=any(
+            _has_band(curve, one) for curve in result.curves.values() for one in itertools.chain.from_iterable(groups)
+        ),
         lost=[
             (
                 one,
@@ -251,7 +255,7 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
             markersize=4,
             label=measure.name,
         )
-        if bool(error.any()):
+        if _has_band(curve, measure):
             low, high = mean - error, mean + error
             if measure.bounded:
                 low, high = low.clamp(0, 1), high.clamp(0, 1)
@@ -282,6 +286,11 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
     axes.grid(axis="y", linewidth=0.7)
     axes.set_ylabel(group[0].unit.replace(" per ", "\nper "))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, handlelength=1.8, columnspacing=1.2)
+
+
+def _has_band(curve: Curve, measure: Measure) -> bool:
+    """Whether any standard error is known, and not nought."""
+    return bool(curve.error[measure.name].nan_to_num().any())
 
 
 def _in_words(curve: Curve, groups: Sequence[Sequence[Measure]]) -> str:

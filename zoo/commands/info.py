@@ -56,8 +56,9 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
         count = None
         with suppress(ZooError):  # a damaged record is told by those who need it
             count = evaluation.clips_measured(weights)
-        shown = "" if count is None else f" on {count:,} clip{'s' * (count != 1)}"
-        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}{shown}" for m in weights.metrics]
+        if weights.metrics and count is not None:  # of all metrics together: each may concern a part of the clips
+            lines.append(f"measured    on {count:,} clip{'s' * (count != 1)}")
+        lines += [f"metric      {m.dataset} {m.split}: {m.name} {m.value:g}" for m in weights.metrics]
     if not entry.weights:
         lines += ["", "weights     none trained; `--weights none` gives random ones"]
     for sample in entry.samples:

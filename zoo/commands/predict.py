@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from zoo import options, output
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @click.command(cls=options.Examples, epilog="zoo predict conv3d sample:blinking_mnist/3")
@@ -53,6 +56,9 @@ def predict(
     given = prediction.outputs(loaded, batch)
     predicted = prediction.describe(loaded, batch, given, top=top)[0]
     report: Any = loaded.zoo_load_report
+    truths = prediction.following(loaded, given, clip, start=start, end=end)
+    for name, truth in truths.items():
+        predicted[name] |= _missed(given[name], truth, prediction.like_output(loaded, batch))
     films = [name for name, head in predicted.items() if head["kind"] == "clip"]
     if out is not None and not films:
         raise UsageError(f"{report.name} gives no clip that --out could keep; leave it out")
@@ -86,7 +92,20 @@ def predict(
 
 
 def _in_words(head: dict[str, Any]) -> str:
-    """An output clip: its size, its values, and how far it is from the clip."""
+    """An output clip: its size, its values, and how far it is from the clip, or from what follows."""
     error = head["squared_error"]
     far = "" if error is None else f"; mean squared error from the input {error:.3g}"
+    if "following_squared_error" in head:
+        far = f"; mean squared error from what follows in the clip {head['following_squared_error']:.3g}"
+        far += f" (the last frame read, again: {head['repeated_squared_error']:.3g})"
     return f"a clip of {' x '.join(map(str, head['shape']))}, {head['lowest']:.3g} to {head['highest']:.3g}{far}"
+
+
+def _missed(given: Tensor, truth: Tensor, read: Tensor) -> dict[str, float]:
+    """Mean squared error of N x C x T x H x W frames that were predicted, and of the last frame read in their place."""
+    truth = truth.double()
+    repeated = read[:, :, -1:].double().expand_as(truth)
+    return {
+        "following_squared_error": float((given.double() - truth).square().mean()),
+        "repeated_squared_error": float((repeated - truth).square().mean()),
+    }

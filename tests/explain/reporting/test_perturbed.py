@@ -1,5 +1,6 @@
 """What pages say of perturbations: which measures are drawn, in which words, and how much a report spends."""
 
+import dataclasses
 import json
 
 import pytest
@@ -61,8 +62,6 @@ def shades(model):
 
 
 def explain_entry(model, spec):
-    import dataclasses
-
     given = dataclasses.replace(model.zoo_entry.input, frames=4, size=(8, 8), mean=(0.0,), std=(1.0,))
     return dataclasses.replace(model.zoo_entry, outputs=(spec,), input=given)
 
@@ -113,3 +112,15 @@ def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp
     assert data["sections"]["perturbations"]["measures"]["output squared error"]["lines"] == {
         "a blank clip (zeros)": pytest.approx(float(batch.double().square().mean()))
     }
+
+
+@pytest.mark.parametrize(("samples", "draws", "said"), [(1, 1, ""), (1, 3, "; bands"), (3, 1, " Bands"), (3, 2, "; bands")])
+def test_bands_are_spoken_of_where_some_are_drawn(shades, samples, draws, said):
+    batch = torch.rand(samples, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    result = check_robustness(shades, batch, perturbations="gaussian_noise", levels=2, draws=draws)
+    assert ("are one standard error" in perturbed.content(result, None).html) is bool(said)
+    assert said in perturbed.content(result, None).html
+    nowhere = {name: torch.full_like(error, torch.nan) for name, error in result.curves["gaussian_noise"].error.items()}
+    curve = dataclasses.replace(result.curves["gaussian_noise"], error=nowhere)
+    unknown = dataclasses.replace(result, curves={"gaussian_noise": curve})
+    assert "standard error" not in perturbed.content(unknown, None).html

@@ -40,7 +40,7 @@ def test_a_clip_that_goes_on_says_what_should_have_been_predicted():
 
 
 def test_of_many_clips_those_that_end_too_early_are_left_out(tmp_path):
-    for name, frames in {"a": 5, "b": 2, "c": 3}.items():
+    for name, frames in {"a": 2, "b": 5, "c": 3}.items():
         (tmp_path / name).mkdir()
         save_file(
             {"clip": zoo.read_clip("sample:digit_sequences/4")[:frames, :, :, :1].contiguous()},
@@ -50,15 +50,21 @@ def test_of_many_clips_those_that_end_too_early_are_left_out(tmp_path):
     listed.write_text("".join(f"{name}/x.safetensors\n" for name in "abc"))
     found, said = run(listed)
     assert found["samples"] == 2
+    assert all("against the true clip" in measure["summary"] for measure in found["measures"].values())
     assert [one["reason"] for one in found["left_out"]] == ["it ends before the frames that the model predicts"]
-    assert "b/x.safetensors is left out" in said
+    assert "a/x.safetensors is left out" in said
+    listed.write_text("a/x.safetensors\n")
+    found, said = run(listed)
+    assert (found["samples"], found["left_out"]) == (1, [])
+    assert "not with the truth" in said
 
 
 def test_a_clip_without_more_frames_is_measured_against_the_unchanged_output(tmp_path):
     path = tmp_path / "short.safetensors"
     save_file({"clip": zoo.read_clip("sample:digit_sequences/4")[:2, :, :, :1].contiguous()}, path)
-    found, _ = run(path)
+    found, said = run(path)
     assert found["curves"]["missing_square"]["mean"]["output squared error"][0] == 0
+    assert "not with the truth" in said
 
 
 def test_a_region_of_the_frame_is_followed_alone():
