@@ -122,7 +122,7 @@ def robustness(
         result, spoiled, source = _on_recipe(loaded, recipe, clips, given)
     elif many is not None:
         result, spoiled, failed = _on_clips(loaded, many, target, {**given, "draws": draws})
-        source = f"{result.samples} clips of {clip}"
+        source = f"{result.samples} clip{'s' * (result.samples != 1)} of {clip}"
         given_up = [{"clip": name, "reason": reason} for name, reason in failed.items()]
     else:
         result, spoiled, source = _on_clip(loaded, str(clip), target, {**given, "draws": draws})
@@ -168,7 +168,7 @@ def _on_recipe(loaded: Any, recipe: str | None, clips: int | None, given: dict[s
     found = catalog.recipe(recipe or recipe_of(entry.name, entry.weights[0] if entry.weights else None))
     with Line() as line:
         result, spoiled = check_on_recipe(loaded, found, clips=clips, progress=line.step("evaluating"), **given)
-    return result, spoiled, f"the test clips of {found.name}"
+    return result, spoiled, f"{result.samples:,} test clip{'s' * (result.samples != 1)} of {found.name}"
 
 
 def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) -> tuple[Any, Any, str]:
@@ -209,7 +209,7 @@ def _on_clips(
     decoded = dict.fromkeys(source.path for source in many)
     known = {source.path: truths(source.label or _label_of(source.path), classes) for source in many}
     heads = [name for name in classes if all(name in truth for truth in known.values())]
-    if not heads and any(source.label for source in many):
+    if classes and not heads and any(source.label for source in many):
         output.note("note: not every clip has a label that names a class, so no accuracy is measured")
     check, first, failed = Check(loaded, target=target, **given), None, dict[str, str]()
     ending: list[str] = []  # before the frames that the model predicts: taken only where all do, since one truth holds

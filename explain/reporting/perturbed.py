@@ -144,7 +144,12 @@ def _shown(
         name=one.name,
         title=curve.title,
         level=curve.level,
-        sentences=[_sentence(result, curve, measure) for measure in _told(result)],
+        sentences=[_sentence(result, curve, measure) for measure in _told(result)]
+        + [
+            f"{measure.name}: {_compared(curve, measure, what, value)}"
+            for measure in result.lined
+            for what, value in measure.lines.items()
+        ],
         chart=draw(curve, groups, f"robustness-{one.name}"),
         picture=picture,
         strips=strips,
@@ -169,10 +174,22 @@ def _sentence(result: Robustness, curve: Curve, measure: Measure) -> str:
     )
 
 
+def _compared(curve: Curve, measure: Measure, what: str, value: float) -> str:
+    """Where an error rises above a line."""
+    first = curve.beyond(measure.name, value)
+    if first is None:
+        return f"below that of {what} up to {level_text(float(curve.levels[-1]))}."
+    already = first == float(curve.levels[0])
+    return f"above that of {what}{' even unchanged' if already else f' from {level_text(first)} on'}."
+
+
 def summary(result: Robustness) -> str:
-    """What the answers do not survive and what they do, by the first share that is measured, in words."""
+    """What the answers do not survive and what they do, by the first share that is measured, in words.
+
+    Where there is none, what takes the first error that has a line above it.
+    """
     if not _told(result):
-        return ""
+        return _outdone(result)
     share = _told(result)[0]
     lost = {curve.title.lower(): curve.half_lost(share.name) for curve in result.curves.values()}
     broken = [f"{title} ({level_text(level)})" for title, level in lost.items() if level is not None]
@@ -184,6 +201,24 @@ def summary(result: Robustness) -> str:
         verb = "of the answers for " + what + " is lost" if what != share.name else f"of the {what} is lost"
         said = (f"Half {verb} under {_listed(broken)}.", f"Less is lost under {_listed(borne)}.")
     return " ".join(text for text, which in zip(said, (broken, borne), strict=True) if which)
+
+
+def _outdone(result: Robustness) -> str:
+    """Which perturbations make the first error that has a line greater than that, and which do not."""
+    if not result.lined:
+        return ""
+    measure = result.lined[0]
+    what, value = next(iter(measure.lines.items()))
+    beyond = {curve.title.lower(): curve.beyond(measure.name, value) for curve in result.curves.values()}
+    if all(float(curve.mean[measure.name][0]) > value for curve in result.curves.values()):
+        return f"{measure.name} is above that of {what} even unchanged."
+    above = [f"{title} ({level_text(level)})" for title, level in beyond.items() if level is not None]
+    below = [title for title, level in beyond.items() if level is None]
+    said = (
+        f"{measure.name} rises above that of {what} under {_listed(above)}.",
+        f"It stays below under {_listed(below)}." if above else f"{measure.name} stays below that of {what}.",
+    )
+    return " ".join(text for text, which in zip(said, (above, below), strict=True) if which)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -64,6 +64,10 @@ class Curve:
         share = self.mean[measure]
         return self._first((share <= share[0] / 2) & (share < share[0]))
 
+    def beyond(self, measure: str, value: float) -> float | None:
+        """The lowest level at which a measure is above a value, such as a line's; None where it never is."""
+        return self._first(self.mean[measure] > value)
+
     def _first(self, where: Tensor) -> float | None:
         found = where.nonzero().flatten().tolist()
         return float(self.levels[found[0]]) if found else None
@@ -89,6 +93,11 @@ class Robustness(Saved):
         """The measures whose levels of first change and half loss can be told."""
         return [measure for measure in self.measures.values() if measure.kind == "share"]
 
+    @property
+    def lined(self) -> list[Measure]:
+        """The errors that have lines to compare with."""
+        return [measure for measure in self.measures.values() if measure.kind == "error" and measure.lines]
+
     def record(self) -> dict[str, Any]:
         """Every number but those of single samples, as plain data; None where there is no number."""
         return {
@@ -106,6 +115,10 @@ class Robustness(Saved):
                     "standard_error": {measure: _numbers(values) for measure, values in curve.error.items()},
                     "first_change": {one.name: curve.first_change(one.name) for one in self.shares},
                     "half_lost": {one.name: curve.half_lost(one.name) for one in self.shares},
+                    "beyond": {
+                        one.name: {what: curve.beyond(one.name, value) for what, value in one.lines.items()}
+                        for one in self.lined
+                    },
                 }
                 for name, curve in self.curves.items()
             },

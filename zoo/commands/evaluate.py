@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,16 @@ def _evaluation_text(measured: dict[str, Any]) -> str:
         output.table(["dataset", "split", "metric", "value"], rows),
     ]
     for name, table in measured["breakdown"].items():
+        if not table:  # of few clips, there may be none of what it tells apart
+            continue
         columns = list(dict.fromkeys(column for row in table for column in row))
         parts += [f"by {name}", output.table(columns, [[_figure(row.get(one)) for one in columns] for row in table])]
     return "\n\n".join(parts)
 
 
 def _figure(value: object) -> object:
-    """A cell: figures to four digits, so that columns align."""
-    return "-" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+    """A cell: figures with four digits that count, since an error may be small."""
+    if not isinstance(value, float):
+        return "-" if value is None else value
+    places = 3 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 4
+    return f"{value:.{max(places, 0)}f}" if places < 10 else f"{value:.3e}"

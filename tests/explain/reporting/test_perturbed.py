@@ -95,6 +95,46 @@ def test_shares_of_many_clips_are_drawn_and_probabilities_of_one(shades):
     assert [[measure.name for measure in group] for group in perturbed.charts_of(several)] == [["shade unchanged"]]
 
 
+class Brighter(torch.nn.Module):
+    """Frames as they are, and lighter by so much."""
+
+    def __init__(self, off=0.0):
+        super().__init__()
+        self.off = off
+
+    def forward(self, x):
+        return x + self.off
+
+
+def test_errors_are_told_by_where_they_rise_above_their_line():
+    # a quarter of each frame is white: a white square of 4 pixels is wrong in less than that, a whole frame in more
+    batch = torch.zeros(1, 1, 4, 8, 8, dtype=torch.float64)
+    batch[..., 0] = batch[..., 7] = 1.0
+    chosen = {"missing_square": [2, 8], "lower_frame_rate": [2]}
+    result = check_robustness(Brighter(), batch, perturbations=chosen, fill="white", draws=1, truth=batch)
+    line = float(batch.square().mean())
+    mean = result.curves["missing_square"].mean["output squared error"].tolist()
+    assert mean[0] < mean[1] < line < mean[2]
+    assert result.record()["curves"]["missing_square"]["beyond"] == {
+        "output squared error": {"a blank clip (zeros)": 8}
+    }
+    assert result.record()["curves"]["lower_frame_rate"]["beyond"]["output squared error"] == {
+        "a blank clip (zeros)": None
+    }
+    assert perturbed.summary(result) == (
+        "output squared error rises above that of a blank clip (zeros) under a missing square (8). "
+        "It stays below under lower frame rate."
+    )
+    html = perturbed.content(result, None).html
+    assert "output squared error: above that of a blank clip (zeros) from 8 on." in html
+    assert "output squared error: below that of a blank clip (zeros) up to 2." in html
+    only = check_robustness(Brighter(), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
+    assert perturbed.summary(only) == "output squared error stays below that of a blank clip (zeros)."
+    worse = check_robustness(Brighter(5.0), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
+    assert perturbed.summary(worse) == "output squared error is above that of a blank clip (zeros) even unchanged."
+    assert "above that of a blank clip (zeros) even unchanged." in perturbed.content(worse, None).html
+
+
 def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp_path):
     class Same(torch.nn.Module):
         def forward(self, x):
@@ -114,7 +154,9 @@ def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp
     }
 
 
-@pytest.mark.parametrize(("samples", "draws", "said"), [(1, 1, ""), (1, 3, "; bands"), (3, 1, " Bands"), (3, 2, "; bands")])
+@pytest.mark.parametrize(
+    ("samples", "draws", "said"), [(1, 1, ""), (1, 3, "; bands"), (3, 1, " Bands"), (3, 2, "; bands")]
+)
 def test_bands_are_spoken_of_where_some_are_drawn(shades, samples, draws, said):
     batch = torch.rand(samples, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     result = check_robustness(shades, batch, perturbations="gaussian_noise", levels=2, draws=draws)
