@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from zoo import clips, devices
 from zoo.entries import OutputSpec
-from zoo.errors import MemoryLimitError, ModelError
+from zoo.errors import MemoryLimitError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +29,11 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
     Returns:
         One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
         `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
-        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ.
+        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and
+        where the output is a prediction of what follows.
 
     Raises:
+        UsageError: where the batch is no tensor.
         ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
         MemoryLimitError: where not even this batch fits into memory.
     """
@@ -40,6 +42,11 @@ def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, 
 
 def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
     """What a model gives for a batch, by the names of its heads, in eval mode; raises as `predict` does."""
+    if not isinstance(batch, Tensor):
+        raise UsageError(
+            f"a batch is a tensor, not {type(batch).__name__} ({str(batch)[:80]}); `zoo.preprocess(clip, model)` makes "
+            "one of a file or of frames"
+        )
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -181,7 +188,9 @@ def _describe(head: Tensor, spec: OutputSpec, top: int, clip: Tensor) -> dict[st
             "shape": list(head.shape),
             "lowest": float(head.min()),
             "highest": float(head.max()),
-            "squared_error": float((head - clip).square().mean()) if head.shape == clip.shape else None,
+            "squared_error": (
+                float((head - clip).square().mean()) if head.shape == clip.shape and not spec.follows else None
+            ),
         }
     labels = dict(enumerate(spec.labels))
     probabilities, indices = head.softmax(-1).topk(min(top, head.numel()))

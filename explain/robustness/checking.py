@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from explain.budget import MeasuredBytes, fitting, within_memory
-from explain.diagnosis import diagnosed, not_finite
+from explain.diagnosis import diagnosed, is_whole, not_finite
 from explain.preservation import prepared
 from explain.progress import following
 from explain.robustness.measures import Measures
-from explain.robustness.perturbations import check_fill, find
+from explain.robustness.perturbations import check_counts, check_fill, find, listed
 from explain.robustness.results import Curve, Measure, Robustness
 from explain.robustness.spoiling import Spoiled
 from zoo.errors import ModelError, UsageError
@@ -129,13 +129,17 @@ class Check:
         batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
-        for name, count in {"levels": levels, "draws": draws}.items():
-            if count < 1:
-                raise UsageError(f"{name} must be at least 1, got {count}")
+        check_counts(levels=levels, draws=draws, batch_size=1 if batch_size is None else batch_size)
+        if not is_whole(seed):
+            raise UsageError(f"seed must be a whole number, got {seed!r}")
+        if measure is not None and not callable(measure):
+            raise UsageError(
+                f"measure must be a function of the model's output and the samples' numbers, got {measure!r}"
+            )
         check_fill(fill)
         self.model, self.target, self.measure = model, target, measure
-        asked = (perturbations,) if isinstance(perturbations, str) else perturbations
-        self.asked, self.perturbations = asked, find(asked)
+        self.perturbations = find(perturbations)
+        self.asked = listed(perturbations) if isinstance(perturbations, Mapping) else {}
         self.levels, self.draws, self.fill, self.seed = levels, draws, fill, seed
         self.size, self.extent = batch_size, (0, 0, 0)
         self.samples = 0
@@ -212,7 +216,7 @@ class Check:
             possible = one.levels(self.levels, extent)
             if not possible:
                 self.missing[one.name] = "there is one frame only"
-            elif isinstance(self.asked, Mapping) and len(self.asked[one.name]):
+            elif self.asked.get(one.name):
                 self.grids[one.name] = one.checked(self.asked[one.name], extent)
             else:
                 self.grids[one.name] = possible

@@ -10,7 +10,7 @@ import torch
 
 from explain.layouts import entry_of
 from explain.preservation import preserved
-from explain.robustness.perturbations import check_fill, find
+from explain.robustness.perturbations import check_counts, check_fill, find
 from explain.robustness.results import Curve, Measure, Robustness
 from explain.robustness.spoiling import Spoiled
 from zoo import devices
@@ -62,12 +62,10 @@ def check_on_recipe(
     entry = entry_of(model)
     if entry is None:
         raise UsageError("this module did not come from zoo.load, so no recipe evaluates it; give clips")
-    if levels < 1:
-        raise UsageError(f"levels must be at least 1, got {levels}")
+    check_counts(levels=levels)
     check_fill(fill)
     extent = (entry.input.frames, *entry.input.size)
-    names = (perturbations,) if isinstance(perturbations, str) else perturbations
-    chosen = find(None if names is None else list(names))
+    chosen = find(perturbations)
     grids = {one.name: grid for one in chosen if (grid := one.levels(levels, extent))}
     total, done = 1 + sum(map(len, grids.values())), 0
     entered: list[Spoiled] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from zoo.errors import UsageError
 from zoo.prediction import by_head, output_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from explain.targets import TargetLike
     from zoo.entries import OutputSpec
@@ -97,14 +98,20 @@ def _by_name(truth: Mapping[str, Tensor] | Tensor | None, heads: Mapping[str, Te
                 f"truth does not say which output it is of; the model gives {', '.join(heads)}: give a dict"
             )
         truth = {next(iter(heads)): truth}
+    if not isinstance(truth, Mapping):
+        raise UsageError(f"truth is a tensor, or a dict of them by output, not {type(truth).__name__}")
     found = {}
     for name, right in truth.items():
         if name not in heads:
             raise UsageError(f"truth is given for {name!r}, which the model does not give; it gives {', '.join(heads)}")
+        if not isinstance(right, Tensor):
+            raise UsageError(f"truth of {name!r} is a tensor, not {type(right).__name__}")
         head = heads[name]
         wanted = tuple(head.shape) if head.ndim > 2 else (len(head),)
         if tuple(right.shape) not in {wanted, (len(head), 1) if head.ndim <= 2 else wanted}:
             raise UsageError(f"truth of {name!r} is {tuple(right.shape)}; expected {wanted}")
+        if not bool(right.isfinite().all()):
+            raise UsageError(f"truth of {name!r} holds values that are no finite numbers")
         found[name] = right.to(head.device).reshape(wanted)
         if head.ndim == 2 and head.shape[1] > 1:
             wrong = (found[name] < 0) | (found[name] >= head.shape[1]) | (found[name] != found[name].long())

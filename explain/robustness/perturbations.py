@@ -6,13 +6,15 @@ Clips are C x T x H x W in [0, 1], 32-bit (or 64-bit) numbers on the CPU; what c
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
+from explain.diagnosis import is_whole
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -99,26 +101,60 @@ def check_fill(fill: str | float) -> float | None:
         return FILLS[fill]
     try:
         value = float(fill)
-    except ValueError:
+    except (TypeError, ValueError):
         raise UnknownNameError("fill", str(fill), FILLS, "or a number from 0 (black) to 1 (white)") from None
     if not 0 <= value <= 1:
         raise UsageError(f"fill {fill} is outside of 0 (black) to 1 (white)")
     return value
 
 
-def find(names: Sequence[str] | Mapping[str, Any] | None) -> list[Perturbation]:
+def check_counts(**counts: int) -> None:
+    """Raise UsageError where one of these is no whole number of at least 1."""
+    for name, count in counts.items():
+        if not is_whole(count) or count < 1:
+            raise UsageError(f"{name} must be at least 1 and whole, got {count!r}")
+
+
+def find(names: str | Iterable[str] | None) -> list[Perturbation]:
     """The perturbations of these names, in the order of the table; all for None.
 
     Raises:
         UnknownNameError: There is none of that name.
+        UsageError: No name is given, or something else.
     """
     if names is None:
         return list(BUILT_IN)
+    if not isinstance(names, Iterable):
+        raise UsageError(f"perturbations are names, or names with the levels of each, not {names!r}")
+    chosen = [names] if isinstance(names, str) else list(names)
     known = {one.name: one for one in BUILT_IN}
-    for name in names:
-        if name not in known:
-            raise UnknownNameError("perturbation", name, known)
-    return [one for one in BUILT_IN if one.name in names]
+    for name in chosen:
+        if name not in list(known):
+            raise UnknownNameError("perturbation", str(name), known)
+    if not chosen:
+        raise UsageError(f"no perturbation is named; name some of {', '.join(known)}, or give None for all")
+    return [one for one in BUILT_IN if one.name in chosen]
+
+
+def listed(asked: Mapping[str, Iterable[float] | None]) -> dict[str, list[float]]:
+    """The levels of each perturbation as numbers; none where None is given.
+
+    Raises:
+        UsageError: They are no list of numbers.
+    """
+    found = {}
+    for name, levels in asked.items():
+        try:
+            found[name] = [float(level) for level in _no_text(() if levels is None else levels)]
+        except (TypeError, ValueError):
+            raise UsageError(f"levels of {name} are a list of numbers, such as [1, 2], not {levels!r}") from None
+    return found
+
+
+def _no_text(levels: Iterable[float]) -> Iterable[float]:
+    if isinstance(levels, str):  # whose characters may be digits
+        raise TypeError
+    return levels
 
 
 def _even(most: float) -> Callable[[int, Extent], tuple[float, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch import nn
 import zoo
 from zoo.clips import normalize
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
-from zoo.errors import MemoryLimitError, ModelError
+from zoo.errors import MemoryLimitError, ModelError, UsageError
 from zoo.prediction import to_frames
 
 
@@ -102,6 +104,19 @@ def test_a_clip_comes_with_its_range_and_its_squared_error_from_a_clip_of_its_sh
         error = (own - batch[sample].double()).square().sum() / own.numel()
         assert said["output"]["squared_error"] == pytest.approx(error.item(), rel=1e-5)
     assert zoo.predict(nn.Conv3d(3, 2, 1), batch)[0]["output"]["squared_error"] is None
+
+
+def test_a_prediction_of_what_follows_is_not_compared_with_the_input(model):
+    follower = nn.Conv3d(1, 1, 1)
+    ahead = OutputSpec(kind="clip", follows=True)
+    follower.zoo_entry = dataclasses.replace(model.zoo_entry, outputs=(ahead,))
+    assert zoo.predict(follower, torch.rand(1, 1, 2, 4, 4))[0]["output"]["squared_error"] is None
+
+
+def test_what_is_no_batch_is_named():
+    for wrong in ("sample:blinking_mnist", torch.zeros(1, 2).numpy()):
+        with pytest.raises(UsageError, match=f"a batch is a tensor, not {type(wrong).__name__}"):
+            zoo.predict(nn.Linear(2, 2), wrong)
 
 
 def test_frames_first_are_turned_before_they_are_compared():

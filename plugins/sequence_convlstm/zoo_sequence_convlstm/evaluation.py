@@ -185,7 +185,14 @@ def _predict(
 
 
 def roll_out(network: nn.Module, start: Tensor, steps: int) -> Tensor:
-    """What the network predicts when it is fed its own frames: N x 1 x 2 x H x W to N x 1 x steps x H x W."""
+    """What the network predicts when it is fed its own frames: N x 1 x 2 x H x W to N x 1 x steps x H x W.
+
+    Raises:
+        zoo.errors.UsageError: for another number of frames, or no step.
+    """
+    if start.ndim != 5 or start.shape[2] != data.READ or steps < 1:
+        shape = " x ".join(map(str, start.shape))
+        raise UsageError(f"{steps} steps from {shape}; expected one or more from N x 1 x {data.READ} x H x W")
     frames = list(torch.split(start, 1, dim=2))
     for _ in range(steps):
         frames.append(network(torch.cat(frames[-data.READ :], dim=2)))

@@ -297,11 +297,35 @@ def with_range(model):
         ({"target": "tall"}, UnknownNameError, "tall"),
         ({"measure": lambda output, samples: output}, UsageError, "one number for each"),
         ({"perturbations": {"blur": [-1.0]}}, UsageError, "blur has no level -1"),
+        ({"levels": 2.5}, UsageError, "levels must be at least 1 and whole, got 2.5"),
+        ({"draws": "4"}, UsageError, "draws must be at least 1 and whole, got '4'"),
+        ({"batch_size": 0}, UsageError, "batch_size must be at least 1"),
+        ({"seed": None}, UsageError, "seed must be a whole number, got None"),
+        ({"fill": None}, UnknownNameError, "fill 'None'"),
+        ({"perturbations": []}, UsageError, "no perturbation is named; name some of gaussian_noise"),
+        ({"perturbations": 5}, UsageError, "perturbations are names, or names with the levels of each, not 5"),
+        ({"perturbations": [["blur"]]}, UnknownNameError, "perturbation"),
+        ({"perturbations": {"blur": 1.0}}, UsageError, "levels of blur are a list of numbers"),
+        ({"perturbations": {"blur": "12"}}, UsageError, "levels of blur are a list of numbers"),
+        ({"perturbations": {"blur": ["soft"]}}, UsageError, "levels of blur are a list of numbers"),
+        ({"truth": 1}, UsageError, "truth is a tensor, or a dict"),
+        ({"truth": {"output": 1}}, UsageError, "truth of 'output' is a tensor, not int"),
+        ({"truth": torch.tensor([0, torch.nan])}, UsageError, "truth of 'output' holds values that are no finite"),
+        ({"measure": "mean"}, UsageError, "measure must be a function"),
     ],
 )
 def test_a_mistake_is_named(given, error, said):
     with pytest.raises(error, match=said):
         check_robustness(Threshold(), clips(2), **given)
+
+
+def test_levels_that_are_not_given_are_chosen_and_names_may_come_from_anywhere():
+    chosen = {"blur": None, "missing_square": [], "salt_and_pepper": torch.tensor([0.25, 0.5])}
+    found = check_robustness(Threshold(), clips(1), perturbations=chosen, levels=2, draws=1)
+    assert {name: len(curve.levels) - 1 for name, curve in found.curves.items()} == dict.fromkeys(chosen, 2)
+    assert found.curves["salt_and_pepper"].levels.tolist() == [0, 0.25, 0.5]
+    named = check_robustness(Threshold(), clips(1), perturbations=(name for name in chosen), levels=1, draws=1)
+    assert set(named.curves) == set(chosen)
 
 
 def test_a_batch_that_does_not_fit_and_clips_of_another_extent_are_named(nets):

@@ -56,6 +56,12 @@ def test_a_roll_out_is_fed_what_was_predicted():
         torch.testing.assert_close(found[:, :, step], start[:, :, 1] / 2 ** (step + 1))
 
 
+@pytest.mark.parametrize(("frames", "steps"), [(1, 2), (3, 2), (2, 0)])
+def test_a_roll_out_of_another_length_is_refused(frames, steps):
+    with pytest.raises(UsageError, match=f"{steps} steps from 1 x 1 x {frames} x 4 x 4; expected one or more from"):
+        evaluation.roll_out(Fading(), torch.rand(1, 1, frames, 4, 4), steps)
+
+
 def test_a_network_is_measured_beside_its_controls(mnist):
     found = evaluation.evaluate(Linear(), torch.device("cpu"), 60)
     metrics = {one["name"]: one["value"] for one in found["metrics"]}
