@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,43 +30,60 @@ def check_types(given: Any) -> None:
     Raises:
         ValueError: where a field is something else; it names the field and what was expected.
     """
-    for one in dataclasses.fields(given):
-        value = getattr(given, one.name)
-        if not _fits(value, str(one.type)):
-            raise ValueError(f"{one.name} is {_in_words(str(one.type))}, not {value!r:.80}")
+    for name, kind, fits in _checks(type(given)):  # type: ignore[arg-type]  # mypy takes a class for unhashable
+        value = getattr(given, name)
+        if not fits(value):
+            raise ValueError(f"{name} is {_in_words(kind)}, not {value!r:.80}")
 
 
-def _fits(value: object, kind: str) -> bool:
-    """Whether a value is of the type that an annotation names."""
-    if " | " in kind:
-        return any(_fits(value, choice) for choice in kind.split(" | "))
+@functools.cache
+def _checks(of: type[Any]) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
+    """Of every field of a class: its name, its annotation and whether a value fits."""
+    return tuple((one.name, str(one.type), _check(str(one.type))) for one in dataclasses.fields(of))
+
+
+@functools.cache
+def _check(kind: str) -> Callable[[Any], bool]:
+    """What tells whether a value is of the type that an annotation names."""
+    first, either, second = kind.partition(" | ")
+    if either:
+        one, other = _check(first), _check(second)
+        return lambda value: one(value) or other(value)
     if kind.startswith("tuple["):
-        items = kind.removeprefix("tuple[").removesuffix("]")
-        if not isinstance(value, tuple):
-            return False
-        if items.endswith(", ..."):
-            one = items.removesuffix(", ...")
-            return _are_texts(value) if one == "str" else all(_fits(item, one) for item in value)
-        kinds = items.split(", ")
-        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+        *kinds, last = kind.removeprefix("tuple[").removesuffix("]").split(", ")
+        if last != "...":
+            several = tuple(map(_check, (*kinds, last)))
+            return lambda value: (
+                isinstance(value, tuple)
+                and len(value) == len(several)
+                and all(fits(item) for fits, item in zip(several, value, strict=True))
+            )
+        if kinds == ["str"]:
+            return lambda value: isinstance(value, tuple) and _are_texts(value)
+        each = _check(", ".join(kinds))
+        return lambda value: isinstance(value, tuple) and all(map(each, value))
     if kind in _LITERALS:
-        return isinstance(value, str) and value in _LITERALS[kind]
-    return _KINDS[kind](value) if kind in _KINDS else isinstance(value, globals()[kind])
+        values = _LITERALS[kind]
+        return lambda value: isinstance(value, str) and value in values
+    if kind in _KINDS:
+        return _KINDS[kind]
+    expected: type = globals()[kind]
+    return lambda value: isinstance(value, expected)
 
 
 def _is_text(value: object) -> bool:
-    if not isinstance(value, str) or len(value.splitlines()) > 1:
+    if not isinstance(value, str):
         return False
-    return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
+    # What can be shown holds neither of the two, and is told at once.
+    return value.isprintable() or not (len(value.splitlines()) > 1 or any("\ud800" <= one <= "\udfff" for one in value))
 
 
 def _are_texts(values: tuple[Any, ...]) -> bool:
     """As `_is_text` of each, of the thousands of labels that a catalogue holds mostly at once."""
     try:
-        together = " ".join(values)
+        return " ".join(values).isprintable() or all(map(_is_text, values))
     except TypeError:
         return False
-    return (together.isascii() and len(together.splitlines()) < 2) or all(map(_is_text, values))
 
 
 def _is_count(value: object) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
-import json
 import os
 import sys
 import time
@@ -55,6 +54,8 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
     converted = find(weights)
     if converted is not None:
         return converted
+    import json
+
     from zoo.weights import sha256_of
 
     target, record = _places(weights)
@@ -85,6 +86,8 @@ def is_offline(*, offline: bool = False, variables: Sequence[str] = (OFFLINE,)) 
 
 def find(weights: WeightsEntry) -> WeightsEntry | None:
     """As `obtain`, but None where the file would have to be fetched. Imports no torch."""
+    import json
+
     target, record = _places(weights)
     try:
         made = dict(json.loads(record.read_text(encoding="utf-8")))

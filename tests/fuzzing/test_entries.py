@@ -101,8 +101,8 @@ def test_any_value_of_any_field_is_taken_or_refused(whole, field, value):
 def test_every_annotation_is_one_that_is_checked():
     for whole, field in FIELDS:
         kind = next(str(one.type) for one in dataclasses.fields(whole) if one.name == field)
-        assert entries._fits(getattr(whole, field), kind)
-        assert not entries._fits(object(), kind), f"{type(whole).__name__}.{field} takes anything"
+        assert entries._check(kind)(getattr(whole, field))
+        assert not entries._check(kind)(object()), f"{type(whole).__name__}.{field} takes anything"
 
 
 NAME = f"hub:org/repo@{'a' * 40}"

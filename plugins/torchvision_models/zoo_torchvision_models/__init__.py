@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, WeightsEntry
 from zoo.hookspecs import hookimpl
@@ -59,8 +59,7 @@ _MVIT_CLIP = InputSpec(
 _SWIN_CLIP = replace(_MVIT_CLIP, frames=32, stride=2, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
 
 
-@dataclass(frozen=True)
-class _File:
+class _File(NamedTuple):
     """One published weights file: tag, name, size as torchvision gives it, accuracies in per cent."""
 
     tag: str
@@ -74,8 +73,7 @@ class _File:
     renamed: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True)
-class _Architecture:
+class _Architecture(NamedTuple):
     """One row: torchvision's name, what it is, parameters, operations, paper, input, files, the default one first."""
 
     name: str
