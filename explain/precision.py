@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 import zoo
 from explain.layouts import entry_of
 from zoo import devices
 from zoo.errors import MemoryLimitError
+from zoo.prediction import describe, outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +35,8 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
         seed: The seed it was loaded with.
 
     Returns:
-        A sentence; empty where the same classes lead, values differ by less than 5 %, or memory does not hold both.
+        A sentence; empty where the same classes lead, values and clips differ by less than 5 %, or memory does not hold
+        both.
     """
     if entry_of(model) is None:
         return ""
@@ -40,9 +44,11 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
         own = zoo.load(name, weights=weights, device=str(devices.like(model).device), seed=seed)
         if devices.like(own).dtype == devices.like(model).dtype:
             return ""
-        said, meant = (zoo.predict(one, zoo.preprocess(clip, one), top=1)[0] for one in (model, own))
+        batches = [zoo.preprocess(clip, one) for one in (model, own)]
+        heads = [outputs(one, batch) for one, batch in zip((model, own), batches, strict=True)]
     except MemoryLimitError:
         return ""
+    said, meant = (describe(*given, top=1)[0] for given in zip((model, own), batches, heads, strict=True))
     types = [str(devices.like(one).dtype).removeprefix("torch.") for one in (model, own)]
     told = []
     for head, now in said.items():
@@ -51,6 +57,11 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
             told.append(f"{head} {now['top'][0]['label']} instead of {before['top'][0]['label']}")
         elif now["kind"] == "value" and abs(now["value"] - before["value"]) > TOLD * abs(before["value"]):
             told.append(f"{head} {now['value']:.3g} instead of {before['value']:.3g}")
+        elif now["kind"] == "clip":
+            clips = [one[head].double() for one in heads]
+            share = float((clips[0] - clips[1]).norm() / clips[1].norm().clamp(min=torch.finfo(torch.float64).tiny))
+            if share > TOLD:
+                told.append(f"{head} off by {100 * share:.0f} %")
     if not told:
         return ""
     return (

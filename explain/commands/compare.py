@@ -31,6 +31,7 @@ from zoo import options, output
 @shared.steps
 @options.weights
 @options.device
+@options.dtype
 @options.seed
 @options.as_json
 def compare(
@@ -43,6 +44,7 @@ def compare(
     steps: int,
     weights: str,
     device: str,
+    dtype: str | None,
     seed: int,
     *,
     as_json: bool,
@@ -63,6 +65,7 @@ def compare(
             sections=sections or None,
             target=target,
             device=device,
+            dtype=dtype,
             weights=options.resolve_weights(weights),
             steps=steps,
             seed=seed,

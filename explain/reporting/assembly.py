@@ -154,9 +154,7 @@ def report(
             model.eval()
             context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
             if asked_by is not None and dtype is not None:
-                told = changed(model, context.clip, asked_by, weights=weights, seed=seed)
-                said = (*context.clip.warnings, *filter(None, [told]))
-                context = dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
+                context = warned(context, changed(model, context.clip, asked_by, weights=weights, seed=seed))
             parts, problems = composition.build(
                 BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
             )
@@ -273,6 +271,12 @@ def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[cli
         total=count,
     )
     return read, shown.contiguous(), batch
+
+
+def warned(context: Context, warning: str) -> Context:
+    """The same with a warning more, if there is one."""
+    said = (*context.clip.warnings, *filter(None, [warning]))
+    return dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
 
 
 def _write(folder: Path, context: Context, parts: list[Part], problems: list[dict[str, str]]) -> Report:

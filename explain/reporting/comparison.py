@@ -56,6 +56,7 @@ def compare(
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     device: str = "auto",
+    dtype: str | None = None,
     weights: str | None = "default",
     steps: int = 32,
     seed: int = 0,
@@ -78,6 +79,7 @@ def compare(
         target: What to explain of each model, as in `explain.attribute`; None is the predicted class of its first
             output. Needs a clip.
         device: "cpu", "cuda", "cuda:N" or "auto", for models given by name.
+        dtype: "bfloat16", "float32" ..., for models given by name; None is each model's own. Needs a clip.
         weights: As in `zoo.load`, for names without a tag.
         steps: Steps of integrated gradients.
         seed: Seed of everything drawn at random.
@@ -95,7 +97,7 @@ def compare(
     if len(models) < 2:
         raise UsageError(f"a comparison takes two or more models, got {len(models)}")
     folder = writing.check(out, "comparison")
-    _check(models, clip, methods, sections, target, steps)
+    _check(models, clip, methods, sections, target, dtype, steps)
     named = _unique([_look_up(model, weights) for model in models])
     measured = [one.name for one in named if one.evaluation]
     if clip is None and len(measured) < 2:
@@ -116,7 +118,7 @@ def compare(
         if clip is None:
             subjects = [Subject(name=one.name, entry=one.entry, evaluation=one.evaluation, **shared) for one in named]
         else:
-            subjects = _on_clip(models, named, clip, target, device, kept, shared)
+            subjects = _on_clip(models, named, clip, target, device, dtype, kept, shared)
         built_in = [section for section in COMPARED if clip is not None or section.name not in ON_A_CLIP]
         parts, problems = composition.build(
             built_in,
@@ -129,7 +131,9 @@ def compare(
         return _write(folder, subjects, parts, problems)
 
 
-def _check(models: Sequence[Any], clip: Any, methods: Any, sections: Any, target: Any, steps: int) -> None:
+def _check(
+    models: Sequence[Any], clip: Any, methods: Any, sections: Any, target: Any, dtype: str | None, steps: int
+) -> None:
     """What is wrong with a call can be said before anything is looked up."""
     asked = Counter(os.fspath(model) if isinstance(model, str | os.PathLike) else id(model) for model in models)
     twice = [name for name, times in asked.items() if times > 1]
@@ -139,13 +143,15 @@ def _check(models: Sequence[Any], clip: Any, methods: Any, sections: Any, target
         )
     if steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}")
+    modules = [type(model).__name__ for model in models if not isinstance(model, str | os.PathLike)]
+    if dtype is not None and len(modules) == len(models):
+        raise UsageError("dtype is for models given by name; modules are used as they are")
     if clip is None:
-        modules = [type(model).__name__ for model in models if not isinstance(model, str | os.PathLike)]
         if modules:
             raise UsageError(f"a module ({modules[0]}) can be compared on a clip alone: give clip")
-        for name, given in (("methods", methods), ("target", target)):
+        for name, given in (("methods are", methods), ("target is", target), ("dtype is", dtype)):
             if given is not None:
-                raise UsageError(f"{name} are about a clip: give one (`--clip CLIP`)")
+                raise UsageError(f"{name} about a clip: give one (`--clip CLIP`)")
         wanted = [sections] if isinstance(sections, str) else list(sections or ())
         for name in wanted:
             if name in ON_A_CLIP:
@@ -274,6 +280,7 @@ def _on_clip(
     clip: Any,
     target: Any,
     device: str,
+    dtype: str | None,
     kept: ExitStack,
     shared: dict[str, Any],
 ) -> list[Subject]:
@@ -286,19 +293,26 @@ def _on_clip(
 
     if isinstance(clip, str | os.PathLike):
         clips.check_exists(os.fspath(clip))  # before models are loaded, which takes its time
+    from explain.precision import changed
     from explain.preservation import preserved
     from explain.reporting import assembly
 
     subjects: list[Subject] = []
     pictures: list[Context] = []
+    seed = shared["seed"]
     for place, (one, model) in enumerate(zip(named, models, strict=True)):
         shared["progress"](f"asking {one.name}", 0, 1)
-        module = zoo.load(one.load[0], weights=one.load[1], device=device, seed=shared["seed"]) if one.load else model
+        module = model
+        if one.load:
+            module = zoo.load(one.load[0], weights=one.load[1], device=device, dtype=dtype, seed=seed)
         kept.enter_context(preserved(module))
         module.eval()
         context = assembly.read(
             module, clip, target, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared
         )
+        if one.load and dtype is not None:
+            told = changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)
+            context = assembly.warned(context, told)
         # Models that see the same pixels share one picture.
         same = [other for other in pictures if _same(other.frames, context.frames)]
         context = replace(context, picture=same[0].picture) if same else context
@@ -322,7 +336,7 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
     last = built.get("provenance")
     run = dict(last.data) if last else provenance.facts(subjects)
     clip = subjects[0].clip
-    warnings = measurements.warnings(subjects) + (list(clip.warnings) if clip else [])
+    warnings = measurements.warnings(subjects) + _of_clips(subjects)
     said = measurements.sentence(subjects)
     names = [subject.name for subject in subjects]
     data: dict[str, Any] = {
@@ -353,6 +367,18 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
         notices=[f"Note: {warning}" for warning in warnings] + _untrained(subjects) + composition.broken(problems),
         frames=max((picture.frames for picture in pictures), default=0),
     )
+
+
+def _of_clips(subjects: Sequence[Subject]) -> list[str]:
+    """What there is to know of the clip, and, by their names, of what some of the models make of it alone."""
+    told: dict[str, list[str]] = {}
+    for subject in subjects:
+        for warning in subject.clip.warnings if subject.clip else ():
+            told.setdefault(warning, []).append(subject.name)
+    return [
+        warning if len(names) == len(subjects) else f"{listed(names).striptags()}: {warning}"
+        for warning, names in told.items()
+    ]
 
 
 def _untrained(subjects: Sequence[Subject]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
-from zoo import plugins
+from zoo import devices, plugins
 
 if TYPE_CHECKING:
     from explain.reporting.context import Context, Subject
@@ -37,6 +37,7 @@ def of_model(subject: Subject) -> dict[str, Any]:
     return {
         "model": subject.name,
         "parameters": counted if counted is not None or entry is None else entry.parameters,
+        "dtype": None if model is None else str(devices.like(model).dtype).removeprefix("torch."),
         "paper": entry.paper if entry else None,
         "license": entry.licence if entry else None,
         "weights": None

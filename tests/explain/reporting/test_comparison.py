@@ -370,6 +370,7 @@ def test_a_plugin_whose_hook_fails_is_named(plugin, two, tmp_path):
         (0, {}, UsageError, "two or more"),
         (2, {"methods": ["saliency"]}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"target": "shape"}, UsageError, "give one (`--clip CLIP`)"),
+        (2, {"dtype": "bfloat16"}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["attributions"]}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["measurement"]}, UnknownNameError, "'measurements'"),
         (2, {"steps": 0}, UsageError, "steps"),
@@ -391,6 +392,34 @@ def test_a_model_named_twice_is_refused(two, tmp_path):
 def test_modules_need_a_clip(pair, tmp_path):
     with pytest.raises(UsageError, match="give clip"):
         explain.compare(pair, tmp_path / "out")
+
+
+def test_models_given_by_name_compute_in_the_type_asked_for_and_changed_answers_are_told(tmp_path):
+    """In 16 bits conv3d calls the digit of this clip something else, and conv2d does not."""
+    asked = {"clip": "sample:blinking_mnist/3", "sections": ["predictions", "provenance"], "device": "cpu"}
+    report = explain.compare(["conv2d", "conv3d"], tmp_path / "out", dtype="bfloat16", **asked)
+    models = report.data["sections"]["provenance"]["models"]
+    assert [model["dtype"] for model in models] == ["bfloat16", "bfloat16"]
+    assert "computed in bfloat16" in report.page.read_text(encoding="utf-8")
+    (told,) = report.warnings
+    assert told.startswith("conv3d.blinking_mnist: In bfloat16 the model says something else than in float32: digit")
+
+
+def test_modules_are_used_in_their_own_type(pair, clip, tmp_path):
+    with pytest.raises(UsageError, match="dtype is for models given by name"):
+        explain.compare(pair, tmp_path / "out", clip=clip, dtype="bfloat16")
+    report = cheap([pair[0], pair[1].double()], clip, tmp_path / "out")
+    assert [model["dtype"] for model in report.data["sections"]["provenance"]["models"]] == ["float32", "float64"]
+
+
+def test_what_only_one_model_makes_of_the_clip_is_told_by_its_name(pair, make_file, tmp_path):
+    """The watcher takes 12 frames, the small one 6."""
+    clip = make_file(tmp_path / "clip.safetensors")
+    for frames, said in ((24, "square_watcher: The clip has 12 frames and the model takes 24"), (12, None)):
+        spec = dataclasses.replace(pair[0].zoo_entry.input, frames=frames)
+        pair[0].zoo_entry = dataclasses.replace(pair[0].zoo_entry, input=spec)
+        told = cheap(pair, clip, tmp_path / "out").warnings[1:]  # the first is of evaluations
+        assert [one.partition(": some")[0] for one in told] == ([said] if said else [])
 
 
 @pytest.mark.parametrize("missing", ["none.mp4", "sample:none"])
