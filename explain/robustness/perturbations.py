@@ -151,7 +151,7 @@ def listed(asked: Mapping[str, Iterable[float] | None]) -> dict[str, list[float]
     return found
 
 
-def _no_text(levels: Iterable[float]) -> Iterable[float]:
+def _no_text(levels: Iterable[float] | str) -> Iterable[float]:
     if isinstance(levels, str):  # whose characters may be digits
         raise TypeError
     return levels
