@@ -15,13 +15,20 @@ from pathlib import Path
 
 from zoo.plugins import installed
 
+
+def script(program: str, *words: str) -> str:
+    """What the script of this name does that pip installs."""
+    return f"import sys; sys.argv = {[program, *words]}; from {program}.cli import main; main()"
+
+
 COMMANDS = {
     "bare Python": "pass",
+    "import click": "import click",
     "import zoo": "import zoo",
-    "zoo list": "from zoo.cli import commands; commands(['list'], standalone_mode=False)",
-    "zoo list, ten plugins": "from zoo.cli import commands; commands(['list'], standalone_mode=False)",
-    "zoo info conv3d": "from zoo.cli import commands; commands(['info', 'conv3d'], standalone_mode=False)",
-    "explain --help": "from explain.cli import commands; commands(['--help'], standalone_mode=False)",
+    "zoo list": script("zoo", "list"),
+    "zoo list, ten plugins": script("zoo", "list"),
+    "zoo info conv3d": script("zoo", "info", "conv3d"),
+    "explain --help": script("explain", "--help"),
     "import torch": "import torch",
 }
 PLUGIN = """
@@ -57,6 +64,7 @@ def cpu_seconds(code: str, folder: str) -> float:
     """User and system time of one fresh process that finds further plugins in `folder`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": folder}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # where it is set, every module is compiled in every run
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)  # noqa: S603 - code from above
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
