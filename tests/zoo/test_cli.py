@@ -153,6 +153,13 @@ def test_predict_keeps_no_clip_of_a_model_that_gives_none(run, tiny_zoo, clip, t
     assert "film.safetensors" in err
 
 
+def test_predict_tells_that_there_is_no_clip_before_how_one_is_kept(run, tiny_zoo, tmp_path):
+    status, _, err = run("predict", "tiny", tmp_path / "absent.mp4", "--weights", "none", "--out", tmp_path / "film")
+    assert status == 2
+    assert "unknown clip" in err
+    assert "safetensors" not in err
+
+
 def test_load_prints_the_load_report(run, tiny_zoo):
     data = json.loads(run("load", "tiny", "--weights", "none", "--json")[1])
     assert (data["name"], data["tag"], data["parameters"], data["initialised"]) == ("tiny", None, 69, 9)

@@ -46,6 +46,7 @@ def predict(
     from zoo import clips, loading, prediction, writing
     from zoo.errors import UsageError
 
+    clips.check_exists(clip)
     if out is not None:
         if out.suffix != ".safetensors":
             raise UsageError(f"--out {out}: a clip is kept as safetensors; call the file {out.stem}.safetensors")
