@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zoo.datasets import digits as mnist
+from zoo.datasets.motion_names import KINDS as KINDS
+from zoo.datasets.motion_names import MOTIONS as MOTIONS
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,26 +25,6 @@ if TYPE_CHECKING:
 
 FRAMES = 16
 FRAME_SIZE = 64
-
-#: The nine motions; "right" and "down" are those of the screen.
-MOTIONS: tuple[str, ...] = (
-    "zoom in",
-    "zoom out",
-    "clockwise",
-    "counter-clockwise",
-    "left",
-    "right",
-    "up",
-    "down",
-    "still",
-)
-#: Motions by kind; two of a kind exclude each other.
-KINDS: dict[str, tuple[str, ...]] = {
-    "zoom": MOTIONS[:2],
-    "rotation": MOTIONS[2:4],
-    "translation": MOTIONS[4:8],
-    "static": MOTIONS[8:],
-}
 
 #: Slowest and fastest of each kind, per frame: growth as a logarithm, degrees, pixels.
 RATES: dict[str, tuple[float, float]] = {"zoom": (0.025, 0.05), "rotation": (3.0, 8.0), "translation": (0.6, 1.6)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
-from zoo_stdcf.recipes import MOTIONS, RECIPES
+from zoo_stdcf.recipes import RECIPES
 
 if TYPE_CHECKING:
     from explain import Section

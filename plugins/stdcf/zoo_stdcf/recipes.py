@@ -7,25 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.datasets.motion_names import MOTIONS
 from zoo.training.recipes import Recipe, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _HERE = "zoo_stdcf"
-
-#: Motions that the action networks name here; KTH has 6 classes.
-MOTIONS: tuple[str, ...] = (
-    "zoom in",
-    "zoom out",
-    "clockwise",
-    "counter-clockwise",
-    "left",
-    "right",
-    "up",
-    "down",
-    "still",
-)
 
 #: Epochs over the 10,000 fixed clips of TR-MNIST, in batches of 64 (appendix B).
 EPOCHS = 50

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
-from zoo_stft.recipes import CLASSES, FRAMES, RECIPES, arguments, clips_of
+from zoo_stft.recipes import FRAMES, RECIPES, arguments, clips_of
 
 if TYPE_CHECKING:
     from zoo.training.recipes import Recipe
@@ -177,7 +178,7 @@ def zoo_models() -> list[ModelEntry]:
                     parameters=narrow[0],
                     flops=narrow[1],
                     input=clips_of(FRAMES),
-                    outputs=(OutputSpec(labels=CLASSES, argument="classes"),),
+                    outputs=(OutputSpec(labels=MOTIONS, argument="classes"),),
                     weights=tuple(_weights(recipe) for recipe in own if recipe.name in _FILES),
                     samples=_SAMPLES,
                     paper=_PAPER,

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec
 from zoo.training.recipes import Recipe, Stage
 
 _HERE = "zoo_stft"
-
-CLASSES = ("zoom in", "zoom out", "clockwise", "counter-clockwise", "left", "right", "up", "down", "still")
 
 #: Frames of a clip where nothing else is said.
 FRAMES = 16
@@ -26,7 +25,7 @@ def clips_of(frames: int) -> InputSpec:
 
 def arguments(kind: str) -> dict[str, object]:
     """Of `networks.build`: all widths divided by 4."""
-    return {"kind": kind, "classes": len(CLASSES), "narrowed": 4, "in_channels": 1}
+    return {"kind": kind, "classes": len(MOTIONS), "narrowed": 4, "in_channels": 1}
 
 
 def _recipe(kind: str, frames: int = FRAMES) -> Recipe:

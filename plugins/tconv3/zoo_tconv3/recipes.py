@@ -5,16 +5,15 @@ All of it was run on two CPU cores; `training.py` says what the losses are.
 
 from __future__ import annotations
 
+from zoo.datasets.motion_names import KINDS, MOTIONS
 from zoo.training.recipes import Recipe, Stage
 
 _HERE = "zoo_tconv3"
 
 #: What the classes are, by the kind of motion in the clips; "static" clips show still digits, None is every kind.
 CLASSES: dict[str | None, tuple[str, ...]] = {
-    None: ("zoom in", "zoom out", "clockwise", "counter-clockwise", "left", "right", "up", "down", "still"),
-    "zoom": ("zoom in", "zoom out"),
-    "rotation": ("clockwise", "counter-clockwise"),
-    "translation": ("left", "right", "up", "down"),
+    None: MOTIONS,
+    **{kind: names for kind, names in KINDS.items() if kind != "static"},
     "static": tuple("0123456789"),
 }
 

@@ -10,7 +10,7 @@ from zoo.plugins import resolve
 from zoo.training.recipes import Stage
 from zoo_stdcf import networks, training
 from zoo_stdcf.layer import Stdcf
-from zoo_stdcf.recipes import EPOCHS, MOTIONS, RECIPES, ROUNDS
+from zoo_stdcf.recipes import EPOCHS, RECIPES, ROUNDS
 
 CPU = torch.device("cpu")
 
@@ -24,10 +24,6 @@ def stage(batch_size=4, **arguments):
 @pytest.fixture
 def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-
-
-def test_the_motions_are_those_of_the_data_set():
-    assert MOTIONS == motion.MOTIONS
 
 
 def test_every_epoch_shows_each_clip_once_in_an_order_of_its_own(monkeypatch):

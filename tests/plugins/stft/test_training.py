@@ -7,7 +7,7 @@ from zoo import catalog
 from zoo.datasets import motion
 from zoo.training.recipes import Stage
 from zoo_stft import training
-from zoo_stft.recipes import CLASSES, RECIPES
+from zoo_stft.recipes import RECIPES
 
 
 def stage(frames, batch_size=4):
@@ -19,10 +19,6 @@ def stage(frames, batch_size=4):
 @pytest.fixture
 def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-
-
-def test_the_classes_are_the_nine_motions():
-    assert CLASSES == motion.MOTIONS
 
 
 def test_all_networks_have_one_recipe():

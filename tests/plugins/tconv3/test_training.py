@@ -19,13 +19,6 @@ def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
 
 
-def test_the_classes_are_the_motions_of_each_kind():
-    assert CLASSES[None] == motion.MOTIONS
-    assert {kind: CLASSES[kind] for kind in motion.KINDS if kind != "static"} == {
-        kind: names for kind, names in motion.KINDS.items() if kind != "static"
-    }
-
-
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_batch_shows_its_kind_and_names_it(mnist, kind):
     batch = training.clips(None, stage(kind=kind), 1, torch.device("cpu"))(0)
