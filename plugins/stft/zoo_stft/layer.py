@@ -128,12 +128,19 @@ class ShortTimeFourier3d(nn.Module):
         """Transform N x C x T x H x W.
 
         Raises:
-            ClipError: where the input has not these axes and channels.
+            ClipError: where the input has not these axes and channels, or is shorter or smaller than the stride.
         """
         if x.ndim != 5 or x.shape[1] != self.channels:
             raise ClipError(
                 f"a Fourier layer of {self.channels} channels was given {tuple(x.shape)}; "
                 f"expected N x {self.channels} x T x H x W"
+            )
+        frames, *sides = x.shape[2:]
+        if any(size < step for size, step in zip(x.shape[2:], self.stride, strict=True)):
+            least, *smallest = self.stride
+            raise ClipError(
+                f"clips of {frames} frames of {' x '.join(map(str, sides))} pixels do not outlast the stride of this "
+                f"layer; expected at least {least} frames of {' x '.join(map(str, smallest))}"
             )
         return execution.depthwise(x, self.weight, None, self.stride, self.padding)
 

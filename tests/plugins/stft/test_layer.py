@@ -137,3 +137,11 @@ def test_other_nonsense_is_named():
 def test_inputs_of_other_channels_or_axes_are_named(shape):
     with pytest.raises(ClipError, match=re.escape(f"given {shape}; expected N x 2 x T x H x W")):
         ShortTimeFourier3d(2)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (8, 2, 8), (8, 8, 2), (0, 8, 8)])
+def test_a_clip_that_does_not_outlast_the_stride_is_named(shape):
+    layer = ShortTimeFourier3d(1, stride=(2, 3, 3))
+    with pytest.raises(ClipError, match="do not outlast the stride of this layer; expected at least 2 frames of 3 x 3"):
+        layer(torch.zeros(1, 1, *shape))
+    assert layer(torch.zeros(1, 1, 2, 3, 3)).shape == (1, 26, 1, 1, 1)
