@@ -1,17 +1,35 @@
-"""docs/commands.md is what commands say: `python tests/test_reference.py > docs/commands.md` writes it."""
+"""docs/commands.md and docs/fields.md say what commands and classes do: `python tests/test_reference.py` writes them."""
 
+import ast
+import dataclasses
+import inspect
+import textwrap
+import typing
 from pathlib import Path
 
 import click
 import pytest
 
+from explain import Content, Method, Section
+from explain.attribution import Job, Raw
 from explain.cli import commands as explain
+from explain.reporting.context import Context, Subject
+from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
 from zoo.cli import commands as zoo
+from zoo.training.recipes import Search, Span, Stage
 
-PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
+DOCS = Path(__file__).parents[1] / "docs"
+#: What a plugin's hooks give and get, and where each is imported from.
+CLASSES = {
+    "zoo": (ModelEntry, InputSpec, OutputSpec, WeightsEntry, Metric, Sample, Recipe),
+    "zoo.training.recipes": (Stage, Search, Span),
+    "explain": (Method, Section, Content),
+    "explain.attribution": (Job, Raw),
+    "explain.reporting.context": (Subject, Context),
+}
 
 
-def page():
+def commands_page():
     """Every command's help, in the order in which they are listed."""
     lines = ["# Commands", "", "What `--help` says of each, on one page."]
     for name, program in (("zoo", zoo), ("explain", explain)):
@@ -24,8 +42,71 @@ def page():
     return "\n".join(lines) + "\n"
 
 
-def test_the_page_of_commands_is_what_they_say():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/test_reference.py > docs/commands.md`"
+def comments(kind):
+    """What the lines `#:` above each field of a class say."""
+    lines = textwrap.dedent(inspect.getsource(kind)).splitlines()
+    said = {}
+    for node in ast.parse("\n".join(lines)).body[0].body:
+        if isinstance(node, ast.AnnAssign):
+            above = []
+            while lines[node.lineno - 2 - len(above)].strip().startswith("#:"):
+                above.insert(0, lines[node.lineno - 2 - len(above)].strip().removeprefix("#:").strip())
+            said[node.target.id] = " ".join(above)
+    return said
+
+
+def default(field):
+    """What a field is where nothing is said, as text; empty where something must be."""
+    if field.default_factory is not dataclasses.MISSING:
+        return f"`{field.default_factory()!r}`" if field.default_factory in (dict, list) else ""
+    return "" if field.default is dataclasses.MISSING or callable(field.default) else f"`{field.default!r}`"
+
+
+def in_words(kind, field):
+    """The type of a field, with the choices that there are."""
+    choices = typing.get_args(getattr(inspect.getmodule(kind), field.type.removesuffix(" | None"), None))
+    named = " | ".join(f'"{choice}"' for choice in choices if isinstance(choice, str))
+    return field.type.replace(field.type.removesuffix(" | None"), named) if named else field.type
+
+
+def fields_page():
+    """Every field of the classes that plugins deal with, with type, default and what it means."""
+    lines = ["# Fields", "", "What [hooks of plugins](../plugins/README.md) give and get, field by field."]
+    lines += ["A field without default must be given; all are given by name."]
+    for module, kinds in CLASSES.items():
+        for kind in kinds:
+            said = {name: text for one in reversed(kind.__mro__[:-1]) for name, text in comments(one).items() if text}
+            lines += ["", f"## {module}.{kind.__name__}", "", inspect.getdoc(kind), ""]
+            above = {base.__name__: base for base in kind.__bases__ if dataclasses.is_dataclass(base)}
+            lines += [line for name in above for line in (f"The fields of {name}, all of them given, and:", "")]
+            known = {field.name for base in above.values() for field in dataclasses.fields(base)}
+            lines += ["| field | type | default | meaning |", "|---|---|---|---|"]
+            for field in dataclasses.fields(kind):
+                if field.name in known:
+                    continue
+                cells = f"`{field.name}`", f"`{in_words(kind, field)}`", default(field), said.get(field.name, "")
+                lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"commands.md": commands_page, "fields.md": fields_page}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_what_commands_and_classes_say(name):
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `python tests/test_reference.py`"
+
+
+def test_the_page_of_fields_takes_what_stands_above_a_field():
+    @dataclasses.dataclass
+    class Two:
+        #: One: a | b,
+        #: and on.
+        first: int | None = None
+        second: dict = dataclasses.field(default_factory=dict)  #: not this
+
+    assert comments(Two) == {"first": "One: a | b, and on.", "second": ""}
+    assert [default(field) for field in dataclasses.fields(Two)] == ["`None`", "`{}`"]
 
 
 @pytest.mark.parametrize(("name", "program"), [("zoo", zoo), ("explain", explain)])
@@ -38,4 +119,5 @@ def test_every_command_prints_json_where_asked_and_shows_an_example(name, progra
 
 
 if __name__ == "__main__":
-    click.echo(page(), nl=False)
+    for name, made in PAGES.items():
+        (DOCS / name).write_text(made(), encoding="utf-8")

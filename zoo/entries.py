@@ -174,6 +174,7 @@ class InputSpec:
     short_side: int | None = None
     #: With "exact": rows and columns before the crop; None is `size`.
     resized: tuple[int, int] | None = None
+    #: How frames are resized.
     interpolation: Interpolation = "bilinear"
     #: Whether what shrinks is smoothed first.
     antialias: bool = True
@@ -225,7 +226,9 @@ class OutputSpec:
 
     #: Key of the head in the model's output; "output" for a model that returns one tensor.
     name: str = "output"
-    #: "classes": logits N x K; "value": N x 1, a number; "clip": N x C x T x H x W.
+    #: "classes": logits N x K; "value": N x 1, a number (each number of a vector is a head of its own); "clip":
+    #: N x C x T x H x W whatever the input's layout, or N x C x H x W of one frame. A clip of as many channels as the
+    #: input is shown in the input's units.
     kind: Kind = "classes"
     #: One label for each class, in the order of the logits.
     labels: tuple[str, ...] = ()
@@ -233,7 +236,8 @@ class OutputSpec:
     unit: str = ""
     #: Keyword of the builder that sets the number of this head's classes ("num_classes"), where it has one.
     argument: str = ""
-    #: Of a clip: whether its frames are a prediction of those that follow the input's, in the units of the input.
+    #: Of a clip: whether its frames, however many, are a prediction of those that follow the input's, in its size and
+    #: units; the input's `sampling` is then "consecutive".
     follows: bool = False
 
     def __post_init__(self) -> None:
@@ -245,8 +249,11 @@ class OutputSpec:
 class Metric:
     """One measured figure."""
 
+    #: What it was measured on.
     dataset: str
+    #: Which part of it ("test").
     split: str
+    #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in per cent.
     name: str
     value: float
 
@@ -259,6 +266,7 @@ class Metric:
 class WeightsEntry:
     """One weights file of an architecture, and everything a reader must know before trusting it."""
 
+    #: snake_case; `architecture.tag` names the weights.
     tag: str
     #: "package:path/in/package.safetensors" (bundled), a path on disk, "hub:ORG/REPO@REVISION:FILE" (on the Hugging
     #: Face Hub, pinned to a commit of 40 hexadecimal digits, `zoo.hub`), or the URL of a foreign file: a state
@@ -274,6 +282,7 @@ class WeightsEntry:
     licence: str = "Apache-2.0"
     #: Name of the recipe that made the file.
     recipe: str | None = None
+    #: What was measured of them.
     metrics: tuple[Metric, ...] = ()
     #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
     golden: str | None = None
@@ -307,11 +316,13 @@ class WeightsEntry:
 class Sample:
     """Named clips that a plugin ships: `sample:NAME` is the first, `sample:NAME/3` the one at index 3."""
 
+    #: snake_case.
     name: str
     #: "package:path.safetensors" with one uint8 tensor `clips`, K x T x H x W x C.
     resource: str
     #: What each clip shows, K texts.
     labels: tuple[str, ...]
+    #: SPDX identifier.
     licence: str
     #: Where the clips come from.
     source: str
@@ -325,21 +336,28 @@ class ModelEntry:
     for one weights file: its overrides applied, and `weights` holding that file alone.
     """
 
+    #: snake_case; it may begin with a digit.
     name: str
     #: "package.module:function", called with `arguments` as keywords.
     builder: str
+    #: What it is, in one line.
     summary: str
     #: Trainable and frozen parameters together, as built.
     parameters: int
     #: Floating-point operations of one sample's forward pass, a multiply-add counted as two (`zoo.counting`).
     flops: int | None = None
+    #: How a clip becomes a batch.
     input: InputSpec
+    #: The heads, in order; the first is what is explained unless told.
     outputs: tuple[OutputSpec, ...]
+    #: Keywords of the builder, as JSON holds them.
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: The first is the default; none where nothing was trained.
     weights: tuple[WeightsEntry, ...] = ()
     #: Files that nothing here fetches, but that have no header of ours: given by path, one is told by its SHA-256 and
     #: read as its entry says. `source` says where it comes from.
     known: tuple[WeightsEntry, ...] = ()
+    #: Clips that come with it.
     samples: tuple[Sample, ...] = ()
     #: "package:path.md" of the model card; None for first-party cards, found by the architecture's name.
     card: str | None = None

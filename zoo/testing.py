@@ -34,7 +34,7 @@ from torch import nn
 
 from zoo import cards, catalog, counting, foreign, loading, plugins, verification
 from zoo import weights as weights_files
-from zoo.errors import ConformanceError, UnknownNameError, ZooError
+from zoo.errors import ConformanceError, PluginError, UnknownNameError, ZooError
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from zoo.entries import ModelEntry, OutputSpec, WeightsEntry
+    from zoo.entries import InputSpec, ModelEntry, OutputSpec, WeightsEntry
+    from zoo.training.recipes import Recipe
 
 #: A forward pass of so many operations (a multiplication and an addition are two) is left out of a fast run.
 FAST_OPERATIONS = 2e9
@@ -219,6 +220,60 @@ def imports_no_torch(subject: Subject) -> str:
     return f"imported in {milliseconds} ms of CPU time"
 
 
+def recipes_and_methods_resolve(subject: Subject) -> str:
+    """What recipes and attribution methods name is there, and a search varies what there is."""
+    from zoo.training.recipes import Recipe
+
+    recipes = [one for giver, one in plugins.collect("zoo_recipes", Recipe) if giver is subject.plugin]
+    methods = [one for giver, one in plugins.collect("explain_methods", object) if giver is subject.plugin]
+    for recipe in recipes:
+        try:
+            _check_recipe(recipe)
+        except (PluginError, UnknownNameError) as error:
+            raise ConformanceError(f"recipe {recipe.name}: {error}") from error
+    for method in methods:
+        for reference in filter(None, (getattr(method, field, "") for field in ("run", "check"))):
+            plugins.resolve(reference)
+    return f"{len(recipes)} recipe{'s' * (len(recipes) != 1)}, {len(methods)} method{'s' * (len(methods) != 1)}"
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    """Raise ConformanceError, PluginError or UnknownNameError for what is not there; nothing is built or read."""
+    from zoo.training import search
+    from zoo.training.recipes import OPTIMIZERS
+
+    architectures = [listing.entry.name for listing in catalog.listings()]
+    if recipe.name.partition(".")[0] not in architectures:
+        raise UnknownNameError("model", recipe.name.partition(".")[0], architectures, "a recipe is named MODEL.TAG")
+    for reference in (recipe.build, recipe.export, recipe.evaluate, recipe.example):
+        plugins.resolve(reference)
+    _check_bound(recipe)
+    for stage in recipe.stages:
+        plugins.resolve(stage.data)
+        plugins.resolve(stage.loss)
+        if stage.optimizer not in OPTIMIZERS:
+            raise UnknownNameError(f"optimizer of stage {stage.name!r}", stage.optimizer, OPTIMIZERS)
+    if recipe.search is None:
+        return
+    for place, span in recipe.search.space.items():
+        _check_bound(search.applied(recipe, {place: span.choices[0] if span.choices else span.low}))
+    if not getattr(recipe.search.space.get(recipe.search.compared), "choices", ()):
+        raise ConformanceError(
+            f"recipe {recipe.name}: a search compares the choices of one setting that varies, and "
+            f"{recipe.search.compared!r} is none"
+        )
+
+
+def _check_bound(recipe: Recipe) -> None:
+    """Raise ConformanceError where what builds the module does not take the recipe's arguments."""
+    try:
+        inspect.signature(plugins.resolve(recipe.build)).bind(**recipe.arguments)
+    except TypeError as error:
+        raise ConformanceError(
+            f"recipe {recipe.name}: {recipe.build} does not take {dict(recipe.arguments)}: {error}"
+        ) from error
+
+
 # --- a model
 
 
@@ -230,6 +285,12 @@ def entry_is_complete(subject: Subject) -> str:
         text = getattr(entry, field)
         if not isinstance(text, str) or not text.strip() or "\n" in text:
             raise ConformanceError(f"{field} is one line of text, not {text!r}")
+    for output in entry.outputs:
+        if output.follows and (output.kind != "clip" or entry.input.sampling != "consecutive"):
+            raise ConformanceError(
+                f"{output.name} follows the input's frames: its kind is clip, and the input's sampling consecutive, "
+                f"not {output.kind} and {entry.input.sampling}; nothing follows frames that are spread over a clip"
+            )
     for sample in entry.samples:
         _check_sample(sample.resource, len(sample.labels))
     outputs, samples = len(entry.outputs), len(entry.samples)
@@ -309,22 +370,28 @@ def outputs_are_as_declared(subject: Subject) -> str:
             if not bool(torch.isfinite(tensor).all()):
                 raise ConformanceError(f"{name} is not finite on a random batch")
     for output in entry.outputs:
-        _check_shape(output, outputs[output.name])
+        _check_shape(output, outputs[output.name], entry.input)
     return ", ".join(f"{name} {' x '.join(map(str, tensor.shape))}" for name, tensor in outputs.items())
 
 
-def _check_shape(output: OutputSpec, tensor: Tensor) -> None:
+def _check_shape(output: OutputSpec, tensor: Tensor, taken: InputSpec) -> None:
     """Raise ConformanceError where a head's shape, for a batch of one, is not that of its kind."""
     shape = tuple(tensor.shape)
     classes = len(output.labels) or (shape[-1] if shape else 0)
-    expected = {"classes": f"1 x {classes}", "value": "1 x 1", "clip": "1 x C x T x H x W"}[output.kind]
+    frame = (taken.channel_count, *taken.size) if output.follows else ("C", "H", "W")
+    expected = {
+        "classes": f"1 x {classes}",
+        "value": "1 x 1; give each number of a vector a head of its own",
+        "clip": "1 x {} x T x {} x {}, or 1 x {} x {} x {} of one frame".format(*frame, *frame),
+    }[output.kind]
     fits = {
         "classes": shape == (1, classes),
         "value": shape == (1, 1),
-        "clip": len(shape) == 5 and shape[0] == 1,
+        "clip": len(shape) in {4, 5} and shape[0] == 1,
     }[output.kind]
-    if not fits:
-        raise ConformanceError(f"{output.name} has shape {list(shape)}; a head of {output.kind} gives {expected}")
+    if not fits or (output.follows and (shape[1], *shape[-2:]) != frame):
+        what = "clip that follows the input's frames" if output.follows else output.kind
+        raise ConformanceError(f"{output.name} has shape {list(shape)}; a head of {what} gives {expected}")
 
 
 def evaluates_deterministically(subject: Subject) -> str:
@@ -437,7 +504,7 @@ def record_and_recipe_agree(subject: Subject) -> str:
     return f"{len(given)} metrics, recipe {weights.recipe}"
 
 
-PLUGIN_CHECKS: tuple[Check, ...] = (loads, imports_no_torch)
+PLUGIN_CHECKS: tuple[Check, ...] = (loads, imports_no_torch, recipes_and_methods_resolve)
 MODEL_CHECKS: tuple[Check, ...] = (
     entry_is_complete,
     builder_resolves,

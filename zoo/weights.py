@@ -77,7 +77,10 @@ def _bundled(package: str, inside: str) -> Path:
     except ModuleNotFoundError as error:
         raise PluginError(f"{package}:{inside} names a package that is not installed") from error
     if not path.is_file():
-        raise WeightsError(f"{package}:{inside} is missing from the installed package (looked at {path}); reinstall it")
+        raise WeightsError(
+            f"{package}:{inside} is missing from the installed package (looked at {path}); reinstall it, or, where "
+            "the package is yours, put the file there"
+        )
     return path
 
 

@@ -50,6 +50,8 @@ FAULTS = """
                 y = y + self.kept.sum()
             if self.fault == "hidden":
                 y = y + self.hidden
+            if self.fault.startswith("clip "):
+                y = y.sum() + torch.zeros([int(size) for size in self.fault[5:].split(",")])
             return {"shape": y, "more": y} if self.fault == "heads" else y
 
     def build_model(fault=""):
@@ -106,7 +108,7 @@ def test_a_plugin_that_keeps_the_contract_passes_every_check(plugin):
         ({"licence": "''"}, "entry is complete", "licence is one line"),
         ({"arguments": "{'meta': False}"}, "builds on meta", "meta=False"),
         ({"outputs": "(OutputSpec(labels=('a', 'b')),)"}, "outputs are as declared", "gives 1 x 2"),
-        ({"outputs": "(OutputSpec(kind='value'),)"}, "outputs are as declared", "gives 1 x 1"),
+        ({"outputs": "(OutputSpec(kind='value'),)"}, "outputs are as declared", "gives 1 x 1; give each number of"),
         ({"outputs": "(OutputSpec(kind='clip'),)"}, "outputs are as declared", "gives 1 x C x T x H x W"),
         (
             {"outputs": "(OutputSpec(name='a'), OutputSpec(name='b'))"},
@@ -141,6 +143,90 @@ def test_a_faulty_model_fails_its_check(plugin, fault, checks, said):
     assert not checks or any(said in outcomes[check].detail for check in checks)
     if not checks:
         assert not failed(outcomes), outcomes
+
+
+@pytest.mark.parametrize(
+    ("shape", "follows", "said"),
+    [
+        ("1, 2, 8, 8", False, ""),
+        ("1, 5, 2, 3, 7", False, ""),
+        ("1, 2, 8", False, "gives 1 x C x T x H x W, or 1 x C x H x W of one frame"),
+        ("2, 1, 4, 8, 8", False, "gives 1 x C"),
+        ("1, 1, 8, 8", True, ""),
+        ("1, 1, 2, 8, 8", True, ""),
+        (
+            "1, 3, 2, 8, 8",
+            True,
+            "a head of clip that follows the input's frames gives 1 x 1 x T x 8 x 8, or 1 x 1 x 8 x 8",
+        ),
+        ("1, 1, 8, 7", True, "follows the input's frames gives 1 x 1 x T x 8 x 8"),
+    ],
+)
+def test_an_output_clip_has_frames_or_is_one(plugin, shape, follows, said):
+    outcomes = plugin(
+        builder="'faults:build_model'",
+        arguments={"fault": f"clip {shape}"},
+        parameters=256 * 3 + 3,
+        outputs=f"(OutputSpec(kind='clip', follows={follows}),)",
+        input="InputSpec(channels='L', frames=4, size=(8, 8), sampling='consecutive')",
+    )
+    assert failed(outcomes) == ({"outputs are as declared"} if said else set()), outcomes
+    assert said in outcomes["outputs are as declared"].detail
+
+
+@pytest.mark.parametrize("kind", ["clip", "value"])
+def test_what_follows_is_a_clip_behind_consecutive_frames(plugin, kind):
+    sampling = "uniform" if kind == "clip" else "consecutive"
+    outcomes = plugin(
+        outputs=f"(OutputSpec(kind={kind!r}, follows=True),)",
+        input=f"InputSpec(channels='L', frames=4, size=(8, 8), sampling={sampling!r})",
+    )
+    assert outcomes["entry is complete"].result == "failed"
+    assert f"not {kind} and {sampling}" in outcomes["entry is complete"].detail
+
+
+RECIPES = """
+    @hookimpl
+    def zoo_recipes():
+        from zoo.training.recipes import Recipe, Search, Span, Stage
+
+        space = {"arguments.fault": Span(choices=("", "meta")), "all.batch_size": Span(low=1, high=4)}
+        texts = {name: "faults:build_model" for name in ("build", "export", "evaluate", "example")}
+        stage = {"data": "faults:build_model", "loss": "faults:build_model", "optimizer": "Adam"}
+        search = {"space": space, "metrics": ("accuracy",), "compared": "arguments.fault"}
+        name, arguments = "tiny.a", {}
+        CHANGE
+        made = Stage(name="all", steps=1, batch_size=1, learning_rate=1.0, **stage)
+        return [Recipe(name=name, arguments=arguments, stages=(made,), search=Search(**search), **texts)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("", "1 recipe, 0 methods"),
+        ("texts['example'] = 'faults:exmaple'", "recipe tiny.a: 'faults:exmaple' names no function"),
+        ("stage['loss'] = 'nowhere:loss'", "recipe tiny.a: 'nowhere:loss' names no function"),
+        ("stage['optimizer'] = 'Adma'", "unknown optimizer of stage 'all' 'Adma'; did you mean 'Adamax' or 'Adam'"),
+        ("name = 'tny.a'", "unknown model 'tny'; did you mean 'tiny'"),
+        ("arguments = {'colour': 3}", "recipe tiny.a: faults:build_model does not take {'colour': 3}"),
+        ("space['arguments.width'] = Span(low=1, high=2)", "does not take {'width': 1}"),
+        ("space['all.rate'] = Span(low=1, high=2)", "unknown setting of stage 'all' 'rate'"),
+        ("space['one.steps'] = Span(low=1, high=2)", "unknown place of a setting 'one.steps'"),
+        ("search['compared'] = 'all.batch_size'", "'all.batch_size' is none"),
+    ],
+)
+def test_recipes_are_looked_at_before_anything_is_trained(plugin, change, said):
+    outcomes = plugin(RECIPES.replace("CHANGE", change))
+    assert failed(outcomes) == ({"recipes and methods resolve"} if change else set())
+    assert said in outcomes["recipes and methods resolve"].detail
+
+
+def test_methods_are_looked_at_too(plugin):
+    method = "type('Method', (), {'run': 'faults:build', 'check': ''})()"
+    outcomes = plugin(f"\n@hookimpl\ndef explain_methods():\n    return [{method}]\n")
+    assert failed(outcomes) == {"recipes and methods resolve"}
+    assert "'faults:build' names no function" in outcomes["recipes and methods resolve"].detail
 
 
 def test_a_model_that_says_so_may_do_without_meta(plugin):
@@ -200,7 +286,8 @@ def trained(plugin, tmp_path):
         batch = torch.rand(1, 1, 4, 8, 8)
         save_file(model.state_dict(), tmp_path / "w.safetensors", metadata=metadata)
         save_file({"input": batch, "shape": model(batch).detach()}, tmp_path / "golden.safetensors")
-        recipe = {"name": "tiny.a", "build": "b:b", "export": "e:e", "evaluate": "v:v", "example": "x:x", "stages": ()}
+        made = dict.fromkeys(("build", "export", "evaluate", "example"), "faults:build_model")
+        recipe = {"name": "tiny.a", "stages": (), **made}
         metric = {"dataset": "shapes", "split": "test", "name": "accuracy", "value": 0.5}
         record = {"metrics": [metric], "recipe": json.loads(json.dumps(Recipe(**recipe).to_dict()))}
         (tmp_path / "w.json").write_text(json.dumps(record))

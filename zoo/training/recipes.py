@@ -23,10 +23,13 @@ class Stage:
     The learning rate rises linearly over `warmup` steps and falls along a cosine to `final_rate` times its height.
     """
 
+    #: Unique in the recipe; `zoo train --until` and searches call the stage by it.
     name: str
+    #: Steps of the optimiser.
     steps: int
     #: Clips of a step.
     batch_size: int
+    #: Its height, after the warm-up.
     learning_rate: float
     #: `data(module, stage, seed, device) -> batch_at`, called once as the stage begins; `batch_at(step)` gives the
     #: batch of a step and depends on nothing but its argument, so that a resumed run sees the same batches. For
@@ -36,10 +39,13 @@ class Stage:
     #: the clips of the batch. One that divides by anything else than their number (masked frames, summed weights)
     #: divides by `zoo.training.parallel.divisor` of it, so that several processes add up to the loss of one.
     loss: str
+    #: Steps over which the learning rate rises; it is there at once where this is 0.
     warmup: int = 0
+    #: Share of the height that is left at the end.
     final_rate: float = 0.0
+    #: As the optimiser takes it.
     weight_decay: float = 0.0
-    #: One of `OPTIMIZERS`.
+    #: One of `OPTIMIZERS`: "Adam", "Adamax", "AdamW", "NAdam", "RAdam".
     optimizer: str = "AdamW"
     #: Longest gradient allowed (L2 norm over all parameters).
     clip_norm: float = 1.0
@@ -65,10 +71,12 @@ class Span:
         ValueError: where neither or both are given, or the ends are none.
     """
 
+    #: The two ends.
     low: float | None = None
     high: float | None = None
     #: Even in the logarithm.
     log: bool = False
+    #: The values, where there are no ends.
     choices: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
@@ -115,11 +123,15 @@ class Recipe:
     evaluate: str
     #: `example() -> Tensor`: one batch for the golden tensors.
     example: str
+    #: One after the other.
     stages: tuple[Stage, ...]
+    #: Of the first weights and of the data; `zoo train --seed` gives another.
     seed: int = 0
+    #: Keywords of `build`.
     arguments: Mapping[str, Any] = field(default_factory=dict)
     #: What differs from the architecture's entry (arguments, input, outputs), written into the file's header.
     header: Mapping[str, Any] = field(default_factory=dict)
+    #: What is special about it, in one line.
     summary: str = ""
     #: What `zoo search` may vary.
     search: Search | None = None
