@@ -1,4 +1,4 @@
-"""docs/commands.md and docs/fields.md say what commands and classes do: `python tests/test_reference.py` writes them."""
+"""docs/commands.md and docs/fields.md are made of help and docstrings: `python tests/test_reference.py` writes them."""
 
 import ast
 import dataclasses
