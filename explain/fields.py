@@ -210,6 +210,7 @@ def _followed(row: ReceptiveField, known: tuple[Timeline, list[int]] | None, fra
         field=(time, int(line.pixels[:, :, 0].max()), int(line.pixels[:, :, 1].max())),
         frame_field=line.frame_field,
         stride=(stride or row.stride[0], *row.stride[1:]),
+        output=(len(ranges), *row.output[1:]),
         whole=(whole, *row.whole[1:]),
         exact=True,
         frames=tuple(ranges),

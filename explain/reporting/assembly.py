@@ -18,7 +18,7 @@ from explain.layouts import entry_of, layout_of, to_ncthw
 from explain.precision import changed
 from explain.preservation import preserved
 from explain.progress import telling
-from explain.reporting import composition, writing
+from explain.reporting import composition, sequels, writing
 from explain.reporting.builtin import prediction, provenance
 from explain.reporting.context import Context, Options
 from explain.reporting.media import clip_sprite
@@ -190,7 +190,7 @@ def read(
     """
     entry = entry_of(model)
     decoded, frames, batch = see(model, clip)
-    said = zoo.predict(model, batch, top=5)[0]
+    said, truths = sequels.ask(model, decoded, batch)
     resolved: Target = resolve_target(model, batch, asked)
     return Context(
         model=model,
@@ -204,6 +204,7 @@ def read(
         target=resolved,
         asked=asked,
         prediction=said,
+        truths=truths,
         device=str(devices.like(model).device),
         **shared,
     )

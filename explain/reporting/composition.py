@@ -80,7 +80,7 @@ def build(
     """Every section, in order; one of a plugin that fails is reported and changes no other.
 
     Args:
-        built_in: The sections of explain itself; those of plugins come before the last of them.
+        built_in: The sections of explain itself; those of plugins come before the last of them, or where they ask to.
         names: Which to build; None builds all.
         taken: Names of sprites that the page holds already.
         timed: Notes the seconds of a step.
@@ -90,8 +90,7 @@ def build(
     (argument,) = given.values()
     from_plugins, problems = _from_plugins(built_in, hook, given)
     owners = {section.name: plugin for plugin, section in from_plugins}
-    # What was run comes last, when everything has run.
-    ordered = [*built_in[:-1], *(section for _, section in from_plugins), built_in[-1]]
+    ordered = _in_order(built_in, [section for _, section in from_plugins])
     parts: list[Part] = []
     sprites = set(taken)
     for section in select(ordered, names):
@@ -176,6 +175,15 @@ def broken(problems: Iterable[Mapping[str, str]]) -> list[str]:
         for problem in problems
         if not problem["section"]
     ]
+
+
+def _in_order(built_in: Sequence[Section], others: Sequence[Section]) -> list[Section]:
+    """Built-in sections, each followed by those that ask to; the others before the last, which tells what was run."""
+    names = {section.name for section in built_in[:-1]}
+    ordered = []
+    for section in built_in[:-1]:
+        ordered += [section, *(other for other in others if other.after == section.name)]
+    return [*ordered, *(other for other in others if other.after not in names), built_in[-1]]
 
 
 def _from_plugins(

@@ -103,8 +103,10 @@ class Context(Subject):
     target: Target
     #: What the target was asked for as; `explain.attribute` takes it.
     asked: Any
-    #: `zoo.predict` of the sample: head -> what it says.
+    #: What the model says of the sample: head -> what `explain.reporting.sequels.ask` gives.
     prediction: Mapping[str, Mapping[str, Any]]
+    #: How the clip goes on, 1 x C x T x H x W on the CPU, by the outputs that predict it; none where it ends before.
+    truths: Mapping[str, Tensor] = field(default_factory=dict)
     device: str
 
     @property

@@ -1,4 +1,4 @@
-"""An output that is a clip, as a page shows it: beside the clip it was made from, and its difference from that."""
+"""An output that is a clip, as a page shows it: beside what it was made from or predicts, and its difference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from explain.layouts import input_of
 from explain.reporting import colour
 from explain.reporting.media import Sprite, clip_sprite, overlay_sprite
+from explain.reporting.sequels import compared_with
 from zoo.prediction import like_output, to_frames
 
 if TYPE_CHECKING:
@@ -25,16 +26,23 @@ _DRAWN = 192
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """An output less the clip that it was made from, where both have one shape."""
+    """An output less the clip that it was made from, or that it predicts, where both have one shape."""
 
-    #: Over the clip: red where the output is higher, blue where it is lower.
+    #: What it is the difference from, in words, and as a picture.
+    of: str
+    beneath: Sprite
+    #: Over that: red where the output is higher, blue where it is lower.
     picture: Sprite
+    #: The same as numbers, T x H x W, the mean over channels.
+    changes: npt.NDArray[np.floating]
     #: Magnitude that takes the last colour, in the units of the batch.
     scale: float
     colours: ColourMap
     #: Mean squared error of all pixels and channels, and frame by frame.
     squared_error: float
     over_time: list[float]
+    #: That of the clip's last frame in the place of a prediction; None for what predicts nothing.
+    last_frame_again: float | None
 
     @property
     def worst(self) -> int:
@@ -50,7 +58,11 @@ class Film:
     picture: Sprite
     #: Frames, rows and columns.
     extent: tuple[int, int, int]
-    #: None where the clip has another shape.
+    #: Whether it predicts how the clip goes on.
+    follows: bool
+    #: How the clip goes on; None for what predicts nothing, and where the clip ends.
+    truth: Sprite | None
+    #: None where the clip has another shape, or ends before what is predicted.
     difference: Difference | None
     #: What is explained, as a frame around it, and in words; None where that is another output, or all of this one.
     place: Sprite | None
@@ -59,7 +71,8 @@ class Film:
     @property
     def sprites(self) -> list[Sprite]:
         """All pictures."""
-        return [self.picture, *([self.difference.picture] if self.difference else []), *filter(None, [self.place])]
+        drawn = [self.picture, self.truth, self.difference.picture if self.difference else None, self.place]
+        return [one for one in drawn if one is not None]
 
 
 def films(context: Context, suffix: str = "") -> dict[str, Film]:
@@ -81,9 +94,17 @@ def facts(film: Film) -> dict[str, Any]:
     return {"difference": {"scale": own.scale, "squared_error": own.squared_error, "over_time": own.over_time}}
 
 
+def painted(name: str, changes: npt.NDArray[np.floating], scale: float) -> Sprite:
+    """A difference, T x H x W, in the signed colours, whose last ones are those of `scale` and more."""
+    # Signed even where all is of one sign: what is too high must not look like what is far off.
+    return overlay_sprite(name, changes / scale if scale else changes, colour.signed())
+
+
 def _film(context: Context, name: str, place: str) -> Film:
-    output = context.outputs[name]
-    frames = to_frames(output[0], input_of(context.model)).numpy()
+    output, spec = context.outputs[name], input_of(context.model)
+    frames = to_frames(output[0], spec).numpy()
+    after = context.truths.get(name)
+    truth = None if after is None else clip_sprite(f"truth-{place}", to_frames(after[0], spec).numpy())
     extent = (frames.shape[0], frames.shape[1], frames.shape[2])
     target = context.target
     whole = tuple((0, size) for size in extent)
@@ -92,28 +113,34 @@ def _film(context: Context, name: str, place: str) -> Film:
         name=name,
         picture=clip_sprite(f"output-{place}", frames),
         extent=extent,
-        difference=_difference(context, name, f"difference-{place}"),
+        follows=bool(context.prediction[name].get("follows")),
+        truth=truth,
+        difference=_difference(context, name, f"difference-{place}", truth),
         place=_framed(f"region-{place}", extent, target.region) if framed and target.region else None,
         region=target.description if framed else "",
     )
 
 
-def _difference(context: Context, name: str, sprite: str) -> Difference | None:
-    output, clip = context.outputs[name].float(), like_output(context.model, context.batch).float().cpu()
-    if output.shape != clip.shape:
+def _difference(context: Context, name: str, sprite: str, truth: Sprite | None) -> Difference | None:
+    said, output = context.prediction[name], context.outputs[name].float()
+    clip = context.truths.get(name) if said.get("follows") else like_output(context.model, context.batch).float().cpu()
+    if clip is None or output.shape != clip.shape:
         return None
     changes = (output - clip)[0]
     changes = changes if changes.ndim == 4 else changes.unsqueeze(1)
     mean = changes.mean(dim=0).numpy()
-    share, scale, _ = colour.scaled(mean)
+    _, scale, _ = colour.scaled(mean)
     errors = changes.double().square().mean(dim=(0, 2, 3))
     return Difference(
-        # Signed even where all is of one sign: what is too high must not look like what is far off.
-        picture=overlay_sprite(sprite, np.sign(mean) * np.abs(share), colour.signed()),
+        of=compared_with(said),
+        beneath=truth or context.picture,
+        picture=painted(sprite, mean, scale),
+        changes=mean,
         scale=scale,
         colours=colour.signed(),
         squared_error=float(errors.mean()),
         over_time=errors.tolist(),
+        last_frame_again=said.get("last_frame_again"),
     )
 
 

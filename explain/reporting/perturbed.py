@@ -14,7 +14,7 @@ from explain.reporting import composition, figures, writing
 from explain.reporting.assembly import untrained
 from explain.reporting.builtin.provenance import versions
 from explain.reporting.media import Sprite, as_frames, clip_sprite
-from explain.reporting.rendering import evenly, render
+from explain.reporting.rendering import evenly, numbers, render
 from explain.reporting.sections import Content
 from explain.robustness.perturbations import BUILT_IN
 
@@ -310,6 +310,8 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
                 va="bottom" if over else "top",
                 color=shade,
                 fontsize=9,
+                zorder=1.9,  # over the grid, beneath the curves
+                bbox={"facecolor": figures.CARD, "edgecolor": "none", "pad": 0.5},
             )
     if group[0].bounded:
         axes.set_ylim(-0.04, 1.04)

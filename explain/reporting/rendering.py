@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _HERE = "explain.reporting"
 #: Digits and sign of an exponent, raised.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
+#: Magnitudes that are written without a power of ten.
+_SMALL, _LARGE = 1e-3, 1e6
+#: Significant digits, at most, of numbers beside each other; digits more of one that would read as a whole number.
+_MOST, _FINER = 5, 3
+#: How many times the smallest the largest of them may be.
+_SPREAD = 100
 
 
 def render(template: str, package: str = _HERE, /, **values: Any) -> Markup:
@@ -46,18 +52,63 @@ def source_hash(script: str) -> str:
 
 
 def number(value: float, digits: int = 3) -> Markup:
-    """A number with a few significant digits; its exact value, as in report.json, is in the markup."""
-    if isinstance(value, int):
-        return exact(value, f"{value:,}")
+    """A number with a few significant digits, zeros at the end too, marked with its exact value, as in report.json.
+
+    A number that is not whole gets more digits where it would read as a whole one (0.9996 as 1.00).
+    """
+    text = number_text(value, digits)
+    return exact(value, text) if math.isfinite(value) else Markup(text)  # noqa: S704 - of ours
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """The same without markup."""
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < _LARGE):
+        return _signed(f"{value:,.0f}")
     if not math.isfinite(value):
-        return Markup("not a number")
-    size = abs(value)
-    if size and not 1e-3 <= size < 1e6:
+        return "not a number"
+    if not _SMALL <= abs(value) < _LARGE:
         leading, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        text = f"{leading}\N{NARROW NO-BREAK SPACE}·\N{NARROW NO-BREAK SPACE}10" + str(int(exponent)).translate(_RAISED)
-    else:
-        text = f"{value:,.0f}" if round(size) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
-    return exact(value, text.replace("-", "\N{MINUS SIGN}"))
+        power = "\N{NARROW NO-BREAK SPACE}·\N{NARROW NO-BREAK SPACE}10" + str(int(exponent)).translate(_RAISED)
+        return _signed(leading + power)
+    if abs(value) >= 10 ** (digits - 1):
+        return _signed(f"{value:,.0f}")
+    places = _places(value, digits)
+    finer = [more for more in range(places, places + _FINER + 1) if float(f"{value:.{more}f}") != round(value)]
+    return _signed(f"{value:,.{finer[0] if finer else places}f}")
+
+
+def numbers(values: Sequence[float | None], digits: int = 3) -> list[Markup | None]:
+    """Numbers that are read beside each other, as `number` gives them, but with the same places after the point.
+
+    The largest has `digits` significant digits or more, up to five: as many as tell apart all that differ and leave the
+    smallest two. Zeros that all end in are left out. Where that is not enough, each is written by itself. None stays
+    None.
+    """
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    sizes = [abs(value) for value in known if value]
+    whole = all(isinstance(value, int) for value in known)
+    if sizes and not whole and _SMALL <= max(sizes) < min(_LARGE, _SPREAD * min(sizes)):
+        least = _places(max(sizes), digits)
+        for places in range(least, max(least, _places(max(sizes), _MOST)) + 1):
+            texts = {f"{value:.{places}f}" for value in known}
+            if len(texts) == len(set(known)) and places >= _places(min(sizes), 2):
+                while places and all(round(value, places - 1) == value for value in known):
+                    places -= 1
+                plain = {value: _signed(f"{value:,.{places}f}") for value in known if value}
+                return [
+                    None if value is None else exact(value, plain[value]) if value in plain else number(value)
+                    for value in values
+                ]
+    return [None if value is None else number(value, digits) for value in values]
+
+
+def _places(value: float, digits: int) -> int:
+    """Places after the point that give a number, not 0, so many significant digits; none where it is large."""
+    return max(0, digits - 1 - int(f"{value:.{digits - 1}e}".partition("e")[2]))
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def listed(names: Sequence[str]) -> Markup:
@@ -83,7 +134,7 @@ def percent_text(value: float, digits: int = 0) -> str:
     if float(text) in {0, 100} and value not in {0, 1}:
         text = f"{100 * value:.1f}"
         text = {"0.0": "under 0.1", "-0.0": "over -0.1", "100.0": "over 99.9"}.get(text, text)
-    return text.replace("-", "\N{MINUS SIGN}") + "\N{NARROW NO-BREAK SPACE}%"
+    return _signed(text) + "\N{NARROW NO-BREAK SPACE}%"
 
 
 def exact(value: float, text: str) -> Markup:
@@ -124,5 +175,5 @@ def environment(package: str = _HERE) -> Environment:
     made.filters.update(
         number=number, percent=percent, curve=charts.curve, band=charts.band, shares=charts.shares, evenly=evenly
     )
-    made.filters.update(breakable=breakable, listed=listed)
+    made.filters.update(breakable=breakable, listed=listed, numbers=numbers)
     return made

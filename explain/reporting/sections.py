@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 class Section:
     """One part of a report.
 
-    A plugin gives its own through the hooks `explain_sections(context)` and `explain_comparisons(contexts)`; they
-    follow the built-in ones.
+    A plugin gives its own through the hooks `explain_sections(context)` and `explain_comparisons(contexts)`.
     """
 
     #: Short name in snake_case, unique in a report: the key in report.json and the anchor in the page.
@@ -30,6 +29,8 @@ class Section:
     #: "package.module:function", called with the report's `Context` (in a comparison, with the list of one `Subject` a
     #: model, each a `Context` where there is a clip); returns `Content`.
     build: str
+    #: Of a plugin's: the built-in section that it follows; "" is the last but "provenance".
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

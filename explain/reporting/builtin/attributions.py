@@ -121,10 +121,25 @@ def build(context: Context) -> Content:
         refused=refused,
         target=data["target"],
         value=data["value"],
+        box=_box(context),
     )
     return Content(
         html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown), problems=problems
     )
+
+
+def _box(context: Context) -> str:
+    """Where in the frame a region of an output lies, as CSS; empty where that has no such place."""
+    target = context.target
+    if target.region is None or target.head is None:
+        return ""
+    rows, columns = context.outputs[target.head].shape[-2:]
+    (top, bottom), (left, right) = target.region[1:]
+    if (rows, columns) != context.frames.shape[1:3] or (bottom - top, right - left) == (rows, columns):
+        return ""
+    sides = {"top": top / rows, "left": left / columns, "height": (bottom - top) / rows}
+    sides["width"] = (right - left) / columns
+    return ";".join(f"{name}:{100 * share:.3f}%" for name, share in sides.items())
 
 
 def attribute(context: Context, name: str, progress: Progress) -> Attribution:

@@ -63,8 +63,8 @@ def build(context: Context) -> Content:
 
 def _effective(context: Context) -> tuple[list[EffectiveField], str]:
     """The effective fields of a few layers on this clip, or why there are none."""
-    # Layers that look around, but not at the whole clip anyway.
-    rows = [row for row in context.fields.rows if row.layer and max(row.kernel) > 1 and not any(row.whole)]
+    # Layers that look around, but not at whole frames anyway.
+    rows = [row for row in context.fields.rows if row.layer and max(row.kernel) > 1 and not any(row.whole[1:])]
     wide = list(dict.fromkeys(row.layer for row in rows))
     if not wide:
         return [], ""

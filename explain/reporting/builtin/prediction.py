@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from explain.reporting import films
-from explain.reporting.rendering import percent_text, render
+from explain.reporting.rendering import number_text, percent_text, render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def _in_words(head: Mapping[str, Any]) -> str:
         return f"{head['value']:.2f} {head['unit']}".strip()
     *_, height, width = head["shape"]
     frames = head["shape"][1] if len(head["shape"]) == 4 else 1
-    what = f"a clip of {frames} frames" if frames > 1 else "a picture"
-    error = head["squared_error"]
-    far = "" if error is None else f" (mean squared error from its input {error:.2g})"
-    return f"{what}, {width} by {height} pixels{far}"
+    what, of = f"a clip of {frames} frames" if frames > 1 else "a picture", "its input"
+    if head.get("follows"):
+        what, of = (f"the next {frames} frames", "the true ones") if frames > 1 else ("the next frame", "the true one")
+    error, again = head["squared_error"], head.get("last_frame_again")
+    far = "" if error is None else f" (mean squared error from {of} {number_text(error)}"
+    far += "" if error is None or again is None else f"; the last frame again has {number_text(again)}"
+    return f"{what}, {width} by {height} pixels{far and far + ')'}"

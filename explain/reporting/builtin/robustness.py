@@ -27,7 +27,10 @@ def build(context: Context) -> Content:
         return perturbed.content(nothing, None, saved)
     try:
         with context.timed("robustness") as progress:
-            result = check_robustness(context.model, context.batch, seed=context.seed, progress=progress, **effort)
+            truth = {name: after.to(context.batch) for name, after in context.truths.items()}
+            result = check_robustness(
+                context.model, context.batch, truth=truth or None, seed=context.seed, progress=progress, **effort
+            )
     except (MemoryLimitError, ModelError) as error:
         return perturbed.content(nothing, None, f"The clip could not be perturbed: {error}.")
     spoiled = Spoiled(context.model, context.batch, fill=result.settings["fill"], seed=context.seed)

@@ -17,6 +17,7 @@ from explain.reporting.rendering import evenly, render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
+    from explain.fields import ReceptiveField
     from explain.reporting.context import Context
 
 _CONVOLUTIONS = {"convolution", "transposed convolution"}
@@ -94,7 +95,12 @@ def _layers(context: Context) -> list[str]:
         return list(asked)
     # Those that run: an auxiliary head may be there for training alone. A recurrent layer's gates are no units of it.
     ran = {row.layer: row for row in context.fields.rows}
-    loops = [row.layer for row in ran.values() if row.kind == "recurrence"]
+    parents = {name for name, module in context.model.named_modules() if name and any(module.children())}
+    loops = [
+        row.layer
+        for row in ran.values()
+        if row.kind == "recurrence" or (row.layer in parents and _steps_once(row, context))
+    ]
     found = {
         name: ran[name].kernel
         for name, module in context.model.named_modules()
@@ -106,9 +112,25 @@ def _layers(context: Context) -> list[str]:
             or (name in loops and not isinstance(module, nn.RNNBase))
         )
     }
+    drawing = _drawing(context)
+    found = {name: kernel for name, kernel in found.items() if name != drawing} or found
     # Pointwise convolutions only mix what others saw.
     wide = [name for name, kernel in found.items() if max(kernel) > 1] or list(found)
     return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []
+
+
+def _steps_once(row: ReceptiveField, context: Context) -> bool:
+    """Whether a layer may be a recurrence written by hand that reads two frames: a convolution between them."""
+    return row.kind == "convolution" and row.kernel[0] == row.output[0] == 1 and context.fields.frames == 2
+
+
+def _drawing(context: Context) -> str | None:
+    """The last layer, where its units are the channels of an output clip: what excites them is a bright clip."""
+    shapes = [one.shape for one in context.outputs.values()]
+    last = context.fields.rows[-1].layer if context.fields.rows else ""
+    if len(shapes) != 1 or len(shapes[0]) < 4 or not last:
+        return None
+    return last if getattr(find_layer(context.model, last), "out_channels", None) == shapes[0][1] else None
 
 
 def _most_excited(context: Context, layer: str) -> tuple[list[int], list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from explain.layouts import entry_of
@@ -15,7 +16,9 @@ from explain.reporting.collected.examining import Setup, examine
 from explain.reporting.collected.work import Work, fingerprint
 from explain.reporting.composition import Part
 from explain.reporting.context import Subject
+from explain.reporting.rendering import number_text
 from explain.reporting.sections import COLLECTED, WITH_MAPS, WITH_TESTS, select
+from explain.reporting.sequels import compared_with
 from zoo import clips, devices, plugins
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.prediction import output_specs
@@ -95,7 +98,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
     """Everything that the numbers of a clip depend on beside the clip."""
     entry = entry_of(setup.model)
     return {
-        "format": 1,
+        "format": 2,
         "model": fingerprint(setup.model),
         "input": repr(entry.input) if entry else "",
         "outputs": repr(entry.outputs) if entry else "",
@@ -301,10 +304,28 @@ def sentence(collected: Collection) -> str:
         right = sum(bool(one.right) for one in known)
         return f"It is right on {right} of {len(known)} {what}{_of(collected, head)}: {100 * right / len(known):.0f} %."
     if head is None:
-        return ""
+        return _far(collected)
     if len(collected.entries) == 1:
         return f"It was asked about one {what.removesuffix('s')}; its true class is not known."
     return f"It was asked about {len(collected.entries)} {what}; their true classes are not known."
+
+
+def _far(collected: Collection) -> str:
+    """How far output clips are off, on average; empty where none can tell."""
+    entries = [one for one in collected.entries if one.error is not None]
+    if not entries:
+        return ""
+    heads = entries[0].record["heads"]
+    name = next(name for name, said in heads.items() if said["kind"] == "clip" and collections.measured(said))
+    said = f"Its mean squared error from {compared_with(heads[name])} is {_mean(one.error for one in entries)}"
+    again = [one.record["heads"][name].get("last_frame_again") for one in entries]
+    if None not in again:
+        said += f", that of the last frame again {_mean(again)}"
+    return f"{said}, on average over {len(entries)} {'clip' if len(entries) == 1 else 'clips'}."
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    return number_text(fmean(one for one in values if one is not None))
 
 
 def _of(collected: Collection, head: str) -> str:

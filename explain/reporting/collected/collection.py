@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explain.reporting.sequels import compared_with
 from explain.truths import truths
 from zoo import catalog
 
@@ -41,6 +42,8 @@ class Entry:
     #: Probability of the true class, of the likeliest one where the truth is not known; without classes the number
     #: explained.
     score: float
+    #: Mean squared error of the first output clip that has one; None where an output of classes judges, or none has.
+    error: float | None
     #: Method -> each frame's share of the map.
     time: Mapping[str, Tensor]
     thumbnail: Tensor
@@ -53,9 +56,14 @@ class Entry:
         return self.truth[self.head] == self.said[self.head]
 
     @property
-    def order(self) -> tuple[bool, float, str]:
-        """Sorts the best first: what is right before what is wrong, then by score."""
-        return (self.right is False, -self.score, self.source.name)
+    def worth(self) -> float:
+        """Higher is better: the score, or less error."""
+        return self.score if self.error is None else -self.error
+
+    @property
+    def order(self) -> tuple[bool, bool, float, str]:
+        """Sorts the best first: what is right before what is wrong, then by worth; last come those without an error."""
+        return (self.right is False, self.error is None, -self.worth, self.source.name)
 
     @property
     def label(self) -> str | None:
@@ -81,6 +89,7 @@ def entry(
     score = float(record["value"])
     if head is not None:
         score = float(probabilities[head][truth.get(head, said[head])])
+    errors = [found[0] for one in record["heads"].values() if one["kind"] == "clip" and (found := measured(one))]
     time = {key.removeprefix("time/"): value for key, value in tensors.items() if key.startswith("time/")}
     return Entry(
         source=source,
@@ -89,6 +98,7 @@ def entry(
         truth=truth,
         said=said,
         score=score,
+        error=errors[0] if errors and head is None else None,
         time=time,
         thumbnail=tensors["thumbnail"],
     )
@@ -97,12 +107,12 @@ def entry(
 def measured(said: Mapping[str, Any]) -> tuple[float, str] | None:
     """The number that tells what an output says of a clip, and its unit; None where no number does.
 
-    A value's own, and an output clip's mean squared error where it has the shape of the clip.
+    A value's own, and an output clip's mean squared error from the clip that it has the shape of, or that it predicts.
     """
     if said["kind"] == "value":
         return said["value"], said["unit"]
     if said["kind"] == "clip" and said["squared_error"] is not None:
-        return said["squared_error"], "mean squared error from the clip"
+        return said["squared_error"], f"mean squared error from {compared_with(said)}"
     return None
 
 
@@ -114,9 +124,10 @@ class Group:
     entries: Sequence[Entry]
 
     @property
-    def score(self) -> float:
-        """The mean of their scores."""
-        return fmean(one.score for one in self.entries)
+    def worth(self) -> float:
+        """The mean of theirs; of those with an error where any has one."""
+        judged = [one for one in self.entries if one.error is not None] or self.entries
+        return fmean(one.worth for one in judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,14 +178,21 @@ class Collection:
         """Clips whose true class is known."""
         return [one for one in self.entries if one.right is not None]
 
+    @property
+    def judged(self) -> list[Entry]:
+        """The clips that can be told good or bad, the best first: those with an error where any has one, else all."""
+        return [one for one in self.ranked if one.error is not None] or self.ranked
+
     def extremes(self) -> tuple[list[Entry], list[Entry]]:
         """The best clips, best first, and the worst, worst first; none is in both."""
-        half = (len(self.ranked) + 1) // 2
-        return self.ranked[: min(SHOWN, half)], self.ranked[half:][::-1][:SHOWN]
+        judged = self.judged
+        half = (len(judged) + 1) // 2
+        return judged[: min(SHOWN, half)], judged[half:][::-1][:SHOWN]
 
     def candidates(self) -> set[str]:
         """Clips that may be among the extremes, whatever the clips to come are."""
-        return {one.source.path for one in [*self.ranked[:SHOWN], *self.ranked[-SHOWN:]]}
+        judged = self.judged
+        return {one.source.path for one in [*judged[:SHOWN], *judged[-SHOWN:]]}
 
     def groups(self) -> tuple[str, list[Group]]:
         """What clips are grouped by, in words, and the groups: largest first, of equals the hardest.
@@ -194,7 +212,7 @@ class Collection:
         for one, name in zip(self.entries, names, strict=True):
             members.setdefault(name, []).append(one)
         groups = [Group(name=name, entries=entries) for name, entries in members.items()]
-        return by, sorted(groups, key=lambda group: (-len(group.entries), group.score, catalog.natural(group.name)))
+        return by, sorted(groups, key=lambda group: (-len(group.entries), group.worth, catalog.natural(group.name)))
 
     def name(self, head: str, index: int) -> str:
         """A class in words; with its output where there are several."""

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional as F
 
-import zoo
 from explain.attribution.grad_cam import default_layer
 from explain.attribution.methods import find_method
 from explain.faithfulness.randomization import rank_correlation
-from explain.layouts import entry_of
-from explain.reporting import assembly
+from explain.layouts import entry_of, input_of
+from explain.reporting import assembly, sequels
 from explain.reporting.builtin import attributions, faithfulness
 from explain.reporting.context import Context, Options, silent
 from explain.reporting.media import clip_sprite
+from explain.reporting.sections import Section
 from explain.targets import resolve as resolve_target
-from zoo import devices
+from zoo import devices, plugins
 from zoo.errors import ModelError, PluginError
+from zoo.prediction import outputs, to_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,7 +75,8 @@ class Examined:
     #: Small tensors, kept of every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
     #: `thumbnail`.
     tensors: dict[str, Tensor]
-    #: Frames as the model sees them and maps, kept of the few that the page shows: `frames`, `map/METHOD`.
+    #: Frames as the model sees them, output clips and what they should be (uint8), and maps, kept of the few that the
+    #: page shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
     views: dict[str, Tensor]
 
 
@@ -101,6 +103,8 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         "target": context.target.description,
         "head": context.target.head,
         "value": float(context.target.value[0]),
+        "is_mean": context.target.region is not None,
+        "further": _further(context),
         "methods": {one.method: _numbers(one) for one in made},
         "refused": refused,
         "note": setup.kept.get("note", ""),
@@ -109,7 +113,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         f"probabilities/{head}": _probabilities(said) for head, said in context.prediction.items() if _named(said)
     }
     frames = torch.from_numpy(context.frames)
-    views: dict[str, Tensor] = {"frames": frames}
+    views: dict[str, Tensor] = {"frames": frames, **_films(context)}
     for one in made:
         size = one.map[0].detach().abs().float()
         tensors[f"time/{one.method}"] = _shares(one.time[0].detach().double()).float().cpu()
@@ -132,7 +136,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
 def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
     model = setup.model
     decoded, frames, batch = assembly.see(model, clip)
-    said = zoo.predict(model, batch, top=10**9)[0]
+    said, truths = sequels.ask(model, decoded, batch, top=10**9)
     if setup.maps and "layer" not in setup.kept:
         setup.kept["layer"] = _layer(setup, batch)
     layer, note = setup.kept.get("layer", (None, ""))
@@ -148,12 +152,27 @@ def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]
         target=resolve_target(model, batch, setup.target),
         asked=setup.target,
         prediction=said,
+        truths=truths,
         device=str(devices.like(model).device),
         seed=setup.seed,
         options=replace(setup.options, layer=layer),
         progress=progress,
         kept=setup.kept,
     )
+
+
+def _films(context: Context) -> dict[str, Tensor]:
+    """Output clips, and what they predict, as they can be looked at."""
+    spec = input_of(context.model)
+    heads = [head for head, said in context.prediction.items() if said["kind"] == "clip"]
+    given = outputs(context.model, context.batch) if heads else {}
+    found = {f"given/{head}": to_frames(given[head][0], spec) for head in heads}
+    return found | {f"truth/{head}": to_frames(truth[0], spec) for head, truth in context.truths.items()}
+
+
+def _further(context: Context) -> list[str]:
+    """Titles of the sections that plugins add to a report on this clip alone."""
+    return [section.title for _, section in plugins.collect("explain_sections", Section, context=context)]
 
 
 def _layer(setup: Setup, batch: Tensor) -> tuple[str | None, str]:

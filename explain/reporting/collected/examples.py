@@ -12,9 +12,16 @@ from explain.reporting.rendering import render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from explain.reporting.collected.collection import Collection, Entry
+    from explain.reporting.media import Sprite
+
+
+#: What of a card is drawn.
+_PICTURES = ("picture", "overlay", "given", "after")
 
 
 def build(collection: Collection) -> Content:
@@ -27,11 +34,9 @@ def build(collection: Collection) -> Content:
         for name, entries in (("best", best), ("worst", worst))
     }
     cards = [card for group in shown.values() for card in group]
-    sprites = [card[name] for card in cards for name in ("picture", "overlay") if card[name] is not None]
+    sprites = [card[name] for card in cards for name in _PICTURES if card[name] is not None]
     told = {
-        name: [
-            {key: value for key, value in card.items() if key not in {"picture", "overlay", "key"}} for card in group
-        ]
+        name: [{key: value for key, value in card.items() if key not in _PICTURES} for card in group]
         for name, group in shown.items()
     }
     data = {"method": method, **told}
@@ -42,6 +47,7 @@ def build(collection: Collection) -> Content:
         title=title,
         judged=bool(collection.known),
         head=collection.head,
+        measured=any(one.error is not None for one in collection.entries),
     )
     return Content(html=html, data=data, tensors=tensors, sprites=tuple(sprites))
 
@@ -62,7 +68,9 @@ def _card(
     overlay = None
     values = views.get(f"map/{method}")
     if values is not None:
-        tensors |= {f"{key}/{name.removeprefix('map/')}": view for name, view in views.items() if name != "frames"}
+        tensors |= {
+            f"{key}/{name.removeprefix('map/')}": view for name, view in views.items() if name.startswith("map/")
+        }
         share, _, colours = colour.scaled(values.numpy())
         overlay = overlay_sprite(f"map-{key}", share, colours)
     return {
@@ -73,11 +81,21 @@ def _card(
         "said": None if one.head is None else collection.classes[one.head][one.said[one.head]],
         "probability": None if one.head is None else one.record["heads"][one.head]["top"][0]["probability"],
         "score": one.score,
+        "error": one.error,
         "target": one.record["target"],
+        "is_mean": one.record["is_mean"],
         "peak": one.record["methods"].get(method, {}).get("peak"),
         "peak_share": one.record["methods"].get(method, {}).get("peak_share"),
         "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
         "signed": overlay is not None and colours.low < 0,
         "picture": picture,
         "overlay": overlay,
+        "given": _film(views, "given", key),
+        "after": _film(views, "truth", key),
     }
+
+
+def _film(views: Mapping[str, Tensor], what: str, key: str) -> Sprite | None:
+    """The first output clip, or what it predicts; None where there is none."""
+    found = next((name for name in views if name.startswith(f"{what}/")), None)
+    return None if found is None else clip_sprite(f"{what}-{key}", views[found].numpy())

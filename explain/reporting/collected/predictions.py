@@ -32,6 +32,7 @@ def build(collection: Collection) -> Content:
                 "values": intervals.mean(numbers),
                 "least": min(numbers),
                 "most": max(numbers),
+                "last_frame_again": _again(collection, head),
             }
     by, groups = collection.groups()
     data: dict[str, Any] = {
@@ -43,7 +44,21 @@ def build(collection: Collection) -> Content:
         "groups": [_group(collection, group) for group in groups],
     }
     shown = {**data, "groups": data["groups"][:MOST], "more": len(groups) - MOST}
-    return Content(html=render("collected_predictions.html", head=collection.head, **shown), data=data)
+    return Content(
+        html=render(
+            "collected_predictions.html",
+            head=collection.head,
+            measured=any(group["error"] for group in shown["groups"]),
+            **shown,
+        ),
+        data=data,
+    )
+
+
+def _again(collection: Collection, head: str) -> dict[str, Any] | None:
+    """The error of each clip's last frame in the place of a prediction; None for what predicts nothing."""
+    found = [entry.record["heads"][head].get("last_frame_again") for entry in collection.entries]
+    return intervals.mean(found) if any(one is not None for one in found) else None
 
 
 def _head(collection: Collection, head: str) -> dict[str, Any]:
@@ -82,5 +97,8 @@ def _group(collection: Collection, group: Group) -> dict[str, Any]:
         "clips": len(group.entries),
         "accuracy": intervals.share(sum(bool(one.right) for one in known), len(known)),
         "score": intervals.mean((one.score for one in judged), 0, 1) if head is not None else None,
+        "error": intervals.mean((one.error for one in judged), 0)
+        if any(one.error is not None for one in judged)
+        else None,
         "mistaken_for": [{"label": label, "clips": count} for label, count in wrong.most_common(2)],
     }

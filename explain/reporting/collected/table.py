@@ -8,10 +8,14 @@ import torch
 
 from explain.reporting.collected.collection import measured
 from explain.reporting.media import Sprite, clip_sprite
-from explain.reporting.rendering import render
+from explain.reporting.rendering import numbers, render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markupsafe import Markup
+
     from explain.reporting.collected.collection import Collection, Entry
 
 #: Thumbnails in one picture, and in all.
@@ -39,10 +43,21 @@ def build(collection: Collection) -> Content:
         labelled=any(row["label"] for row in rows),
         head=collection.head,
         tested=any(row["verdicts"] for row in rows),
-        values=[head for head, said in collection.entries[0].record["heads"].items() if measured(said)],
-        measured=measured,
+        values=_values(collection, entries),
+        further=list(dict.fromkeys(title for one in entries for title in one.record["further"])),
     )
     return Content(html=html, data=data, sprites=tuple(sheets))
+
+
+def _values(collection: Collection, entries: Sequence[Entry]) -> dict[str, tuple[str, list[Markup | None]]]:
+    """By output that a number tells of, its unit and the number of each clip, with the same places after the point."""
+    found = {}
+    for head in collection.entries[0].record["heads"]:
+        told = [measured(one.record["heads"][head]) for one in entries]
+        units = [one[1] for one in told if one]
+        if units:
+            found[head] = (units[0], numbers([one and one[0] for one in told]))
+    return found
 
 
 def _row(collection: Collection, one: Entry) -> dict[str, Any]:
@@ -55,6 +70,7 @@ def _row(collection: Collection, one: Entry) -> dict[str, Any]:
         "truth": collection.true_class(one),
         "right": one.right,
         "score": one.score,
+        "error": one.error,
         "value": one.record["value"],
         "target": one.record["target"],
         "heads": one.record["heads"],

@@ -42,6 +42,7 @@ def _model(context: Context) -> dict[str, Any]:
         "name": context.name,
         "clip": list(clip),
         "layers": len(found),
+        "pooled": any(one.whole[1] and one.whole[2] for one in found),
         "exact": all(one.exact for one in local),
         # Frames, and rows and columns of one, each time that a layer sees more than all before it.
         "seen": seen,

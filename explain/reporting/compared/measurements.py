@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from explain.reporting.rendering import listed, percent_text, render
+from explain.reporting.rendering import listed, numbers, percent_text, render
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ _LOWER = ("error", "loss", "distance", "perplexity")
 _HIGHER = ("accuracy", "precision", "recall", "score", "similarity", "psnr", "ssim")
 #: A measure without an interval has no best on fewer clips: chance may order them.
 _ENOUGH = 500
+#: Nor has it one that is ahead by no more than this share: training once more would move it further.
+_AHEAD = 1e-3
 #: Standard normal quantile of a two-sided 95 % interval.
 _Z = 1.959963984540054
 
@@ -33,7 +35,7 @@ def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
     `best` is the place of the best model, or None: where no word of the metric's name says which way is better, where
     the interval of another overlaps, or, for a metric without intervals, where the models were not all measured on the
-    same number of clips, at least 500. `clips` is the number that each value is of, or None.
+    same number of clips, at least 500, or the second is within a thousandth. `clips` is the number that each value is of, or None.
     """
     keys = dict.fromkeys(
         (metric["dataset"], metric["split"], metric["name"])
@@ -110,7 +112,7 @@ def sentence(subjects: Sequence[Subject]) -> str:
         best = row["best"]
         if best is not None:
             value = row["values"][best]
-            text = percent_text(value, 1) if row["kind"] == "share" else f"{value:.3g}"
+            text = percent_text(value, 1) if row["kind"] == "share" else numbers(row["values"], 4)[best].striptags()
             said.append(f"best {row['name']}: {subjects[best].name} ({text})")
         elif row["better"] and all(row["intervals"]):
             undecided.append(row)
@@ -169,7 +171,8 @@ def _best(
     if own is None:
         count = clips[first]
         alike = count is not None and count >= _ENOUGH and all(clips[place] == count for place in others)
-        return first if alike and values[others[0]] != values[first] else None
+        best, second = values[first] or 0.0, values[others[0]] or 0.0
+        return first if alike and abs(best - second) > _AHEAD * max(abs(best), abs(second)) else None
     for place in others:
         other = intervals[place]
         if other is None or (own[0] <= other[1] and other[0] <= own[1]):

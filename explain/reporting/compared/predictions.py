@@ -6,9 +6,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from explain.reporting.films import films
-from explain.reporting.rendering import exact, render
+from explain.reporting import colour
+from explain.reporting.films import films, painted
+from explain.reporting.rendering import exact, numbers, render
 from explain.reporting.sections import Content
+from explain.reporting.sequels import compared_with
 from zoo import clips
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from explain.reporting.context import Context
+    from explain.reporting.media import Sprite
 
 #: Classes named of each output.
 _TOP = 3
@@ -57,10 +60,41 @@ def build(contexts: Sequence[Context]) -> Content:
         for place, context in enumerate(contexts)
         for film in films(context, f"-of-{place}").values()
     ]
+    scale = max((film.difference.scale for _, film in given if film.difference), default=0.0)
+    after: dict[bytes, Sprite] = {}
+    for _, film in given:
+        if film.truth:
+            after.setdefault(film.truth.content, film.truth)
+    changes = {
+        film.picture.name: (
+            after[film.truth.content] if film.truth else film.difference.beneath,
+            painted(f"apart-{place}", film.difference.changes, scale),
+        )
+        for place, (_, film) in enumerate(given)
+        if film.difference
+    }
+    errors = {
+        head: numbers([(context.prediction.get(head) or {}).get("squared_error") for context in contexts])
+        for head in heads
+    }
     html = render(
-        "predictions.html", views=list(views.values()), heads=heads, shown=shown, fixed=fixed, given=given, **data
+        "predictions.html",
+        views=list(views.values()),
+        heads=heads,
+        shown=shown,
+        fixed=fixed,
+        given=given,
+        after=list(after.values()),
+        changes=changes,
+        scale=scale,
+        colours=colour.signed(),
+        errors=errors,
+        compared_with=compared_with,
+        likeliest=any(said["kind"] == "classes" for context in contexts for said in context.prediction.values()),
+        **data,
     )
-    return Content(html=html, data=data, sprites=tuple(film.picture for _, film in given))
+    pictures = [film.picture for _, film in given]
+    return Content(html=html, data=data, sprites=(*pictures, *after.values(), *(over for _, over in changes.values())))
 
 
 def _decimals(said: Sequence[Mapping[str, Any]]) -> int:

@@ -32,7 +32,7 @@
   }
 
   addEventListener("DOMContentLoaded", () => {
-    for (const strip of document.querySelectorAll("details.strip")) strip.open = false;
+    for (const strip of document.querySelectorAll("details.strip:not(.few)")) strip.open = false;
     for (const table of document.querySelectorAll("table[data-sortable]")) sortable(table);
 
     const player = document.getElementById("player");

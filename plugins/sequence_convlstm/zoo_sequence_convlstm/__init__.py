@@ -141,9 +141,10 @@ def explain_sections(context: Any) -> list[Any]:
 
     if not isinstance(context.model, SequenceConvLSTM):
         return []
+    views = "zoo_sequence_convlstm.views"
     return [
-        Section(name="next_frames", title="What it says comes next", build="zoo_sequence_convlstm.views:next_frames"),
-        Section(name="gates", title="What its gates do", build="zoo_sequence_convlstm.views:gates"),
+        Section(name="next_frames", title="What it says comes next", build=f"{views}:next_frames", after="prediction"),
+        Section(name="gates", title="What its gates do", build=f"{views}:gates", after="units"),
     ]
 
 

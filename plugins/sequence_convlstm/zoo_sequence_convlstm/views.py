@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
 
 from explain import Content
 from explain.reporting import colour, figures
-from explain.reporting.media import Sprite, clip_sprite, overlay_sprite
-from explain.reporting.rendering import render
+from explain.reporting.films import painted
+from explain.reporting.media import Sprite, clip_sprite
+from explain.reporting.rendering import numbers, render
+from explain.reporting.sequels import following
 from zoo import clips
-from zoo.errors import ZooError
 from zoo.prediction import to_frames
 from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
 from zoo_sequence_convlstm.evaluation import copied, roll_out
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 _HERE = "zoo_sequence_convlstm"
 #: Frames that are predicted, at most, and where the clip does not go on.
 _MOST, _BLIND = 14, 6
+#: What gates do, in words.
+_TITLES = {
+    "input": "Input gate: how much of the candidate is written",
+    "forget": "Forget gate: how much of the memory is kept",
+    "candidate": "Candidate: what would be written",
+    "output": "Output gate: how much of the memory is given out",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +52,34 @@ def next_frames(context: Context) -> Content:
     truth = _following(context)
     with torch.no_grad():
         found = roll_out(context.model, context.batch, _BLIND if truth is None else truth.shape[2])
-    rows = [Row(title="As predicted", picture=_picture("predicted", found, context))]
+    rows = [Row(title="As the network predicts it", picture=_picture("predicted", found, context))]
     errors: dict[str, list[float]] = {}
     scale = None
     drawn: Markup | str = ""
+    said = ""
     if truth is not None:
         changes = (found.cpu() - truth)[0].float().mean(dim=0).numpy()
-        shares, scale, _ = colour.scaled(changes)
-        over = overlay_sprite("next-difference", np.sign(changes) * np.abs(shares), colour.signed())
-        rows.insert(0, Row(title="As it went on", picture=_picture("true", truth, context)))
-        rows.append(Row(title="Predicted less true", picture=rows[0].picture, overlay=over))
+        _, scale, _ = colour.scaled(changes)
+        over = painted("next-difference", changes, scale)
+        rows.insert(0, Row(title="How the clip goes on", picture=_picture("true", truth, context)))
+        rows.append(Row(title="Predicted less true, over the true frames", picture=rows[0].picture, overlay=over))
         again = copied(context.batch).cpu().expand_as(truth)
         errors = {
             "the network": _errors(found.cpu(), truth),
             "the last frame again": _errors(again, truth),
         }
-        drawn = _by_horizon(errors)
+        drawn, said = _by_horizon(errors), _in_words(*errors.values())
     data = {"frames": found.shape[2], "squared_error": errors, "scale": scale}
-    html = render("next_frames.html", _HERE, rows=rows, drawn=drawn, colours=colour.signed(), **data)
+    html = render(
+        "next_frames.html",
+        _HERE,
+        rows=rows,
+        drawn=drawn,
+        said=said,
+        colours=colour.signed(),
+        shown=_columns(errors),
+        **data,
+    )
     sprites = [one for row in rows for one in (row.picture, row.overlay) if one is not None]
     return Content(
         html=html,
@@ -90,11 +107,19 @@ def gates(context: Context) -> Content:
     for gate, of in maps.items():
         shown = of.abs() / highest if gate == "candidate" else of
         frames = (255 * shown.clamp(0, 1)).round().to(torch.uint8)[..., None].numpy()
-        title = gate.capitalize() + (" gate" if gate != "candidate" else "")
-        rows.append(Row(title=title, picture=clip_sprite(f"gate-{gate}", frames)))
+        rows.append(Row(title=_TITLES[gate], picture=clip_sprite(f"gate-{gate}", frames)))
     means = {gate: of.mean(dim=(1, 2)).tolist() for gate, of in maps.items()}
     data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": read}
-    html = render("gates.html", _HERE, rows=rows, drawn=_over_time(means, read - 1), **data)
+    html = render(
+        "gates.html",
+        _HERE,
+        rows=rows,
+        drawn=_over_time(means, read - 1),
+        asked=context.target.unit == (name, unit),
+        several=len(windows) > 1,
+        shown={gate: numbers(values) for gate, values in means.items()},
+        **data,
+    )
     return Content(html=html, data=data, tensors=maps, sprites=tuple(row.picture for row in rows))
 
 
@@ -102,13 +127,7 @@ def _following(context: Context) -> Tensor | None:
     """The frames of the clip that follow the batch, 1 x C x T x H x W on the CPU; None where there are none."""
     spec = clips.spec_of(context.model)
     count = min(_MOST, context.clip.total - spec.frames)
-    if count < 1 or context.clip.fps is not None:  # of a video, a part may have been asked for
-        return None
-    try:
-        after = clips.following(context.clip.source, context.model, count)
-    except ZooError:  # frames that were given as a tensor have no source
-        return None
-    return after
+    return following(context.model, context.clip, count) if count > 0 else None
 
 
 def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], windows: Tensor) -> tuple[str, int]:
@@ -133,6 +152,24 @@ def _errors(found: Tensor, truth: Tensor) -> list[float]:
     return errors
 
 
+def _columns(errors: dict[str, list[float]]) -> dict[str, list[Markup | None]]:
+    """All errors with the same places after the point."""
+    texts = iter(numbers([value for values in errors.values() for value in values]))
+    return {name: [next(texts) for _ in values] for name, values in errors.items()}
+
+
+def _in_words(own: list[float], again: list[float]) -> str:
+    """How far ahead the network is better than the last frame again."""
+    better = [one < other for one, other in zip(own, again, strict=True)]
+    first = better.index(False) if False in better else len(better)
+    if first == len(better):
+        return "The network is better than the last frame shown again, however far ahead."
+    if not first:
+        return "The network is no better than the last frame shown again."
+    ahead = "one frame" if first == 1 else f"{first} frames"
+    return f"The network is better than the last frame shown again up to {ahead} ahead."
+
+
 def _by_horizon(errors: dict[str, list[float]]) -> Markup:
     with figures.style():
         drawn = figures.figure(400, 200)
@@ -143,7 +180,7 @@ def _by_horizon(errors: dict[str, list[float]]) -> Markup:
             axes.plot(steps, values, color=shade, marker=marker, linestyle=line, markersize=4, label=name)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("frames after the last one read")
-        axes.set_ylabel("squared error")
+        axes.set_ylabel("mean squared error")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figures.legend(drawn, axes)
         return figures.svg(drawn, "next-errors", "Squared error of each predicted frame; the numbers stand below")
@@ -162,6 +199,6 @@ def _over_time(means: dict[str, list[float]], first: int) -> Markup:
             axes.set_ylabel(f"mean of the {title}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylim(0, 1)
-        panels[1].set_xlabel("frame")
+        panels[1].set_xlabel("frame of the clip")
         figures.legend(drawn, panels[0])
         return figures.svg(drawn, "gates", "Means of the gates over time; the numbers stand below")

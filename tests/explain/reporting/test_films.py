@@ -102,7 +102,10 @@ def test_clips_are_collected_with_their_errors(copying, tmp_path, make_file):
     shown = found.data["sections"]["predictions"]["values"]["film"]
     assert shown["values"]["mean"] == pytest.approx(np.mean(errors))
     assert (shown["least"], shown["most"]) == pytest.approx((min(errors), max(errors)))
-    assert found.page.read_text().count("mean squared error from the clip") == 4  # of all, and of each
+    assert (
+        found.page.read_text().count("mean squared error from the clip") == 3
+    )  # in words, of all, and over those of each
+    assert [row["error"] for row in found.data["sections"]["clips"]["clips"]] == sorted(errors, reverse=True)
 
 
 def test_it_is_reached_by_name_from_the_page_alone(filmed):

@@ -8,7 +8,7 @@ import pytest
 from markupsafe import Markup
 
 from explain.reporting.charts import curve
-from explain.reporting.rendering import breakable, evenly, listed, number, percent
+from explain.reporting.rendering import breakable, evenly, listed, number, numbers, percent
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,12 @@ from explain.reporting.rendering import breakable, evenly, listed, number, perce
         (3, "3"),
         (472721, "472,721"),
         (0.0123456, "0.0123"),
-        (-2.5, "\N{MINUS SIGN}2.5"),
+        (-2.5, "\N{MINUS SIGN}2.50"),
+        (0.014, "0.0140"),
+        (2.0, "2"),
+        (0.9999, "0.9999"),
+        (99.97, "99.97"),
+        (1.0000000001, "1.00"),
         (999.6, "1,000"),
         (12345.6, "12,346"),
         (1.5e-7, "1.50 · 10⁻⁷"),
@@ -29,6 +34,27 @@ def test_a_number_is_short_and_carries_its_exact_value(value, text):
     shown = number(value)
     assert shown.striptags().replace("\N{NARROW NO-BREAK SPACE}", " ") == text
     assert float(re.search('value="(.*?)"', shown)[1]) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([0.002387, 0.002387, 0.002415, 0.002416], ["0.002387", "0.002387", "0.002415", "0.002416"]),
+        ([0.014, 0.0176, 0.00098], ["0.01400", "0.01760", "0.00098"]),
+        ([0.98, 0.5, None], ["0.98", "0.50", None]),
+        ([1.0, 0.9999], ["1.0000", "0.9999"]),
+        ([26.97, 26.92], ["27.0", "26.9"]),
+        ([1234.5, 0.25], ["1,234", "0.250"]),  # too far apart for one number of places
+        ([0.123456789, 0.123456788], ["0.123", "0.123"]),
+        ([3, 12], ["3", "12"]),
+        ([-0.5, 0.0], ["\N{MINUS SIGN}0.5", "0"]),
+    ],
+)
+def test_numbers_beside_each_other_have_the_same_places_and_are_told_apart(values, texts):
+    shown = numbers(values)
+    assert [one and one.striptags() for one in shown] == texts
+    exact = [one and float(re.search('value="(.*?)"', one)[1]) for one in shown]
+    assert exact == values
 
 
 def test_what_is_no_number_says_so():

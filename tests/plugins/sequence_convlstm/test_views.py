@@ -60,6 +60,16 @@ def test_a_clip_that_ends_is_gone_on_with_blindly(model, tmp_path):
     assert "nobody knows what was right" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_the_last_layers_see_both_frames_and_stand_at_one(model, tmp_path):
+    # What runs once, on the last frame's features or from the first frame to the next, has one position in time.
+    found, _ = report(model, SAMPLE, tmp_path / "out", "fields")
+    rows = {row["layer"]: row for row in found["fields"]["layers"]}
+    assert (rows["head"]["field"], rows["head"]["whole"]) == ([2, 9, 9], [True, False, False])
+    boxes = {one["layer"]: one["theoretical_box"] for one in found["fields"]["effective"]}
+    assert boxes["layers.1.cell.of_input"] == [[0, 1], [15, 21], [15, 21]]
+    assert boxes["head"] == [[0, 1], [14, 22], [14, 22]]
+
+
 def test_other_models_have_no_such_sections(tmp_path):
     with pytest.raises(zoo.ZooError, match="unknown section 'next_frames'"):
         explain.report(zoo.load("conv3d"), "sample:blinking_mnist", tmp_path / "out", sections=["next_frames"])

@@ -1,0 +1,77 @@
+"""How a clip goes on, for outputs that predict it, and how far off they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.layouts import entry_of
+from zoo import clips
+from zoo.errors import ZooError
+from zoo.prediction import describe, like_output, outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from zoo.clips import Clip
+
+
+def ask(
+    model: nn.Module, clip: Clip, batch: Tensor, *, top: int = 5
+) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """What a model says about a clip, and what it should have said where that is known.
+
+    Args:
+        model: The model.
+        clip: The clip as it was read.
+        batch: The same as the model takes it.
+        top: As in `zoo.predict`.
+
+    Returns:
+        What `zoo.predict` gives of the sample. Outputs that predict (`OutputSpec.follows`) also say so as "follows";
+        their "squared_error" is from what follows, None where the clip ends before, and "last_frame_again" is that of
+        the clip's last frame in their place. Then what follows, 1 x C x T x H x W on the CPU, by the outputs that
+        predict it.
+    """
+    heads = outputs(model, batch)
+    said = describe(model, batch, heads, top=top)[0]
+    entry = entry_of(model)
+    found: dict[str, Tensor] = {}
+    for spec in entry.outputs if entry else ():
+        if spec.kind != "clip" or not spec.follows:
+            continue
+        given = heads[spec.name].float().cpu()
+        truth = following(model, clip, given.shape[2]) if given.ndim == 5 else None
+        errors: dict[str, float | None] = {"squared_error": None, "last_frame_again": None}
+        if truth is not None and truth.shape == given.shape:
+            found[spec.name] = truth
+            last = like_output(model, batch).float().cpu()[:, :, -1:]
+            for name, answer in zip(errors, (given, last.expand_as(truth)), strict=True):
+                errors[name] = float((answer.double() - truth.double()).square().mean())
+        said[spec.name] |= {"follows": True, **errors}
+    return said, found
+
+
+def following(model: nn.Module, clip: Clip, count: int) -> Tensor | None:
+    """The frames after a clip, prepared as the model's input is: 1 x C x count x H x W on the CPU.
+
+    None where it ends before, and where it is not what stands at the beginning of its source: frames given in memory,
+    or a part of a video.
+    """
+    try:
+        again = clips.decode(clip.source, spec=clips.spec_of(model)).frames
+        same = again.shape == clip.frames.shape and torch.equal(again, clip.frames)
+        return clips.following(clip.source, model, count) if same else None
+    except ZooError:
+        return None
+
+
+def compared_with(said: Mapping[str, Any]) -> str:
+    """What the squared error of an output clip is measured from, in words."""
+    if not said.get("follows"):
+        return "the clip"
+    count = said["shape"][1]
+    return "the frame that follows" if count == 1 else f"the {count} frames that follow"
