@@ -35,7 +35,8 @@ def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
     `best` is the place of the best model, or None: where no word of the metric's name says which way is better, where
     the interval of another overlaps, or, for a metric without intervals, where the models were not all measured on the
-    same number of clips, at least 500, or the second is within a thousandth. `clips` is the number that each value is of, or None.
+    same number of clips, at least 500, or the second is within a thousandth. `clips` is the number that each value is
+    of, or None.
     """
     keys = dict.fromkeys(
         (metric["dataset"], metric["split"], metric["name"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,22 @@ _USUAL, _OUTLIER = "#4477aa", "#cc3311"
 def examples() -> Figure:
     """Figure 3: whole sequences of N6, then of N3."""
     rows = [(name, values) for name in ("N6", "N3") for values in data.scaled(name)[0][:_SHOWN]]
-    drawn = Figure(figsize=(10, 0.66 * len(rows)), layout="constrained")
+    drawn = Figure(figsize=(10, 0.68 * len(rows) + 0.3), layout="constrained")
     for place, (name, values) in enumerate(rows):
         axes = drawn.add_subplot(len(rows), 1, place + 1)
         axes.imshow(torch.cat(list(values), dim=1).numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
-        axes.set_xticks([])
+        _, _, width = values.shape
+        last = place == len(rows) - 1
+        axes.set_xticks(
+            [width * (at + 0.5) - 0.5 for at in range(len(values))] if last else [],
+            [str(at + 1) for at in range(len(values))] if last else [],
+        )
+        axes.tick_params(length=0)
         axes.set_yticks([])
+        for at in range(1, len(values)):
+            axes.axvline(width * at - 0.5, color="white", linewidth=0.8)
+    axes.set_xlabel("frame; the 4th and the 16th of N6 are held out")
     return drawn
 
 
@@ -47,15 +57,21 @@ def outliers() -> Figure:
     points = found.components[..., :2]
     drawn = Figure(figsize=(5.4, 4.6), layout="constrained")
     axes = drawn.add_subplot()
+    count = found.components.shape[-1]
     changes, sequences = int(found.found.sum()), int(found.sequences.sum())
     for where, colour, marker, label in (
-        (~found.found, _USUAL, ".", "changes"),
-        (found.found, _OUTLIER, "x", f"{changes} outliers, in {sequences} sequences"),
+        (~found.found, _USUAL, ".", "changes from frame to frame"),
+        (
+            found.found,
+            _OUTLIER,
+            "x",
+            f"{changes} outliers, in {sequences} sequences (judged by all {count} components)",
+        ),
     ):
         axes.plot(*points[where].T.tolist(), marker, color=colour, markersize=4, alpha=0.6, label=label)
     axes.set_xlabel("first component, in standard deviations")
-    axes.set_ylabel("second component")
-    axes.legend()
+    axes.set_ylabel("second component, in standard deviations")
+    drawn.legend(loc="outside upper left", frameon=False)  # where it hides nothing
     return drawn
 
 
@@ -77,6 +93,8 @@ def noises(frame: Tensor | None = None) -> Figure:
                 axes.set_title(kind.title, fontsize=9)
             if column == 0:
                 axes.set_ylabel(f"{level:g}")
+            if row == len(LEVELS) - 1:  # each noise has a unit of its own
+                axes.set_xlabel(textwrap.fill(kind.level, 22), fontsize=7)
     return drawn
 
 
