@@ -105,7 +105,7 @@ class Context(Subject):
     asked: Any
     #: What the model says of the sample: head -> what `explain.reporting.sequels.ask` gives.
     prediction: Mapping[str, Mapping[str, Any]]
-    #: How the clip goes on, 1 x C x T x H x W on the CPU, by the outputs that predict it; none where it ends before.
+    #: How the clip goes on, on the CPU, in the shape of the outputs that predict it; none where it ends before.
     truths: Mapping[str, Tensor] = field(default_factory=dict)
     device: str
 

@@ -98,7 +98,7 @@ def content(result: Robustness, spoiled: Spoiled | None, saved: str = "") -> Con
             for one in shown
         ],
         last=[
-            (measure, [float(curve.mean[measure.name][-1]) for curve in result.curves.values()])
+            (measure, numbers([float(curve.mean[measure.name][-1]) for curve in result.curves.values()]))
             for measure in result.measures.values()
         ],
         lines=[(measure, what, value) for measure in result.measures.values() for what, value in measure.lines.items()],
@@ -319,6 +319,8 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
     elif all(measure.kind == "error" for measure in group):
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(3))
+    if all(level == int(level) for level in levels):
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.margins(x=0.02)
     axes.grid(axis="y", linewidth=0.7)
     axes.set_ylabel(group[0].unit.replace(" per ", "\nper "))

@@ -33,8 +33,8 @@ def ask(
     Returns:
         What `zoo.predict` gives of the sample. Outputs that predict (`OutputSpec.follows`) also say so as "follows";
         their "squared_error" is from what follows, None where the clip ends before, and "last_frame_again" is that of
-        the clip's last frame in their place. Then what follows, 1 x C x T x H x W on the CPU, by the outputs that
-        predict it.
+        the clip's last frame in their place. Then what follows, 1 x C x T x H x W on the CPU, or 1 x C x H x W like the
+        output, by the outputs that predict it.
     """
     heads = outputs(model, batch)
     said = describe(model, batch, heads, top=top)[0]
@@ -44,11 +44,13 @@ def ask(
         if spec.kind != "clip" or not spec.follows:
             continue
         given = heads[spec.name].float().cpu()
-        truth = following(model, clip, given.shape[2]) if given.ndim == 5 else None
+        truth, last = following(model, clip, given.shape[2] if given.ndim == 5 else 1), like_output(model, batch)
+        last = last.float().cpu()[:, :, -1:]
+        if given.ndim == 4 and truth is not None:  # one frame may come without an axis of time
+            truth, last = truth[:, :, 0], last[:, :, 0]
         errors: dict[str, float | None] = {"squared_error": None, "last_frame_again": None}
         if truth is not None and truth.shape == given.shape:
             found[spec.name] = truth
-            last = like_output(model, batch).float().cpu()[:, :, -1:]
             for name, answer in zip(errors, (given, last.expand_as(truth)), strict=True):
                 errors[name] = float((answer.double() - truth.double()).square().mean())
         said[spec.name] |= {"follows": True, **errors}
@@ -73,5 +75,5 @@ def compared_with(said: Mapping[str, Any]) -> str:
     """What the squared error of an output clip is measured from, in words."""
     if not said.get("follows"):
         return "the clip"
-    count = said["shape"][1]
+    count = said["shape"][1] if len(said["shape"]) == 4 else 1
     return "the frame that follows" if count == 1 else f"the {count} frames that follow"

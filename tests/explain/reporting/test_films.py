@@ -48,6 +48,7 @@ def test_the_page_shows_output_difference_and_region_and_says_so(copying, filmed
     for said in ("film, the clip that the model gives, 12 frames of 24 by 24 pixels", "film[t=7, y=6:12]"):
         assert said in html
     assert "largest in frame 7" in html
+    assert "top:25.000%;left:0.000%;height:25.000%;width:100.000%" in html  # where the region lies, over each map
     assert "before any softmax" not in html
     model, clip = copying(), make_clip()
     with torch.no_grad():
