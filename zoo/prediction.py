@@ -95,7 +95,7 @@ def following(
         end: As there.
 
     Returns:
-        1 x C x T x H x W, as the outputs are and where they are.
+        1 x C x T x H x W or, of one frame, 1 x C x H x W, as the outputs are and where they are.
 
     Raises:
         As `zoo.read_clip` does.
@@ -104,7 +104,10 @@ def following(
     for spec in _said(model):
         if spec.kind == "clip" and spec.follows:
             head = heads[spec.name]
-            after = clips.following(source, model, head.shape[2], start=start, end=end)
+            count = head.shape[2] if head.ndim == 5 else 1
+            after = clips.following(source, model, count, start=start, end=end)
+            if after is not None and head.ndim == 4:  # one frame may come without an axis of time
+                after = after[:, :, 0]
             if after is not None and after.shape == head.shape:
                 found[spec.name] = after.to(head)
     return found

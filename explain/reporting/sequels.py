@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.layouts import entry_of
-from zoo import clips
+from zoo import clips, prediction
 from zoo.errors import ZooError
 from zoo.prediction import describe, like_output, outputs
 
@@ -39,21 +39,16 @@ def ask(
     heads = outputs(model, batch)
     said = describe(model, batch, heads, top=top)[0]
     entry = entry_of(model)
-    found: dict[str, Tensor] = {}
-    for spec in entry.outputs if entry else ():
-        if spec.kind != "clip" or not spec.follows:
-            continue
-        given = heads[spec.name].float().cpu()
-        truth, last = following(model, clip, given.shape[2] if given.ndim == 5 else 1), like_output(model, batch)
-        last = last.float().cpu()[:, :, -1:]
-        if given.ndim == 4 and truth is not None:  # one frame may come without an axis of time
-            truth, last = truth[:, :, 0], last[:, :, 0]
-        errors: dict[str, float | None] = {"squared_error": None, "last_frame_again": None}
-        if truth is not None and truth.shape == given.shape:
-            found[spec.name] = truth
-            for name, answer in zip(errors, (given, last.expand_as(truth)), strict=True):
-                errors[name] = float((answer.double() - truth.double()).square().mean())
-        said[spec.name] |= {"follows": True, **errors}
+    predicted = [spec.name for spec in entry.outputs if spec.kind == "clip" and spec.follows] if entry else []
+    known = prediction.following(model, heads, clip.source) if predicted and _begins(model, clip) else {}
+    found = {name: after.float().cpu() for name, after in known.items()}
+    for name in predicted:
+        said[name] |= {"follows": True, "squared_error": None, "last_frame_again": None}
+        if name in found:
+            truth, last = found[name].double(), like_output(model, batch).double().cpu()[:, :, -1:]
+            last = last if truth.ndim == 5 else last[:, :, 0]
+            for key, answer in (("squared_error", heads[name].double().cpu()), ("last_frame_again", last)):
+                said[name][key] = float((answer - truth).square().mean())
     return said, found
 
 
@@ -63,12 +58,16 @@ def following(model: nn.Module, clip: Clip, count: int) -> Tensor | None:
     None where it ends before, and where it is not what stands at the beginning of its source: frames given in memory,
     or a part of a video.
     """
+    return clips.following(clip.source, model, count) if _begins(model, clip) else None
+
+
+def _begins(model: nn.Module, clip: Clip) -> bool:
+    """Whether a clip is what stands at the beginning of its source."""
     try:
         again = clips.decode(clip.source, spec=clips.spec_of(model)).frames
-        same = again.shape == clip.frames.shape and torch.equal(again, clip.frames)
-        return clips.following(clip.source, model, count) if same else None
     except ZooError:
-        return None
+        return False
+    return again.shape == clip.frames.shape and torch.equal(again, clip.frames)
 
 
 def compared_with(said: Mapping[str, Any]) -> str:
