@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from explain.attribution import rules
 from explain.attribution.jobs import Job, Raw
+from explain.attribution.owners import NoRuleError
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check(job: Job) -> None:
         ModelError: The reason.
     """
     mode = _mode(guided=True)
-    _refuse(mode, rules.scored(job, job.batch.clone().requires_grad_(), mode))
+    rules.scored(job, job.batch.clone().requires_grad_(), mode, functools.partial(_refuse, mode))
 
 
 def _gradient(job: Job, *, guided: bool) -> Tensor:
@@ -55,14 +56,15 @@ def _gradient(job: Job, *, guided: bool) -> Tensor:
 
 def _refuse(mode: rules.Ruled, score: Tensor) -> None:
     found = rules.operations(score)
-    missed = sorted(_UNRULED & set(found))
     own = rules.foreign(found)
-    if missed:
-        raise ModelError(f"the model runs {', '.join(missed)}, and only for ReLU there is a rule")
+    for name, nodes in found.items():
+        if name in _UNRULED:
+            raise NoRuleError(nodes[0], f"runs {name}, and only for ReLU there is a rule")
     if own is not None:
-        raise ModelError(f"the model runs a function of its own ({own}), whose ReLUs cannot be seen")
-    if hidden := {"Maximum", "Relu", "Threshold", "Where"} & set(found):
-        raise ModelError(f"the model runs {', '.join(sorted(hidden))}, which may be a ReLU that no rule reaches")
+        raise NoRuleError(own[1], f"runs a function of its own ({own[0]}), whose ReLUs cannot be seen")
+    for name in ("Maximum", "Relu", "Threshold", "Where"):
+        if name in found:
+            raise NoRuleError(found[name][0], f"runs {name}, which may be a ReLU that no rule reaches")
     if not mode.count:
         raise ModelError("no ReLU runs: it would be the plain gradient (saliency)")
 

@@ -56,8 +56,7 @@ def check(job: Job) -> None:
     """
     known: list[tuple[str, Tensor, Tensor]] = []
     rules.scored(job, job.baseline.clone().requires_grad_(), rules.Ruled(_NAMES, functools.partial(_note, known)))
-    score = rules.scored(job, job.batch.clone().requires_grad_(), rules.Ruled(_NAMES, _ruling(known)))
-    rules.check_linear(score, "DeepLift", job.model)
+    rules.scored(job, job.batch.clone().requires_grad_(), rules.Ruled(_NAMES, _ruling(known)), _refuse)
 
 
 _NAMES = rules.ELEMENTWISE | rules.POOLINGS
@@ -68,8 +67,7 @@ def _deep_lift(job: Job) -> Raw:
     baseline = job.baseline.clone().requires_grad_()
     below = rules.scored(job, baseline, rules.Ruled(_NAMES, functools.partial(_note, known))).detach()
     inputs = job.batch.clone().requires_grad_()
-    score = rules.scored(job, inputs, rules.Ruled(_NAMES, _ruling(known)))
-    rules.check_linear(score, "DeepLift", job.model)
+    score = rules.scored(job, inputs, rules.Ruled(_NAMES, _ruling(known)), _refuse)
     above = score.detach()
     multipliers = torch.autograd.grad(score.sum(), inputs)[0]
     values = multipliers * (job.batch - job.baseline)
@@ -81,6 +79,10 @@ def _deep_lift(job: Job) -> Raw:
             "operation of this model is not shared out rightly; choose integrated_gradients"
         )
     return Raw(values=values, delta=delta)
+
+
+def _refuse(score: Tensor) -> None:
+    rules.check_linear(score, "DeepLift")
 
 
 def _note(

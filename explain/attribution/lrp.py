@@ -7,7 +7,6 @@ gradient need code.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Values smaller than this are none: no division by them.
 LEAST = 1e-12
-_CONVOLUTIONS = frozenset({"conv1d", "conv2d", "conv3d"})
+_CONVOLUTIONS = frozenset(f"conv{way}{axes}d" for way in ("", "_transpose") for axes in (1, 2, 3))
 #: Functions that are 0 at 0, so that all of their result comes from their input.
 _ACTIVATIONS = frozenset(
     {"celu", "elu", "gelu", "hardswish", "leaky_relu", "mish", "relu", "relu6", "selu", "silu", "softsign", "tanh"}
@@ -40,7 +39,7 @@ def lrp(job: Job) -> Raw:
         ModelError: An operation has no rule (gates of recurrent layers, attention, sigmoids ...).
     """
     job.expect(1)
-    return Raw(values=job.batch * rules.gradient(job, _mode(), functools.partial(_refuse, job)))
+    return Raw(values=job.batch * rules.gradient(job, _mode(), _refuse))
 
 
 def check(job: Job) -> None:
@@ -49,12 +48,12 @@ def check(job: Job) -> None:
     Raises:
         ModelError: The reason.
     """
-    _refuse(job, rules.scored(job, job.batch.clone().requires_grad_(), _mode()))
+    rules.scored(job, job.batch.clone().requires_grad_(), _mode(), _refuse)
 
 
-def _refuse(job: Job, score: Tensor) -> None:
+def _refuse(score: Tensor) -> None:
     maxima = ("MaxPool2DWithIndices", "MaxPool3DWithIndices")
-    rules.check_linear(score, "LRP", job.model, besides=("Convolution",), allowed=maxima)
+    rules.check_linear(score, "LRP", besides=("Convolution",), allowed=maxima)
 
 
 def _mode() -> rules.Ruled:
@@ -73,7 +72,7 @@ def _convolution(operation: rules.Operation, given: Tensor, result: Tensor) -> r
     """The z+ rule: positive inputs through positive weights, negative ones through negative weights."""
     others: tuple[Any, ...] = operation.others  # type: ignore[attr-defined]  # set where operations are caught
     if not others or not isinstance(others[0], torch.Tensor) or others[0].requires_grad:
-        raise ModelError("a convolution's weights depend on the input, or are given by name; LRP has no rule for it")
+        raise ModelError("a convolution's weights depend on the input; LRP has no rule for it")
     weight, bias = others[0], others[1] if len(others) > 1 else None
 
     def rule(relevance: Tensor) -> Tensor:

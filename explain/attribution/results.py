@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from explain.targets import Target
 
 
+#: Share of the difference that it should make which a map's sum may miss before readers are told.
+TOLERATED = 0.1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attribution(Saved):
     """One method's answer for one batch. Tensors are detached, on the batch's device."""
@@ -54,6 +58,15 @@ class Attribution(Saved):
         if self.frame is None:
             return None
         return self.map[torch.arange(len(self.map), device=self.map.device), self.frame]
+
+    @property
+    def missed(self) -> Tensor:
+        """N: what `delta` is of the difference that the numbers should add up to; 0 where the method promises none."""
+        if self.delta is None:
+            return torch.zeros(len(self.map), dtype=torch.float64)
+        delta = self.delta.double()
+        difference = self.raw.double().flatten(1).sum(dim=1) - delta
+        return delta.abs() / difference.abs().clamp(min=1e-12)
 
     def plot(self, sample: int = 0, frames: Sequence[int] | None = None) -> Figure:
         """Draw frames of the clip, the map over them, and its magnitude over time.

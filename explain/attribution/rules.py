@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from explain.attribution.owners import NoRuleError, Owners
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ Operation = Callable[..., Any]
 #: Gives the rule for one run of an operation; None leaves the operation as it is. Called with its name, the operation,
 #: its input and its result, both without gradient.
 Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
+
+#: Looks at a score's graph, and may raise a `NoRuleError`.
+Check = Callable[[Tensor], None]
 
 #: Functions that are, or may be, ReLU by another name.
 RECTIFIERS = frozenset({"clamp", "clamp_min", "hardtanh", "relu", "relu6", "threshold"})
@@ -94,15 +98,16 @@ class Ruled(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "").removesuffix("_")
         first = args[0] if args else kwargs.get("input")
         if name not in self.names or not isinstance(first, Tensor) or not first.requires_grad:
             return func(*args, **kwargs)
+        for place, key in enumerate(("input", "weight", "bias")):
+            if len(args) == place and key in kwargs:  # rules put others in their place
+                args = (*args, kwargs.pop(key))
 
         def operation(tensor: Tensor, *others: Any) -> Any:
-            if not args:
-                return func(**{**kwargs, "input": tensor})
             return func(tensor, *others, *args[1 + len(others) :], **kwargs)
 
         operation.others = args[1:]  # type: ignore[attr-defined]  # for rules that need weights
@@ -141,25 +146,34 @@ def slope(operation: Operation, given: Tensor) -> Tensor:
         return torch.autograd.grad(operation(start.clone()).sum(), start)[0]
 
 
-def gradient(job: Job, mode: Ruled | None = None, check: Callable[[Tensor], None] | None = None) -> Tensor:
+def gradient(job: Job, mode: Ruled | None = None, check: Check | None = None) -> Tensor:
     """The gradient of the number explained with respect to the batch, under rules; `check` may refuse what ran."""
     inputs = job.batch.clone().requires_grad_()
-    score = scored(job, inputs, mode)
-    if check is not None:
-        check(score)
-    return torch.autograd.grad(score.sum(), inputs)[0]
+    return torch.autograd.grad(scored(job, inputs, mode, check).sum(), inputs)[0]
 
 
-def scored(job: Job, inputs: Tensor, mode: Ruled | None = None) -> Tensor:
+def scored(job: Job, inputs: Tensor, mode: Ruled | None = None, check: Check | None = None) -> Tensor:
     """The number explained for inputs that need a gradient, operations caught by `mode`.
 
+    Args:
+        job: The job.
+        inputs: The samples, or what stands for them.
+        mode: The operations with rules.
+        check: Called with the score; a `NoRuleError` of its is told with the layer that ran the operation.
+
     Raises:
-        ModelError: It does not depend on the input, or not differentiably so.
+        ModelError: It does not depend on the input, or not differentiably so, or an operation has no rule.
     """
-    with contextlib.nullcontext() if mode is None else mode:
+    owners = Owners(job.model)
+    with owners if check else contextlib.nullcontext(), mode or contextlib.nullcontext():
         score = job.score(inputs, job.samples)
     if not score.requires_grad:
         raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so")
+    if check is not None:
+        try:
+            check(score)
+        except NoRuleError as error:
+            raise ModelError(owners.told(error)) from None
     return score
 
 
@@ -177,44 +191,34 @@ def operations(result: Tensor) -> dict[str, list[Any]]:
     return found
 
 
-def foreign(found: dict[str, list[Any]]) -> str | None:
-    """The name of a node that belongs to an `autograd.Function` that torch does not know; None where there is none."""
+def foreign(found: dict[str, list[Any]]) -> tuple[str, Any] | None:
+    """Name and node of an `autograd.Function` that torch does not know; None where there is none."""
     for name, nodes in found.items():
         if isinstance(nodes[0], torch.autograd.function.BackwardCFunction) and name not in _LINEAR:
-            return name
+            return name, nodes[0]
     return None
 
 
-def check_linear(
-    result: Tensor, method: str, model: nn.Module, *, besides: Collection[str] = (), allowed: Collection[str] = ()
-) -> None:
+def check_linear(result: Tensor, method: str, *, besides: Collection[str] = (), allowed: Collection[str] = ()) -> None:
     """Refuse a graph that holds an operation that is neither linear nor ruled nor allowed, or one of `besides`.
 
     Raises:
-        ModelError: There is one; it is named, and with it the model's recurrent layers, of whose gates it may be one.
+        NoRuleError: There is one.
     """
-    try:
-        _check_linear(
-            {name: nodes for name, nodes in operations(result).items() if name not in allowed}, method, besides
-        )
-    except ModelError as error:
-        gated = [name for name, module in model.named_modules() if isinstance(module, nn.RNNBase)]
-        if gated:
-            raise ModelError(f"{error} (the gates of recurrent layers are such: {', '.join(gated)})") from None
-        raise
-
-
-def _check_linear(found: dict[str, list[Any]], method: str, besides: Collection[str]) -> None:
+    found = {name: nodes for name, nodes in operations(result).items() if name not in allowed}
     own = foreign(found)
     if own is not None:
-        raise ModelError(f"the model runs a function of its own ({own}); {method} cannot see inside")
+        raise NoRuleError(own[1], f"runs a function of its own ({own[0]}); {method} cannot see inside")
     for name, nodes in found.items():
         if name not in _LINEAR or name in besides:
-            raise ModelError(f"the model runs {name}; {method} has no rule for it")
-        if any(getattr(node, "_saved_training", False) for node in nodes):
-            raise ModelError(f"a normalisation takes the clip's own mean and variance; {method} has no rule for it")
-        if name in _PRODUCTS and any(_both(node) for node in nodes):
-            raise ModelError(f"{name} multiplies two things that both depend on the input; {method} has no rule for it")
+            raise NoRuleError(nodes[0], f"runs {name}; {method} has no rule for it")
+        for node in nodes:
+            if getattr(node, "_saved_training", False):
+                raise NoRuleError(node, f"normalises by the clip's own mean and variance; {method} has no rule for it")
+            if name in _PRODUCTS and _both(node):
+                raise NoRuleError(
+                    node, f"multiplies two things that both depend on the input ({name}); {method} has no rule for it"
+                )
 
 
 def _name(node: Any) -> str:

@@ -91,6 +91,7 @@ def attribute(
     if out is not None:
         writing.check(out, "attribution")
 
+    from explain.attribution.results import TOLERATED
     from explain.progress import Line
 
     loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
@@ -132,6 +133,8 @@ def attribute(
     for result in results:
         if not bool(result.map.any()):
             output.note(f"warning: {result.method}: {result.note}")
+        elif float(result.missed[0]) > TOLERATED:
+            output.note(f"warning: {_incomplete(result)}")
     if out is not None:
         from explain.saving import packed
 
@@ -154,6 +157,18 @@ def attribute(
             f"column {column} of the layer; frame {frame} of the clip adds most to it"
         )
     output.emit(data, text, as_json=as_json)
+
+
+def _incomplete(result: Attribution) -> str:
+    """That a map does not add up to what it should, and what may help."""
+    assert result.delta is not None  # noqa: S101 - else nothing is promised
+    total = float(result.raw[0].double().sum())
+    option = next((name for name in ("steps", "draws") if name in result.settings), None)
+    more = f"; more than --{option} {result.settings[option]} may help" if option else ""
+    return (
+        f"{result.method}: the map adds up to {total:.3g}, and the output changes by "
+        f"{total - float(result.delta[0]):.3g} from the baseline to the clip: take it with care{more}"
+    )
 
 
 def _stills(model: Any, batch: Any, results: dict[str, Attribution]) -> dict[str, bytes]:

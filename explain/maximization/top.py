@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from explain.budget import fitting, within_memory
-from explain.layouts import layout_of, to_ncthw
+from explain.display import to_display
+from explain.layouts import input_of, layout_of, to_ncthw
 from explain.maximization.passes import Passes
 from explain.preservation import prepared
 from explain.progress import following
@@ -26,6 +27,7 @@ from zoo.errors import ClipError, UnknownNameError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from matplotlib.figure import Figure
     from torch import nn
 
     from explain.budget import Progress
@@ -51,6 +53,8 @@ class TopClip:
     place: tuple[int, int, int]
     #: T' x H' x W': the unit's map, on the CPU.
     map: Tensor
+    #: C x H x W, uint8: the frame of `place`, as it can be looked at, for pictures; None where it is not known.
+    picture: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -65,6 +69,24 @@ class TopClips(Saved):
     count: int
     #: Clips that were left out, each with the reason.
     problems: tuple[tuple[str, str], ...] = ()
+
+    def plot(self, units: Sequence[int] | None = None) -> Figure:
+        """Draw, for each unit, the frame of every clip that excites it most, and where in it.
+
+        Args:
+            units: Which units; None takes the first six.
+
+        Raises:
+            UsageError: None was looked for, or not that one.
+        """
+        from explain.showing import top_clips
+
+        return top_clips.plot(self, units)
+
+    def _repr_html_(self) -> str:
+        from explain.showing import top_clips
+
+        return top_clips.html(self)
 
 
 def top_clips(
@@ -201,6 +223,7 @@ class _Search:
                     continue
                 step, line, column = (int(x) for x in torch.unravel_index(places[row, place], maps.shape[2:]))
                 position = (step, line, column)
+                middle = _middle(position, tuple(maps.shape[2:]), shown)
                 best.append(
                     TopClip(
                         source=source,
@@ -208,13 +231,19 @@ class _Search:
                         mean=float(means[row, place]),
                         highest=float(highest[row, place]),
                         position=position,
-                        place=_middle(position, tuple(maps.shape[2:]), shown),
+                        place=middle,
                         map=maps[row, place].clone(),
+                        picture=self._picture(batch[row : row + 1], middle[0]),
                     )
                 )
                 best.sort(key=self._rank, reverse=True)
                 del best[self.count :]
         self.waiting = []
+
+    def _picture(self, sample: Tensor, at: int) -> Tensor:
+        """C x H x W, uint8: one frame of a batch of one sample."""
+        display = to_display(sample, input_of(self.model), layout_of(self.model, sample))[0, :, at]
+        return (255 * display).round().to(torch.uint8).cpu()
 
     def _rank(self, clip: TopClip) -> float:
         return clip.mean if self.by == "mean" else clip.highest

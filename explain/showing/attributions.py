@@ -11,6 +11,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.ticker import MaxNLocator
 
 from explain.attribution.methods import find_method
+from explain.attribution.results import TOLERATED
 from explain.reporting import colour, figures, media
 from explain.showing import paper
 from zoo.errors import UnknownNameError
@@ -160,4 +161,6 @@ def _below(attribution: Attribution, sample: int) -> str:
     parts += [f"{name} {value}" for name, value in paper.said(attribution.settings)]
     if not bool(attribution.map[sample].any()):
         parts.append("the map is zero everywhere")
+    elif float(attribution.missed[sample]) > TOLERATED:
+        parts.append(f"its sum misses {100 * float(attribution.missed[sample]):.0f} % of the output's change")
     return ";  ".join(parts)

@@ -256,6 +256,31 @@ def test_attribute_looks_at_the_layer_behind_a_method_in_the_numbers_asked_for(e
     assert rows[0]["time"] == pytest.approx(exact[0]["time"], rel=0.02)
 
 
+def test_attribute_warns_of_maps_that_do_not_add_up(explain, clip, tmp_path):
+    asked = (
+        "--method",
+        "integrated_gradients",
+        "--weights",
+        "none",
+        "--baseline",
+        "-1",
+        "--target",
+        "square",
+        "--json",
+    )
+    run = explain("attribute", "tiny", clip, *asked, "--steps", 1, "--out", tmp_path / "maps")
+    assert run.returncode == 0, run.stderr
+    delta = json.loads(run.stdout)[0]["delta"]
+    kept = Attribution.load(tmp_path / "maps" / "integrated_gradients")
+    total = float(kept.raw.double().sum())
+    assert abs(delta) > 0.1 * abs(total - delta)
+    assert float(kept.missed[0]) == pytest.approx(abs(delta) / abs(total - delta), rel=1e-4)
+    assert f"adds up to {total:.3g}, and the output changes by {total - delta:.3g} from" in run.stderr
+    assert "more than --steps 1 may help" in run.stderr
+    enough = explain("attribute", "tiny", clip, *asked, "--steps", 64)
+    assert "take it with care" not in enough.stderr
+
+
 def test_maximize_keeps_an_animation_for_each_unit(explain, tmp_path):
     wanted = ("--layer", "wide", "--unit", 0, "--unit", 3, "--steps", 2, "--weights", "none")
     run = explain("maximize", "tiny", *wanted, "--out", tmp_path / "units", "--json")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import explain
 from explain.attribution.methods import find_method
+from explain.attribution.results import TOLERATED
 from explain.reporting import colour
 from explain.reporting.builtin import faithfulness
 from explain.reporting.media import Sprite, overlay_sprite
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 #: Methods of a report where none were asked for.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
-#: Share of the change of the output that a map may miss before the page says so.
-_TOLERATED = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class Shown:
     @property
     def incomplete(self) -> bool:
         """Whether the map misses more than a tenth of the change that it should add up to."""
-        return self.delta is not None and abs(self.delta) > _TOLERATED * abs(self.difference or 0.0)
+        return self.delta is not None and abs(self.delta) > TOLERATED * abs(self.difference or 0.0)
 
     @property
     def baseline(self) -> str:
@@ -167,7 +166,7 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
         return dataclasses.replace(found, note=note)
 
     from_zeros = against(None)
-    if missed(from_zeros) <= _TOLERATED:
+    if missed(from_zeros) <= TOLERATED:
         return from_zeros
     from_blur = against("blur")
     return from_blur if missed(from_blur) < missed(from_zeros) else from_zeros
@@ -175,11 +174,7 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
 
 def missed(attribution: Attribution) -> float:
     """What a map lacks of the sum that it promises, as a share of it; 0 where it promises none."""
-    if attribution.delta is None:
-        return 0.0
-    delta = float(attribution.delta[0])
-    difference = float(attribution.raw[0].double().sum()) - delta
-    return abs(delta) / max(abs(difference), 1e-12)
+    return float(attribution.missed[0])
 
 
 def show(method: Method, attribution: Attribution, seconds: float) -> Shown:

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +7,8 @@ from torch.nn import functional as F
 
 import explain
 from zoo.errors import ModelError
+
+KERNEL = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
 
 
 class Residual(nn.Module):
@@ -63,6 +67,47 @@ def test_convolutions_follow_the_z_plus_rule_with_biases_and_inputs_of_both_sign
     assert expected.abs().sum() > 0
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_transposed_convolutions_follow_it_as_what_they_undo_does(nets, grouped):
+    """Each place of the input is spread over places of the output, whose relevance comes back to it in shares."""
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose3d(2, 2, 2, stride=2, groups=1 + grouped)
+    batch = torch.randn(1, 2, 2, 2, 2)
+    result = explain.attribute(nn.Sequential(layer, nn.Flatten()), batch, method="lrp", target=lambda y: y.sum(dim=1))
+    with torch.no_grad():
+        relevance, expected = layer(batch)[0], torch.zeros_like(batch[0])
+        for t, h, w in itertools.product(range(2), repeat=3):  # blocks that do not overlap
+            block = (slice(2 * t, 2 * t + 2), slice(2 * h, 2 * h + 2), slice(2 * w, 2 * w + 2))
+            for unit in range(2):
+                into = [unit] if grouped else [0, 1]
+                kernels = torch.stack([layer.weight[one, 0 if grouped else unit] for one in into])
+                added = (batch[0, into, t, h, w].view(-1, 1, 1, 1) * kernels).clamp(min=0)
+                total = added.sum(dim=0) + layer.bias[unit].clamp(min=0)
+                share = torch.where(total > 0, added / total, 0.0) * relevance[(unit, *block)]
+                expected[into, t, h, w] += share.sum(dim=(1, 2, 3))
+    assert torch.allclose(result.raw[0], expected, atol=1e-10)
+
+
+def test_arguments_given_by_name_are_those_given_by_place(nets):
+    weight, bias = torch.randn(2, 1, 3, 3, 3), torch.rand(2)
+
+    class Named(nn.Module):
+        def forward(self, x):
+            y = F.conv3d(input=x, weight=weight, bias=bias, padding=1)
+            return F.relu(input=F.conv3d(y, weight[:, :1], bias=bias, groups=2, padding=1)).flatten(1)
+
+    class Placed(nn.Module):
+        def forward(self, x):
+            y = F.conv3d(x, weight, bias, padding=1)
+            return F.relu(F.conv3d(y, weight[:, :1], bias, groups=2, padding=1)).flatten(1)
+
+    batch = torch.randn(1, 1, 2, 4, 4)
+    for method in ("lrp", "deep_lift", "guided_backprop"):
+        named, placed = (explain.attribute(model(), batch, method=method).raw for model in (Named, Placed))
+        assert torch.equal(named, placed)
+        assert named.any()
+
+
 def test_batch_normalisation_keeps_what_its_shift_added(nets):
     model = nn.Sequential(nn.BatchNorm3d(1), nn.Flatten(), nn.Linear(36, 2, bias=False)).eval()
     nn.init.constant_(model[0].running_mean, 0.7)
@@ -79,7 +124,8 @@ def test_batch_normalisation_keeps_what_its_shift_added(nets):
         (torch.sigmoid, "Sigmoid"),
         (lambda y: y * y, "two things"),
         (lambda y: F.layer_norm(y, y.shape[-1:]), "NativeLayerNorm"),
-        (lambda y: F.conv_transpose3d(y, torch.ones(1, 1, 1, 1, 1)), "Convolution"),
+        (lambda y: torch.convolution(y, KERNEL, None, [1] * 3, [0] * 3, [1] * 3, True, [0] * 3, 1), "Convolution"),
+        (lambda y: F.conv3d(y, y[:1]), "depend on the input"),
         (lambda y: torch.where(y > 0, y, 0.0), "Where"),
     ],
 )

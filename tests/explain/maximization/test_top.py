@@ -61,6 +61,7 @@ def test_the_most_active_clips_come_first_with_the_place_of_their_highest_value(
         assert maps[place][clip.position] == maps[place].max()
         assert clip.place == tuple(2 * at + 1 for at in clip.position)
         assert torch.allclose(clip.map, maps[place])
+        assert torch.equal(clip.picture, CLIPS[place][clip.place[0]].permute(2, 0, 1))
     darkest = sorted(range(7), key=lambda place: slow("mean")[1][place])
     if by == "mean":
         assert [clip.source for clip in found.clips[1]] == [str(place) for place in darkest[:3]]

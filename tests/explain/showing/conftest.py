@@ -10,7 +10,7 @@ from explain.attribution.maps import over_time
 from explain.effective_fields import EffectiveField
 from explain.faithfulness import Faithfulness
 from explain.faithfulness.results import Curves, Randomized, Verdict
-from explain.maximization import Maximization
+from explain.maximization import Maximization, TopClip, TopClips
 from explain.robustness.results import Curve, Measure, Robustness
 from explain.targets import Target
 from explain.temporal import LayerParameters, TemporalParameters
@@ -176,6 +176,30 @@ def unit_view(frames=8):
     )
 
 
+def top_clip(place, highest, *, known=True, label=None):
+    """The unit is highest in the upper left quarter at time step 1 of 2, frame 3 of 4."""
+    heat = torch.zeros(2, 4, 4)
+    heat[1, 0, 0] = highest
+    return TopClip(
+        source=f"clips/{place}.mp4",
+        label=label,
+        mean=float(heat.mean()),
+        highest=highest,
+        position=(1, 0, 0),
+        place=(3, 1, 1),
+        map=heat,
+        picture=torch.full((1, 8, 8), 100, dtype=torch.uint8) if known else None,
+    )
+
+
+def top_clips(units=(3, 7), **options):
+    best = tuple(
+        tuple(top_clip(f"{unit}-{place}", 4.0 / (1 + place), label=HARMFUL, **options) for place in range(2))
+        for unit in units
+    )
+    return TopClips(layer="late", units=tuple(units), clips=best, count=9, problems=(("torn.mp4", "no video"),))
+
+
 @pytest.fixture(scope="session")
 def made():
     """The functions that make results, by name."""
@@ -187,4 +211,5 @@ def made():
         "unit": unit_view,
         "robustness": robustness,
         "effective_field": effective_field,
+        "top_clips": top_clips,
     }

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from explain.reporting import colour, figures, media
 from zoo.errors import UsageError
 
-KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness", "effective_field")
+KINDS = (
+    "attribution", "faithfulness", "temporal", "maximization", "unit", "robustness", "effective_field", "top_clips"
+)  # fmt: skip
 
 
 def images(figure):
@@ -120,6 +122,14 @@ def test_attribution_without_a_clip_of_an_image_of_zeros_and_of_nothing_finite_c
     dataclasses.replace(image, map=torch.full_like(image.map, torch.nan)).plot()
 
 
+def test_attribution_says_by_how_much_its_sum_misses_what_it_should_be(made):
+    result = made["attribution"](delta=torch.tensor([1.0, 0.2]))  # sums 2 and -3 where 1 and -3.2 were promised
+    assert any(
+        "its sum misses 100 % of the output's change" in text.replace("\n", " ") for text in texts(result.plot())
+    )
+    assert not any("its sum misses" in text for text in texts(result.plot(1)))
+
+
 def test_faithfulness_draws_means_or_one_sample_with_the_controls(made):
     result = made["faithfulness"]()
     at = torch.linspace(0, 1, 5).double()
@@ -213,3 +223,32 @@ def test_an_effective_field_is_drawn_over_the_clip_and_over_time(made):
     assert len(made["effective_field"](frames=1).plot().axes) == 1
     with pytest.raises(UsageError, match="the clip is 3 × 5 × 8 × 10; expected channels and the field's 6 × 8 × 10"):
         field.plot(clip[:, :5])
+
+
+def test_top_clips_are_drawn_by_unit_with_the_map_over_the_frame_on_the_unit_s_scale(made):
+    found = made["top_clips"](units=range(8))
+    figure = found.plot(units=[7, 2])
+    drawn = images(figure)
+    assert len(drawn) == 4
+    for first, second in (drawn[:2], drawn[2:]):
+        assert (first[0, 0] == colour.magnitude().palette[-1, :3]).all()  # the unit's highest of all its clips
+        half = media.blended(np.full((1, 1, 1), 100, np.uint8), np.full((1, 1), 0.5), colour.magnitude())[0, 0]
+        assert (second[0, 0] == half).all()
+        assert (first[4:, 4:] == 60).all()  # the dimmed frame
+    said = texts(figure)
+    assert [text.splitlines()[0] for text in said if "frame 3" in text] == ["late/7", "", "late/2", ""]
+    assert any("mean 0.125, 4 in frame 3" in text for text in said)
+    assert any("9 clips looked at; 1 left out" in text.replace("\n", " ") for text in said)
+    assert len(images(found.plot())) == 12
+    assert any(text.startswith("2 more units") for text in texts(found.plot()))
+    with pytest.raises(UsageError, match="unit 8 was not looked for: units are 0, 1, 2"):
+        found.plot(units=[8])
+
+
+def test_top_clips_without_frames_and_units_that_are_never_active_can_be_drawn(made):
+    (picture, _) = images(made["top_clips"](units=[3], known=False).plot())
+    assert picture.shape == (32, 32, 3)
+    assert (picture[0, 0] == colour.magnitude().palette[-1, :3]).all()
+    found = made["top_clips"](units=[3])
+    silent = tuple(dataclasses.replace(clip, map=0 * clip.map, highest=0.0) for clip in found.clips[0])
+    assert all((picture == 60).all() for picture in images(dataclasses.replace(found, clips=(silent,)).plot()))

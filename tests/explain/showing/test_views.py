@@ -13,7 +13,9 @@ from PIL import Image
 
 from explain.reporting import media
 
-KINDS = ("attribution", "faithfulness", "temporal", "maximization", "unit", "robustness", "effective_field")
+KINDS = (
+    "attribution", "faithfulness", "temporal", "maximization", "unit", "robustness", "effective_field", "top_clips"
+)  # fmt: skip
 #: Widths of pages.
 DESKTOP, PHONE = 1000, 390
 #: What JupyterLab puts around an output.
