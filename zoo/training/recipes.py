@@ -93,6 +93,9 @@ class Search:
     """What `zoo search` draws anew in each trial of a recipe, and what it looks at.
 
     A stage whose batch size is drawn sees as many clips as before, in more or fewer steps.
+
+    Raises:
+        ValueError: where there is no metric, or `compared` is none of the settings with choices.
     """
 
     #: Settings by their places: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
@@ -101,8 +104,16 @@ class Search:
     metrics: tuple[str, ...]
     #: The setting, one of choices, whose values are set side by side.
     compared: str
-    #: Whether more of the first metric is better.
+    #: Whether more of the metrics is better.
     maximize: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what cannot be ranked or set side by side."""
+        if not self.metrics:
+            raise ValueError("a search names one metric or more, of which the first ranks trials")
+        if self.compared not in self.space or not self.space[self.compared].choices:
+            known = [place for place, span in self.space.items() if span.choices]
+            raise ValueError(f"a search compares a setting of choices ({known}), not {self.compared!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from hashlib import sha256
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Final
 
-from zoo.errors import DivergedError, TrainingError, UnknownNameError, UsageError
+from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, UsageError
 from zoo.training import checkpoints
 from zoo.training.evaluation import CONSTANT
 from zoo.writing import write
@@ -39,7 +39,7 @@ class Trial:
     """One run with settings drawn at random."""
 
     number: int
-    #: "finished", "failed" (training went astray), or "stopped" on the way.
+    #: "finished", "failed" (training went astray, or memory ran out), or "stopped" on the way.
     status: str
     #: What was drawn, by place.
     settings: Mapping[str, Any]
@@ -72,7 +72,7 @@ class Found:
 
     recipe: str
     seed: int
-    #: Name of the metric that ranks, and whether more of it is better.
+    #: Name of the metric that ranks, and whether more of all metrics is better.
     metric: str
     maximize: bool
     space: Mapping[str, Mapping[str, Any]]
@@ -111,7 +111,8 @@ def search(
 
     Raises:
         UsageError: where the recipe names nothing to vary, or Optuna is not installed.
-        TrainingError: where the folder belongs to another search, or another one is on there.
+        TrainingError: where the folder belongs to another search, another one is on there, or its storage or the record
+            of a trial is damaged.
         OSError, OutputError: where it cannot be written.
     """
     from zoo.training import search_figure
@@ -126,9 +127,13 @@ def search(
     folder.mkdir(parents=True, exist_ok=True)
     with checkpoints.held(folder), _opened(recipe, folder, seed, evaluate_clips) as study:
         begun = False
+        drawn = _whole(study, of)
         for number in range(trials):
-            frozen = _drawn(study, of, seed, number)
+            if number == len(drawn):
+                drawn = _draw(study, of, seed, number)
+            frozen = drawn[number]
             if frozen.state.is_finished():
+                _drop_checkpoint(folder / name_of(number))  # a killed search may have left it
                 continue
             if begun and time.monotonic() >= ends:
                 break
@@ -197,14 +202,20 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
         raise UsageError(
             "a search needs Optuna, which is not installed; run `pip install 'motion-zoo[search]'`"
         ) from error
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / STORAGE
+    no_storage = f"{path} is no storage of a search, or damaged; choose another folder, or delete it"
     own = json.loads(json.dumps({**recipe.to_dict(), "search": _space(recipe), "seed": seed, "clips": clips}))
     del own["summary"]
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
+    except OperationalError as error:  # the disk is full, or takes no files
+        raise OutputError(f"cannot write {path}: {error.orig}") from error
     except Exception as error:  # whatever its drivers say of a file that is no database
-        raise TrainingError(f"{path} is no storage of a search; choose another folder, or delete it") from error
+        raise TrainingError(no_storage) from error
     try:
         maximize = recipe.search is not None and recipe.search.maximize
         known = optuna.get_all_study_names(storage)
@@ -225,6 +236,11 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
             changed = ", ".join(name for name in own if before.get(name) != own[name])
             raise TrainingError(f"{folder} holds a search of another {recipe.name} ({changed}); {checkpoints.ANEW}")
         yield study
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        if isinstance(cause, OperationalError):
+            raise OutputError(f"cannot write {path}: {cause.orig}") from error
+        raise TrainingError(no_storage) from error
     finally:
         storage.remove_session()
         storage.engine.dispose()
@@ -234,15 +250,14 @@ def _space(recipe: Recipe) -> dict[str, Any]:
     return asdict(recipe.search) if recipe.search else {}
 
 
-def _drawn(study: optuna.Study, of: Search, seed: int, number: int) -> optuna.trial.FrozenTrial:
-    """The trial of a number, drawn now where it is not there."""
+def _draw(study: optuna.Study, of: Search, seed: int, number: int) -> list[optuna.trial.FrozenTrial]:
+    """Draw the trial of a number; gives all there are then."""
     import optuna
 
-    if number >= len(_whole(study, of)):
-        drawn = sha256(f"{seed}/{number}".encode()).digest()[:4]
-        study.sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(drawn, "big"))
-        study.ask({place: _distribution(span) for place, span in of.space.items()})
-    return _whole(study, of)[number]
+    drawn = sha256(f"{seed}/{number}".encode()).digest()[:4]
+    study.sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(drawn, "big"))
+    study.ask({place: _distribution(span) for place, span in of.space.items()})
+    return _whole(study, of)
 
 
 def _whole(study: optuna.Study, of: Search) -> list[optuna.trial.FrozenTrial]:
@@ -270,8 +285,7 @@ def _run(
     clips: int | None,
 ) -> bool:
     """Train and measure one trial, and write down what came of it; False where time was over before."""
-    from optuna.trial import TrialState
-
+    from zoo import devices
     from zoo.training import loop
 
     try:
@@ -279,55 +293,100 @@ def _run(
             recipe, folder, device=device, minutes=minutes, evaluate_clips=clips, progress=False
         )
     except DivergedError as error:
-        study.set_user_attr(f"error {number}", str(error))
-        study.tell(number, state=TrialState.FAIL)
+        _fail(study, number, folder, str(error))
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        _fail(study, number, folder, f"memory ran out: {error}")
         return True
     if written is None:
         return False
-    record = json.loads(written.with_suffix(".json").read_text())
+    metrics = _read(written.with_suffix(".json")).metrics
     wanted = recipe.search.metrics[0] if recipe.search else ""
-    value = _metrics(record).get(wanted)
-    if value is None:
+    if wanted not in metrics:
         raise UsageError(
-            f"the evaluation of {recipe.name} gives no metric {wanted!r}, by which its search ranks trials"
+            f"the evaluation of {recipe.name} gives no metric {wanted!r}, by which its search ranks trials; "
+            f"it gives {', '.join(metrics)}"
         )
-    study.tell(number, value)
-    (folder / checkpoints.CHECKPOINT).unlink(missing_ok=True)  # several times the size of the weights
+    value = metrics[wanted]
+    if value is None:
+        _fail(study, number, folder, f"{wanted} is no finite number")
+    else:
+        study.tell(number, value)
+        _drop_checkpoint(folder)
     return True
 
 
-def _metrics(record: Mapping[str, Any]) -> dict[str, float | None]:
-    return {metric["name"]: metric["value"] for metric in record["metrics"]}
-
-
-def _trial(name: str, of: Search, study: optuna.Study, number: int, folder: Path) -> Trial:
+def _fail(study: optuna.Study, number: int, folder: Path, reason: str) -> None:
     from optuna.trial import TrialState
 
-    frozen = _whole(study, of)[number]
+    study.set_user_attr(f"error {number}", reason)
+    study.tell(number, state=TrialState.FAIL)
+    _drop_checkpoint(folder)
+
+
+def _drop_checkpoint(folder: Path) -> None:
+    """Delete what nobody goes on from: several times the size of the weights."""
+    (folder / checkpoints.CHECKPOINT).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Of the record of a trial that finished: metrics by name, the rows of constant answers, seconds of training."""
+
+    metrics: dict[str, float | None]
+    constant: list[dict[str, Any]]
+    seconds: float | None
+
+
+def _read(path: Path) -> _Record:
+    """The record of a trial that finished.
+
+    Raises:
+        TrainingError: where it is missing or damaged.
+    """
+    try:
+        record = json.loads(path.read_text())
+        return _Record(
+            {metric["name"]: metric["value"] for metric in record["metrics"]},
+            record["breakdown"].get(CONSTANT, []),
+            record["log"][-1]["seconds"] if record["log"] else None,
+        )
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"{path}, the record of a trial that finished, is missing or damaged; "
+            "put it back, or search in another folder"
+        ) from error
+
+
+def _trial(
+    name: str, of: Search, study: optuna.Study, number: int, frozen: optuna.trial.FrozenTrial, folder: Path
+) -> Trial:
+    from optuna.trial import TrialState
+
     given: dict[str, Any] = {"number": number, "settings": {place: frozen.params[place] for place in of.space}}
     if frozen.state == TrialState.FAIL:
         return Trial(**given, status="failed", error=study.user_attrs.get(f"error {frozen.number}"))
     if frozen.state != TrialState.COMPLETE:
         return Trial(**given, status="stopped")
-    record = json.loads((folder / name_of(number) / f"{name}.json").read_text())
-    metrics = _metrics(record)
-    constant = [row.get(of.metrics[0]) for row in record["breakdown"].get(CONSTANT, ())]
-    known = [value for value in constant if value is not None]
+    record = _read(folder / name_of(number) / f"{name}.json")
+    known = [value for row in record.constant if (value := row.get(of.metrics[0])) is not None]
     better = max if of.maximize else min
     value = frozen.value
     collapsed = bool(known) and value is not None and better(value, better(known)) == better(known)
     return Trial(
         **given,
         status="finished",
-        metrics={name: metrics.get(name) for name in of.metrics},
+        metrics={name: record.metrics.get(name) for name in of.metrics},
         collapsed=collapsed,
-        seconds=record["log"][-1]["seconds"] if record["log"] else None,
+        seconds=record.seconds,
     )
 
 
 def _write(name: str, of: Search, study: optuna.Study, folder: Path, seed: int) -> Found:
     """Collect what is there, and write it."""
-    trials = [_trial(name, of, study, number, folder) for number in range(len(_whole(study, of)))]
+    trials = [_trial(name, of, study, number, frozen, folder) for number, frozen in enumerate(_whole(study, of))]
     good = [one for one in trials if one.status == "finished" and not one.collapsed]
     better = max if of.maximize else min
     best = better(good, key=lambda one: one.metrics[of.metrics[0]] or 0.0, default=None)
@@ -355,9 +414,7 @@ def _group(trials: Sequence[Trial], of: Search, value: Any) -> Group:
         collapsed=sum(one.collapsed for one in finished),
         failed=sum(one.status == "failed" for one in own),
         spread={
-            name: _spread(values, maximize=of.maximize and name == of.metrics[0])
-            for name in of.metrics
-            if (values := values_of(finished, name))
+            name: _spread(values, maximize=of.maximize) for name in of.metrics if (values := values_of(finished, name))
         },
     )
 

@@ -25,10 +25,11 @@ def draw(found: Found) -> bytes:
         drawn = Figure(figsize=(_WIDTH * len(metrics), _HEIGHT), layout="constrained")
         for place, metric in enumerate(metrics):
             axes = drawn.add_subplot(1, len(metrics), place + 1)
-            labels = []
+            labels, every = [], []
             for at, group in enumerate(found.groups, start=1):
                 own = [one for one in found.trials if one.settings[found.compared] == group.value]
                 values = values_of(own, metric)
+                every += values
                 if values:
                     axes.boxplot([values], positions=[at], widths=0.55, showfliers=False)
                     axes.plot([at] * len(values), values, ".", color="tab:blue", alpha=0.5, markersize=4)
@@ -37,7 +38,7 @@ def draw(found: Found) -> bytes:
                 labels.append("\n".join([str(group.value).replace("_", " "), *said]))
             axes.set_xticks(range(1, len(labels) + 1), labels)
             axes.set_xlim(0.4, len(labels) + 0.6)
-            if any(group.spread for group in found.groups):
+            if every and min(every) > 0:
                 axes.set_yscale("log")
             axes.set_title(metric, loc="left")
             axes.set_xlabel(setting)

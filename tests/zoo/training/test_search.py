@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
+import resource
 import signal
 import sys
 import types
@@ -12,8 +13,8 @@ from click.testing import CliRunner
 from torch import nn
 
 from zoo import catalog, cli
-from zoo.errors import TrainingError, UnknownNameError, UsageError
-from zoo.training import Recipe, Stage
+from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, UsageError
+from zoo.training import Recipe, Stage, checkpoints
 from zoo.training.recipes import Search, Span
 from zoo.training.search import FIGURE, RESULTS, STORAGE, applied, search
 
@@ -24,6 +25,8 @@ SPACE = {
     "first.optimizer": Span(choices=("Adam", "Adamax", "NAdam", "RAdam")),
     "first.arguments.kind": Span(choices=("plain", "silent", "astray")),
 }
+#: The squared error of saying 0 to the toy's test set.
+ZERO = float(torch.randn(50, 3, generator=torch.Generator().manual_seed(1)).sum(1).square().mean())
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def toy(monkeypatch):
     def data(model, stage, seed, device):
         def batch_at(step):
             if (seed, step) == module.stop_at:
-                raise KeyboardInterrupt
+                raise module.stop_with()
             x = torch.randn(stage.batch_size, 3, generator=torch.Generator().manual_seed(seed * 1000 + step))
             return {"x": x, "y": x.sum(1, keepdim=True)}
 
@@ -52,11 +55,14 @@ def toy(monkeypatch):
         found = network(x).detach()
         if network.silent:
             found = torch.zeros_like(found)
+        if module.spoil:
+            found = module.spoil * found
         error = float((found - x.sum(1, keepdim=True)).square().mean())
         zero = float(x.sum(1).square().mean())
         metrics = {"error": error, "root": error**0.5}
         named = [{"dataset": "toy", "split": "test", "name": name, "value": value} for name, value in metrics.items()]
-        return {"metrics": named, "breakdown": {"constant answers": [{"constant answer": "zero", "error": zero}]}}
+        constant = [{"constant answer": "zero", "error": zero}] if module.has_constant else []
+        return {"metrics": named, "breakdown": {"constant answers": constant}}
 
     def build(width):
         network = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 1))
@@ -67,7 +73,8 @@ def toy(monkeypatch):
         network.silent = bool(sum(one.abs().sum() for one in network.parameters()) < 1e-2)
         return network
 
-    module.stop_at = None
+    module.stop_at, module.stop_with = None, KeyboardInterrupt
+    module.spoil, module.has_constant = None, True
     module.data, module.loss, module.evaluate, module.build, module.export = data, loss, evaluate, build, export
     module.example = lambda: torch.ones(1, 3)
     monkeypatch.setitem(sys.modules, "toy_search", module)
@@ -175,19 +182,53 @@ def test_trials_that_say_nothing_or_went_astray_are_counted_and_left_out(toy, tm
     assert "<svg" in drawn
     assert f"{kinds.count('astray')} failed" in drawn
     assert len(told) == 9
-    assert not list(tmp_path.glob("*/checkpoint.safetensors")) or all(
-        one.status == "failed"
-        for one in found.trials
-        if (tmp_path / f"trial-{one.number:04d}/checkpoint.safetensors").exists()
-    )
+    assert not list(tmp_path.glob("*/checkpoint.safetensors"))
 
 
-def test_more_can_be_better(toy, tmp_path):
-    of = dataclasses.replace(only().search, maximize=True)
-    found = search(recipe(search=of), tmp_path, trials=2)
-    assert all(one.collapsed == (one.metrics["error"] <= 3) for one in found.trials) or found.best is not None
-    spread = found.groups[0].spread.get("error")
-    assert spread is None or spread["best"] >= spread["worst"]
+@pytest.mark.parametrize("has_constant", [True, False])
+def test_more_can_be_better(toy, tmp_path, has_constant):
+    toy.has_constant = has_constant
+    of = dataclasses.replace(only(learning_rate=Span(low=1e-5, high=0.05)).search, maximize=True)
+    found = search(recipe(search=of), tmp_path, trials=3)
+    errors = [one.metrics["error"] for one in found.trials]
+    assert max(errors) < 3.5
+    assert [one.collapsed for one in found.trials] == [has_constant and error <= ZERO for error in errors]
+    if not has_constant:
+        assert errors[found.best] == max(errors)
+        for name, own in {"error": errors, "root": [one.metrics["root"] for one in found.trials]}.items():
+            spread = found.groups[0].spread[name]
+            assert (spread["best"], spread["worst"]) == (max(own), min(own))
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        ({"spoil": math.nan}, "error is no finite number"),
+        (
+            {"stop_at": (0, 3), "stop_with": lambda: RuntimeError("can't allocate memory: 9 GiB")},
+            "memory ran out",
+        ),
+    ],
+)
+def test_a_trial_that_gives_no_number_or_needs_too_much_memory_fails_alone(toy, tmp_path, problem, said):
+    for name, value in problem.items():
+        setattr(toy, name, value)
+    first = search(only(), tmp_path, trials=1)
+    assert first.trials[0].status == "failed"
+    assert said in first.trials[0].error
+    assert first.best is None
+    assert first.groups[0].failed == 1
+    toy.spoil = toy.stop_at = None
+    found = search(only(), tmp_path, trials=2)
+    assert [one.status for one in found.trials] == ["failed", "finished"]
+    assert found.best == 1
+    json.loads((tmp_path / RESULTS).read_text(), parse_constant=pytest.fail)
+
+
+def test_another_error_of_a_trial_is_shown(toy, tmp_path):
+    toy.stop_at, toy.stop_with = (0, 3), lambda: RuntimeError("a mistake of the plugin")
+    with pytest.raises(RuntimeError, match="a mistake of the plugin"):
+        search(only(), tmp_path, trials=1)
 
 
 def test_a_search_that_was_stopped_in_a_trial_goes_on_with_it(toy, tmp_path):
@@ -231,9 +272,53 @@ def test_a_folder_of_another_search_is_refused(toy, tmp_path):
         search(recipe(), tmp_path, trials=1)
     with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(clips\)"):
         search(only(), tmp_path, trials=1, evaluate_clips=3)
-    (tmp_path / STORAGE).write_text("no database")
-    with pytest.raises(TrainingError, match="is no storage of a search"):
+    record = tmp_path / "trial-0000/toy.tag.json"
+    whole = record.read_text()
+    for damage in (whole[:40], "[]", '{"metrics": []}'):
+        record.write_text(damage)
+        with pytest.raises(
+            TrainingError, match=r"trial-0000/toy\.tag\.json, the record of a trial .* is missing or damaged"
+        ):
+            search(only(), tmp_path, trials=1)
+    record.write_text(whole)
+    pages = (tmp_path / STORAGE).read_bytes()
+    for damage in (b"no database", pages[:4096] + b"x" * (len(pages) - 4096)):
+        (tmp_path / STORAGE).write_bytes(damage)
+        with pytest.raises(TrainingError, match=r"trials\.db is no storage of a search, or damaged; choose another"):
+            search(only(), tmp_path, trials=1)
+
+
+def test_a_lost_storage_is_made_anew_and_whole_trials_are_kept(toy, tmp_path):
+    found = search(only(), tmp_path, trials=2)
+    (tmp_path / STORAGE).unlink()
+    toy.stop_at = (0, 0)  # nothing is trained again
+    assert without_times(search(only(), tmp_path, trials=2)) == without_times(found)
+
+
+def test_two_searches_at_once_do_not_share_a_folder(toy, tmp_path):
+    with checkpoints.held(tmp_path), pytest.raises(TrainingError, match="another run is training in"):
         search(only(), tmp_path, trials=1)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_full_disk_is_told_and_the_search_goes_on_when_there_is_room(toy, tmp_path, early):
+    usual, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, usual[1]))
+        return DivergedError("and no room to say so")
+
+    toy.stop_at, toy.stop_with = (0, 0), fill
+    try:
+        if early:
+            fill()
+        with pytest.raises(OutputError, match=r"cannot write .*trials\.db: "):
+            search(only(), tmp_path, trials=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, handler)
+    toy.stop_at = None
+    assert search(only(), tmp_path, trials=1).trials[0].status == "finished"
 
 
 def test_a_recipe_that_names_nothing_to_vary_is_told(toy, tmp_path):
@@ -249,6 +334,14 @@ def test_without_optuna_the_command_says_what_to_install(toy, tmp_path, monkeypa
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UsageError, match=r"pip install 'motion-zoo\[search\]'"):
         search(recipe(), tmp_path, trials=1)
+
+
+def test_a_search_that_ranks_or_compares_nothing_is_refused():
+    space = {"first.batch_size": Span(low=1, high=2)}
+    with pytest.raises(ValueError, match=r"compares a setting of choices \(\[\]\), not 'first\.batch_size'"):
+        Search(space=space, metrics=("error",), compared="first.batch_size")
+    with pytest.raises(ValueError, match="one metric or more"):
+        Search(space=SPACE, metrics=(), compared="first.arguments.kind")
 
 
 @pytest.mark.parametrize("given", [{}, {"low": 1}, {"low": 2, "high": 1}, {"low": 0, "high": 1, "log": True}])
