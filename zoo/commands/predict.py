@@ -103,10 +103,10 @@ def _in_words(head: dict[str, Any]) -> str:
 
 
 def _missed(given: Tensor, truth: Tensor, read: Tensor) -> dict[str, float]:
-    """Mean squared error of N x C x T x H x W frames that were predicted, and of the last frame read in their place."""
+    """Mean squared error of frames N x C (x T) x H x W that were predicted, and of the last one read in their place."""
     truth = truth.double()
-    repeated = read[:, :, -1:].double().expand_as(truth)
+    last = read[:, :, -1].double()
     return {
         "following_squared_error": float((given.double() - truth).square().mean()),
-        "repeated_squared_error": float((repeated - truth).square().mean()),
+        "repeated_squared_error": float(((last if truth.ndim == 4 else last.unsqueeze(2)) - truth).square().mean()),
     }

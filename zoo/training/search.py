@@ -233,7 +233,9 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
         if before is None:
             study.set_user_attr("search", own)
         elif before != own:
-            changed = ", ".join(name for name in own if before.get(name) != own[name])
+            changed = ", ".join(
+                _changed(name, before.get(name), own[name]) for name in own if before.get(name) != own[name]
+            )
             raise TrainingError(f"{folder} holds a search of another {recipe.name} ({changed}); {checkpoints.ANEW}")
         yield study
     except (SQLAlchemyError, StorageInternalError) as error:
@@ -258,6 +260,14 @@ def _draw(study: optuna.Study, of: Search, seed: int, number: int) -> list[optun
     study.sampler = optuna.samplers.RandomSampler(seed=int.from_bytes(drawn, "big"))
     study.ask({place: _distribution(span) for place, span in of.space.items()})
     return _whole(study, of)
+
+
+def _changed(name: str, before: Any, now: Any) -> str:
+    """What is not as it was; numbers that were asked for with both values."""
+    asked = {"seed": "--seed", "clips": "--evaluate-clips"}
+    if name not in asked:
+        return name
+    return f"{asked[name]} {'all' if before is None else before}, now {'all' if now is None else now}"
 
 
 def _whole(study: optuna.Study, of: Search) -> list[optuna.trial.FrozenTrial]:

@@ -266,11 +266,11 @@ def test_a_folder_of_another_search_is_refused(toy, tmp_path):
     search(only(), tmp_path, trials=1)
     with pytest.raises(TrainingError, match=r"holds a search of toy\.tag, not of toy\.other; choose another folder"):
         search(dataclasses.replace(only(), name="toy.other"), tmp_path, trials=1)
-    with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(seed\)"):
+    with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(--seed 0, now 4\)"):
         search(only(), tmp_path, trials=1, seed=4)
     with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(search\)"):
         search(recipe(), tmp_path, trials=1)
-    with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(clips\)"):
+    with pytest.raises(TrainingError, match=r"a search of another toy\.tag \(--evaluate-clips all, now 3\)"):
         search(only(), tmp_path, trials=1, evaluate_clips=3)
     record = tmp_path / "trial-0000/toy.tag.json"
     whole = record.read_text()
