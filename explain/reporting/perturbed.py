@@ -191,7 +191,7 @@ def summary(result: Robustness) -> str:
     if not _told(result):
         return _outdone(result)
     share = _told(result)[0]
-    lost = {curve.title.lower(): curve.half_lost(share.name) for curve in result.curves.values()}
+    lost = {_within(curve.title): curve.half_lost(share.name) for curve in result.curves.values()}
     broken = [f"{title} ({level_text(level)})" for title, level in lost.items() if level is not None]
     borne = [title for title, level in lost.items() if level is None]
     what = share.name.removesuffix(" unchanged")
@@ -209,7 +209,7 @@ def _outdone(result: Robustness) -> str:
         return ""
     measure = result.lined[0]
     what, value = next(iter(measure.lines.items()))
-    beyond = {curve.title.lower(): curve.beyond(measure.name, value) for curve in result.curves.values()}
+    beyond = {_within(curve.title): curve.beyond(measure.name, value) for curve in result.curves.values()}
     if all(float(curve.mean[measure.name][0]) > value for curve in result.curves.values()):
         return f"{measure.name} is above that of {what} even unchanged."
     above = [f"{title} ({level_text(level)})" for title, level in beyond.items() if level is not None]
@@ -219,6 +219,11 @@ def _outdone(result: Robustness) -> str:
         f"It stays below under {_listed(below)}." if above else f"{measure.name} stays below that of {what}.",
     )
     return " ".join(text for text, which in zip(said, (above, below), strict=True) if which)
+
+
+def _within(title: str) -> str:
+    """A title within a sentence; people's names keep their capital."""
+    return title if title.startswith(("Gaussian", "Poisson")) else title.lower()
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -128,6 +128,8 @@ def test_errors_are_told_by_where_they_rise_above_their_line():
     html = perturbed.content(result, None).html
     assert "output squared error: above that of a blank clip (zeros) from 8 on." in html
     assert "output squared error: below that of a blank clip (zeros) up to 2." in html
+    noise = check_robustness(Brighter(), batch, perturbations={"gaussian_noise": [9.0]}, truth=batch)
+    assert perturbed.summary(noise).endswith("under Gaussian noise (9).")
     only = check_robustness(Brighter(), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
     assert perturbed.summary(only) == "output squared error stays below that of a blank clip (zeros)."
     worse = check_robustness(Brighter(5.0), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
