@@ -95,12 +95,10 @@ def _layers(context: Context) -> list[str]:
         return list(asked)
     # Those that run: an auxiliary head may be there for training alone. A recurrent layer's gates are no units of it.
     ran = {row.layer: row for row in context.fields.rows}
-    parents = {name for name, module in context.model.named_modules() if name and any(module.children())}
-    loops = [
-        row.layer
-        for row in ran.values()
-        if row.kind == "recurrence" or (row.layer in parents and _steps_once(row, context))
-    ]
+    loops = [row.layer for row in ran.values() if row.kind == "recurrence"]
+    by_hand = _by_hand(context)
+    ran |= {name: row for name, row in by_hand.items() if name not in ran}
+    loops += by_hand
     found = {
         name: ran[name].kernel
         for name, module in context.model.named_modules()
@@ -119,9 +117,20 @@ def _layers(context: Context) -> list[str]:
     return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []
 
 
-def _steps_once(row: ReceptiveField, context: Context) -> bool:
-    """Whether a layer may be a recurrence written by hand that reads two frames: a convolution between them."""
-    return row.kind == "convolution" and row.kernel[0] == row.output[0] == 1 and context.fields.frames == 2
+def _by_hand(context: Context) -> dict[str, ReceptiveField]:
+    """Modules that may be recurrences written by hand: of two frames, these convolve but once, from one to the other.
+
+    By name, each with that convolution; a sibling of it, if not itself, convolves both frames.
+    """
+    found = {}
+    rows = [row for row in context.fields.rows if row.kind == "convolution" and row.kernel[0] == 1]
+    for row in rows if context.fields.frames == 2 else ():
+        children = any(find_layer(context.model, row.layer).children()) if row.layer else False
+        name = row.layer if children else row.layer.rpartition(".")[0]
+        both = any(other.layer.rpartition(".")[0] == name and other.output[0] == 2 for other in rows)
+        if name and both and row.output[0] == 1:
+            found[name] = row
+    return found
 
 
 def _drawing(context: Context) -> str | None:
