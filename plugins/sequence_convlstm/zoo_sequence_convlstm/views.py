@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _HERE = "zoo_sequence_convlstm"
 #: Frames that are predicted, at most, and where the clip does not go on.
 _MOST, _BLIND = 14, 6
+#: What predictions are held against: copies, and a frame of the last one's mean, which shows nothing.
+_AGAIN, _EVEN = "the last frame again", "an even grey"
 #: What gates do, in words.
 _TITLES = {
     "input": "Input gate: how much of the candidate is written",
@@ -66,9 +68,10 @@ def next_frames(context: Context) -> Content:
         again = copied(context.batch).cpu().expand_as(truth)
         errors = {
             "the network": _errors(found.cpu(), truth),
-            "the last frame again": _errors(again, truth),
+            _AGAIN: _errors(again, truth),
+            _EVEN: _errors(again.mean(dim=(-2, -1), keepdim=True).expand_as(truth), truth),
         }
-        drawn, said = _by_horizon(errors), _in_words(*errors.values())
+        drawn, said = _by_horizon(errors), _in_words(errors)
     data = {"frames": found.shape[2], "squared_error": errors, "scale": scale}
     html = render(
         "next_frames.html",
@@ -158,16 +161,15 @@ def _columns(errors: dict[str, list[float]]) -> dict[str, list[Markup | None]]:
     return {name: [next(texts) for _ in values] for name, values in errors.items()}
 
 
-def _in_words(own: list[float], again: list[float]) -> str:
-    """How far ahead the network is better than the last frame again."""
-    better = [one < other for one, other in zip(own, again, strict=True)]
-    first = better.index(False) if False in better else len(better)
-    if first == len(better):
-        return "The network is better than the last frame shown again, however far ahead."
-    if not first:
-        return "The network is no better than the last frame shown again."
-    ahead = "one frame" if first == 1 else f"{first} frames"
-    return f"The network is better than the last frame shown again up to {ahead} ahead."
+def _in_words(errors: dict[str, list[float]]) -> str:
+    """How far ahead the network is better than what it is held against."""
+    own, *others = errors.values()
+    said = []
+    for what, values in zip((_AGAIN, f"{_EVEN} of that frame's mean"), others, strict=True):
+        better = next((at for at, (one, other) in enumerate(zip(own, values, strict=True)) if one >= other), len(own))
+        ahead = "one frame" if better == 1 else f"{better} frames"
+        said.append(f"better than {what} up to {ahead} ahead" if better else f"no better than {what}")
+    return f"The network is {' and '.join(said)}."
 
 
 def _by_horizon(errors: dict[str, list[float]]) -> Markup:

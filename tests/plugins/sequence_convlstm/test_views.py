@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 import explain
 import zoo
+from zoo_sequence_convlstm import views
 from zoo_sequence_convlstm.convlstm import GATES
 from zoo_sequence_convlstm.evaluation import roll_out
 
@@ -37,6 +38,8 @@ def test_predictions_are_fed_back_and_compared_with_how_the_clip_went_on(model, 
     assert errors["the network"] == pytest.approx(wrong.tolist(), rel=1e-5)
     still = (frames[:, :, 1:2].double() - frames[:, :, 2:].double()).square().mean(dim=(0, 1, 3, 4))
     assert errors["the last frame again"] == pytest.approx(still.tolist(), rel=1e-5)
+    grey = (frames[:, :, 1:2].double().mean() - frames[:, :, 2:].double()).square().mean(dim=(0, 1, 3, 4))
+    assert errors["an even grey"] == pytest.approx(grey.tolist(), rel=1e-5)
     gates = found["gates"]
     assert (gates["layer"], gates["unit"], gates["read"]) == ("layers.0.cell", 5, 2)
     cell = model.layers[0].cell
@@ -47,6 +50,16 @@ def test_predictions_are_fed_back_and_compared_with_how_the_clip_went_on(model, 
     page = (tmp_path / "out" / "report.html").read_text()
     assert "What it says comes next" in page
     assert "Predicted less true" in page
+
+
+def test_words_say_how_far_ahead_the_network_is_better():
+    errors = {"the network": [1.0, 2.0, 3.0], "the last frame again": [2.0, 2.0, 9.0], "an even grey": [4.0, 4.0, 4.0]}
+    assert views._in_words(errors) == (
+        "The network is better than the last frame again up to one frame ahead and better than an even grey of that "
+        "frame's mean up to 3 frames ahead."
+    )
+    errors["the last frame again"] = [1.0, 9.0, 9.0]
+    assert views._in_words(errors).startswith("The network is no better than the last frame again and better than")
 
 
 def test_a_clip_that_ends_is_gone_on_with_blindly(model, tmp_path):
