@@ -98,8 +98,8 @@ def test_nothing_is_known_of_a_clip_that_ends_or_that_is_no_beginning(predicting
 def test_many_clips_are_ranked_by_error_and_those_without_one_come_last(predicting, make_file, tmp_path, plugin):
     plugin("further", PLUGIN)
     model, folder = predicting(1), tmp_path / "clips"
-    for at in range(4):
-        make_file(folder / f"{at}.safetensors", width=3 + 4 * at % 7, top=at)
+    for at, (width, bright) in enumerate(((4, 200), (10, 100), (3, 255), (12, 80))):
+        make_file(folder / f"{at}.safetensors", width=width, bright=bright, top=at)
     short = zoo.read_clip(folder / "0.safetensors")[:3]
     from safetensors.torch import save_file
 
@@ -111,6 +111,8 @@ def test_many_clips_are_ranked_by_error_and_those_without_one_come_last(predicti
     assert [row["clip"] for row in rows] == ["short.safetensors", *worst_first]
     assert [row["error"] for row in rows[1:]] == pytest.approx([expected[name][0] for name in worst_first], rel=1e-4)
     assert rows[0]["error"] is None
+    scores = [row["score"] for row in rows[1:]]
+    assert scores not in (sorted(scores), sorted(scores, reverse=True)), "the number explained has another order"
     cards = found.data["sections"]["examples"]
     assert [card["clip"] for card in cards["worst"] + cards["best"][::-1]] == worst_first
     shown = found.data["sections"]["predictions"]["values"]["film"]
