@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import tempfile
@@ -14,6 +15,7 @@ from zoo.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry
+    from zoo.training.recipes import Recipe
 
 _TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 #: Each file of the package, and the template that it is made from.
@@ -22,6 +24,7 @@ _FILES = {
     "README.md": "README.md.jinja",
     "{package}/__init__.py": "entries.py.jinja",
     "{package}/networks.py": "networks.py.jinja",
+    "{package}/training.py": "training.py.jinja",
     "{package}/py.typed": None,
     "{package}/cards/{name}.md": "card.md.jinja",
     "tests/test_conformance.py": "test_conformance.py.jinja",
@@ -70,6 +73,38 @@ def check_name(name: str) -> None:
         f"{name!r} cannot be the name of a plugin: expected letters a-z, digits and single _, a letter first, "
         f"such as {offered}"
     )
+
+
+def weights_entry(recipe: Recipe, file: Path) -> str:
+    """The entry of a weights file that a recipe made, as its plugin's module says it: to be pasted there.
+
+    Args:
+        recipe: With its functions in the plugin's package, which is to hold the file in its folder `weights`.
+        file: The weights file, its record beside it.
+    """
+    record = json.loads(file.with_suffix(".json").read_bytes())
+    place = f"{recipe.evaluate.partition(':')[0].partition('.')[0]}:weights/{file.stem}"
+    fields = {
+        "tag": recipe.name.partition(".")[2],
+        "source": f"{place}.safetensors",
+        "bytes": file.stat().st_size,
+        "sha256": record["sha256"],
+        "recipe": recipe.name,
+        "golden": f"{place}.golden.safetensors",
+        "record": f"{place}.json",
+    }
+    if recipe.header.get("arguments"):
+        fields["arguments"] = dict(recipe.header["arguments"])
+    lines = [f"    {name}={_literal(value)}," for name, value in fields.items()]
+    metrics = [
+        f"        Metric({', '.join(f'{name}={_literal(value)}' for name, value in metric.items())}),"
+        for metric in record["metrics"]
+    ]
+    return "\n".join(["WeightsEntry(", *lines, "    metrics=(", *metrics, "    ),", ")"])
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _write(name: str, folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import cli, scaffolding, testing
+from zoo import catalog, cli, plugins, scaffolding, testing
 from zoo.errors import OutputError, UsageError
 
 
@@ -37,6 +37,51 @@ def test_a_new_plugin_passes_its_own_tests(generated, tmp_path):
     assert f"{len(testing.PLUGIN_CHECKS) + len(testing.MODEL_CHECKS)} passed" in done.stdout
 
 
+def command(monkeypatch, *arguments):
+    """Run a command of `zoo` in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return stopped.value.code
+
+
+def test_weights_of_a_new_plugin_are_trained_and_their_entry_holds_as_it_is_printed(
+    generated, tmp_path, monkeypatch, capsys
+):
+    package = generated / "zoo_my_clips"
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name, before, after in (
+        ("__init__.py", "steps=150", "steps=2"),
+        ("__init__.py", "batch_size=16", "batch_size=2"),
+        ("training.py", "1, 200\n", "1, 6\n"),
+    ):
+        text = (package / name).read_text()
+        assert text.count(before) == 1
+        (package / name).write_text(text.replace(before, after))
+    assert command(monkeypatch, "train", "my_clips.squares", "--out", tmp_path / "run") == 0
+    entry = capsys.readouterr().err.partition("as the plugin's entry:\n")[2].rstrip()
+    assert entry.startswith("WeightsEntry(\n")
+
+    (package / "weights").mkdir()
+    for made in (tmp_path / "run").glob("my_clips.squares.*"):
+        (package / "weights" / made.name).write_bytes(made.read_bytes())
+    module = (package / "__init__.py").read_text().replace("import InputSpec", "import InputSpec, Metric, WeightsEntry")
+    (package / "__init__.py").write_text(module.replace("            card=", f"weights=({entry},),\n            card="))
+    for name in [name for name in sys.modules if name.startswith("zoo_my_clips")]:
+        del sys.modules[name]
+    plugins.registry.cache_clear()
+    catalog.listings.cache_clear()
+    assert command(monkeypatch, "card", "my_clips", "--write") == 0
+    outcomes = list(testing.run(testing.cases("my_clips")))
+    assert {outcome.result for outcome in outcomes} == {"passed"}, outcomes
+    assert "1 metrics, recipe my_clips.squares" in {outcome.detail for outcome in outcomes}
+    capsys.readouterr()
+    assert command(monkeypatch, "evaluate", "my_clips") == 0
+    assert "always left" in capsys.readouterr().out
+    assert command(monkeypatch, "train", "my_clips.squares", "--out", tmp_path / "run") == 0
+    assert "entry" not in capsys.readouterr().err  # it is there
+
+
 def test_a_new_plugin_keeps_our_style(generated):
     root = Path(__file__).parents[2]
     command = ["ruff", "check", "--config", str(root / "pyproject.toml"), str(generated / "zoo_my_clips")]
@@ -54,6 +99,7 @@ def test_it_holds_every_file_and_nothing_else(tmp_path):
         "zoo_my_clips/cards/my_clips.md",
         "zoo_my_clips/networks.py",
         "zoo_my_clips/py.typed",
+        "zoo_my_clips/training.py",
     ]
     assert not any("{{" in path.read_text() for path in files)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -92,7 +138,7 @@ def test_nothing_is_overwritten(tmp_path):
             scaffolding.new_plugin("my_clips", tmp_path / place)
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    assert len(scaffolding.new_plugin("my_clips", tmp_path / "empty")) == 7
+    assert len(scaffolding.new_plugin("my_clips", tmp_path / "empty")) == 8
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

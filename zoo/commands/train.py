@@ -67,7 +67,7 @@ def train(
     processes share every batch (gloo on the CPU, nccl on GPUs, a GPU each) with the gradients of one; on the CPU,
     BatchNorm takes each process's own clips. All read the same folder.
     """
-    from zoo import catalog, devices
+    from zoo import catalog, devices, scaffolding, weights
     from zoo.training import parallel, runs
 
     several = len(recipes) > 1 or any(map(catalog.is_pattern, recipes))
@@ -97,6 +97,10 @@ def train(
         lines = [[outcome.recipe, outcome.status, outcome.text] for outcome in outcomes]
         text = output.table(["recipe", "status", ""], lines) if several else ": ".join(map(str, lines[0][1:]))
         output.emit(data if several else data[0], text, as_json=as_json)
+        known = {one.sha256 for listing in catalog.listings() for one in listing.entry.weights}
+        for recipe, outcome in zip(chosen, outcomes, strict=True):
+            if outcome.weights and weights.sha256_of(Path(outcome.weights)) not in known:
+                output.note(f"as the plugin's entry:\n{scaffolding.weights_entry(recipe, Path(outcome.weights))}")
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
             beyond = "" if until is None else ", and without --until beyond its stage"
             output.note(f"run the same command again to go on{beyond}")

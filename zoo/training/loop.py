@@ -320,9 +320,9 @@ class _Run:
                     if not whole["loss"].isfinite():
                         raise DivergedError(self._no_number("the loss", stage))
                 if logs:
-                    means = {name: round(float(value) / counted, 4) for name, value in whole.items()}
+                    means = {name: float(f"{float(value) / counted:.4g}") for name, value in whole.items()}
                     self.log.append({"stage": stage.name, "step": self.step, "seconds": round(self.seconds), **means})
-                    bar.set_postfix_str(" ".join(f"{name}={value:.3f}" for name, value in means.items()))
+                    bar.set_postfix_str(" ".join(f"{name}={value:.4g}" for name, value in means.items()))
                     sums, counted = {}, 0
                 if saves:
                     parallel.average_statistics(self.module, part.weight)
