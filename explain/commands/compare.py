@@ -72,7 +72,7 @@ def compare(
             progress=line.show,
         )
     for problem in written.problems:
-        output.note(f"warning: {problem['plugin']}: {problem['reason']}")
+        output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
     for warning in written.warnings:
         output.note(f"warning: {warning}")
     data = {

@@ -108,7 +108,7 @@ def report(
             progress=line.show,
         )
     for problem in written.problems:
-        output.note(f"warning: {problem['plugin']}: {problem['reason']}")
+        output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
     for warning in written.warnings:
         output.note(f"warning: {warning}")
     data = {

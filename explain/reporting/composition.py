@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explain.reporting import rendering, writing
@@ -17,7 +19,6 @@ from zoo.output import plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -105,13 +106,24 @@ def build(
             with timed(section.name):
                 content = _checked(plugins.resolve(section.build)(argument), sprites)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_place(error, section.build)}"
             problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
             parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
         else:
             parts.append(Part(name=section.name, title=section.title, content=content))
             sprites |= {sprite.name for sprite in content.sprites}
     return parts, problems
+
+
+def _place(error: BaseException, reference: str) -> str:
+    """Where in the package that `reference` names a function of an error was raised, " (views.py:12)"; else nothing."""
+    package = reference.partition(":")[0].partition(".")[0]
+    frames = [
+        (Path(frame.f_code.co_filename).name, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return " ({}:{})".format(*frames[-1]) if frames else ""
 
 
 def write(

@@ -520,7 +520,12 @@ def test_sections_of_plugins_join_in_and_a_broken_one_changes_nothing_else(plugi
     )
     page = report.page.read_text(encoding="utf-8")
     assert "Good &lt;b&gt;news&lt;/b&gt;" in page
-    assert "RuntimeError: no &lt;news&gt; today" in page
+    assert re.search(r"RuntimeError: no &lt;news&gt; today \(newsy\.py:\d+\)", page)
+    assert {problem["section"]: problem["reason"].count("newsy.py") for problem in report.problems} == {
+        "units": 0,
+        "bad": 1,
+        "wrong": 0,
+    }  # what is raised outside the plugin has no place in it
     with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("good/twice"), 2 * file.get_tensor("batch"))
 
