@@ -213,7 +213,6 @@ RECIPES = """
         ("space['arguments.width'] = Span(low=1, high=2)", "does not take {'width': 1}"),
         ("space['all.rate'] = Span(low=1, high=2)", "unknown setting of stage 'all' 'rate'"),
         ("space['one.steps'] = Span(low=1, high=2)", "unknown place of a setting 'one.steps'"),
-        ("search['compared'] = 'all.batch_size'", "'all.batch_size' is none"),
     ],
 )
 def test_recipes_are_looked_at_before_anything_is_trained(plugin, change, said):
