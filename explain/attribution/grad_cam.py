@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import LayerNorm
+from torch.utils._pytree import tree_leaves
 
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.passes import maps_and_slopes_of
 from explain.layers import find_layer
-from explain.layouts import to_ncthw
+from explain.layouts import entry_of, to_ncthw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
     The deepest convolution (largest receptive field; of equals the last one run) whose map still resolves time and
     space: at least max(2, T / 4) time steps (1 for an image) and 4 x 4 positions. The last convolution of a video
     network often keeps two time steps of sixteen. Where none resolves as much, the one with the most positions. Where
-    its maps are concatenated with those of other branches, the block that does so.
+    its maps are concatenated with those of other branches, the block that does so. What makes an output clip itself is
+    taken where there is nothing else alone: its maps are that clip, whatever part of it is explained.
 
     Args:
         model: The model.
@@ -82,6 +84,7 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
             f"{convolutions[0].layer} cuts the clip into patches before anything is recognised, and what follows is "
             "attention: Grad-CAM has no deep map to look at by itself; name a layer whose output is one"
         )
+    convolutions = _before_clips(model, batch, convolutions)
     fewest = min(frames, max(2, math.ceil(frames * SHARE_OF_TIME)))
     pixels = min(FEWEST_PIXELS, rows), min(FEWEST_PIXELS, columns)
     resolving = [
@@ -102,6 +105,21 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
     if joined is not None:
         return joined, f"with all branches beside {chosen.layer}, {why}: {kept}{height} x {width} positions"
     return chosen.layer, f"{why}: {kept}{height} x {width} positions"
+
+
+def _before_clips(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -> list[ReceptiveField]:
+    """Convolutions without those that give an output clip's own channels, rows and columns; all, if none were left."""
+    entry = entry_of(model)
+    if entry is not None and all(output.kind != "clip" for output in entry.outputs):
+        return rows
+    with torch.no_grad():
+        outputs = tree_leaves(model(batch.clone()))
+    clips = {(one.shape[1], *one.shape[-2:]) for one in outputs if isinstance(one, torch.Tensor) and one.ndim in {4, 5}}
+    if not clips:
+        return rows
+    shapes = _shapes(model, batch, [row.layer for row in rows])
+    kept = [row for row in rows if not any((one[1], *one[-2:]) in clips for one in shapes[row.layer])]
+    return kept or rows
 
 
 def _joined(model: nn.Module, batch: Tensor, layer: str) -> str | None:

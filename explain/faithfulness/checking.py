@@ -96,7 +96,9 @@ def check_faithfulness(
       and an order that begins in the middle. What is left of a frame takes the place of what is gone, and the baseline
       that of frames that are gone as a whole (`explain.faithfulness.filling`). The areas are shares of the unchanged
       output, where changes are measured against that which removing the whole clip makes
-      (`explain.faithfulness.curves`); logits and values are treated alike.
+      (`explain.faithfulness.curves`); logits, values and the means of regions are treated alike. A region of an output
+      clip that is dark with the clip and without has no such measure, and the verdict says so. Maps without signs point
+      at what brightens a region and at what darkens it, and only the first makes its mean fall when removed.
     - *Infidelity* (arXiv 1901.09392): what the map says of random boxes against what the output loses without them.
     - *Max-sensitivity* (the same): how much the map changes under noise of 2 % of the sample's range.
     - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.

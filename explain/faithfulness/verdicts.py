@@ -24,6 +24,9 @@ MARGIN = 0.02
 #: relevance gain (Blücher, Vielhaben & Strodthoff, arXiv 2401.06654, section 5), hangs less than either area on what
 #: takes the place of removed parts.
 DEVIATIONS = 3.0
+#: Shares that random orders leave on average: beyond, removing parts changes the output more than removing all of the
+#: clip does, by which changes are measured, as in a region of an output clip that is dark with the clip and without.
+MEASURABLE = (-0.5, 1.5)
 
 
 def judge(curves: Mapping[str, Curves], randomization: Sequence[Randomized], missing: Mapping[str, str]) -> Verdict:
@@ -61,6 +64,13 @@ def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word
     gains = curves.inserted_area(curves.random_insertion).nanmean(dim=1) - random
     centre = float(curves.area(curves.centre_deletion).nanmean())
     mean, spread = float(random.mean()), max(float(random.std(correction=1)), MARGIN)
+    if not MEASURABLE[0] <= mean <= MEASURABLE[1]:
+        return (
+            "unsure",
+            f"Whether it finds what matters cannot be told: parts removed in a random order leave {_percent(mean)}, "
+            "where the whole clip is 100 % and none of it 0 %, so that what removing all of it changes is no measure; "
+            "explain something that the clip changes more, such as a brighter region.",
+        )
     said = (
         f"removing what it points at first leaves {_percent(own)} of the output on average, removing it last "
         f"{_percent(last)}, a random order {_percent(mean)} (give or take {_percent(float(random.std(correction=1)))})"

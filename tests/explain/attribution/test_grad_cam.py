@@ -106,6 +106,29 @@ def test_default_layer_is_not_a_shortcut_that_runs_last(nets):
     assert default_layer(Block(), torch.zeros(1, 1, 4, 8, 8))[0] == "main"
 
 
+class Rebuilding(nn.Module):
+    """A clip of clips, as a frame predictor gives it; of one frame if asked."""
+
+    def __init__(self, *, last=False):
+        super().__init__()
+        self.inner, self.head, self.last = nn.Conv3d(1, 3, 3, padding=1), nn.Conv3d(3, 1, 3, padding=1), last
+
+    def forward(self, x):
+        y = self.head(self.inner(x).relu()).sigmoid()
+        return y[:, :, -1:] if self.last else y
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_default_layer_is_not_what_makes_an_output_clip(nets, last):
+    model, batch = Rebuilding(last=last), torch.rand(1, 1, 4, 8, 8)
+    assert default_layer(model, batch)[0] == "inner"
+    corners = [
+        explain.attribute(model, batch, method="grad_cam", target=f"output[0, {rows}, 0:4]") for rows in ("0:4", "4:8")
+    ]
+    assert not torch.allclose(corners[0].map, corners[1].map, rtol=0.05)
+    assert default_layer(nn.Sequential(nn.Conv3d(1, 1, 3, padding=1)), batch)[0] == "0"  # there is nothing else
+
+
 def test_default_layer_is_the_block_that_joins_branches(nets):
     class Branches(nn.Module):
         def __init__(self, joined):

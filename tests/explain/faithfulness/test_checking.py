@@ -16,9 +16,9 @@ from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.drawing import NOISE
 from explain.faithfulness.infidelity import Boxes
 from explain.faithfulness.records import record
-from explain.faithfulness.results import Randomized
+from explain.faithfulness.results import Curves, Randomized
 from explain.faithfulness.subject import Subject
-from explain.faithfulness.verdicts import on_model
+from explain.faithfulness.verdicts import on_deletion, on_model
 from explain.preservation import prepared
 from explain.randomness import generator
 from explain.targets import select
@@ -133,6 +133,31 @@ def test_the_verdict_on_the_model_goes_by_the_last_layer(correlation, word):
 def test_verdicts_write_minus_signs_and_none_before_nothing(correlation, written):
     _, sentence = on_model([Randomized(layer="a", depth=1, correlation=torch.tensor([correlation]))], {})
     assert f"the original is {written} (" in sentence
+
+
+@pytest.mark.parametrize(("value", "judged"), [(0.02, False), (0.5, True)])
+def test_deletion_is_not_judged_where_the_whole_clip_changes_less_than_its_parts(value, judged):
+    """An output that is dark with the clip and without, and lights up where a part of it is gone."""
+    at = torch.linspace(0, 1, 5, dtype=torch.float64)
+    fading, lit = value * (1 - at), 0.1 * torch.tensor([0.0, 0.5, 1.0, 0.5, 0.0], dtype=torch.float64)
+    random = torch.stack([fading + lit, fading + 1.1 * lit])[:, None] / value
+    own, last = (fading**2 / value)[None] / value, (fading.flip(0) + value * lit.sign())[None] / value
+    curves = Curves(
+        kind="both",
+        removed=at,
+        shown=at,
+        deletion=own,
+        insertion=last,
+        random_deletion=random,
+        random_insertion=random.flip(2),
+        centre_deletion=random[0],
+        centre_insertion=random[0].flip(1),
+    )
+    word, said = on_deletion(curves, {})
+    mean = float(torch.trapezoid(random, at).mean())
+    assert word == ("passes" if judged else "unsure")
+    assert ("cannot be told" in said) is not judged
+    assert f"{100 * mean:.0f}\N{NO-BREAK SPACE}%" in said
 
 
 @pytest.mark.parametrize("method", ["saliency", "integrated_gradients", "grad_cam", "occlusion"])
