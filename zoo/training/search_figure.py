@@ -33,8 +33,9 @@ def draw(found: Found) -> bytes:
                 if values:
                     axes.boxplot([values], positions=[at], widths=0.55, showfliers=False)
                     axes.plot([at] * len(values), values, ".", color="tab:blue", alpha=0.5, markersize=4)
-                counts = {"trials": len(values), "collapsed": group.collapsed, "failed": group.failed}
-                said = [f"{count} {what}" for what, count in counts.items() if count or what == "trials"]
+                said = [f"{len(values)} trial{'s' * (len(values) != 1)}"]
+                counts = {"collapsed": group.collapsed, "failed": group.failed}
+                said += [f"{count} {what}" for what, count in counts.items() if count]
                 labels.append("\n".join([str(group.value).replace("_", " "), *said]))
             axes.set_xticks(range(1, len(labels) + 1), labels)
             axes.set_xlim(0.4, len(labels) + 0.6)

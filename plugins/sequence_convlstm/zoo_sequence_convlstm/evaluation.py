@@ -46,7 +46,8 @@ def evaluate(
     noise and all. `breakdown`: the same apart for interpolation (the 4th frame) and extrapolation (the 16th); of
     `controls` (the frame before again; that plus the last change; and the true frame without its noise, whose error
     nobody can beat but by chance); of `constant answers`, which do not look at the windows; and by `horizon`, where the
-    network is fed what it predicted: `horizon` 1 is a frame that follows two true ones.
+    network is fed what it predicted: `horizon` 1 is a frame that follows two true ones. Roll-outs of N6
+    are of the sequences that were learned, in which two frames alone are held out; N3 is all new.
 
     Raises:
         zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.

@@ -70,7 +70,7 @@ class SequenceConvLSTM(nn.Module):
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise ModelError(
                 f"a batch is {' x '.join(map(str, x.shape))}; expected N x {self.in_channels} x T x H x W, "
-                "one frame or more"
+                "one clip and one frame or more"
             )
         return torch.sigmoid(self.head(self.layers(x)[:, :, -1])).unsqueeze(2)
 

@@ -1,10 +1,14 @@
+from importlib.resources import files
+
 import pytest
 import torch
+from safetensors.torch import load, load_file
 
+import zoo
 from zoo.datasets import sequences
 from zoo.errors import DataError, UnknownNameError
 from zoo.training.recipes import Stage
-from zoo_sequence_convlstm import data, training
+from zoo_sequence_convlstm import data, sampling, training
 
 
 def generator(seed=0):
@@ -133,6 +137,23 @@ def test_training_sets_differ_as_they_are_named_and_the_test_set_is_one(mnist, m
             data.training_windows("denoise")
     finally:
         data._training_windows.cache_clear()
+
+
+def test_the_loss_is_the_mean_over_pixels_and_windows():
+    predicted, targets = torch.rand(2, 3, 1, 1, 4, 5, generator=generator(), dtype=torch.float64)
+    found, terms = training.loss(lambda inputs: inputs, {"inputs": predicted, "targets": targets}, None)
+    pairs = zip(predicted.flatten().tolist(), targets.flatten().tolist(), strict=True)
+    mean = sum((one - other) ** 2 for one, other in pairs) / 60
+    assert float(found) == pytest.approx(mean, rel=1e-12)
+    assert float(terms["root"]) == pytest.approx(mean**0.5, rel=1e-12)
+
+
+def test_the_bundled_samples_are_drawn_again(mnist, tmp_path):
+    shown = sampling.write(tmp_path / "samples.safetensors")
+    assert shown == zoo.info("sequence_convlstm").samples[0].labels
+    bundled = files("zoo_sequence_convlstm").joinpath("samples/digit_sequences.safetensors").read_bytes()
+    again, before = load_file(tmp_path / "samples.safetensors")["clips"], load(bundled)["clips"]
+    assert (again.int() - before.int()).abs().max() <= 1  # a rounding of another processor
 
 
 def test_an_epoch_shows_every_window_once_and_batches_follow_without_a_gap(mnist):

@@ -86,7 +86,7 @@ def test_each_metric_has_a_chart_with_a_box_for_each_group_that_has_values(monke
     assert first["words"] == [
         ["base", "3 trials", "1 collapsed", "1 failed"],
         ["denoised", "0 trials"],
-        ["fully processed", "1 trials"],
+        ["fully processed", "1 trial"],
     ]
     assert first["scale"] == "log"
     assert re.match(r"<\?xml", page)
