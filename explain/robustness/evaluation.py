@@ -80,13 +80,17 @@ def check_on_recipe(
         return found
 
     clean = evaluated(None, 0.0)
-    measures = {one.name: one for one in (_measure_of(metric, clean) for metric in clean["metrics"])}
+    # of few clips, there may be none that a metric is of
+    places = [place for place, metric in enumerate(clean["metrics"]) if metric["value"] is not None]
+    measures = {one.name: one for one in (_measure_of(clean["metrics"][place], clean) for place in places)}
+    if not measures:
+        raise UsageError(f"the evaluation of {recipe.name} measures nothing on so few clips; give it more")
     curves = {}
     for one in chosen:
         if one.name not in grids:
             continue
         rows = [clean, *(evaluated(one, level) for level in grids[one.name])]
-        means = {name: _column(rows, place) for place, name in enumerate(measures)}
+        means = {name: _column(rows, place) for place, name in zip(places, measures, strict=True)}
         curves[one.name] = Curve(
             perturbation=one.name,
             title=one.title,

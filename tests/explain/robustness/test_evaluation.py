@@ -85,7 +85,7 @@ def test_the_first_constant_answer_is_a_line_and_metrics_of_one_name_stay_apart(
         found = evaluate(network, device, clips)["metrics"][1]["value"]
         metrics = [
             {"dataset": name, "split": "test", "name": "squared error", "value": value}
-            for name, value in {"N6": found, "N3": 3 * found}.items()
+            for name, value in {"none of these clips": None, "N6": found, "N3": 3 * found}.items()
         ]
         metrics.append({"dataset": "N6", "split": "test", "name": "PSNR", "value": 30.0})
         constant = [{"constant answer": "an empty image", "PSNR": 11.0}, {"constant answer": "a mean", "PSNR": 12.0}]
@@ -100,6 +100,17 @@ def test_the_first_constant_answer_is_a_line_and_metrics_of_one_name_stay_apart(
     one, other, _ = found.curves["gaussian_noise"].mean.values()
     assert torch.allclose(3 * one, other)
     assert not torch.allclose(one, one[:1])
+
+
+def test_clips_on_which_nothing_can_be_measured_are_told(model, recipe, monkeypatch):
+    def evaluate_nothing(network, device, clips=None):
+        evaluate(network, device, clips)
+        metric = {"dataset": "N6", "split": "test", "name": "squared error", "value": None}
+        return {"metrics": [metric], "clips_measured": 1, "breakdown": {}}
+
+    monkeypatch.setattr(sys.modules["robust_recipe"], "evaluate", evaluate_nothing)
+    with pytest.raises(UsageError, match="measures nothing on so few clips"):
+        check_on_recipe(model, recipe, clips=1)
 
 
 def test_a_module_from_elsewhere_has_no_recipe(nets, recipe):
