@@ -25,6 +25,18 @@ _SAMPLES = (
 
 #: Of each weights file by name: bytes, SHA-256, and what was measured on the test windows.
 _FILES: dict[str, tuple[int, str, dict[str, float]]] = {
+    "sequence_convlstm.denoised": (
+        9_523_472,
+        "1832b2840984861dfb3742b57d003533fbfd1cd07b6e1f002fe372de83d0ac58",
+        {
+            "N6 squared error": 0.002214,
+            "N6 PSNR": 27.39,
+            "N6 SSIM": 0.818,
+            "N3 squared error": 0.002304,
+            "N3 PSNR": 27.06,
+            "N3 SSIM": 0.8221,
+        },
+    ),
     "sequence_convlstm_k16.denoised": (
         613_956,
         "5c43c869e06fe7a3ff287547a81932b93d7be651592d9d6be9ea7ed11055a50b",
