@@ -112,12 +112,9 @@ def _before_clips(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -
     entry = entry_of(model)
     if entry is not None and all(output.kind != "clip" for output in entry.outputs):
         return rows
-    with torch.no_grad():
-        outputs = tree_leaves(model(batch.clone()))
-    clips = {(one.shape[1], *one.shape[-2:]) for one in outputs if isinstance(one, torch.Tensor) and one.ndim in {4, 5}}
-    if not clips:
-        return rows
-    shapes = _shapes(model, batch, [row.layer for row in rows])
+    shapes, output = _run(model, batch, [row.layer for row in rows])
+    outputs = [one for one in tree_leaves(output) if isinstance(one, torch.Tensor)]
+    clips = {(one.shape[1], *one.shape[-2:]) for one in outputs if one.ndim in {4, 5}}
     kept = [row for row in rows if not any((one[1], *one[-2:]) in clips for one in shapes[row.layer])]
     return kept or rows
 
@@ -126,7 +123,7 @@ def _joined(model: nn.Module, batch: Tensor, layer: str) -> str | None:
     """The innermost block around a layer that gives its positions with more channels; None without one."""
     parts = layer.split(".")
     blocks = [".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1)]
-    shapes = _shapes(model, batch, [layer, *blocks])
+    shapes, _ = _run(model, batch, [layer, *blocks])
     if len(shapes[layer]) != 1:
         return None
     samples, channels, *positions = shapes[layer][0]
@@ -142,13 +139,15 @@ def _mixes_tokens(model: nn.Module) -> bool:
 
 
 def _are_on_heads(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -> bool:
-    """Whether some convolutions run on the heads of an attention, which stand where samples should."""
-    shapes = [one for calls in _shapes(model, batch, [row.layer for row in rows]).values() for one in calls]
-    return any(len(shape) == 5 and shape[0] != len(batch) for shape in shapes)  # N x C x T x H x W
+    """Whether some convolutions, N x C x T x H x W, run on an attention's heads, which stand where samples should."""
+    shapes, _ = _run(model, batch, [row.layer for row in rows])
+    return any(
+        len(shape) == 5 and shape[0] != len(batch) for calls in shapes.values() for shape in calls
+    )  # N x C x T x H x W
 
 
-def _shapes(model: nn.Module, batch: Tensor, layers: Sequence[str]) -> dict[str, list[torch.Size]]:
-    """Shapes of the tensors that layers give in one forward pass, call by call."""
+def _run(model: nn.Module, batch: Tensor, layers: Sequence[str]) -> tuple[dict[str, list[torch.Size]], Any]:
+    """Shapes of the tensors that layers give in one forward pass, call by call, and the model's output."""
     shapes: dict[str, list[torch.Size]] = {layer: [] for layer in layers}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -161,5 +160,5 @@ def _shapes(model: nn.Module, batch: Tensor, layers: Sequence[str]) -> dict[str,
     with ExitStack() as stack, torch.no_grad():
         for layer in layers:
             stack.callback(find_layer(model, layer).register_forward_hook(keep(layer)).remove)
-        model(batch.clone())
-    return shapes
+        output = model(batch.clone())
+    return shapes, output
