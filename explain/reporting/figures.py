@@ -18,6 +18,7 @@ import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.colors import to_rgb, to_rgba_array
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from explain.reporting.rendering import asset
 from zoo.output import visible
@@ -171,7 +172,8 @@ def on_paper(drawn: Figure) -> None:
     """Give a figure the page's light colours, and a ground: for those who take it as it is, not as markup."""
     light = dict(re.findall(r"--([\w-]+): (#\w+);", _schemes()[0]))
     colours = {to_rgb(place): to_rgb(light[name]) for place, name in _NAMES.items()}
-    for artist in drawn.findobj():
+    boxes = (text.get_bbox_patch() for text in drawn.findobj(Text))  # which are nobody's children
+    for artist in (*drawn.findobj(), *filter(None, boxes)):
         for what in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             read, write = (getattr(artist, f"{verb}_{what}", None) for verb in ("get", "set"))
             given = read() if read and write else None
