@@ -75,7 +75,7 @@ def test_only_the_frames_that_an_input_uses_are_kept(video):
 def test_a_video_shorter_than_it_declares_is_read_with_a_warning(video):
     path = video(grey_ramp(60), name="clip.avi", codec="mpeg4", options={"g": "1"})
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(content[: len(content) * 3 // 4])
     clip = clips.decode(path, spec=entry(frames=4).input)
     assert 0 < clip.total < 60
     assert clip.indices[-1] == clip.total - 1
