@@ -54,7 +54,7 @@ def source_hash(script: str) -> str:
 def number(value: float, digits: int = 3) -> Markup:
     """A number with a few significant digits, zeros at the end too, marked with its exact value, as in report.json.
 
-    A number that is not whole gets more digits where it would read as a whole one (0.9996 as 1.00).
+    A number below 1, or below 100, gets more digits where it would read as that (0.9996 as 1.00, 99.97 as 100).
     """
     text = number_text(value, digits)
     return exact(value, text) if math.isfinite(value) else Markup(text)  # noqa: S704 - of ours
@@ -73,8 +73,10 @@ def number_text(value: float, digits: int = 3) -> str:
     if abs(value) >= 10 ** (digits - 1):
         return _signed(f"{value:,.0f}")
     places = _places(value, digits)
-    finer = [more for more in range(places, places + _FINER + 1) if float(f"{value:.{more}f}") != round(value)]
-    return _signed(f"{value:,.{finer[0] if finer else places}f}")
+    if abs(value) < 1 or not places:
+        finer = range(places, places + _FINER + 1)
+        places = next((more for more in finer if float(f"{value:.{more}f}") != round(value)), places)
+    return _signed(f"{value:,.{places}f}")
 
 
 def numbers(values: Sequence[float | None], digits: int = 3) -> list[Markup | None]:

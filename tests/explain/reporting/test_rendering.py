@@ -23,6 +23,7 @@ from explain.reporting.rendering import breakable, evenly, listed, number, numbe
         (2.0, "2"),
         (0.9999, "0.9999"),
         (99.97, "99.97"),
+        (10.002, "10.0"),
         (1.0000000001, "1.00"),
         (999.6, "1,000"),
         (12345.6, "12,346"),
