@@ -102,6 +102,7 @@ def check_faithfulness(
     - *Infidelity* (arXiv 1901.09392): what the map says of random boxes against what the output loses without them.
     - *Max-sensitivity* (the same): how much the map changes under noise of 2 % of the sample's range.
     - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.
+      Of a region, or a unit at one position, pixels that neither map points at are left out.
 
     The model is explained in eval mode and left as it was found, also on failure; its parameters are never written to.
 
@@ -351,11 +352,12 @@ class _Checks:
         known = attribution.map.double() if again.as_made else again(self.batch, samples, told(step))
         sensitivity = max_sensitivity(again, self.batch, known, self.effort.neighbours, self.seed, lambda: told(step))
         found = []
+        part = attribution.target.region is not None or attribution.target.positions is not None
         for depth in depths:
             changed = [name for names in list(layers.values())[:depth] for name in names]
             with randomized(self.model, changed, self.seed):
                 other = again(self.batch, samples, told(step))
-            correlation = rank_correlation(known, other).cpu()
+            correlation = rank_correlation(known, other, seen=part).cpu()
             found.append(Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=correlation))
         return sensitivity.double().cpu(), tuple(found)
 

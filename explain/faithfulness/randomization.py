@@ -118,13 +118,22 @@ def _noise(like: Tensor, seed: int, place: int) -> Tensor:
     return (torch.randn(like.shape, generator=generator(seed, PARAMETERS + place), dtype=torch.float64) * size).to(like)
 
 
-def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
+def rank_correlation(first: Tensor, second: Tensor, *, seen: bool = False) -> Tensor:
     """Spearman's rank correlation of each sample's numbers, ties by mean ranks: N.
 
     0 where only the second is the same everywhere (nothing of the first is left in it), NaN where the first is, or
     where a number is not finite.
+
+    Args:
+        first: N x ..., the maps.
+        second: Maps to compare them with, of the same shape.
+        seen: Leave out what is 0 in both. Of a target that sees a part of the clip alone, all the rest is, whatever
+            the weights, and would make any two maps agree.
     """
-    return torch.stack([_spearman(a.flatten(), b.flatten()) for a, b in zip(first, second, strict=True)])
+    pairs = [(a.flatten(), b.flatten()) for a, b in zip(first, second, strict=True)]
+    if seen:
+        pairs = [(a[kept], b[kept]) if bool((kept := (a != 0) | (b != 0)).any()) else (a, b) for a, b in pairs]
+    return torch.stack([_spearman(a, b) for a, b in pairs])
 
 
 def _spearman(first: Tensor, second: Tensor) -> Tensor:

@@ -102,3 +102,11 @@ def test_rank_correlation_is_spearmans():
     assert torch.isnan(found[2])
     assert float(rank_correlation(second[2:], first[2:])) == 0.0
     assert torch.isnan(rank_correlation(first[:1], first[:1] / 0))
+
+
+def test_what_no_map_can_point_at_makes_none_agree():
+    first, second = torch.zeros(2, 1, 100)
+    first[0, :3], second[0, :3] = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0])
+    assert float(rank_correlation(first, second)) > 0.9
+    assert float(rank_correlation(first, second, seen=True)) == pytest.approx(-1)
+    assert torch.isnan(rank_correlation(0 * first, 0 * second, seen=True))
