@@ -113,6 +113,22 @@ def following(
     return found
 
 
+def missed(given: Tensor, truth: Tensor, read: Tensor) -> tuple[float, float]:
+    """How far a prediction is from what follows, and how far the last frame read is in its place.
+
+    Args:
+        given: Frames that were predicted, N x C x T x H x W or, of one, N x C x H x W.
+        truth: The frames that follow, likewise.
+        read: What the model read, as `like_output` gives it: N x C x T x H x W.
+
+    Returns:
+        Two means of squared errors over all pixels, in float64.
+    """
+    given, truth, last = (one.double().cpu() for one in (given, truth, read[:, :, -1]))
+    again = last if truth.ndim == 4 else last.unsqueeze(2)
+    return float((given - truth).square().mean()), float((again - truth).square().mean())
+
+
 def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
     """An output clip as it can be looked at, on the CPU.
 

@@ -141,9 +141,7 @@ def _mixes_tokens(model: nn.Module) -> bool:
 def _are_on_heads(model: nn.Module, batch: Tensor, rows: list[ReceptiveField]) -> bool:
     """Whether some convolutions, N x C x T x H x W, run on an attention's heads, which stand where samples should."""
     shapes, _ = _run(model, batch, [row.layer for row in rows])
-    return any(
-        len(shape) == 5 and shape[0] != len(batch) for calls in shapes.values() for shape in calls
-    )  # N x C x T x H x W
+    return any(len(shape) == 5 and shape[0] != len(batch) for calls in shapes.values() for shape in calls)
 
 
 def _run(model: nn.Module, batch: Tensor, layers: Sequence[str]) -> tuple[dict[str, list[torch.Size]], Any]:

@@ -71,10 +71,7 @@ def compare(
             seed=seed,
             progress=line.show,
         )
-    for problem in written.problems:
-        output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
-    for warning in written.warnings:
-        output.note(f"warning: {warning}")
+    shared.warn(written)
     data = {
         "page": str(written.page),
         "models": written.data["models"],

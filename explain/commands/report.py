@@ -107,10 +107,7 @@ def report(
             seed=seed,
             progress=line.show,
         )
-    for problem in written.problems:
-        output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
-    for warning in written.warnings:
-        output.note(f"warning: {warning}")
+    shared.warn(written)
     data = {
         "page": str(written.page),
         "model": written.data["model"],

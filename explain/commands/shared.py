@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options
+from zoo import options, output
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from explain.attribution import Attribution
     from explain.progress import Line
+    from explain.reporting.composition import Report
 
 out = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; new, empty, or an earlier result."
@@ -73,6 +74,14 @@ def opened(
         told = changed(loaded, decoded, model, weights=options.resolve_weights(weights), seed=seed)
         decoded = dataclasses.replace(decoded, warnings=(*decoded.warnings, *filter(None, [told])))
     return loaded, decoded, zoo.preprocess(decoded, loaded)
+
+
+def warn(written: Report) -> None:
+    """Tell what a page could not show, and what its reader should know."""
+    for problem in written.problems:
+        output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
+    for warning in written.warnings:
+        output.note(f"warning: {warning}")
 
 
 def attributed(

@@ -45,10 +45,8 @@ def ask(
     for name in predicted:
         said[name] |= {"follows": True, "squared_error": None, "last_frame_again": None}
         if name in found:
-            truth, last = found[name].double(), like_output(model, batch).double().cpu()[:, :, -1:]
-            last = last if truth.ndim == 5 else last[:, :, 0]
-            for key, answer in (("squared_error", heads[name].double().cpu()), ("last_frame_again", last)):
-                said[name][key] = float((answer - truth).square().mean())
+            far = prediction.missed(heads[name], found[name], like_output(model, batch))
+            said[name] |= dict(zip(("squared_error", "last_frame_again"), far, strict=True))
     return said, found
 
 

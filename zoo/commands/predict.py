@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from zoo import options, output
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @click.command(cls=options.Examples, epilog="zoo predict conv3d sample:blinking_mnist/3")
@@ -59,7 +56,8 @@ def predict(
     report: Any = loaded.zoo_load_report
     truths = prediction.following(loaded, given, clip, start=start, end=end)
     for name, truth in truths.items():
-        predicted[name] |= _missed(given[name], truth, prediction.like_output(loaded, batch))
+        far = prediction.missed(given[name], truth, prediction.like_output(loaded, batch))
+        predicted[name] |= dict(zip(("following_squared_error", "repeated_squared_error"), far, strict=True))
     films = [name for name, head in predicted.items() if head["kind"] == "clip"]
     if out is not None and not films:
         raise UsageError(f"{report.name} gives no clip that --out could keep; leave it out")
@@ -100,13 +98,3 @@ def _in_words(head: dict[str, Any]) -> str:
         far = f"; mean squared error from what follows in the clip {head['following_squared_error']:.3g}"
         far += f" (the last frame read, again: {head['repeated_squared_error']:.3g})"
     return f"a clip of {' x '.join(map(str, head['shape']))}, {head['lowest']:.3g} to {head['highest']:.3g}{far}"
-
-
-def _missed(given: Tensor, truth: Tensor, read: Tensor) -> dict[str, float]:
-    """Mean squared error of frames N x C (x T) x H x W that were predicted, and of the last one read in their place."""
-    truth = truth.double()
-    last = read[:, :, -1].double()
-    return {
-        "following_squared_error": float((given.double() - truth).square().mean()),
-        "repeated_squared_error": float(((last if truth.ndim == 4 else last.unsqueeze(2)) - truth).square().mean()),
-    }

@@ -166,15 +166,10 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
         return dataclasses.replace(found, note=note)
 
     from_zeros = against(None)
-    if missed(from_zeros) <= TOLERATED:
+    if float(from_zeros.missed[0]) <= TOLERATED:
         return from_zeros
     from_blur = against("blur")
-    return from_blur if missed(from_blur) < missed(from_zeros) else from_zeros
-
-
-def missed(attribution: Attribution) -> float:
-    """What a map lacks of the sum that it promises, as a share of it; 0 where it promises none."""
-    return float(attribution.missed[0])
+    return from_blur if bool(from_blur.missed[0] < from_zeros.missed[0]) else from_zeros
 
 
 def show(method: Method, attribution: Attribution, seconds: float) -> Shown:

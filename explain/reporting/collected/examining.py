@@ -214,7 +214,7 @@ def _probabilities(said: Mapping[str, Any]) -> Tensor:
 def _numbers(attribution: Attribution) -> dict[str, Any]:
     """What is told of one map."""
     shares = _shares(attribution.time[0].detach().double())
-    missed = attributions.missed(attribution)
+    missed = float(attribution.missed[0])
     return {
         "layer": attribution.layer,
         "settings": dict(attribution.settings),
