@@ -2,23 +2,24 @@
 
 The converted file and a record of it lie in the user's cache folder. A file that torchvision itself downloaded is taken
 from torch's cache. `ZOO_MIRROR` names a server to ask instead of the one in the URL; `ZOO_OFFLINE=1` forbids asking.
+
+Publishers name such files by the first 8 digits of their SHA-256, which is all that an entry can state: 32 bits, which
+a forger can match. The record therefore keeps the whole digest of the first file that was taken, and from then on no
+other file is accepted.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from zoo.errors import OutputError, UsageError, WeightsError
+from zoo.errors import UsageError, WeightsError, one_line
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -27,12 +28,8 @@ if TYPE_CHECKING:
 
 MIRROR = "ZOO_MIRROR"
 OFFLINE = "ZOO_OFFLINE"
-#: How often a download is begun or gone on with, and the seconds to wait before each further try.
-TRIES = 3
-PAUSE = 1.0
-#: Seconds without a byte after which a server counts as dead.
-TIMEOUT = 30.0
-_CHUNK = 2**20
+#: Share of a published size, and bytes, by which a file may be larger: publishers give sizes rounded.
+ROUNDING, SLACK = 0.001, 2**16
 
 
 def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
@@ -54,29 +51,62 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
     converted = find(weights)
     if converted is not None:
         return converted
+    from zoo import downloads
+
+    target, _ = _places(weights)
+    address, known = _address(weights), _torch_cache(weights)
+    here = known.is_file()
+    if not here and is_offline(offline=offline):
+        raise WeightsError(
+            f"{weights.source} is not on this machine and may not be fetched (offline); put it at {known}, or load it "
+            "once with a network"
+        )
+    try:
+        with downloads.partial(target) as part:
+            if (converted := find(weights)) is not None:  # another process made it meanwhile
+                return converted
+            if not here:
+                most = weights.bytes + max(SLACK, round(ROUNDING * weights.bytes))
+                downloads.download(lambda headers: downloads.ask_url(address, headers), part, most=most)
+            return _convert(weights, known if here else part, str(known) if here else address)
+    except ConnectionError as error:
+        raise WeightsError(
+            f"cannot download {address}: {error}; put the file at {known}, or name a server that has it in {MIRROR}"
+        ) from error
+
+
+def _convert(weights: WeightsEntry, path: Path, origin: str) -> WeightsEntry:
+    """Check a published file, `path`, which came from `origin`, and store it as safetensors with a record."""
     import json
 
     from zoo.weights import sha256_of
 
     target, record = _places(weights)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot store weights in {target.parent}: {error.strerror}") from error
-    with _original(weights, target, offline=is_offline(offline=offline)) as path:
-        digest = _hash(path)
-        if not digest.startswith(weights.sha256):
-            found = _address(weights) if path.suffix == ".part" else path
-            raise WeightsError(
-                f"{found} is not the file that was published: its sha256 begins with {digest[:8]}, expected "
-                f"{weights.sha256}; it was damaged on its way or replaced, get it again"
-            )
-        tensors = _tensors(path, weights)
-    origin = {"source": weights.source, "source_sha256": digest}
-    write_tensors(target, tensors, {"origin": json.dumps(origin)})  # one key: safetensors gives several no order
-    made = {**origin, "bytes": target.stat().st_size, "sha256": sha256_of(target)}
+    digest = sha256_of(path, remembered=False)
+    pinned = _pinned(weights)
+    if not digest.startswith(pinned):
+        earlier = f", the digest of the file that was taken first (recorded in {record})" * (pinned != weights.sha256)
+        raise WeightsError(
+            f"{origin} is not the file that was published: its SHA-256 begins with {digest[: len(pinned)]}, expected "
+            f"{pinned}{earlier}; it was damaged on its way or replaced, get it again"
+        )
+    tensors = _tensors(path, weights)
+    source = {"source": weights.source, "source_sha256": digest}
+    write_tensors(target, tensors, {"origin": json.dumps(source)})  # one key: safetensors gives several no order
+    made = {**source, "bytes": target.stat().st_size, "sha256": sha256_of(target)}
     write(record, json.dumps(made, indent=1) + "\n")
     return _local(weights, target, made)
+
+
+def _pinned(weights: WeightsEntry) -> str:
+    """As much of the published file's SHA-256 as is known: all of it once a file was taken."""
+    import json
+
+    try:
+        digest = json.loads(_places(weights)[1].read_text(encoding="utf-8"))["source_sha256"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return weights.sha256
+    return digest if isinstance(digest, str) and digest.startswith(weights.sha256) else weights.sha256
 
 
 def is_offline(*, offline: bool = False, variables: Sequence[str] = (OFFLINE,)) -> bool:
@@ -165,102 +195,6 @@ def _address(weights: WeightsEntry) -> str:
     return mirror.rstrip("/") + urlsplit(weights.source).path
 
 
-@contextlib.contextmanager
-def _original(weights: WeightsEntry, target: Path, *, offline: bool) -> Iterator[Path]:
-    """The published file: from torch's cache, or downloaded for as long as it is needed."""
-    known = _torch_cache(weights)
-    if known.is_file():
-        yield known
-        return
-    if offline:
-        raise WeightsError(
-            f"{weights.source} is not on this machine and may not be fetched (offline); put it at {known}, or load it "
-            "once with a network"
-        )
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _download(_address(weights), part, f"put the file at {known}, or name a server that has it in {MIRROR}")
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _download(address: str, part: Path, otherwise: str) -> None:
-    """Fetch a file, going on where a connection broke."""
-    import http.client  # slow to import, and `zoo list` looks at this module
-    import urllib.error
-
-    for tried in range(1, TRIES + 1):
-        try:
-            return _fetch(address, part)
-        except urllib.error.HTTPError as error:
-            reason, final = f"the server answers {error.code} {error.reason}", 400 <= error.code < 500
-        except (OSError, http.client.HTTPException) as error:
-            reason, final = str(getattr(error, "reason", error)) or type(error).__name__, False
-        if final or tried == TRIES:
-            raise WeightsError(f"cannot download {address}: {reason}; {otherwise}")
-        time.sleep(PAUSE)
-    return None
-
-
-def _fetch(address: str, part: Path) -> None:
-    """Append what is missing of a file; the whole file where the server gives no parts."""
-    import http
-    import sys
-    import urllib.request
-
-    from tqdm import tqdm
-
-    here = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(address, headers={"Range": f"bytes={here}-"} if here else {})  # noqa: S310 - checked
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 - http(s), by `is_foreign` and `_address`
-        here = here if answer.status == http.HTTPStatus.PARTIAL_CONTENT else 0
-        length = answer.headers.get("Content-Length")
-        total = here + int(length) if length else None
-        with (
-            _opened(part, "ab" if here else "wb") as file,
-            tqdm(
-                desc=part.name.removeprefix(".").partition(".safetensors")[0],
-                total=total,
-                initial=here,
-                unit="B",
-                unit_scale=True,
-                disable=None,
-                file=sys.stderr,
-            ) as bar,
-        ):
-            while chunk := answer.read(_CHUNK):
-                _put(file, chunk, part)
-                bar.update(len(chunk))
-    got = part.stat().st_size
-    if total is not None and got < total:
-        raise ConnectionError(f"the connection broke after {got:,} of {total:,} bytes")
-
-
-def _opened(part: Path, mode: str) -> BinaryIO:
-    try:
-        return part.open(mode, buffering=0)  # type: ignore[return-value]  # a binary file
-    except OSError as error:
-        raise OutputError(f"cannot write {part.parent}: {error.strerror}") from error
-
-
-def _put(file: BinaryIO, chunk: bytes, part: Path) -> None:
-    try:
-        written = 0
-        while written < len(chunk):
-            written += file.write(memoryview(chunk)[written:])
-    except OSError as error:
-        hint = "; free some space and load it again" if error.errno == errno.ENOSPC else ""
-        raise OutputError(f"cannot write {part.parent}: {error.strerror}{hint}") from error
-
-
-def _hash(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _tensors(path: Path, weights: WeightsEntry) -> dict[str, Tensor]:
     """The state dictionary in a file of torch.save; no code in it runs."""
     import torch
@@ -268,7 +202,7 @@ def _tensors(path: Path, weights: WeightsEntry) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what a stranger's file makes an unpickler raise has no end
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
         raise WeightsError(f"{weights.source} cannot be read as a state dictionary: {reason}") from error
     if not isinstance(state, dict) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):
         raise WeightsError(f"{weights.source} holds no state dictionary of names and tensors: {type(state).__name__}")

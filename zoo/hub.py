@@ -2,8 +2,12 @@
 
 A file is named `hub:ORG/REPO@REVISION:FILE`, a whole repository `hub:ORG/REPO@REVISION`; REVISION is a commit of 40
 hexadecimal digits, so that what a name stands for never changes, and a file that is here needs no network. Files lie in
-the cache that all libraries of the Hub share (`HF_HUB_CACHE`, `HF_HOME`). `HF_ENDPOINT` names a mirror, `HF_TOKEN` a
-token; `ZOO_OFFLINE=1` and `HF_HUB_OFFLINE=1` forbid asking. They are read at every call.
+the cache that all libraries of the Hub share (`HF_HUB_CACHE`, `HF_HOME`), in its documented layout; `HF_ENDPOINT` names
+a mirror, `HF_TOKEN` a token; `ZOO_OFFLINE=1` and `HF_HUB_OFFLINE=1` forbid asking.
+
+Files are fetched by `zoo.downloads`, not by `hf_hub_download`, which lets a server's `ETag` name a file on this machine
+(huggingface_hub 2.4: an absolute or relative path in it leaves the cache). Here a file of the cache is named by its
+repository, commit and path, which are checked, and by the digest of its own content.
 
 A repository says in `config.json` which architecture of which plugin its weights are for. It holds data alone: the
 architecture comes from an installed plugin, and nothing of a repository is executed.
@@ -18,11 +22,12 @@ import hashlib
 import json
 import os
 import re
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from zoo import catalog, foreign
+from zoo import catalog, downloads, foreign
 from zoo import weights as files
 from zoo.entries import Metric, ModelEntry, WeightsEntry
 from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError, one_line
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENDPOINT: Final = "HF_ENDPOINT"
+_HUB: Final = "https://huggingface.co"
 #: Each of these, set to anything but 0, forbids the network.
 OFFLINE: Final = (foreign.OFFLINE, "HF_HUB_OFFLINE")
 #: What `zoo push` puts into a repository, beside the card.
@@ -39,16 +45,22 @@ WEIGHTS, GOLDEN, CONFIG = "model.safetensors", "golden.safetensors", "config.jso
 FORMAT = 1
 #: Bytes of `config.json`.
 LONGEST_CONFIG = 2**20
+#: Bytes of a file whose size no entry states, such as golden tensors.
+LARGEST = 2**30
 #: Seconds after which a server that does not listen is given up, and between two attempts.
 _PATIENCE, _PAUSE = 4.0, 1.0
 _NAME = r"[A-Za-z0-9_][\w.-]*"
 _PLACE = re.compile(rf"hub:(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^@:]*))?(?::(?P<file>.*))?", re.ASCII)
 _REVISION = re.compile(r"[0-9a-f]{40}")
+#: What an ETag of the Hub is: SHA-256 of large files, git's SHA-1 of others.
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FILE = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
 _DISTRIBUTION = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*", re.IGNORECASE | re.ASCII)
 _TAG = re.compile(r"\w[\w.-]*", re.ASCII)
 #: A host (a name, or an address of six in brackets), a port and a path, perhaps a user and a password.
 _ADDRESS = re.compile(r"https?://([^\s/?#@]+@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/[^\s?#]*)?")
+#: Modules of the HTTP clients that versions of the Hub's library use.
+_HTTP = ("httpx", "httpcore")
 _TOKEN = re.compile(r"hf_\w{4,}|(?<=://)[^/@\s]+(?=@)|(?<=[Bb]earer )\S+")
 
 
@@ -97,9 +109,9 @@ def parse(source: str) -> Place:
 
 def cache() -> Path:
     """The folder in which all libraries of the Hub keep files."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    named = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or home) / "hub"
-    return Path(os.path.expandvars(named)).expanduser()
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def endpoint() -> str:
@@ -108,9 +120,9 @@ def endpoint() -> str:
     Raises:
         UsageError: where that is no address.
     """
-    address = os.environ.get(ENDPOINT) or "https://huggingface.co"
+    address = os.environ.get(ENDPOINT) or _HUB
     if not _ADDRESS.fullmatch(address):
-        said = _redacted(address)
+        said = one_line(_redacted(address))
         raise UsageError(f"{ENDPOINT} is {said!r}; expected the address of a server, https://HOST or http://HOST")
     return address.rstrip("/")
 
@@ -125,7 +137,6 @@ def reach(address: str) -> None:
     """
     import socket
     import time
-    import urllib.parse
     import urllib.request
 
     place = urllib.parse.urlsplit(address)
@@ -164,7 +175,7 @@ def cached(source: str) -> Path:
 
 
 def _pointer(place: Place) -> Path:
-    """Where the cache has the file, by its documented layout: looking needs no import of the Hub's library."""
+    """Where the cache has the file, by its documented layout: `try_to_load_from_cache` costs 150 ms of imports."""
     folder = f"models--{place.repo.replace('/', '--')}"
     return cache() / folder / "snapshots" / place.revision / place.file
 
@@ -223,7 +234,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
     """
     place = parse(weights.source)
     here = _inside(place).is_file()
-    path = _fetch_whole(place, offline=offline, token=token)
+    path = _fetch_whole(place, weights.bytes, offline=offline, token=token)
     try:
         files.check(path, weights)
     except WeightsError as error:
@@ -233,7 +244,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
         said = f"{place} at {_shown(endpoint())} is not the file that its entry describes: {error}"
         if not here:
             raise WeightsError(said) from error
-        path = _fetch_whole(place, offline=False, token=token)
+        path = _fetch_whole(place, weights.bytes, offline=False, token=token)
         try:
             files.check(path, weights)
         except WeightsError as again:
@@ -242,11 +253,11 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
     return dataclasses.replace(weights, source=str(path))
 
 
-def _fetch_whole(place: Place, *, offline: bool, token: str | None) -> Path:
+def _fetch_whole(place: Place, most: int, *, offline: bool, token: str | None) -> Path:
     """The file; of an index its shards too."""
-    path = _fetch(place, offline=offline, token=token)
+    path = _fetch(place, most, offline=offline, token=token)
     for part in files.parts(path)[1:]:
-        _fetch(place.beside(part.name), offline=offline, token=token)
+        _fetch(place.beside(part.name), most, offline=offline, token=token)
     return path
 
 
@@ -270,42 +281,42 @@ def _unlink(path: Path, home: Path) -> None:
         _unlink(target, home)
 
 
-def fetch(place: Place, *, offline: bool = False, token: str | None = None) -> Path:
-    """One file of a pinned commit that no entry has the SHA-256 of: cached, else downloaded into the cache at once.
+def fetch(place: Place, *, most: int = LARGEST, offline: bool = False, token: str | None = None) -> Path:
+    """One file of a pinned commit whose SHA-256 no entry states: cached, else downloaded into the cache at once.
 
-    The Hub names files by a hash of their content, and the cache keeps that name: a file that is not what it was when
-    it came is fetched again, once.
+    The cache names a file by the digest of its content, which is that of the server's `ETag`: a file that changed since
+    is fetched again.
+
+    Args:
+        place: The file.
+        most: Largest size that is accepted, in bytes.
+        offline: Raise rather than ask the network.
+        token: Of the Hub, where it is not that of the environment.
 
     Raises:
         WeightsError, OutputError, UsageError: as `obtain`.
     """
-    here = _inside(place).is_file()
-    path = _fetch(place, offline=offline, token=token)
-    if _is_as_named(path):
+    path = _fetch(place, most, offline=offline, token=token)
+    if _has_content_of(path, path.resolve().name):
         return path
-    said = f"{place} is not the file that came from the Hub: its content was changed or damaged"
     if is_offline(offline=offline):
-        raise WeightsError(f"{said}; load it once with a network")
+        raise WeightsError(f"{place} was changed or damaged since it was downloaded; load it once with a network")
     _forget(path)
-    if here and _is_as_named(path := _fetch(place, token=token)):
-        return path
-    _forget(path)
-    raise WeightsError(f"{said} on the way from {_shown(endpoint())}; try again later")
+    return _fetch(place, most, token=token)
 
 
-def _is_as_named(path: Path) -> bool:
-    """Whether a file's content has the hash that is its name: SHA-256, git's or plain SHA-1; True for other names."""
-    name = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", name):
-        return files.sha256_of(path) == name
-    if not _REVISION.fullmatch(name):
-        return True
+def _has_content_of(path: Path, digest: str) -> bool:
+    """Whether a file has this SHA-256, or this SHA-1 of git or plain; True where the name is no digest."""
+    if not _DIGEST.fullmatch(digest):
+        return True  # stored by another library, or where the cache has no links
+    if len(digest) == 64:
+        return files.sha256_of(path) == digest
     content = path.read_bytes()
     heads = (b"blob %d\0" % len(content), b"")
-    return name in {hashlib.sha1(head + content, usedforsecurity=False).hexdigest() for head in heads}
+    return digest in {hashlib.sha1(head + content, usedforsecurity=False).hexdigest() for head in heads}
 
 
-def _fetch(place: Place, *, offline: bool = False, token: str | None = None) -> Path:
+def _fetch(place: Place, most: int, *, offline: bool = False, token: str | None = None) -> Path:
     path = _inside(place)
     if path.is_file():
         return path
@@ -314,22 +325,106 @@ def _fetch(place: Place, *, offline: bool = False, token: str | None = None) -> 
             f"{place} is not on this machine and may not be fetched (offline); load it once with a network"
         )
     address = endpoint()
+    blobs = _home(path) / "blobs"
     with told(str(place), token):
         reach(address)
-        from huggingface_hub import hf_hub_download
-
-        found = hf_hub_download(
-            place.repo,
-            place.file,
-            revision=place.revision,
-            cache_dir=cache(),
-            endpoint=address,
-            token=token,
-            library_name="motion-zoo",
-        )
-    if Path(found) != path:
-        raise WeightsError(f"{_shown(address)} gave another commit than that of {place}; nothing was loaded")
+        with downloads.partial(blobs / hashlib.sha256(str(place).encode()).hexdigest()) as part:
+            if path.is_file():  # another process fetched it meanwhile
+                return _inside(place)
+            named = _Named()
+            downloads.download(lambda headers: _ask(place, address, token, headers, named), part, most=most)
+            if named.commit != place.revision:
+                raise WeightsError(f"{_shown(address)} gave another commit than that of {place}; nothing was loaded")
+            if not _DIGEST.fullmatch(named.etag) or not _has_content_of(part, named.etag):
+                raise WeightsError(
+                    f"{place} from {_shown(address)} does not have the content that its ETag "
+                    f"{one_line(named.etag)[:80]!r} names (expected its SHA-256 or git's SHA-1): it was damaged on its "
+                    "way, or this is not a server of the Hub; nothing was loaded"
+                )
+            _store(part, blobs / named.etag, path)
     return _inside(place)
+
+
+def _store(part: Path, blob: Path, path: Path) -> None:
+    """Give a downloaded file its name in the cache, and make `path` in a snapshot lead to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.replace(blob)
+    link = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        link.symlink_to(os.path.relpath(blob, path.parent))
+    except OSError:  # no links on this file system: the snapshot holds the file itself, as the Hub's library does
+        blob.replace(path)
+    else:
+        link.replace(path)
+
+
+@dataclass
+class _Named:
+    """What the headers of the Hub say of a file."""
+
+    commit: str | None = None
+    etag: str = ""
+
+
+@contextlib.contextmanager
+def _ask(
+    place: Place, address: str, token: str | None, headers: dict[str, str], named: _Named
+) -> Iterator[downloads.Answer]:
+    """One GET request for a file, with the HTTP client of the Hub's library; `named` is set from its headers.
+
+    Redirects are followed here, so that the token goes to the Hub's own address alone.
+    """
+    from huggingface_hub import (
+        constants,
+        errors,
+        get_session,
+        get_token,
+        hf_hub_url,
+        hf_raise_for_status,
+        is_offline_mode,
+    )
+
+    if is_offline_mode():  # as it was when the library was imported; its client would refuse each attempt
+        raise WeightsError(f"{place} may not be fetched: HF_HUB_OFFLINE was set when this process began")
+    named.commit = None
+    url = hf_hub_url(place.repo, place.file, revision=place.revision, endpoint=address)
+    sent = {"User-Agent": "motion-zoo", "Accept-Encoding": "identity", **headers}
+    if token is None and not constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        token = get_token()
+    if token is not None:
+        sent["Authorization"] = f"Bearer {token}"
+    try:
+        for _ in range(downloads.REDIRECTS):
+            with get_session().stream(
+                "GET", url, headers=sent, follow_redirects=False, timeout=downloads.READ_TIMEOUT
+            ) as response:
+                if named.commit is None:
+                    named.commit = response.headers.get("X-Repo-Commit")
+                    named.etag = response.headers.get("X-Linked-Etag") or response.headers.get("ETag") or ""
+                    named.etag = named.etag.removeprefix("W/").strip('"')
+                if not response.has_redirect_location:
+                    yield downloads.Answer(
+                        response.status_code,
+                        response.headers,
+                        response.iter_bytes(),
+                        lambda: hf_raise_for_status(response),
+                    )
+                    return
+                target = urllib.parse.urljoin(url, response.headers["Location"])
+            downloads.check_redirect(url, target)
+            if _origin(target) not in (_origin(address), _origin(_HUB)):
+                sent.pop("Authorization", None)
+            url = target
+    except Exception as error:
+        if isinstance(error, errors.HfHubHTTPError) or not type(error).__module__.startswith(_HTTP):
+            raise
+        raise ConnectionError(one_line(error) or type(error).__name__) from error
+    raise ConnectionError(f"more than {downloads.REDIRECTS} redirects")
+
+
+def _origin(address: str) -> tuple[str, str, int | None]:
+    place = urllib.parse.urlsplit(address)
+    return place.scheme, (place.hostname or "").lower(), place.port or {"https": 443, "http": 80}.get(place.scheme)
 
 
 def describe(name: str, *, offline: bool = False, token: str | None = None) -> tuple[ModelEntry, WeightsEntry]:
@@ -344,7 +439,7 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
     if place.file:
         raise UsageError(f"{name!r} names a file; a model is hub:{place.repo}@{place.revision}")
     config = dataclasses.replace(place, file=CONFIG)
-    path = fetch(config, offline=offline, token=token)
+    path = fetch(config, most=LONGEST_CONFIG, offline=offline, token=token)
     try:
         said = _said(path)
         architecture = _matching(said["architecture"], catalog.NAME, "name of a model")
@@ -398,30 +493,38 @@ def _matching(text: object, pattern: re.Pattern[str], what: str) -> str:
 
 @contextlib.contextmanager
 def told(what: str, token: str | None = None) -> Iterator[None]:
-    """Errors of the Hub's library inside become one message each, without a token; `what` was asked for.
+    """Turn errors of the Hub's library into one message each, without a token; `what` was asked for.
 
-    Nor does the library log one: servers may put it into warnings, and an address with a password stands in others.
+    What the library logs is shown without tokens and control characters, since servers write some of it, and it does
+    not wait longer than `downloads.LONGEST_WAIT` where a server asks for that.
+
+    Raises:
+        WeightsError: where the Hub refuses or cannot be reached.
+        OutputError: where a file cannot be stored.
+        UsageError: where the token holds what no token holds.
     """
+    if token is not None and re.search(r"[^!-~]", token):
+        raise UsageError("the token holds a space, a line break or another character that tokens do not have")
     try:
-        with _redacting(token):
+        with _redacting(token), _limiting(what):
             yield
     except (OSError, ValueError, RuntimeError) as error:
         _raise(what, error, token)
     except Exception as error:
-        if not type(error).__module__.startswith(("huggingface_hub", "httpx", "httpcore")):
+        if not type(error).__module__.startswith(("huggingface_hub", *_HTTP)):
             raise
         _raise(what, error, token)
 
 
 @contextlib.contextmanager
 def _redacting(token: str | None) -> Iterator[None]:
-    """What the Hub's library logs holds no token."""
+    """Keep tokens and control characters out of what the Hub's library logs."""
     import logging
 
     import huggingface_hub.hf_api  # with it come all loggers of the library
 
     def redact(record: logging.LogRecord) -> bool:
-        record.msg, record.args = _redacted(record.getMessage(), token), ()
+        record.msg, record.args = one_line(_redacted(record.getMessage(), token)), ()
         return True
 
     library = huggingface_hub.__name__
@@ -433,6 +536,28 @@ def _redacting(token: str | None) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(redact)
+
+
+@contextlib.contextmanager
+def _limiting(what: str) -> Iterator[None]:
+    """Refuse a wait that a server asks for and that is too long; the Hub's library waits as long as it is told."""
+    from huggingface_hub import get_session
+
+    def refuse(response: Any) -> None:
+        wait = downloads.retry_after(response.headers)
+        if response.status_code in downloads.PASSING and wait is not None and wait > downloads.LONGEST_WAIT:
+            raise WeightsError(
+                f"{what} was refused by {_shown(endpoint())} (answer {response.status_code}), which asks to wait "
+                f"{wait:,.0f} seconds; try again then"
+            )
+
+    client = get_session()
+    before = client.event_hooks
+    client.event_hooks = {**before, "response": [*before["response"], refuse]}
+    try:
+        yield
+    finally:
+        client.event_hooks = before
 
 
 def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
@@ -481,7 +606,10 @@ def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
 
 def _redacted(text: str, token: str | None = None) -> str:
     """A text without tokens."""
-    for secret in (token, os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN")):
+    import huggingface_hub
+
+    known = (token, os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), huggingface_hub.get_token())
+    for secret in known:
         if secret and secret.strip():
             text = text.replace(secret.strip(), "***")
     return _TOKEN.sub("***", text)

@@ -10,10 +10,13 @@ import io
 import json
 import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from textwrap import dedent
 
+import filelock
 import platformdirs
 import pytest
 import torch
@@ -21,13 +24,15 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 import zoo
-from zoo import catalog, cli, foreign, loading, verification
+from zoo import catalog, cli, downloads, foreign, loading, verification
 from zoo import weights as files
 from zoo.errors import OutputError, UsageError, WeightsError
 
 
 class Server:
     """A server on loopback with one file, which can break connections and answer in other ways."""
+
+    lengths = True
 
     def __init__(self):
         self.content = b""
@@ -47,7 +52,8 @@ class Server:
                 start = int(given.removeprefix("bytes=").removesuffix("-")) if given and outer.parts else 0
                 body = outer.content[start:]
                 self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(body)))
+                if outer.lengths:
+                    self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body[: outer.breaks.pop(0)] if outer.breaks else body)
 
@@ -88,7 +94,7 @@ def published(server, installed, tiny, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("TORCH_HOME", raising=False)
     monkeypatch.setenv(foreign.MIRROR, f"{server.address}/mirror/")
-    monkeypatch.setattr(foreign, "PAUSE", 0.0)
+    monkeypatch.setattr(downloads, "PAUSE", 0.0)
     url = f"https://weights.example/models/tiny-{digest[:8]}.pth"
     source = tiny.replace(
         "return [entry()]",
@@ -152,8 +158,65 @@ def expect(error, message, weights, tmp_path, **options):
 
 
 def test_a_connection_that_always_breaks_is_told(published, server, tmp_path):
-    server.breaks = [10, 10, 10]
-    expect(WeightsError, "broke after 30 of .* put the file at", published[0], tmp_path)
+    server.breaks = [10] * 9
+    with pytest.raises(WeightsError, match=r"broke after 50 of .* put the file at"):
+        foreign.obtain(published[0])
+    (part,) = left_behind(tmp_path)
+    assert part.stat().st_size == 50
+    server.breaks = []
+    assert foreign.obtain(published[0])
+    assert server.asked[-1][1] == "bytes=50-"
+    assert part not in left_behind(tmp_path)
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_more_than_was_published_is_not_taken(published, server, tmp_path, monkeypatch, parts):
+    monkeypatch.setattr(foreign, "SLACK", 10)
+    if parts:  # the length is not announced, and the body goes on
+        monkeypatch.setattr(Server, "lengths", False)
+    server.content += b"x" * 2**21
+    expect(WeightsError, "sends more than the", published[0], tmp_path)
+
+
+def test_what_was_taken_first_is_taken_from_then_on(published, server, tmp_path):
+    """Eight digits are what the publisher gives; another file with the same eight is not accepted later."""
+    weights, _ = published
+    target = Path(foreign.obtain(weights).source)
+    record = target.with_suffix(".json")
+    kept = json.loads(record.read_text())
+    first = kept["source_sha256"]
+    assert len(first) == 64
+    record.write_text(json.dumps({**kept, "source_sha256": first[:8] + "0" * 56}))
+    target.unlink()
+    with pytest.raises(WeightsError, match=f"expected {first[:8]}0.*the digest of the file that was taken first"):
+        foreign.obtain(weights)
+    record.write_text(json.dumps(kept))
+    assert foreign.obtain(weights)
+
+
+def test_partial_files_of_ended_processes_are_swept(published, tmp_path):
+    weights, _ = published
+    folder = Path(foreign.cache_folder()) / "weights"
+    folder.mkdir(parents=True)
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    old = folder / f".big.safetensors.{ended.stdout.strip()}.part"
+    mine = folder / f".other.safetensors.{os.getpid()}.part"
+    abandoned, fresh, held = (folder / f".{name}.safetensors.part" for name in ("abandoned", "fresh", "held"))
+    for part in (old, mine, abandoned, fresh, held):
+        part.write_bytes(b"x" * 100)
+    for part in (abandoned, held):
+        os.utime(part, (0, 0))
+    with filelock.FileLock(f"{held}.lock"):
+        foreign.obtain(weights)
+    assert sorted(path.name for path in folder.glob(".*.part")) == sorted(path.name for path in (mine, fresh, held))
+
+
+def test_a_redirect_does_not_leave_an_encrypted_address():
+    for target in ("http://a.example/x", "file:///x", "ftp://x", "//["):
+        with pytest.raises(ConnectionError, match="redirects to"):
+            downloads.check_redirect("https://a.example", target)
+    downloads.check_redirect("https://a.example", "https://b.example/x")
+    downloads.check_redirect("http://127.0.0.1", "http://b.example/x")
 
 
 def test_a_missing_file_is_asked_for_once(published, server, tmp_path):
@@ -169,7 +232,7 @@ def test_a_dead_network_is_told(published, tmp_path, monkeypatch):
 
 def test_damage_on_the_way_is_seen(published, server, tmp_path):
     server.content = server.content[:-1] + b"?"
-    expect(WeightsError, "not the file that was published: its sha256 begins with", published[0], tmp_path)
+    expect(WeightsError, "not the file that was published: its SHA-256 begins with", published[0], tmp_path)
 
 
 def test_a_full_disk_is_told(published, tmp_path, monkeypatch):
@@ -177,7 +240,7 @@ def test_a_full_disk_is_told(published, tmp_path, monkeypatch):
         def write(self, content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(foreign, "_opened", lambda part, mode: Full() if part.touch() is None else None)
+    monkeypatch.setattr(downloads, "_opened", lambda part, mode: Full() if part.touch() is None else None)
     expect(OutputError, "No space left on device; free some space", published[0], tmp_path)
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from zoo import downloads
 from zoo.errors import DataError, OutputError, UsageError
-from zoo.writing import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +36,9 @@ MIRRORS: Final[tuple[str, ...]] = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
+
+#: Largest size of a file that is accepted, in bytes; MNIST's largest has 9.9 million.
+LARGEST: Final = 2**24
 
 _PREFIXES: Final[dict[str, str]] = {"train": "train", "test": "t10k"}
 
@@ -144,8 +144,8 @@ def download(
 ) -> Path:
     """Fetch what is missing or damaged into `folder` (by default `data_folder()/mnist`) and return the folder.
 
-    Each file is written beside its place, checked by md5 and renamed, so a killed download leaves no half file. One
-    line for each file goes to `report`. Raises `DataError` where no mirror gives the published file or the folder
+    Each file is written beside its place, checked by md5 and renamed; an interrupted download is resumed. One line for
+    each file goes to `report`. Raises `DataError` where no mirror gives the published file or the folder
     cannot be written.
     """
     report = report or (lambda _line: None)
@@ -157,7 +157,7 @@ def download(
             if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == digest:
                 report(f"{name}: already there")
                 continue
-            write(path, _fetch(name, digest, mirrors))
+            _fetch(path, digest, mirrors)
             report(f"{name}: downloaded")
     except (OSError, OutputError) as error:
         raise DataError(f"cannot write MNIST to {folder}: {getattr(error, 'strerror', error)}") from error
@@ -165,16 +165,17 @@ def download(
     return folder
 
 
-def _fetch(name: str, digest: str, mirrors: tuple[str, ...]) -> bytes:
+def _fetch(path: Path, digest: str, mirrors: tuple[str, ...]) -> None:
     reasons = []
     for mirror in mirrors:
+        address = mirror + path.name
         try:
-            with urllib.request.urlopen(mirror + name, timeout=30) as response:  # noqa: S310 - the mirrors are ours
-                content: bytes = response.read()
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-            reasons.append(f"{mirror}: {getattr(error, 'reason', error)}")
-            continue
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() == digest:
-            return content
-        reasons.append(f"{mirror}: not the published file (its md5 differs)")
-    raise DataError(f"cannot download {name}: " + "; ".join(reasons))
+            with downloads.partial(path) as part:
+                downloads.download(lambda headers, of=address: downloads.ask_url(of, headers), part, most=LARGEST)  # type: ignore[misc]  # the default binds the address
+                if hashlib.md5(part.read_bytes(), usedforsecurity=False).hexdigest() == digest:
+                    part.replace(path)
+                    return
+                reasons.append(f"{mirror}: not the published file (its md5 differs)")
+        except (ConnectionError, ValueError) as error:
+            reasons.append(f"{mirror}: {error}")
+    raise DataError(f"cannot download {path.name}: " + "; ".join(reasons))

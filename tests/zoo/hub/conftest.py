@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import hub
+from zoo import downloads, hub
 
 
 def _load(name):
@@ -30,15 +30,15 @@ def own_surroundings(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    from huggingface_hub import constants, file_download
+    from huggingface_hub import constants
     from huggingface_hub.utils import _http
 
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses.json"))
     monkeypatch.setattr(hub, "_PATIENCE", 0.1)
     impatient = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
-    for module in (_http, file_download):
+    for module in (downloads, _http):
         monkeypatch.setattr(module, "time", impatient)
 
 
@@ -53,3 +53,11 @@ def hub_server(monkeypatch):
 @pytest.fixture
 def fault():
     return _server.Fault
+
+
+@pytest.fixture
+def storage():
+    """Another server, as where the Hub redirects to for large files."""
+    server = _server.Hub()
+    yield server
+    server.close()

@@ -32,6 +32,10 @@ class Fault:
     changed: object = None
     #: Wait so many seconds after half of the body.
     waits: float = 0.0
+    #: Further headers, or others, of an answer that is right otherwise.
+    lies: dict[str, str] = field(default_factory=dict)
+    #: Send the body again and again, with no length announced.
+    endless: bool = False
 
 
 @dataclass
@@ -76,6 +80,8 @@ class Hub:
         self.authorizations: set[str | None] = set()
         self.sent = 0
         self.closed = threading.Event()
+        #: Set once a fault keeps a client waiting in the middle of a body.
+        self.waiting = threading.Event()
         self._lock = threading.Lock()
         hub = self
 
@@ -155,15 +161,23 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if problem is not None and problem.changed is not None and self.command != "HEAD":
             body = problem.changed(body)
         self.send_response(status)
-        for name, value in (headers or {}).items():
+        headers = {"Content-Length": str(len(body) if length is None else length), **(headers or {})}
+        if problem is not None:
+            headers |= problem.lies
+            if problem.endless:
+                del headers["Content-Length"]
+                self.close_connection = True
+        for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         if self.command == "HEAD":
             return
+        while problem is not None and problem.endless and not self.outer.closed.is_set():
+            self.wfile.write(body)
         if problem is not None and problem.waits:
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
+            self.outer.waiting.set()
             self.outer.closed.wait(problem.waits)
             body = body[len(body) // 2 :]
         if problem is not None and problem.breaks is not None:
