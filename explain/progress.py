@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from zoo.errors import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -47,7 +49,8 @@ class Line:
         return lambda done, total: self.show(name, done, total)
 
     def show(self, step: str, done: int, total: int) -> None:
-        """Tell that `done` of `total` parts of `step` are done."""
+        """Show that `done` of `total` parts of `step` are done; a step may be named after a file."""
+        step = one_line(step)
         if step != self._step:
             self._close()
             self._step = step

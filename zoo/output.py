@@ -6,11 +6,13 @@ import atexit
 import contextlib
 import dataclasses
 import gc
+import io
 import math
 import os
+import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -32,6 +34,9 @@ _STEERING = {
     )
 }
 
+
+#: What tqdm writes to place its bars, and nothing else may: a carriage return that begins a text, and moves up a line.
+_MOVES = re.compile(r"(?:\n|\x1b\[A)*")
 
 #: Where results go while a command runs.
 _results: TextIO | None = None
@@ -59,8 +64,40 @@ def _keep_stdout() -> None:
         sys.stdout = open(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)  # noqa: PTH123, SIM115
 
 
-def emit(data: Any, text: str, *, as_json: bool) -> None:
-    """Print one result: `data` as JSON and nothing else, or `text`; to nobody where the reader of a pipe left early."""
+class Terminal:
+    """A text stream that shows control characters and marks of direction instead of passing them on.
+
+    Commands put it before stdout and stderr, so that no text of a file, a plugin, a server or a library steers a
+    terminal, whoever writes it. Everything but writing is the stream's own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text; a progress bar may begin it with a carriage return."""
+        begins = text.startswith("\r")
+        shown = text if _MOVES.fullmatch(text) else "\r" * begins + visible(text[begins:])
+        self._stream.write(shown)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+
+def emit(data: Any, text: str | Sequence[str], *, as_json: bool) -> None:
+    """Print one result: `data` as JSON and nothing else, or `text`; to nobody where the reader of a pipe left early.
+
+    A text that repeats names, labels or other texts of files and plugins is given as a list of lines: what is in a line
+    then stays in it.
+    """
+    if not isinstance(text, str):
+        text = "\n".join(map(unbroken, text))
     if as_json:
         import json
 
@@ -91,8 +128,13 @@ def plain(value: Any) -> Any:
 
 
 def note(message: str) -> None:
-    """Print a hint or a warning on stderr, where it cannot spoil a result."""
-    click.echo(visible(message), err=True)
+    """Print a hint or a warning on one line of stderr, where it cannot disturb a result."""
+    click.echo(unbroken(visible(message)), err=True)
+
+
+def unbroken(text: object) -> str:
+    """A text whose line breaks are shown, so that nothing in it begins a line of its own."""
+    return str(text).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def visible(text: str) -> str:
@@ -103,7 +145,7 @@ def visible(text: str) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows under a header, columns aligned: numbers to the right, text to the left."""
     rows = list(rows)
-    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    cells = [[f"{cell:,}" if isinstance(cell, int) else visible(unbroken(cell)) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
     numeric = [
         bool(rows) and all(isinstance(row[column], int | float) for row in rows) for column in range(len(header))
@@ -128,13 +170,21 @@ def run(commands: click.Group) -> NoReturn:
         warnings.simplefilter("always", category)
     warnings.showwarning = lambda message, *_: note(f"warning: {message}")
     _keep_stdout()
+    sys.stdout, sys.stderr = (
+        stream if stream is None or isinstance(stream, Terminal) else cast("TextIO", Terminal(stream))
+        for stream in (sys.stdout, sys.stderr)
+    )
     atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends, 13 ms of `zoo list`
     try:
         status = commands.main(standalone_mode=False)
     except click.exceptions.Abort:
         stop("interrupted", 130)  # as a shell says of Ctrl-C
     except click.ClickException as error:
-        error.show()
+        with io.StringIO() as shown:
+            error.show(file=shown)
+            usage = shown.getvalue().rstrip("\n")
+        said = click.unstyle(error.format_message())  # as `show` writes it
+        click.echo(visible(usage.replace(said, unbroken(said))), err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Exit as exit_:
         sys.exit(exit_.exit_code)

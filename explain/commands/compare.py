@@ -80,4 +80,4 @@ def compare(
         "warnings": written.warnings,
         "problems": written.problems,
     }
-    output.emit(data, f"wrote {written.page}: {written.data['summary']}".rstrip(": "), as_json=as_json)
+    output.emit(data, [f"wrote {written.page}: {written.data['summary']}".rstrip(": ")], as_json=as_json)

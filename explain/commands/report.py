@@ -118,7 +118,7 @@ def report(
         "warnings": written.warnings,
         "problems": written.problems,
     }
-    output.emit(data, f"wrote {written.page}: {written.data['summary']}".strip(), as_json=as_json)
+    output.emit(data, [f"wrote {written.page}: {written.data['summary']}".strip()], as_json=as_json)
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def robustness(
     if out is not None:
         page = write_page(out, loaded, result, spoiled, about, sentence)
         output.note(f"wrote {page}")
-    text = "\n\n".join(filter(None, [f"{about['model']} on {source}", _table(result), sentence]))
+    text = "\n\n".join(filter(None, [output.unbroken(f"{about['model']} on {source}"), _table(result), sentence]))
     output.emit({**about, "seed": seed, **result.record()}, text, as_json=as_json)
 
 

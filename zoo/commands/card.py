@@ -55,7 +55,7 @@ def card(context: click.Context, name: str, *, check: bool, write: bool, as_json
         if row["problems"]
     ]
     lines.append(f"{len(names)} card{'s' * (len(names) != 1)}, {len(lines)} {'written' if write else 'to put right'}")
-    output.emit(rows, "\n".join(lines), as_json=as_json)
+    output.emit(rows, lines, as_json=as_json)
     context.exit(1 if check and len(lines) > 1 else 0)
 
 

@@ -15,4 +15,4 @@ def data(dataset: str, *, as_json: bool) -> None:
     from zoo.datasets import digits
 
     folder = digits.download(report=output.note)
-    output.emit({"dataset": dataset, "folder": str(folder)}, f"{folder} holds {dataset}, checked", as_json=as_json)
+    output.emit({"dataset": dataset, "folder": str(folder)}, [f"{folder} holds {dataset}, checked"], as_json=as_json)

@@ -67,7 +67,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
             f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}",
         ]
         lines += [f"            sample:{sample.name}/{index}  {label}" for index, label in enumerate(sample.labels)]
-    output.emit(data, "\n".join(lines), as_json=as_json)
+    output.emit(data, lines, as_json=as_json)
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def load(
         lines += _grouped("adapted", report.adapted_names) if report.adapted < report.taken else []
         lines += _grouped("left in the file", report.left_names)
         lines += _grouped("initialised", report.initialised_names)
-    output.emit(data, "\n".join(lines), as_json=as_json)
+    output.emit(data, lines, as_json=as_json)
 
 
 def _numbers(given: tuple[str, ...]) -> int | dict[str, int] | None:

@@ -28,7 +28,7 @@ def new_plugin(name: str, out: Path | None, *, as_json: bool) -> None:
     files = scaffolding.new_plugin(name, folder)
     output.emit(
         {"name": name, "folder": str(folder), "files": [str(path.relative_to(folder)) for path in files]},
-        "\n".join(map(str, files)),
+        [str(path) for path in files],
         as_json=as_json,
     )
     output.note(f"next: pip install --editable {folder} && zoo check {name}")

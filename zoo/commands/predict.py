@@ -87,7 +87,7 @@ def predict(
         output.note(f"wrote {out}: {', '.join(kept)}")
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
-    output.emit(data, "\n".join(lines), as_json=as_json)
+    output.emit(data, lines, as_json=as_json)
 
 
 def _in_words(head: dict[str, Any]) -> str:

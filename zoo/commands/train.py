@@ -100,7 +100,9 @@ def train(
         known = {one.sha256 for listing in catalog.listings() for one in listing.entry.weights}
         for recipe, outcome in zip(chosen, outcomes, strict=True):
             if outcome.weights and weights.sha256_of(Path(outcome.weights)) not in known:
-                output.note(f"as the plugin's entry:\n{scaffolding.weights_entry(recipe, Path(outcome.weights))}")
+                output.note("as the plugin's entry:")
+                for line in scaffolding.weights_entry(recipe, Path(outcome.weights)).splitlines():
+                    output.note(line)
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
             beyond = "" if until is None else ", and without --until beyond its stage"
             output.note(f"run the same command again to go on{beyond}")
