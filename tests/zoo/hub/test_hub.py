@@ -614,7 +614,8 @@ def test_a_header_that_names_a_file_ends_a_command_with_one_line(published, hub_
     from zoo.cli import main
 
     revision = hub_server.add("org/any", {"config.json": b"{}"})
-    hub_server.faults = [fault("GET .*resolve", lies={"ETag": "/etc/\x1b[31mx"})]
+    headers = {"ETag": "/etc/\x1b[31mx", "X-HF-Warning": "topic; \x1b]0;OWNED\x07\x1b[31mserver"}
+    hub_server.faults = [fault("GET .*resolve", lies=headers)]
     monkeypatch.setattr(sys, "argv", ["zoo", "load", f"hub:org/any@{revision}"])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -625,6 +626,22 @@ def test_a_header_that_names_a_file_ends_a_command_with_one_line(published, hub_
     assert shown.err.count("\n") == 1
     assert shown.err.isprintable() or shown.err.rstrip("\n").isprintable()
     assert not stored()
+
+
+def test_a_warning_of_the_server_is_shown_as_text(published, hub_server, fault, monkeypatch, capfd, caplog):
+    from zoo.cli import main
+
+    revision = hub_server.add("org/any", {"config.json": b"{}"})
+    headers = {"X-HF-Warning": "another topic; \x1b]0;OWNED\x07\x1b[31mserver"}
+    hub_server.faults = [fault("GET .*resolve", status=404, headers=headers)]
+    monkeypatch.setattr(sys, "argv", ["zoo", "info", f"hub:org/any@{revision}"])
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    with pytest.raises(SystemExit):
+        main()
+    shown = capfd.readouterr().err + caplog.text
+    assert "OWNED" in shown
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
 
 
 def test_a_suggested_file_name_is_ignored(published, hub_server, fault, tmp_path):

@@ -331,3 +331,12 @@ def test_the_release_step_names_an_organisation(hub_server):
     for wrong in (["--all-first-party"], ["conv3d"], ["conv3d", "me/x", "--org", "me"]):
         assert said("push", *wrong)[0] == 1  # raised here; `zoo` ends with 2
     assert not hub_server.asked
+
+
+def test_a_push_does_not_wait_as_long_as_a_server_likes(hub_server, token, trained, fault):
+    hub_server.faults = [fault("POST .*/commit/", status=429, headers={"Retry-After": "100000"})]
+    with pytest.raises(WeightsError, match="asks to wait 100,000 seconds"):
+        zoo.push(str(trained), "org/mine")
+    assert hub_server.count("POST .*/commit/") == 1
+    hub_server.faults = []
+    assert zoo.push(str(trained), "org/mine").revision
