@@ -1,8 +1,9 @@
-"""How well planted motion comes back from slices: `python benchmarks/temporal_fit.py [--device cuda]`.
+"""How well planted motion comes back from slices: `python benchmarks/temporal_fit.py [PART ...] [--kernels K ...]`.
 
-Smooth slices are moved by `affine_grid` and `grid_sample`, white noise is added to all slices, and the motion is fitted
-(`explain.temporal.fitting`, whose docstring holds the first two tables). The third is the time that large layers take,
-beside that of their own forward pass on one clip of 8 frames of 28 x 28.
+`planted`: windows on images that move, content beyond every border (`planted_motion`, made by scipy alone), medians
+over identified filters. `padded`: slices made with zeros outside, as a 3TConv makes them. `unrelated`: how often slices
+that have nothing to do with each other seem to move. `speed`: what large layers take, beside their own forward pass on
+a clip of 8 frames of 28 x 28.
 """
 
 from __future__ import annotations
@@ -12,92 +13,81 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+import planted_motion
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from explain.temporal.fitting import Fit, fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: Of each row with planted motion, and of each with none, where few seem to move.
-FILTERS, UNRELATED = 32, 250
+FILTERS, UNRELATED = 24, 150
 
 
-def smooth(filters: int, channels: int, k: int, draw: torch.Generator) -> Tensor:
-    """White noise blurred by a Gaussian of a fifth of a kernel, at least of one pixel: filters x channels x k x k."""
-    sigma = max(1.0, k / 5)
-    noise = torch.randn(filters * channels, 1, k + 16, k + 16, generator=draw, dtype=torch.float64)
-    at = torch.arange(-8, 9, dtype=torch.float64)
-    blur = torch.exp(-at.square() / (2 * sigma**2))
-    blurred = F.conv2d(F.conv2d(noise, blur.reshape(1, 1, 1, -1)), blur.reshape(1, 1, -1, 1))
-    return (blurred / blurred.std()).reshape(filters, channels, k, k)
+def medians(found: Fit, planted: planted_motion.Planted, k: int) -> str:
+    """Share identified, and median errors of those: scale, rotation in degrees, shift in pixels."""
+    known, half = found.identified[0].numpy(), (k - 1) / 2
+    scale, turn, x, y = (
+        getattr(found, name)[0].numpy() for name in ("scale", "rotation", "translate_x", "translate_y")
+    )
+    wrong = (
+        abs(1 / scale - planted.scale),
+        abs(-np.degrees(turn) - planted.rotation),
+        np.hypot(-half * x - planted.right, -half * y - planted.down),
+    )
+    each = [float(np.median(one[known])) if known.any() else float("nan") for one in wrong]
+    return f"{known.mean():.2f}  {each[0]:.4f} {each[1]:.3f} {each[2]:.4f}"
 
 
-def motions(filters: int, draw: torch.Generator) -> Tensor:
-    """s, r, tx and ty of two steps, 4 x 2 x filters: up to 10 % and 0.2 radians, a quarter of half a kernel."""
-    reach = torch.tensor([0.1, 0.2, 0.25, 0.25], dtype=torch.float64).reshape(4, 1, 1)
-    drawn = reach * (2 * torch.rand(4, 2, filters, generator=draw, dtype=torch.float64) - 1)
-    drawn[0] += 1
-    return drawn
+def planted_table(device: str, kernels: Sequence[int]) -> None:
+    """Errors by kernel, resampling, noise and kind of motion."""
+    print("planted: k, channels, order, noise, motion; share identified, median error of scale, degrees, pixels")
+    for k in kernels:
+        channels = 16 if k == 3 else 8
+        for order, noise in ((1, 0.0), (3, 0.0), (1, 0.1)):
+            for number, kind in enumerate(planted_motion.KINDS):
+                draw = np.random.default_rng([k, order, round(10 * noise), number])
+                planted = planted_motion.motions(kind, FILTERS, draw)
+                slices = planted_motion.windows(planted, channels, k, draw, order=order, noise=noise)
+                found = medians(fit(slices.to(device)), planted, k)
+                print(f"{k} {channels:2} {order} {noise:.1f} {kind:7} {found}", flush=True)
 
 
-def moved(slices: Tensor, planted: Tensor) -> Tensor:
-    """Slices (filters x channels x k x k) and what each step makes of them: filters x channels x steps + 1 x k x k."""
-    found = [slices]
-    for scale, turn, x, y in planted.unbind(1):
-        cosine, sine = scale * turn.cos(), scale * turn.sin()
-        rows = [torch.stack([cosine, -sine, cosine * x - sine * y]), torch.stack([sine, cosine, sine * x + cosine * y])]
-        theta = torch.stack(rows).permute(2, 0, 1)
-        grid = F.affine_grid(theta, list(slices.shape), align_corners=True)
-        found.append(F.grid_sample(found[-1], grid, align_corners=True))
-    return torch.stack(found, dim=2)
-
-
-def errors(found: Fit, planted: Tensor) -> Tensor:
-    """Absolute errors of s, r, tx and ty: 4 x steps x filters."""
-    return (torch.stack([found.scale, found.rotation, found.translate_x, found.translate_y]) - planted).abs()
-
-
-def planted_table(device: str) -> None:
-    """Errors of identified motions, by kernel, channels and noise."""
-    print("planted: k, channels, noise; share identified, median R2, root mean square error of s, r, tx, ty, largest")
-    for k in (7, 5, 3):
+def padded_table(device: str, kernels: Sequence[int]) -> None:
+    """Slices of a 3TConv in float32: share found to be padded, share identified of those, and their largest error."""
+    print("padded: k, channels; share found padded, largest error of the parameters where identified")
+    for k in kernels:
         for channels in (1, 16):
-            for noise in (0.0, 0.1, 0.2):
-                draw = torch.Generator().manual_seed(k * channels)
-                planted = motions(FILTERS, draw)
-                slices = moved(smooth(FILTERS, channels, k, draw), planted)
-                deviation = noise * slices.square().mean(dim=(1, 2, 3, 4), keepdim=True).sqrt()
-                slices = slices + deviation * torch.randn(slices.shape, generator=draw, dtype=torch.float64)
-                found = fit(slices.to(device))
-                wrong = errors(found, planted)[:, found.identified]
-                each = " ".join(f"{float(one.square().mean().sqrt()):.4f}" for one in wrong)
-                share, r2 = float(found.identified.double().mean()), float(found.r2.median())
-                print(
-                    f"{k} {channels:2} {noise:.2f}  {share:.3f} {r2:.3f}  {each}  {float(wrong.max()):.4f}", flush=True
-                )
+            draw = np.random.default_rng([k, channels])
+            planted = planted_motion.motions("mixed", FILTERS, draw)
+            at = slice(planted_motion.MARGIN, planted_motion.MARGIN + k)
+            slices = torch.from_numpy(planted_motion.images(FILTERS, channels, k, draw)[..., at, at])
+            found = fit(planted_motion.padded(planted, slices).float().to(device))
+            print(
+                f"{k} {channels:2} {float(found.padded.double().mean()):.2f} {medians(found, planted, k)}", flush=True
+            )
 
 
-def unrelated_table(device: str) -> None:
+def unrelated_table(device: str, kernels: Sequence[int]) -> None:
     """How often slices that have nothing to do with each other seem to move."""
-    print("unrelated slices: k, channels; share identified and median R2 of white ones; the same of smooth ones")
-    for k in (7, 5, 3):
-        for channels in (1, 4):
-            draw = torch.Generator().manual_seed(k * channels)
-            white = torch.randn(UNRELATED, channels, 3, k, k, generator=draw)
-            blurred = smooth(UNRELATED, 3 * channels, k, draw).reshape(white.shape)
-            parts = []
-            for slices in (white, blurred):
-                found = fit(slices.to(device))
-                parts.append(f"{float(found.identified.double().mean()):.3f} {float(found.r2.median()):.3f}")
-            print(f"{k} {channels:2}  {'  '.join(parts)}", flush=True)
+    print("unrelated: k, channels; share identified of white ones, of smooth ones")
+    for k in kernels:
+        for channels in (1, 4, 8):
+            shares = []
+            for smooth in (False, True):
+                draw = np.random.default_rng([k, channels, smooth])
+                found = fit(planted_motion.unrelated(UNRELATED, channels, k, draw, smooth=smooth).to(device))
+                shares.append(f"{float(found.identified.double().mean()):.4f}")
+            print(f"{k} {channels:2} {'  '.join(shares)}", flush=True)
 
 
-def speed_table(device: str) -> None:
+def speed_table(device: str, _: Sequence[int]) -> None:
     """Seconds for whole layers; CPU time of all threads on a CPU, so that a busy machine does not count."""
     print("seconds: layer, fit, its forward pass")
+    torch.manual_seed(0)
     for into, out, k in ((3, 64, 7), (64, 64, 3), (512, 512, 3)):
         layer = nn.Conv3d(into, out, (k if k == 7 else 3, k, k), padding=k // 2, device=device)
         clip = torch.randn(1, into, 8, 28, 28, device=device)
@@ -117,11 +107,15 @@ def _seconds(call: Callable[[], object], device: str) -> float:
     return clock() - started
 
 
+PARTS = {"planted": planted_table, "padded": padded_table, "unrelated": unrelated_table, "speed": speed_table}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    device = parser.parse_args().device
-    torch.manual_seed(0)
-    planted_table(device)
-    unrelated_table(device)
-    speed_table(device)
+    parser.add_argument("--kernels", type=int, nargs="+", default=[3, 5, 7, 9])
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"unknown part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    for part in given.parts or PARTS:
+        PARTS[part](given.device, given.kernels)

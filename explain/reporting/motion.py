@@ -120,7 +120,10 @@ def paint_trajectory(axes: Axes, motion: Motion) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spreads:
-    """Every motion of one model that can be told: what a pattern does at one step; flat arrays of the same length."""
+    """Every motion of one model that is identified and sees data: what a pattern does at one step.
+
+    Flat arrays of the same length.
+    """
 
     size: npt.NDArray[np.float64]
     #: Degrees, clockwise.
@@ -147,7 +150,8 @@ def spreads(parameters: TemporalParameters) -> Spreads:
     for layer in parameters.layers.values():
         pattern = layer.pattern()
         values = (pattern.scale, pattern.rotation, pattern.x_pixels, pattern.y_pixels)
-        found.append(np.stack([value[layer.identified].cpu().numpy() for value in values]))
+        known = layer.identified & layer.counted()
+        found.append(np.stack([value[known].cpu().numpy() for value in values]))
     size, rotation, right, down = np.concatenate(found, axis=1)
     return Spreads(size=size, rotation=rotation, right=right, down=down)
 

@@ -120,7 +120,7 @@ def direction(right: float, down: float) -> str:
 
 
 def displacements(layer: LayerParameters) -> Tensor:
-    """`Motion.displacement` of each filter; NaN where a step's motion cannot be told, or a scale is not positive.
+    """`Motion.displacement` of each filter; NaN where a step is not identified or sees no data, or shrinks to nothing.
 
     All steps together bring p to S R(phi) p + b. Over the kernel's square, h pixels each way from its centre, the mean
     of the squared way is (S^2 - 2 S cos(phi) + 1) (h_x^2 + h_y^2) / 3 + |b|^2.
@@ -130,7 +130,7 @@ def displacements(layer: LayerParameters) -> Tensor:
     half = sum((extent - 1) ** 2 / 4 for extent in layer.kernel_size[1:])
     away = (growth.square() - 2 * growth * turn.cos() + 1) * half / 3
     total = (away + pattern.path()[-1].square().sum(dim=1)).clamp_min(0).sqrt() / len(layer.scale)
-    told: Tensor = torch.where((layer.identified & (layer.scale > 0)).all(dim=0), total, torch.nan)
+    told: Tensor = torch.where((layer.identified & layer.counted() & (layer.scale > 0)).all(dim=0), total, torch.nan)
     return told
 
 

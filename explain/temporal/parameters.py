@@ -82,12 +82,27 @@ class LayerParameters:
     #: Whether the motion can be told at all (bool). Where it cannot, the fit's parameters mean nothing; the parameters
     #: of a "3tconv" are always known.
     identified: Tensor
+    #: Whether each step leads between two slices that both read frames at the clip length asked for (bool, steps); None
+    #: where that is not known. A slice that reads nothing but the padding of its layer changes no output, so that its
+    #: step counts in no statistics.
+    seen: Tensor | None = None
     #: For a "fit", the share of the energy (sum of squares) of slice i+1 that the moved slice i explains; else None.
     r2: Tensor | None = None
     #: For a "fit", the same of slice i left where it is; a filter that repeats its slice has 1 in both. Else None.
     r2_still: Tensor | None = None
     #: For a "fit", the factor, at least 0, by which the moved slice is taken; else None.
     gain: Tensor | None = None
+
+    @property
+    def steps_seen(self) -> int | None:
+        """How many steps lead between slices that read frames; None where that is not known."""
+        return None if self.seen is None else int(self.seen.sum())
+
+    def counted(self) -> Tensor:
+        """Return which steps of which filters count: those that see data (bool, steps x filters)."""
+        if self.seen is None:
+            return torch.ones_like(self.identified)
+        return self.seen.unsqueeze(1).expand_as(self.identified)
 
     def pattern(self) -> Pattern:
         """The same motions as one sees them."""
@@ -116,6 +131,11 @@ class TemporalParameters(Saved):
     layers: Mapping[str, LayerParameters]
     #: Convolutions that are not among them, by name, and why.
     left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def steps_seen(self) -> dict[str, int | None]:
+        """By layer, how many of its steps see data at this clip length (`LayerParameters.steps_seen`)."""
+        return {name: layer.steps_seen for name, layer in self.layers.items()}
 
     def statistics(self) -> Statistics:
         """Means and standard deviations over the motions of all layers."""

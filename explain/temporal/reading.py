@@ -14,23 +14,29 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from explain.layers import layer_names
-from explain.preservation import check_model, preserved
+from explain.preservation import check_model, prepared, preserved
 from explain.progress import following
 from explain.temporal.fitting import fit
 from explain.temporal.parameters import LayerParameters, TemporalParameters
-from zoo import catalog
+from zoo import catalog, devices
 from zoo.errors import ModelError, UnknownNameError
 
 if TYPE_CHECKING:
     from explain.budget import Progress
 
+#: How a convolution goes along time, by attribute, and what a layer without the attribute does.
+_WINDOW = {"stride": 1, "dilation": 1, "padding": 0}
 _NAMES = ("scale", "rotation", "translate_x", "translate_y")
 #: Most pixels of a slice that is fitted: memory grows with their square (21 x 21 took 12 s for one filter).
 MOST_PIXELS = 21 * 21
 
 
 def temporal_parameters(
-    model: nn.Module, layers: str | None = None, *, progress: Progress | bool | None = None
+    model: nn.Module,
+    layers: str | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    progress: Progress | bool | None = None,
 ) -> TemporalParameters:
     """How the 3D filters of a model move: scale, rotation and translation from each slice to the next.
 
@@ -40,9 +46,14 @@ def temporal_parameters(
     more than one slice, row and column, they are fitted (kind "fit", `explain.temporal.fitting`): an `nn.Conv3d`,
     grouped and depthwise too, or a layer whose `kernel()` gives such filters. The model is left as it was found.
 
+    Deep layers often have a single step of time left, and read zeros from their padding with all slices but one. One
+    run on a batch of `input_shape` tells which steps see data (`LayerParameters.seen`); others count in no statistics.
+
     Args:
         model: Any module, on any device, of any floating-point type.
         layers: Only layers of this name, wildcards as in file names allowed; None takes all.
+        input_shape: Shape of a batch, one sample of which is run; None takes that of `model.zoo_entry`. Without either
+            it is not known which steps see data, and all of them count.
         progress: Called as progress(filters done, filters); True shows a bar.
 
     Raises:
@@ -57,15 +68,17 @@ def temporal_parameters(
         kernels, left_out = _kernels(model, layers)
         total, done = sum(len(kernel) for kernel in kernels.values()), 0
         modules = dict(model.named_modules())
+        seen = _seen(model, {name: modules[name] for name in kernels}, input_shape)
         found = {}
         for name, kernel in kernels.items():
             if not bool(kernel.isfinite().all()):
                 raise ModelError(f"{_called(name)} has weights that are not finite; its motion cannot be read")
             own = getattr(modules[name], "temporal_parameters", None)
             if callable(own):
-                found[name] = _given(name, own(), kernel)
+                found[name] = _given(name, own(), kernel, seen.get(name))
             else:
-                found[name] = _fitted(name, kernel, partial(_report, told("reading filters"), done, total))
+                reading = partial(_report, told("reading filters"), done, total)
+                found[name] = _fitted(name, kernel, seen.get(name), reading)
             done += len(kernel)
     return TemporalParameters(layers=found, left_out=left_out)
 
@@ -139,7 +152,57 @@ def _inventory(modules: Mapping[str, nn.Module]) -> str:
     return ", ".join(f"{kind} x {count}" for kind, count in Counter(kinds).most_common())
 
 
-def _given(name: str, values: Any, kernel: Tensor) -> LayerParameters:
+def _seen(model: nn.Module, layers: Mapping[str, nn.Module], input_shape: tuple[int, ...] | None) -> dict[str, Tensor]:
+    """Run one sample, and say of each layer that runs which of its steps see data (bool, steps)."""
+    if input_shape is None:
+        entry = getattr(model, "zoo_entry", None)
+        if entry is None:
+            return {}
+        input_shape = entry.input.shape
+    slices: dict[str, Tensor] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 5 and len(inputs) and isinstance(inputs[0], Tensor):
+            now = _slices_seen(module, inputs[0].shape[2], output.shape[2])
+            slices[name] = slices[name] | now if name in slices else now
+
+    with prepared(model), torch.no_grad():
+        hooks = [module.register_forward_hook(partial(note, name)) for name, module in layers.items()]
+        try:
+            model(torch.zeros(1, *input_shape[1:]).to(devices.like(model)))
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return {name: one[:-1] & one[1:] for name, one in slices.items()}
+
+
+def _slices_seen(module: nn.Module, frames: int, positions: int) -> Tensor:
+    """Which slices of a layer's filters read a frame at any of its positions in time (bool, D).
+
+    All of them where the layer pads with frames, or where its attributes do not explain how many positions it has.
+    """
+    kernel = kernel_of(module)
+    depth = 1 if kernel is None else kernel.shape[2]
+    stride, dilation, padding = (_in_time(module, name, default) for name, default in _WINDOW.items())
+    before = after = padding
+    if getattr(module, "padding", None) == "same":
+        before = dilation * (depth - 1) // 2
+        after = dilation * (depth - 1) - before
+    explained = positions == (frames + before + after - dilation * (depth - 1) - 1) // stride + 1
+    if not explained or getattr(module, "padding_mode", "zeros") != "zeros":
+        return torch.ones(depth, dtype=torch.bool)
+    read = torch.arange(positions).unsqueeze(1) * stride + torch.arange(depth) * dilation - before
+    return ((read >= 0) & (read < frames)).any(dim=0)
+
+
+def _in_time(module: nn.Module, name: str, default: int) -> int:
+    """What a layer says of its window along time."""
+    value: Any = getattr(module, name, default)
+    value = value[0] if isinstance(value, tuple) and value else value
+    return value if isinstance(value, int) else default
+
+
+def _given(name: str, values: Any, kernel: Tensor, seen: Tensor | None) -> LayerParameters:
     """What a layer says of itself, checked."""
     steps = (kernel.shape[2] - 1, kernel.shape[0])
     tensors = dict(values) if isinstance(values, Mapping) else {}
@@ -160,10 +223,11 @@ def _given(name: str, values: Any, kernel: Tensor) -> LayerParameters:
         kernel_size=_size(kernel),
         **read,
         identified=torch.ones(steps, dtype=torch.bool),
+        seen=seen,
     )
 
 
-def _fitted(name: str, kernel: Tensor, progress: Progress) -> LayerParameters:
+def _fitted(name: str, kernel: Tensor, seen: Tensor | None, progress: Progress) -> LayerParameters:
     """What a fit says of a layer's filters."""
     found = fit(kernel, progress)
     return LayerParameters(
@@ -175,6 +239,7 @@ def _fitted(name: str, kernel: Tensor, progress: Progress) -> LayerParameters:
         translate_x=found.translate_x,
         translate_y=found.translate_y,
         identified=found.identified,
+        seen=seen,
         r2=found.r2,
         r2_still=found.r2_still,
         gain=found.gain,

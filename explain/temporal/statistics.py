@@ -31,7 +31,8 @@ class Spread:
 class Statistics:
     """How far the filters of a layer, or of all layers of a model, are from standing still.
 
-    Every step of every filter counts once; of fits, those whose motion is identified.
+    Every step of every filter counts once, where it sees data (`LayerParameters.seen`); of fits, those whose motion is
+    identified.
 
     The paper's Tables 2 and 4 (arXiv 2006.15983) do not say of what they give mean and deviation. All 32 of their means
     are positive, px and py alike, which signed deviations would not be: the mean is read as `absolute_mean`. For the
@@ -43,9 +44,11 @@ class Statistics:
 
     #: Number of filters.
     filters: int
-    #: Number of motions: steps times filters, over layers.
+    #: Number of motions that see data: steps times filters, over layers.
     motions: int
-    #: Share of the motions that are identified.
+    #: Number of motions that see none at the clip length asked for.
+    unseen: int
+    #: Share of the motions that are identified; 0 where none sees data.
     identified: float
     #: Median R² of all fits, identified or not; None where nothing was fitted.
     r2: float | None
@@ -64,17 +67,21 @@ def statistics(layers: Iterable[LayerParameters]) -> Statistics:
     raw: dict[str, list[Tensor]] = {"scale": [], "rotation": [], "translate_x": [], "translate_y": []}
     seen: dict[str, list[Tensor]] = {"scale": [], "rotation": [], "x_pixels": [], "y_pixels": []}
     for layer in layers:
-        pattern = layer.pattern()
+        pattern, known = layer.pattern(), layer.identified & layer.counted()
         for kept, source in ((raw, layer), (seen, pattern)):
             for name, values in kept.items():
-                values.append(getattr(source, name)[layer.identified] - (1.0 if name == "scale" else 0.0))
-    known = torch.cat([layer.identified.flatten() for layer in layers])
+                values.append(getattr(source, name)[known] - (1.0 if name == "scale" else 0.0))
+    counted = [layer.counted() for layer in layers]
+    known = torch.cat([layer.identified[seen] for layer, seen in zip(layers, counted, strict=True)])
     return Statistics(
         filters=sum(layer.scale.shape[1] for layer in layers),
         motions=known.numel(),
-        identified=float(known.double().mean()),
-        r2=_median([layer.r2 for layer in layers]),
-        r2_still=_median([layer.r2_still for layer in layers]),
+        unseen=sum(int((~seen).sum()) for seen in counted),
+        identified=float(known.double().mean()) if known.numel() else 0.0,
+        r2=_median([layer.r2[seen] for layer, seen in zip(layers, counted, strict=True) if layer.r2 is not None]),
+        r2_still=_median(
+            [layer.r2_still[seen] for layer, seen in zip(layers, counted, strict=True) if layer.r2_still is not None]
+        ),
         parameters={name: spread(torch.cat(values)) for name, values in raw.items()},
         pattern={name: spread(torch.cat(values)) for name, values in seen.items()},
     )
@@ -91,10 +98,10 @@ def spread(deviations: Tensor) -> Spread:
     )
 
 
-def _median(given: list[Tensor | None]) -> float | None:
-    """The median of all that there are; None where there is none."""
-    values = [one.flatten() for one in given if one is not None]
-    return float(torch.cat(values).quantile(0.5)) if values else None
+def _median(given: list[Tensor]) -> float | None:
+    """Return the median of all values; None without any."""
+    values = torch.cat(given) if given else torch.empty(0)
+    return float(values.quantile(0.5)) if len(values) else None
 
 
 def _deviation(values: Tensor) -> float:

@@ -34,6 +34,7 @@ def record(parameters: TemporalParameters) -> dict[str, Any]:
         pattern = layer.pattern()
         data["layers"][name] |= {
             "identified": layer.identified.tolist(),
+            "seen": None if layer.seen is None else layer.seen.tolist(),
             "parameters": {one: getattr(layer, one).tolist() for one in _RAW},
             "pattern": {field.name: getattr(pattern, field.name).tolist() for field in dataclasses.fields(pattern)},
             **{one: None if (value := getattr(layer, one)) is None else value.tolist() for one in _FITTED},
@@ -80,6 +81,7 @@ def _lines(parameters: TemporalParameters) -> list[tuple[str, str, str, Statisti
 def _summary(layer: LayerParameters) -> dict[str, Any]:
     return {
         "kind": layer.kind,
+        "steps_seen": layer.steps_seen,
         "kernel_size": list(layer.kernel_size),
         "statistics": dataclasses.asdict(layer.statistics()),
     }

@@ -34,6 +34,8 @@ _LISTED, _SHOWN = 10, 3
 #: Floating-point operations that may go into made-up images, a pass back counted as two: about a minute of one core.
 #: Below so many steps nothing shows.
 _WORK, _LEAST_STEPS = 3e12, 8
+#: Least share of identified steps for which a page says how a model's filters move on average.
+HEADLINE = 0.2
 #: Motions that make a distribution; fewer are no more than dots.
 ENOUGH = 20
 #: Share of a gradient's pixels that its colours cover; the few larger ones take the last colour.
@@ -115,7 +117,9 @@ def build(context: Context) -> Content:
     """Read or fit the motion of every 3D filter; a model without any says so in one line."""
     try:
         with context.timed("motion in the filters") as progress:
-            parameters = explain.temporal_parameters(context.model, progress=progress)
+            parameters = explain.temporal_parameters(
+                context.model, input_shape=tuple(context.batch.shape), progress=progress
+            )
     except ModelError as error:
         said = str(error)
         return Content(html=render("motion.html", reason=f"{said[0].upper()}{said[1:]}."), data={"reason": said})
@@ -155,6 +159,8 @@ def build(context: Context) -> Content:
 def summary(parameters: TemporalParameters) -> dict[str, Any]:
     """The statistics of a model and of its layers, as a JSON file holds them."""
     told = motion.spreads(parameters)
+    found = parameters.statistics()
+    blind = [layer for layer in parameters.layers.values() if layer.steps_seen == 0]
     return {
         "kinds": sorted({layer.kind for layer in parameters.layers.values()}),
         # What a reader asks first: how far, on average, whatever the direction.
@@ -166,6 +172,11 @@ def summary(parameters: TemporalParameters) -> dict[str, Any]:
         if len(told.size)
         else None,
         "told": len(told.size),
+        # Whether enough steps are identified for that to be said of the model.
+        "headline": len(told.size) > 0 and found.identified >= HEADLINE,
+        # Filters of layers that have one step in time at this clip length: nothing in them can move.
+        "all_filters": found.filters,
+        "unseen_filters": sum(layer.scale.shape[1] for layer in blind),
         **tables.summary(parameters),
     }
 

@@ -28,7 +28,9 @@ def build(contexts: Sequence[Context]) -> Content:
     for context in contexts:
         try:
             with context.timed(f"motion in the filters: {context.name}") as progress:
-                parameters = explain.temporal_parameters(context.model, progress=progress)
+                parameters = explain.temporal_parameters(
+                    context.model, input_shape=tuple(context.batch.shape), progress=progress
+                )
         except ModelError as error:
             data.append({"name": context.name, "reason": str(error)})
             continue

@@ -109,20 +109,30 @@ def test_slopes_and_curvatures_are_those_of_finite_differences(motion):
     before, after = slices.flatten(2).mT, motion.smooth(4, 2, 5, motion.draw).flatten(2).mT
     after = after / after.square().sum(dim=(1, 2), keepdim=True).sqrt() + 0.1 * before
     after = after / after.square().sum(dim=(1, 2), keepdim=True).sqrt()
-    pairs = fitting._Pairs(5, 5, before @ before.mT, after @ before.mT)
+    target = after.square().sum(dim=2)
     pair = torch.arange(4)
     at = torch.tensor([[0.05, 0.13, 0.21, -0.34]]).double().repeat(4, 1)
+    for padded in (False, True):
+        pairs = fitting._Pairs(5, 5, 2, padded=padded, own=before @ before.mT, cross=after @ before.mT, target=target)
+        here, _ = fitting._state(pairs, at, pair)
+        assert (here.gain > 0).any()
+        for one in range(4):
+            offset = torch.zeros(4).double()
+            offset[one] = 1e-6
+            ends = [fitting._state(pairs, at + way * offset, pair, here.weights)[1] for way in (1, -1)]
+            slope = (ends[1] - ends[0]) / 2e-6  # the weights are held
+            torch.testing.assert_close(2 * here.slope[:, one], slope, rtol=1e-5, atol=1e-7)
 
-    def value(offset):
-        return fitting._state(pairs, at + offset, pair)
 
-    here = value(torch.zeros(4).double())
-    assert (here.gain > 0).any()
-    for one in range(4):
-        offset = torch.zeros(4).double()
-        offset[one] = 1e-6
-        slope = (value(offset).r2 - value(-offset).r2) / 2e-6
-        torch.testing.assert_close(2 * here.slope[:, one], slope, rtol=1e-5, atol=1e-7)
+def test_maps_of_the_grid_are_judged_as_single_ones(motion):
+    slices = torch.randn(3, 2, 2, 5, 5, generator=motion.draw, dtype=torch.float64)
+    before, after = slices.flatten(3).permute(2, 0, 3, 1)
+    target = after.square().sum(dim=2)
+    maps = torch.tensor([[0.05, 0.13, 0.21, -0.34], [0.0, 0, 0, 0]]).double()
+    for padded in (False, True):
+        pairs = fitting._Pairs(5, 5, 2, padded=padded, own=before @ before.mT, cross=after @ before.mT, target=target)
+        each = [fitting._state(pairs, one.expand(3, 4), torch.arange(3))[0].loss for one in maps]
+        torch.testing.assert_close(fitting._losses(pairs, maps), torch.stack(each))
 
 
 def test_the_motion_of_round_and_of_empty_slices_cannot_be_told():
