@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import cards
+from zoo import cards, catalog
 from zoo.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -66,6 +66,10 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
 def check_name(name: str) -> None:
     """Raise UsageError where a plugin cannot have this name; one that could be is offered."""
     if _NAME.fullmatch(name) and not keyword.iskeyword(name):
+        try:
+            catalog.check_name("model", name)  # its model has the same name
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         return
     near = "_".join(re.findall(r"[a-z0-9]+", name.lower())).lstrip("0123456789_")
     offered = near if _NAME.fullmatch(near) and not keyword.iskeyword(near) else "my_models"
