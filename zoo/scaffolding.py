@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from zoo import cards, catalog
 from zoo.errors import OutputError, UsageError
+from zoo.writing import temporary_prefix
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry
@@ -52,7 +53,7 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"cannot write {folder}: the folder {folder.parent} does not exist; make it first")
     try:
-        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{name}-") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=temporary_prefix()) as temporary:
             whole = Path(temporary) / folder.name
             _write(name, whole)
             if folder.exists():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import torch
 
 from explain.attribution.baselines import make_baseline
-from explain.attribution.execution import Asked, fitting_for, fix, run_all, share
+from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
 from explain.attribution.frames import causing_frame
 from explain.attribution.jobs import Job
 from explain.attribution.maps import over_time, to_map
@@ -304,7 +304,8 @@ def _check_applies(entry: Method, job: Job, choose: Callable[[], object]) -> Non
     if entry.needs_layer and job.layer is None:
         choose()
     if entry.check:
-        within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
+        with working(entry, entry.check):
+            within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
 
 
 def _job(
