@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: How names of temporary files and folders begin; then come the machine, the process, and a number.
+#: How names of temporary files and folders begin; then come the machine, the process, and more.
 TEMPORARY = ".motion-zoo-"
 _numbers = itertools.count()
+#: Characters of a file's name that stand in that of its temporary file: a name holds 255 bytes in all.
+_SHOWN = 48
 _DAY = 24 * 60 * 60.0
 
 
@@ -95,7 +97,7 @@ def _sweep_once(folder: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     """Where the content of a file is written before it takes its name."""
-    return path.with_name(f"{temporary_prefix()}{next(_numbers)}")
+    return path.with_name(f"{temporary_prefix()}{next(_numbers)}-{path.name[:_SHOWN]}")
 
 
 @functools.cache

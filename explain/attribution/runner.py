@@ -125,7 +125,9 @@ def attribute(
         order: For frame_order: "reverse" or "shuffle".
         smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
-        seed: For methods that draw; the same seed gives the same bytes.
+        seed: For methods that draw. The same seed gives the same bytes with the same `batch_size`, number of threads,
+            machine and versions; a `batch_size` of None follows the free memory. Otherwise sums are rounded in another
+            order, by up to 1e-5 of the largest value in what was tried.
         progress: Called as progress(done, total), in evaluations, through each method; once through all that share a
             pass; True shows bars.
 

@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_at_any_file_costs_nothing_that_was_there(plain, tmp
     write = Path.write_bytes
 
     def part(path, content):
-        if path.name.startswith(f".{full}."):
+        if path.name.endswith(f"-{full}"):
             write(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(path, content)
