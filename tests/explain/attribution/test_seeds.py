@@ -22,7 +22,15 @@ for name in sys.argv[4:]:
     found = explain.attribute(model, batch, method=name, target=1, batch_size=int(sys.argv[3]), seed=7)
     print(name, hashlib.sha256(found.raw.numpy().tobytes() + found.time.numpy().tobytes()).hexdigest())
 """
-METHODS = ("smooth_grad", "gradient_shap", "rise", "integrated_gradients", "occlusion", "shapley", "frame_order")
+METHODS = (
+    "smooth_grad",
+    "gradient_shap",
+    "rise",
+    "integrated_gradients",
+    "occlusion",
+    "shapley_sampling",
+    "frame_order",
+)
 
 
 @pytest.fixture(scope="module")
