@@ -14,7 +14,7 @@ import torch
 from explain.layouts import entry_of
 from explain.preservation import check_model, prepared
 from zoo.devices import is_out_of_memory
-from zoo.errors import ModelError, UsageError, ZooError
+from zoo.errors import ModelError, UsageError, ZooError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,9 +121,8 @@ def _failure(model: nn.Module, batch: Tensor) -> str | None:
         with prepared(model, seed=0), torch.no_grad():
             model(batch[:1].clone())
     except Exception as error:  # noqa: BLE001 - any may be the model's own
-        said = " ".join(str(error).split())[:200]
         told = f"the model does not take a batch of shape {tuple(batch.shape)}: {_expected(model, batch)}"
-        return f"{told} (it says {type(error).__name__}: {said})"
+        return f"{told} (it says {describe(error)})"
     return None
 
 

@@ -83,7 +83,8 @@ def view_units(
         layer: Name of a layer, as `explain.layers.layer_names` lists it.
         units: One unit (channel) of the layer, or several.
         steps: Steps of the maximisation.
-        seed: The same seed gives the same bytes.
+        seed: The same seed gives the same bytes with the same number of threads, machine, versions and free memory,
+            which says how many clips are made at once; otherwise they differ by rounding, which later steps enlarge.
         progress: Called as progress(done, total), in steps of the maximisation; True shows a bar.
 
     Raises:

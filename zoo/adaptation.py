@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from zoo import devices
 from zoo.catalog import natural
-from zoo.errors import PluginError, UsageError, WeightsError
+from zoo.errors import PluginError, UsageError, WeightsError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def _take(layer: nn.Module, kernel: Tensor, name: str) -> set[int]:
         except Exception as error:
             if devices.is_out_of_memory(error):
                 raise
-            raise PluginError(f"inflating {name} failed: {type(error).__name__}: {error}") from error
+            raise PluginError(f"inflating {name} failed: {describe(error)}") from error
     elif isinstance(layer, nn.Conv3d):
         steps = layer.weight.shape[2]
         layer.weight.copy_((kernel / steps)[:, :, None].expand_as(layer.weight))

@@ -7,11 +7,12 @@ import re
 import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo import plugins
 from zoo.entries import ModelEntry, WeightsEntry, check_types
-from zoo.errors import FormerNameWarning, UnknownNameError, UsageError
+from zoo.errors import FormerNameWarning, UnknownNameError, UsageError, shown
+from zoo.isolation import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,9 @@ HINT_OF_RECIPES = (
 )
 #: Names of architectures and tags.
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+LONGEST_NAME = 100
+#: Words that commands take in the place of a model's name, and of a tag.
+RESERVED = {"model": ("all",), "tag": ("default", "none")}
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA256_START = re.compile(r"[0-9a-f]{8,64}")
@@ -48,12 +52,18 @@ class Listing:
 @functools.cache
 def listings() -> tuple[Listing, ...]:
     """Every valid entry of every working plugin, in natural order of names."""
+    return listings_of(plugins.registry())
+
+
+def listings_of(registry: plugins.Registry) -> tuple[Listing, ...]:
+    """The same of the plugins of one registry."""
     found: list[Listing] = []
-    for plugin, entry in plugins.collect("zoo_models", ModelEntry):
+    for plugin, entry in registry.collect("zoo_models", ModelEntry):
         try:
-            validate(entry)
-        except Exception as error:  # noqa: BLE001 - a stranger's entry may hold anything
-            plugin.fail(f"model {entry.name!r}", error)
+            with guarded():
+                validate(entry)
+        except Exception as error:  # noqa: BLE001 - an entry may hold anything
+            plugin.fail(f"model {shown(entry.name)}", error)
         else:
             found.append(Listing(entry, plugin))
     return tuple(sorted(found, key=lambda listing: natural(listing.entry.name)))
@@ -69,8 +79,7 @@ def validate(entry: ModelEntry) -> None:
         except ValueError as error:
             raise ValueError(f"{called}: {error}") from error
     for name in (entry.name, *entry.formerly):
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r}: a model's name is snake_case: letters a-z, digits and _")
+        check_name("model", name)
     if not _REFERENCE.fullmatch(entry.builder):
         raise ValueError(f"builder {entry.builder!r} is not of the form 'package.module:function'")
     if entry.parameters < 0:
@@ -81,13 +90,24 @@ def validate(entry: ModelEntry) -> None:
     _check_unique("tags", [tag for weights in entry.weights for tag in (weights.tag, *weights.formerly)])
     for weights in entry.weights:
         for tag in (weights.tag, *weights.formerly):
-            if not NAME.fullmatch(tag):
-                raise ValueError(f"tag {tag!r} is not snake_case")
+            check_name("tag", tag)
         if weights.is_hub:
             _check_pinned(weights)
         if not (_SHA256_START if weights.is_foreign else _SHA256).fullmatch(weights.sha256):
             digits = "8 to 64" if weights.is_foreign else "64"
             raise ValueError(f"sha256 of {weights.tag!r} is not {digits} lower-case hexadecimal digits")
+
+
+def check_name(kind: Literal["model", "tag"], name: str) -> None:
+    """Raise ValueError where a model or a tag cannot have this name."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError(
+            f"{kind} {shown(name)}: expected a name of at most {LONGEST_NAME} characters, not {len(name):,}"
+        )
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{kind} {shown(name)}: expected a name in snake_case: letters a-z, digits and _")
+    if name in RESERVED[kind]:
+        raise ValueError(f"{kind} {name!r}: commands take this word for something else; choose another name")
 
 
 def _check_unique(what: str, names: list[str]) -> None:
@@ -139,7 +159,7 @@ def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
     return [
         listing
         for listing in listings()
-        if plugin in (None, listing.plugin.name, listing.plugin.distribution)
+        if (plugin is None or listing.plugin.is_called(plugin))
         and any(
             fnmatchcase(name, pattern)
             for name in [listing.entry.name, *(f"{listing.entry.name}.{w.tag}" for w in listing.entry.weights)]
@@ -182,7 +202,7 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     """The listing and weights that a name stands for, and whether the name held a tag."""
     distribution, colon, rest = name.rpartition(":")
     architecture, dot, tag = rest.partition(".")
-    asked = [listing for listing in listings() if not colon or listing.plugin.distribution == distribution]
+    asked = [listing for listing in listings() if not colon or listing.plugin.comes_from(distribution)]
     candidates = [listing for listing in asked if listing.entry.name == architecture]
     if not candidates:
         candidates = [listing for listing in asked if architecture in listing.entry.formerly]

@@ -6,7 +6,9 @@ The way of a clip: `decode` -> uint8 frames T x H x W x 3 -> `convert` -> uint8 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +171,7 @@ def decode(
     Raises:
         UnknownNameError: where there is no such file or sample.
         ClipError: where it cannot be decoded, holds no frame, or is too large.
+        ResourceError: where the machine ran short of memory, threads or open files, or its disk failed.
         UsageError: for times or a number of frames that cannot be.
     """
     if frames is not None and frames < 1:
@@ -187,11 +190,29 @@ def decode(
 
     if start != start or (end is not None and end != end):
         raise UsageError("start and end are seconds, not nan")
-    clip = _read(source, pick, start, end)
+    what = f"read {os.fsencode(source).decode(errors='replace')}"
+    with devices.shortages_apart(what, unless=lambda error: _is_damage(error, source)):
+        clip = _read(source, pick, start, end)
     if spec is not None and clip.total < spec.frames:
         few = f"The clip has {_count_of(clip.total)} and the model takes {spec.frames}: some are shown more than once."
         clip = dataclasses.replace(clip, warnings=(*clip.warnings, few))
     return clip
+
+
+def _is_damage(error: BaseException, source: str | Path) -> bool:
+    """Whether a damaged file led a decoder to say what a machine in trouble says, as FFmpeg and Pillow do.
+
+    Then there is memory for more than any frame takes, or the file can be read to its end.
+    """
+    if isinstance(error, MemoryError) and type(error).__module__ in ("builtins", "av.error"):
+        with contextlib.suppress(MemoryError):
+            return bool(bytearray(3 * MAX_PIXELS))
+    if isinstance(error, OSError) and error.errno == errno.EIO and type(error).__module__ == "av.error":
+        with contextlib.suppress(OSError), Path(source).expanduser().open("rb") as file:
+            while file.read(2**20):
+                pass
+            return True
+    return False
 
 
 def _read(source: str | Path, pick: Callable[[int], list[int]], start: float, end: float | None) -> Clip:

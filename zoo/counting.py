@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from zoo.errors import ModelError
+from zoo.errors import ModelError, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,5 @@ def _followed(model: nn.Module, shape: tuple[int, ...], called: Callable[[Callab
             return called(lambda: forward(lambda value: mode.from_tensor(value.detach().cpu()), batch))
     except Exception as error:  # what a stranger's network raises has no end
         raise ModelError(
-            f"a batch of shape {list(shape)} cannot be followed through the model: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"a batch of shape {list(shape)} cannot be followed through the model: {describe(error)}"
         ) from error

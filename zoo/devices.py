@@ -1,18 +1,33 @@
-"""The device that a name asks for or a model is on, and whether an error says that its memory is full."""
+"""The device that a name asks for or a model is on, and errors that say it, or the machine, ran short of something."""
 
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
+import errno
+import os
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from zoo.errors import DeviceError
+from zoo.errors import DeviceError, ResourceError, ZooError, describe, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor, nn
 
 #: What torch's allocators and oneDNN say where memory is full.
 _FULL = ("can't allocate memory", "out of memory", "could not create a primitive", "could not execute a primitive")
+
+
+#: Errors of the operating system that a machine gives in passing, or a failing disk, whatever is asked of it.
+_SHORTAGES = {
+    getattr(errno, name)
+    for name in ("EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "EIO", "ENOSPC", "EDQUOT", "ENOBUFS", "ESTALE", "ETIMEDOUT")
+    if hasattr(errno, name)  # not all systems have all of them
+}
+#: The same in words, as where a library does not load or a thread does not start.
+_SHORT = (*map(os.strerror, _SHORTAGES), "failed to map segment", "can't start new thread")
 
 
 def resolve(name: str) -> str:
@@ -62,9 +77,40 @@ def keep_freed_memory() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU, whose allocator raises a RuntimeError."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    torch = sys.modules.get("torch")  # importing it takes memory
+    kind = type(error)  # isinstance would ask the error itself, which may be anybody's
+    if issubclass(kind, (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(said in text for said in _FULL)
+    return issubclass(kind, RuntimeError) and any(said in one_line(error) for said in _FULL)
+
+
+def shortage(error: BaseException | None) -> BaseException | None:
+    """The error, among one and those that led to it, that says the machine ran short of something; None for none."""
+    while error is not None:
+        kind = type(error)
+        if is_out_of_memory(error) or (issubclass(kind, OSError) and getattr(error, "errno", None) in _SHORTAGES):
+            return error
+        if not issubclass(kind, OSError | ZooError) and any(said in one_line(error) for said in _SHORT):
+            return error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
+@contextmanager
+def shortages_apart(what: str, *, unless: Callable[[BaseException], bool] = lambda _: False) -> Iterator[None]:
+    """Raise ResourceError where what is done inside fails for want of memory, threads, open files or a working disk.
+
+    Args:
+        what: What is done, after "cannot".
+        unless: Whether an error that says so has another reason.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = shortage(error)
+        if cause is None or unless(cause):
+            raise
+        raise ResourceError(
+            f"cannot {what}: {describe(cause)}; the machine ran short of memory, threads, open files or disk, or a "
+            "disk failed: free some, or wait, and run the same again"
+        ) from error

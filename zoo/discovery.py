@@ -1,126 +1,109 @@
-"""What is installed in the entry-point group `zoo.plugins`: read from the folders of sys.path, nothing is imported.
-
-`importlib.metadata` would say the same; importing it takes as long as everything else that `zoo list` does.
-"""
+"""What is installed in the entry-point group `zoo.plugins`; nothing is imported."""
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
+import re
 import warnings
-from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING, Any
+from importlib import metadata
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from zoo.errors import PluginWarning
+from zoo.errors import PluginWarning, describe, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["GROUP", "EntryPoint", "canonical", "installed"]
 
 #: Entry-point group that plugins register in.
 GROUP = "zoo.plugins"
 
 
-@dataclass(frozen=True)
-class EntryPoint:
-    """One line of the group: `name = value`."""
-
-    name: str
-    #: "package.module" or "package.module:attribute".
-    value: str
-
-    def load(self) -> Any:
-        """Import what the line names."""
-        module, _, attributes = self.value.partition(":")
-        return reduce(getattr, filter(None, attributes.split(".")), importlib.import_module(module))
+def canonical(name: str) -> str:
+    """The name of a distribution as PEP 503 compares it: `My_Plugin` and `my-plugin` are one."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed() -> list[tuple[str, str, EntryPoint]]:
     """Distribution, version and entry point of everything installed in the group, in a stable order.
 
-    What cannot be read is reported and left out.
+    What cannot be read is reported and left out. Of several versions of one distribution the one that Python imports is
+    taken: the first on `sys.path`, of one folder the highest; the others are reported.
     """
-    if any(map(_holds_more, sys.meta_path)) or any(map(os.path.isfile, sys.path)):
-        found = list(_anywhere())
-    else:
-        found = [item for folder in dict.fromkeys(sys.path) for item in _in_folder(folder or os.curdir)]
-    return sorted(found, key=lambda item: (item[0], item[2].name))
+    versions: dict[str, list[_Found]] = {}
+    for one in _found():
+        versions.setdefault(canonical(one.distribution), []).append(one)
+    points: list[tuple[str, str, EntryPoint]] = []
+    for same in versions.values():
+        used = max((one for one in same if one.folder == same[0].folder), key=lambda one: _order(one.version))
+        for other in same:
+            if other.version != used.version:
+                _report_versions(used, other)
+        points += [(used.distribution, used.version, point) for point in used.points]
+    return sorted(points, key=lambda item: (item[0], item[2].name))
 
 
-def _holds_more(finder: Any) -> bool:
-    """Whether distributions may lie elsewhere than in folders: a bundler's finder says so."""
-    return hasattr(finder, "find_distributions") and getattr(finder, "__name__", "") != "PathFinder"
+class _Found(NamedTuple):
+    """A distribution with plugins."""
+
+    distribution: str
+    version: str
+    points: list[EntryPoint]
+    #: Where it is installed, as far as its finder says.
+    folder: object
 
 
-def _anywhere() -> Iterator[tuple[str, str, EntryPoint]]:
-    """Entry points in archives and wherever else finders look."""
-    from importlib import metadata
+class _Readable(metadata.Distribution):
+    """A distribution whose files may begin with a byte-order mark, as editors on Windows write them."""
 
-    for distribution in metadata.distributions():
+    def __init__(self, inner: metadata.Distribution) -> None:
+        self._inner = inner
+        #: Where its metadata lies, as far as its finder says.
+        self.place: Any = getattr(inner, "_path", None)
+
+    def read_text(self, filename: str) -> str | None:
+        """The text of one of its files; None where there is none."""
+        text = self._inner.read_text(filename)
+        if text is None and self.place is not None and (self.place / filename).is_file():
+            raise PermissionError(f"{filename} must not be read")  # importlib.metadata passes it over
+        return text and text.removeprefix("\ufeff")
+
+    def locate_file(self, path: Any) -> Any:
+        """The place of one of its files."""
+        return self._inner.locate_file(path)
+
+
+def _found() -> Iterator[_Found]:
+    """Every distribution with plugins, in the order of `sys.path`."""
+    for inner in metadata.distributions():
+        distribution = _Readable(inner)
         try:
-            lines = _lines_of_group(distribution.read_text("entry_points.txt") or "")
-            points = [_entry_point(line) for line in lines]
-            name, version = (distribution.metadata["Name"] or "unknown", distribution.version) if points else ("", "")
-        except Exception as error:  # noqa: BLE001 - metadata of a stranger's distribution may be anything
-            _report(getattr(distribution, "_path", "an installed distribution"), error)
-        else:
-            yield from ((name, version, point) for point in points)
-
-
-def _in_folder(folder: str) -> Iterator[tuple[str, str, EntryPoint]]:
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - as below
-    except OSError:  # sys.path may name what is not there
-        return
-    for name in names:
-        if not name.endswith((".dist-info", ".egg-info")):
-            continue
-        metadata = os.path.join(folder, name)  # noqa: PTH118 - pathlib takes several times as long, for each distribution
-        try:
-            points = [_entry_point(line) for line in _lines_of_group(_read(metadata, "entry_points.txt"))]
-            if not points:
+            if GROUP not in (distribution.read_text("entry_points.txt") or ""):
                 continue
-            said = _headers(_read(metadata, "METADATA") or _read(metadata, "PKG-INFO"))
-        except (OSError, ValueError) as error:
-            _report(metadata, error)
-            continue
-        for point in points:
-            yield said.get("name", "unknown"), said.get("version", ""), point
+            points = list(distribution.entry_points.select(group=GROUP))
+            for point in points:
+                if not (point.name and EntryPoint.pattern.match(point.value)):
+                    raise ValueError(f"expected 'name = package.module', got '{point.name} = {point.value}'")
+            about = distribution.metadata if points else {"Name": "", "Version": ""}
+            name, version = about["Name"] or "unknown", about["Version"] or ""
+        except Exception as error:  # noqa: BLE001 - metadata of anybody's distribution may hold anything
+            where = one_line(distribution.place or "an installed distribution")
+            warnings.warn(f"the entry points of {where} cannot be read: {describe(error)}", PluginWarning, stacklevel=4)
+        else:
+            if points:
+                yield _Found(name, version, points, getattr(distribution.place, "parent", None))
 
 
-def _read(metadata: str, name: str) -> str:
-    try:
-        with open(os.path.join(metadata, name), encoding="utf-8") as file:  # noqa: PTH118, PTH123 - as above
-            return file.read()
-    except (FileNotFoundError, NotADirectoryError):  # an egg-info may be a file
-        return ""
+def _order(version: str) -> list[tuple[int, int | str]]:
+    """Sort key that puts 1.10 after 1.9, and 1.0 after 1.0rc1."""
+    parts = re.findall(r"\d+|[a-z]+", version.lower())
+    return [*((1, int(part)) if part.isdigit() else (2 * (part == "post"), part) for part in parts), (1, -1)]
 
 
-def _lines_of_group(text: str) -> list[str]:
-    if GROUP not in text:
-        return []
-    section, lines = "", []
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            section = line
-        elif section == f"[{GROUP}]" and line and not line.startswith(("#", ";")):
-            lines.append(line)
-    return lines
-
-
-def _entry_point(line: str) -> EntryPoint:
-    name, equals, value = (part.strip() for part in line.partition("="))
-    if not (name and equals and value):
-        raise ValueError(f"expected 'name = package.module', got {line!r}")
-    return EntryPoint(name, value.partition("[")[0].strip())  # extras are pip's concern
-
-
-def _headers(text: str) -> dict[str, str]:
-    """The fields at the head of a distribution's metadata, by lower-case name."""
-    head = text.partition("\n\n")[0]
-    return {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in head.splitlines())}
-
-
-def _report(where: object, error: Exception) -> None:
-    warnings.warn(f"the entry points of {where} cannot be read: {error}", PluginWarning, stacklevel=3)
+def _report_versions(used: _Found, other: _Found) -> None:
+    warnings.warn(
+        f"{used.distribution} is installed in two versions: {used.version} in {one_line(used.folder)} is used, and "
+        f"{other.version} in {one_line(other.folder)} is not; uninstall one of them",
+        PluginWarning,
+        stacklevel=4,
+    )

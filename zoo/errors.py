@@ -59,6 +59,10 @@ class PluginError(ZooError):
     """A plugin, or something that a plugin names, does not work."""
 
 
+class PluginExitError(PluginError):
+    """Code of a plugin raised what would have ended the process: SystemExit or another BaseException."""
+
+
 class ConformanceError(PluginError):
     """A plugin, or one of its models, does not keep what every plugin must keep."""
 
@@ -107,13 +111,44 @@ class MemoryLimitError(ZooError):
     """Not even one sample fits into memory."""
 
 
+class ResourceError(ZooError):
+    """The machine ran short of memory, threads, open files or disk, or a disk failed; the input is not to blame."""
+
+
 class ModelError(ZooError):
     """A model cannot be used this way: no such layer kind, an unexpected output, a method that does not apply."""
 
 
 def one_line(said: object) -> str:
-    """A text, or what an error of a library says, which may repeat a stranger's text, on one line that can be shown."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(str(said).split()))
+    """A text, or the message of an error, on one line without control characters; the error may be anybody's.
+
+    An error whose message cannot be read, because its `__str__` raises, is named by its type.
+    """
+    try:
+        text = str.__str__(str(said))  # a subclass of str may have methods of its own
+    except BaseException:  # noqa: BLE001 - code of a plugin may raise anything
+        text = f"({type(said).__name__}, whose message cannot be read)"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(text.split()))
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A value as Python writes it, on one line and cut to `limit`; it may be anybody's, and lie about itself."""
+    try:
+        text = one_line(repr(value))
+    except BaseException:  # noqa: BLE001 - code of a plugin may raise anything
+        text = f"a {one_line(type(value).__name__)} that cannot be shown"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def describe(error: BaseException, limit: int = 300) -> str:
+    """What went wrong in somebody else's code, on one line: the type of the error and its message, cut to `limit`.
+
+    Of our own errors the message alone, which says all.
+    """
+    message = one_line(error)
+    if issubclass(type(error), ZooError):  # isinstance would ask the object itself
+        return message
+    return f"{one_line(type(error).__name__)}: {message}"[:limit]
 
 
 def _nearest_beginnings(name: str, known: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import devices
-from zoo.errors import ModelError, UsageError
+from zoo.errors import ModelError, UsageError, describe
 from zoo.prediction import by_head
 from zoo.verification import ATOL, RTOL
 from zoo.writing import check_writable, write
@@ -82,8 +82,7 @@ def export(model: nn.Module, path: Path, *, dynamic_batch: bool = False, seed: i
         except Exception as error:  # what torch.export raises has no end
             if devices.is_out_of_memory(error):
                 raise
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{entry.name} cannot be exported: {type(error).__name__}: {reason}{hint}") from error
+            raise ModelError(f"{entry.name} cannot be exported: {describe(error)}{hint}") from error
     write(path, buffer.getvalue())
     return Exported(
         file=str(path),

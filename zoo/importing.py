@@ -62,4 +62,4 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.meta_path.remove(self)
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self]

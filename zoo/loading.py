@@ -20,12 +20,15 @@ from zoo.errors import (
     MemoryLimitError,
     ModelError,
     PluginError,
+    PluginExitError,
     UnknownNameError,
     UsageError,
     WeightsError,
     ZooError,
+    describe,
 )
 from zoo.features import Features
+from zoo.isolation import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -254,14 +257,12 @@ def build(entry: ModelEntry) -> nn.Module:
     """
     builder = plugins.resolve(entry.builder)
     try:
-        model = builder(**entry.arguments)
+        with guarded():
+            model = builder(**entry.arguments)
     except Exception as error:
-        if isinstance(error, ZooError) or devices.is_out_of_memory(error):
+        if (isinstance(error, ZooError) and not isinstance(error, PluginExitError)) or devices.is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())
-        raise PluginError(
-            f"the builder of {entry.name} ({entry.builder}) failed: {type(error).__name__}: {reason}"
-        ) from error
+        raise PluginError(f"the builder of {entry.name} ({entry.builder}) failed: {describe(error, 1000)}") from error
     if not isinstance(model, nn.Module):
         raise PluginError(
             f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module"

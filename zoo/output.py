@@ -105,7 +105,14 @@ def emit(data: Any, text: str | Sequence[str], *, as_json: bool) -> None:
     try:
         click.echo(visible(text), file=_results)
     except BrokenPipeError:  # the command goes on: it may have files to write
-        os.dup2(os.open(os.devnull, os.O_WRONLY), (_results or sys.stdout).fileno())
+        _discard(_results or sys.stdout)
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Let what a stream still holds go nowhere: at its end, Python would fail to write it once more."""
+    with contextlib.suppress(OSError, ValueError):  # closed, or not a file
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def plain(value: Any) -> Any:
@@ -177,6 +184,8 @@ def run(commands: click.Group) -> NoReturn:
     atexit.register(gc.freeze)  # Python would look for cycles among all objects before it ends, 13 ms of `zoo list`
     try:
         status = commands.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what a full disk does not take is told here, not after the end
     except click.exceptions.Abort:
         stop("interrupted", 130)  # as a shell says of Ctrl-C
     except click.ClickException as error:
@@ -191,18 +200,23 @@ def run(commands: click.Group) -> NoReturn:
     except ZooError as error:
         stop(str(error), error.exit_code)
     except OSError as error:
+        _discard(sys.stdout)
         where = f" ({error.filename})" if error.filename else ""
         stop(f"{error.strerror or error}{where}", 1)
-    except (RuntimeError, MemoryError) as error:
-        from zoo.devices import is_out_of_memory
+    except (RuntimeError, MemoryError, ImportError) as error:
+        from zoo.devices import is_out_of_memory, shortage
 
-        if not is_out_of_memory(error):
+        if shortage(error) is None:
             raise
-        stop(f"memory ran out: {error}; use a smaller clip, free memory, or another device", 1)
+        short = "memory" if is_out_of_memory(error) else "memory, threads or open files"
+        stop(f"{short} ran out: {error}; use a smaller clip, free memory, or another device", 1)
     sys.exit(status if isinstance(status, int) else 0)  # click gives back the status of Context.exit
 
 
 def stop(message: str, exit_code: int) -> NoReturn:
     """Print `message` as an error and end the process."""
-    note(f"error: {message}")
+    try:
+        note(f"error: {message}")
+    except OSError:  # stderr takes nothing either
+        _discard(sys.stderr)
     sys.exit(exit_code)

@@ -12,16 +12,16 @@ import re
 import sys
 import time
 import warnings
-from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from zoo import hookspecs
-from zoo.discovery import GROUP, EntryPoint, installed
-from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsError
+from zoo.discovery import GROUP, EntryPoint, canonical, installed
+from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsError, describe
 from zoo.importing import Watch
+from zoo.isolation import contained, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,13 +30,14 @@ __all__ = ["DISABLE", "GROUP", "EntryPoint", "Plugin", "Registry", "check_names"
 
 #: Environment variable with the names of plugins to leave out, separated by commas.
 DISABLE = "ZOO_DISABLE_PLUGINS"
-#: Seconds of CPU time from which the import of a plugin counts as slow.
+#: Seconds of CPU time, and on the clock, from which importing a plugin, or a hook that every command calls, is slow.
 SLOW = 0.1
+SLOW_WALL = 1.0
 
 
 @dataclass
 class Plugin:
-    """One entry point of the group, working or not."""
+    """One plugin: an entry point of the group, working or not."""
 
     name: str
     distribution: str
@@ -52,18 +53,30 @@ class Plugin:
     import_seconds: float = 0.0
     #: Why it makes every command slow; empty where it does not.
     slow: str = ""
+    #: Further entry points ("DISTRIBUTION:NAME") that give the same plugin, as after a distribution was renamed.
+    also: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
         """Distribution and entry-point name, unique among installed plugins."""
         return f"{self.distribution}:{self.name}"
 
+    def is_called(self, name: str) -> bool:
+        """Whether a name is that of this plugin or its distribution, or both ("DISTRIBUTION:NAME"), however spelled."""
+        return canonical(name) in {
+            canonical(known) for key in (self.key, *self.also) for known in (key, *key.rsplit(":", 1))
+        }
+
+    def comes_from(self, distribution: str) -> bool:
+        """Whether a distribution of this name, however spelled, gives this plugin."""
+        return canonical(distribution) in {canonical(key.rpartition(":")[0]) for key in (self.key, *self.also)}
+
     def fail(self, during: str, error: BaseException) -> None:
         """Note and report a failure; only the first of a plugin is reported."""
         reported = self.status == "failed"
         self.status = "failed"
         if not reported:
-            self.reason = f"{during}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            self.reason = f"{during}: {describe(error)}"
             warnings.warn(
                 f"plugin {self.name!r} of {self.distribution} {self.version} failed at {self.reason}; "
                 f"everything else goes on (switch it off with {DISABLE}={self.name})",
@@ -76,44 +89,80 @@ class Registry:
     """Every plugin found, and the calls to their hooks."""
 
     def __init__(self, entry_points: list[tuple[str, str, EntryPoint]], disabled: set[str]) -> None:
-        self.plugins: list[Plugin] = []
+        self.plugins = one_each(entry_points)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        seen: set[str] = set()
-        for distribution, version, entry_point in entry_points:
-            plugin = Plugin(entry_point.name, distribution, version, entry_point)
-            if plugin.key in seen:
-                continue
-            seen.add(plugin.key)
-            self.plugins.append(plugin)
-            if disabled & {plugin.name, plugin.distribution, plugin.key}:
+        #: What each plugin's hook gave last, to name the plugin of a reference that does not resolve.
+        self._given: dict[tuple[str, str], list[Any]] = {}
+        for plugin in list(self.plugins):
+            if any(plugin.is_called(name) for name in disabled):
                 plugin.status = "disabled"
             else:
                 self._register(plugin)
 
     def _register(self, plugin: Plugin) -> None:
-        during = f"import of {plugin.entry_point.value}"
-        began = time.process_time()
+        module = self._import(plugin)
+        if module is None:
+            return
         try:
-            watch = Watch("torch", plugin.entry_point.value.partition(":")[0].partition(".")[0])
-            with redirect_stdout(sys.stderr), watch:  # what a plugin prints is no result of ours
-                module = plugin.entry_point.load()
-            plugin.import_seconds = time.process_time() - began
-            if watch.importer:
-                plugin.slow = f"imports torch at {watch.importer} ({plugin.import_seconds:.1f} s)"
-            elif plugin.import_seconds > SLOW:
-                plugin.slow = f"importing {plugin.entry_point.value} takes {plugin.import_seconds:.1f} s"
-            during = "registration"
-            _check_interface(plugin, module)
-            self._manager.register(module, name=plugin.key)
-            self._manager.check_pending()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything
-            plugin.fail(during, error)
+            with contained():
+                _check_interface(plugin, module)
+                twin = self._manager.get_name(module)
+                if twin is None:
+                    self._manager.register(module, name=plugin.key)
+                    self._manager.check_pending()
+                    twin = self._twin(plugin)
+        except Exception as error:  # noqa: BLE001 - a plugin's module may raise anything
+            plugin.fail("registration", error)
             if self._manager.has_plugin(plugin.key):
                 self._manager.unregister(name=plugin.key)
             return
-        callers = self._manager.get_hookcallers(module) or []
-        plugin.hooks = sorted(caller.name for caller in callers)
+        if twin is not None:
+            if self._manager.has_plugin(plugin.key):
+                self._manager.unregister(name=plugin.key)
+            next(one for one in self.plugins if one.key == twin).also.append(plugin.key)
+            self.plugins.remove(plugin)
+            return
+        plugin.hooks = sorted(self._implementations(plugin.key))
+
+    def _import(self, plugin: Plugin) -> Any:
+        """The plugin's module; None where it does not import."""
+        began, began_wall = time.process_time(), time.perf_counter()
+        watch = Watch("torch", plugin.entry_point.module.partition(".")[0])
+        try:
+            with contained(), watch:
+                module = plugin.entry_point.load()
+        except Exception as error:  # noqa: BLE001 - a plugin's module may raise anything
+            plugin.fail(f"import of {plugin.entry_point.value}", error)
+            return None
+        plugin.import_seconds = time.process_time() - began
+        if watch.importer:
+            plugin.slow = f"imports torch at {watch.importer} ({plugin.import_seconds:.1f} s)"
+        else:
+            self._time(plugin, f"importing {plugin.entry_point.value}", began, began_wall)
+        return module
+
+    def _time(self, plugin: Plugin, what: str, began: float, began_wall: float) -> None:
+        """Note that a plugin makes every command slow, where what began then did."""
+        cpu, wall = time.process_time() - began, time.perf_counter() - began_wall
+        if not plugin.slow and (cpu > SLOW or wall > SLOW_WALL):
+            plugin.slow = f"{what} takes {wall:.1f} s" + (f", {cpu:.1f} s of it computing" if wall > 2 * cpu else "")
+
+    def _implementations(self, key: str) -> dict[str, Any]:
+        """The functions by which a registered plugin implements hooks, by their names."""
+        callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
+        return {
+            caller.name: found.function
+            for caller in callers
+            for found in caller.get_hookimpls()
+            if found.plugin_name == key
+        }
+
+    def _twin(self, plugin: Plugin) -> str | None:
+        """The key of a plugin with the same hook functions, as where a renamed module gives the old one's; or None."""
+        own = self._implementations(plugin.key)
+        others = [key for key, _ in self._manager.list_name_plugin() if key != plugin.key]
+        return next((key for key in others if own and self._implementations(key) == own), None)
 
     def collect(self, hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, Any]]:
         """Call one hook plugin by plugin; each item of each returned list, beside the plugin that gave it.
@@ -126,22 +175,61 @@ class Registry:
             if plugin.status == "disabled" or hook not in plugin.hooks:
                 continue
             others = [module for name, module in self._manager.list_name_plugin() if name != plugin.key]
+            began, began_wall = time.process_time(), time.perf_counter()
             try:
-                with redirect_stdout(sys.stderr):
+                with contained():
                     returned = self._manager.subset_hook_caller(hook, others)(**arguments)
-                if not returned:  # pluggy leaves None out
-                    raise TypeError("expected a list, got None")
-                given = [item for result in returned for item in _listed(result)]
-                for item in given:
-                    if not isinstance(item, expected):
-                        raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
-            except (Exception, SystemExit) as error:
-                if arguments and isinstance(error, WeightsError):
+                    if not returned:  # pluggy leaves None out
+                        raise TypeError("expected a list, got None")
+                    given = [item for result in returned for item in _listed(result)]
+                    for item in given:
+                        if not isinstance(item, expected):
+                            raise TypeError(f"expected {expected.__name__}, got {type(item).__name__}")
+            except Exception as error:
+                if arguments and issubclass(type(error), WeightsError):
                     raise  # what the hook was shown is damaged, not the plugin
                 plugin.fail(f"hook {hook}", error)
             else:
                 items += [(plugin, item) for item in given]
+                self._given[plugin.key, hook] = given
+                if hook == "zoo_models":  # which nearly every command calls
+                    self._time(plugin, f"hook {hook}", began, began_wall)
         return items
+
+    def giver(self, reference: str) -> Plugin | None:
+        """The plugin that gave "package.module:function" in an entry, recipe, method or section; None for none.
+
+        Else the plugin in whose package it lies.
+        """
+        package = reference.partition(":")[0].partition(".")[0]
+        givers = {key for (key, _), given in self._given.items() if _holds(given, reference)}
+        owners = {one.key for one in self.plugins if one.entry_point.module.partition(".")[0] == package}
+        return next((one for one in self.plugins if one.key in (givers or owners)), None)
+
+
+def one_each(entry_points: list[tuple[str, str, EntryPoint]]) -> list[Plugin]:
+    """The plugins that entry points name: several that name one module, or one in two spellings, are one plugin."""
+    plugins: dict[tuple[str, str], Plugin] = {}
+    seen: set[tuple[str, str]] = set()
+    for distribution, version, entry_point in entry_points:
+        key = canonical(distribution), entry_point.name
+        if key in seen:
+            continue
+        seen.add(key)
+        plugin = Plugin(entry_point.name, distribution, version, entry_point)
+        first = plugins.setdefault((entry_point.module, entry_point.attr), plugin)
+        if first is not plugin:
+            first.also.append(plugin.key)
+    return list(plugins.values())
+
+
+def _holds(item: Any, reference: str) -> bool:
+    """Whether a text is somewhere among the fields of plain data."""
+    if is_dataclass(item):
+        return any(_holds(getattr(item, one.name), reference) for one in fields(item))
+    if isinstance(item, tuple | list):
+        return any(_holds(one, reference) for one in item)
+    return isinstance(item, str) and item == reference
 
 
 def _check_interface(plugin: Plugin, module: Any) -> None:
@@ -163,21 +251,22 @@ def _listed(result: Any) -> list[Any] | tuple[Any, ...]:
 
 def check_names(names: Iterable[str]) -> None:
     """Raise UnknownNameError for a name that no installed plugin answers to."""
-    known = {
-        name: None
-        for distribution, _, entry_point in installed()
-        for name in (entry_point.name, distribution, f"{distribution}:{entry_point.name}")
-    }
+    found = one_each(installed())
+    known = dict.fromkeys(known for one in found for known in (one.name, one.distribution, one.key, *one.also))
     for name in names:
-        if name not in known:
+        if not any(one.is_called(name) for one in found):
             raise UnknownNameError("plugin", name, known, "`zoo plugins` shows all")
 
 
 @functools.cache
 def registry() -> Registry:
     """The plugins of this process, discovered once."""
-    disabled = {name for name in re.split(r"[,\s]+", os.environ.get(DISABLE, "")) if name}
-    return Registry(installed(), disabled)
+    return Registry(installed(), disabled())
+
+
+def disabled() -> set[str]:
+    """Names of the plugins that the environment switches off."""
+    return {name for name in re.split(r"[,\s]+", os.environ.get(DISABLE, "")) if name}
 
 
 def collect(hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, Any]]:
@@ -189,17 +278,33 @@ def resolve(reference: str) -> Callable[..., Any]:
     """The function that "package.module:function" names.
 
     Raises:
-        PluginError: where there is no such module or function.
+        PluginError: where there is no such module or function, or importing the module fails, whatever it raises; it
+            names the plugin that gave the reference.
     """
     import importlib
 
     module, colon, function = reference.partition(":")
+    if not (colon and module and function):
+        raise PluginError(f"{_named(reference)} names no function: expected 'package.module:function'")
+    imported = None
     try:
-        if not colon:
-            raise ValueError("expected 'package.module:function'")
-        resolved = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PluginError(f"{reference!r} names no function: {error}") from error
-    if not callable(resolved):
-        raise PluginError(f"{reference!r} is not callable")
+        with guarded() if module in sys.modules else contained():
+            imported = importlib.import_module(module)
+            resolved = getattr(imported, function)
+            works = callable(resolved)
+    except Exception as error:
+        absent = type(error) is ModuleNotFoundError and f"{module}.".startswith(f"{error.name}.")
+        if absent or (imported and type(error) is AttributeError):
+            raise PluginError(f"{_named(reference)} names no function: {describe(error)}") from error
+        raise PluginError(f"{_named(reference)} cannot be imported: {describe(error)}") from error
+    if not works:
+        raise PluginError(f"{_named(reference)} is not callable")
     return resolved  # type: ignore[no-any-return]  # getattr of a module is Any
+
+
+def _named(reference: str) -> str:
+    """A reference as messages name it: with the plugin that gave it, where one did."""
+    plugin = registry().giver(reference)
+    if plugin is None:
+        return repr(reference)
+    return f"{reference!r} of plugin {plugin.name!r} ({plugin.distribution} {plugin.version})"

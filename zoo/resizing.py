@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import devices, plugins, prediction
-from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -228,7 +228,7 @@ def check(model: nn.Module, entry: ModelEntry, asked: Wish) -> None:
     except Exception as error:  # what a stranger's network raises has no end
         if devices.is_out_of_memory(error):
             raise
-        raise ModelError(f"{entry.name} does not run with {_said(asked)}: {error}") from error
+        raise ModelError(f"{entry.name} does not run with {_said(asked)}: {one_line(error)}") from error
     for head, count in asked.classes.items():
         if heads[head].shape[-1] != count:
             raise ModelError(f"{entry.name} gives {list(heads[head].shape)} for {head!r}, not {count} classes")

@@ -10,8 +10,9 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import cards
+from zoo import cards, catalog
 from zoo.errors import OutputError, UsageError
+from zoo.writing import temporary_prefix
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry
@@ -52,7 +53,7 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
     if not folder.absolute().parent.is_dir():
         raise OutputError(f"cannot write {folder}: the folder {folder.parent} does not exist; make it first")
     try:
-        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{name}-") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=temporary_prefix()) as temporary:
             whole = Path(temporary) / folder.name
             _write(name, whole)
             if folder.exists():
@@ -66,6 +67,10 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
 def check_name(name: str) -> None:
     """Raise UsageError where a plugin cannot have this name; one that could be is offered."""
     if _NAME.fullmatch(name) and not keyword.iskeyword(name):
+        try:
+            catalog.check_name("model", name)  # its model has the same name
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         return
     near = "_".join(re.findall(r"[a-z0-9]+", name.lower())).lstrip("0123456789_")
     offered = near if _NAME.fullmatch(near) and not keyword.iskeyword(near) else "my_models"

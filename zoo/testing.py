@@ -34,7 +34,7 @@ from torch import nn
 
 from zoo import cards, catalog, counting, foreign, loading, plugins, verification
 from zoo import weights as weights_files
-from zoo.errors import ConformanceError, PluginError, UnknownNameError, ZooError
+from zoo.errors import ConformanceError, PluginError, UnknownNameError, ZooError, describe
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class Case:
         except unittest.SkipTest as reason:
             result, detail = "skipped", str(reason)
         except Exception as error:  # noqa: BLE001 - a stranger's model may raise anything
-            said = " ".join(str(error).split())
-            result, detail = "failed", said if isinstance(error, ZooError) else f"{type(error).__name__}: {said}"
+            result, detail = "failed", describe(error, 1000)
         seconds = time.perf_counter() - began
         return Outcome(
             subject=str(self.subject),
@@ -154,7 +153,7 @@ def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
         UnknownNameError: for a plugin that is not installed, or `models` that none of its models matches.
     """
     listings = catalog.listings()  # a broken entry shows only when its hook is called
-    asked = [known for known in plugins.registry().plugins if plugin in (known.name, known.distribution, known.key)]
+    asked = [known for known in plugins.registry().plugins if known.is_called(plugin)]
     if not asked:
         known = [known.name for known in plugins.registry().plugins]
         hint = "`zoo plugins` shows all; install yours with `pip install -e .`"
@@ -197,7 +196,7 @@ def loads(subject: Subject) -> str:
 
 def imports_no_torch(subject: Subject) -> str:
     """Importing its module and calling `zoo_models` and `zoo_recipes` imports no torch, seen in a fresh process."""
-    module = subject.plugin.entry_point.value.partition(":")[0]
+    module = subject.plugin.entry_point.module
     code = (
         "import sys, time; from zoo.importing import Watch; began = time.process_time()\n"
         f"with Watch('torch', {module.partition('.')[0]!r}) as watch:\n"
@@ -245,6 +244,10 @@ def _check_recipe(recipe: Recipe) -> None:
     architectures = [listing.entry.name for listing in catalog.listings()]
     if recipe.name.partition(".")[0] not in architectures:
         raise UnknownNameError("model", recipe.name.partition(".")[0], architectures, "a recipe is named MODEL.TAG")
+    try:
+        catalog.check_name("tag", recipe.name.partition(".")[2])
+    except ValueError as error:
+        raise ConformanceError(f"recipe {recipe.name}: {error}; a recipe is named MODEL.TAG") from error
     for reference in (recipe.build, recipe.export, recipe.evaluate, recipe.example):
         plugins.resolve(reference)
     _check_bound(recipe)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
-from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, one_line
+from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, describe, one_line
+from zoo.isolation import contained
 from zoo.writing import write
 
 if TYPE_CHECKING:
@@ -73,9 +74,12 @@ def _bundled(package: str, inside: str) -> Path:
     from importlib.resources import files
 
     try:
-        path = Path(str(files(package))) / inside
+        with contained():  # it imports the package
+            path = Path(str(files(package))) / inside
     except ModuleNotFoundError as error:
         raise PluginError(f"{package}:{inside} names a package that is not installed") from error
+    except Exception as error:
+        raise PluginError(f"{package}:{inside} names a package that cannot be imported: {describe(error)}") from error
     if not path.is_file():
         raise WeightsError(
             f"{package}:{inside} is missing from the installed package (looked at {path}); reinstall it, or, where "

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import errno
+import functools
+import itertools
 import os
+import platform
+import shutil
+import time
+import zlib
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from torch import Tensor
+
+#: How names of temporary files and folders begin; then come the machine, the process, and more.
+TEMPORARY = ".motion-zoo-"
+_numbers = itertools.count()
+#: Characters of a file's name that stand in that of its temporary file: a name holds 255 bytes in all.
+_SHOWN = 48
+_DAY = 24 * 60 * 60.0
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
@@ -24,10 +38,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
 def check_writable(path: Path) -> None:
     """Raise OutputError where `write` could not put a file, before long work is done for it."""
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: {os.strerror(errno.EISDIR)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.is_symlink()  # an error where the name is too long
         temporary.touch()
         temporary.unlink()
     except FileNotFoundError as error:
@@ -44,7 +59,8 @@ def write(path: Path, content: bytes | str) -> None:
     Raises:
         OutputError: where it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _sweep_once(path.parent)
+    temporary = _temporary(path)
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
@@ -52,3 +68,60 @@ def write(path: Path, content: bytes | str) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_prefix() -> str:
+    """How the names of this process's temporary files and folders begin, so that `sweep` knows whose they are."""
+    return f"{TEMPORARY}{_machine()}-{os.getpid()}-"
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files and folders that processes left in `folder` when they were killed.
+
+    Those of a process that runs on this machine stay, and those of other machines for a day.
+    """
+    with suppress(OSError):  # it cannot be listed, or is not there
+        for entry in list(folder.iterdir()):
+            if entry.name.startswith(TEMPORARY) and _is_left_over(entry):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+
+@functools.cache
+def _sweep_once(folder: Path) -> None:
+    """`sweep`, once in a process: folders may hold very many files."""
+    sweep(folder)
+
+
+def _temporary(path: Path) -> Path:
+    """Where the content of a file is written before it takes its name."""
+    return path.with_name(f"{temporary_prefix()}{next(_numbers)}-{path.name[:_SHOWN]}")
+
+
+@functools.cache
+def _machine() -> str:
+    """Where process numbers mean the same as here, in eight hexadecimal digits: this boot, this container."""
+    text = platform.node()
+    with suppress(OSError):  # only Linux has these
+        text += Path("/proc/sys/kernel/random/boot_id").read_text("ascii") + os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Whether a temporary file or folder is nobody's any more."""
+    with suppress(OSError):
+        if time.time() - entry.lstat().st_mtime > _DAY:
+            return True
+    machine, _, rest = entry.name.removeprefix(TEMPORARY).partition("-")
+    process = rest.partition("-")[0]
+    if os.name != "posix" or machine != _machine() or not process.isdigit():
+        return False  # elsewhere os.kill ends a process whatever the signal
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return False
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,11 +16,12 @@ from explain.layouts import layout_of
 from explain.precision import exact
 from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
 from zoo.devices import is_out_of_memory
-from zoo.errors import ModelError, PluginError, UsageError, ZooError
+from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
+from zoo.isolation import guarded
 from zoo.plugins import resolve as find_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -167,20 +169,30 @@ def _called(method: Method, job: Job) -> Raw:
     Raises:
         PluginError: A method from elsewhere fails, or gives back something else than raw values.
     """
-    try:
-        raw = _valid(method, find_function(method.run)(job), job)
-    except ZooError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
+    with working(method, method.run):
+        try:
+            raw = _valid(method, find_function(method.run)(job), job)
+        except RuntimeError as error:
+            if "does not require grad" in one_line(error) or "not have been used in the graph" in one_line(error):
+                reason = f"{job.score.target} does not depend on the input, or not differentiably so"
+                raise ModelError(reason) from error
             raise
-        if "does not require grad" in str(error) or "not have been used in the graph" in str(error):
-            raise ModelError(f"{job.score.target} does not depend on the input, or not differentiably so") from error
-        if method in BUILT_IN:
-            raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise PluginError(f"the attribution method {method.name} ({method.run}) does not work: {reason}") from error
     return dataclasses.replace(raw, values=exact(raw.values))
+
+
+@contextmanager
+def working(method: Method, reference: str) -> Iterator[None]:
+    """Raise PluginError where a plugin's method fails inside, whatever it raises; `reference` names its function."""
+    try:
+        with guarded():
+            yield
+    except Exception as error:
+        ours = isinstance(error, ZooError) and not isinstance(error, PluginExitError)
+        if ours or method in BUILT_IN or is_out_of_memory(error):
+            raise
+        raise PluginError(
+            f"the attribution method {method.name} ({reference}) does not work: {describe(error)}"
+        ) from error
 
 
 def _valid(method: Method, raw: Any, job: Job) -> Raw:

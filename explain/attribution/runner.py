@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 import torch
 
 from explain.attribution.baselines import make_baseline
-from explain.attribution.execution import Asked, fitting_for, fix, run_all, share
+from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
 from explain.attribution.frames import causing_frame
 from explain.attribution.jobs import Job
 from explain.attribution.maps import over_time, to_map
@@ -125,7 +125,9 @@ def attribute(
         order: For frame_order: "reverse" or "shuffle".
         smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
-        seed: For methods that draw; the same seed gives the same bytes.
+        seed: For methods that draw. The same seed gives the same bytes with the same `batch_size`, number of threads,
+            machine and versions; a `batch_size` of None follows the free memory. Otherwise sums are rounded in another
+            order, by up to 1e-5 of the largest value in what was tried.
         progress: Called as progress(done, total), in evaluations, through each method; once through all that share a
             pass; True shows bars.
 
@@ -304,7 +306,8 @@ def _check_applies(entry: Method, job: Job, choose: Callable[[], object]) -> Non
     if entry.needs_layer and job.layer is None:
         choose()
     if entry.check:
-        within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
+        with working(entry, entry.check):
+            within_memory(lambda _: find_function(entry.check)(job), 1, f"one sample of {tuple(job.batch.shape[1:])}")
 
 
 def _job(

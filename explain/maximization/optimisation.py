@@ -76,7 +76,8 @@ def maximize(
             clips' frames are equal, whatever the transforms.
         transforms: "default", "jitter", "scale", "rotation" or "none", a function (clips, generator) -> clips, or
             several of these in their order (`transforms`).
-        seed: The same seed gives the same bytes.
+        seed: The same seed gives the same bytes with the same number of threads, machine, versions and free memory,
+            which says how many clips are made at once; otherwise they differ by rounding, which later steps enlarge.
         objective: What is raised where no layer is named: one objective, or several with clips of their own. With a
             layer it is one that is added to each unit's, such as `-0.1 * total_variation()`.
         copies: Clips for each unit or objective, each from another beginning.

@@ -14,6 +14,8 @@ from explain.reporting import rendering, writing
 from explain.reporting.builtin import provenance
 from explain.reporting.sections import Content, Section, select
 from zoo import plugins
+from zoo.errors import describe
+from zoo.isolation import contained
 from zoo.output import plain
 
 if TYPE_CHECKING:
@@ -103,10 +105,10 @@ def build(
             sprites |= {sprite.name for sprite in content.sprites}
             continue
         try:
-            with timed(section.name):
+            with timed(section.name), contained():
                 content = _checked(plugins.resolve(section.build)(argument), sprites)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{_place(error, section.build)}"
+            reason = describe(error) + _place(error, section.build)
             problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
             parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
         else:

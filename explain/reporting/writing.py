@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OutputError
 from zoo.output import plain, visible
+from zoo.writing import TEMPORARY, sweep, temporary_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: How temporary folders inside a folder of results begin; one may be left by a run that was killed.
-_TEMPORARY = ".motion-zoo-"
+#: Files that desktops, network disks and notebooks put into folders by themselves, beside hidden ones; in lower case.
+_INCIDENTAL = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir", "lost+found"}
 
 
 def check(folder: str | os.PathLike[str], kind: str) -> Path:
@@ -35,7 +36,7 @@ def check(folder: str | os.PathLike[str], kind: str) -> Path:
     path = _target(folder, kind)
     with _reported(path):
         place = next(place for place in (path, *path.parents) if place.exists())
-        Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place)).rmdir()
+        Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=place)).rmdir()
     return path
 
 
@@ -44,8 +45,8 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
 
     Everything is written to a temporary folder first. A new folder is that one renamed: it appears whole or not at all.
     A folder that is there (it may be mounted, or somebody's current one) stays, and the files are renamed into it, the
-    index last: a run that ends before that leaves it as it was, and only one killed between these few renames leaves
-    files of two runs.
+    index last: a run that ends before that leaves it as it was. One killed between these few renames leaves files of
+    two runs, and beside them the index that was to come, which says that they are ours: the next run replaces them all.
 
     Raises:
         OutputError: where the folder holds anything but earlier results of this kind, or cannot be written.
@@ -58,7 +59,7 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     with _reported(path):
         there = path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path if there else path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=path if there else path.parent))
         try:
             for name, content in everything.items():
                 with (temporary / name).open("xb") as file:
@@ -72,16 +73,19 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
                 temporary.rename(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        sweep(path if there else path.parent)  # not before the index is there: left-overs say which files are ours
     return path
 
 
 def _replace_files(path: Path, earlier: set[str], temporary: Path, names: list[str]) -> None:
-    """Rename files from `temporary` into `path`, in their order, and remove the others of the earlier results."""
-    for name in names:
+    """Rename files from `temporary` into `path`, the index last, and remove the others of the earlier results."""
+    *others, index = names
+    for name in others:
         (temporary / name).replace(path / name)
     for entry in path.iterdir():
         if entry.name in earlier.difference(names) and entry.is_file():
             entry.unlink()
+    (temporary / index).replace(path / index)
 
 
 def _target(folder: str | os.PathLike[str], kind: str) -> Path:
@@ -91,7 +95,7 @@ def _target(folder: str | os.PathLike[str], kind: str) -> Path:
             return path
         if not path.is_dir():
             raise OutputError(f"{path} is a file; expected a folder")
-        found = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(_TEMPORARY))
+        found = sorted(entry.name for entry in path.iterdir() if not _is_incidental(entry.name))
     ours = _files(path, kind)
     foreign = [name for name in found if name not in ours]
     if foreign and not ours:
@@ -108,10 +112,21 @@ def _target(folder: str | os.PathLike[str], kind: str) -> Path:
     return path
 
 
+def _is_incidental(name: str) -> bool:
+    """Whether nobody put a file of this name into a folder on purpose; it is never touched."""
+    return name.startswith(".") or name.lower() in _INCIDENTAL
+
+
 def _files(path: Path, kind: str) -> set[str]:
-    """Names of the files that `write` put into `path`; none where it did not."""
+    """Names of the files that `write` put into `path`, or was about to when it was killed; none where it did not."""
+    indices = [path / f"{kind}.json", *path.glob(f"{TEMPORARY}*/{kind}.json")]
+    return set().union(*(_listed(index, kind) for index in indices))
+
+
+def _listed(place: Path, kind: str) -> set[str]:
+    """Names of the files that an index lists."""
     try:
-        index = json.loads((path / f"{kind}.json").read_bytes())
+        index = json.loads(place.read_bytes())
     except (OSError, ValueError):
         return set()
     if (

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -93,3 +95,68 @@ def test_made_tensors_are_counted_and_views_are_not():
         y = x + 1
         y.view(2, 5).t()
     assert measured.total == 40
+
+
+def _process(folder, mounts, groups, files):
+    """A process's folder in /proc, and control groups as files below `folder`."""
+    for place, content in files.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(content)
+    (folder / "mountinfo").write_text("".join(f"30 25 0:27 {mount}\n" for mount in mounts))
+    (folder / "cgroup").write_text("".join(f"{group}\n" for group in groups))
+    return budget.group_memory(folder)
+
+
+def test_the_least_of_all_nested_groups_counts(tmp_path):
+    mounts = ["/ / / rw - ext4 /dev/sda rw", f"/ {tmp_path}/fs rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"]
+    files = {
+        "fs/memory.stat": "",
+        "fs/slurm/memory.max": "5000",
+        "fs/slurm/memory.current": "2000",
+        "fs/slurm/job_1/memory.max": "max",
+        "fs/slurm/job_1/memory.current": "1000",
+        "fs/slurm/job_1/step_0/memory.max": "9000",
+        "fs/slurm/job_1/step_0/memory.current": "500",
+        "fs/other/memory.max": "1",
+        "fs/other/memory.current": "0",
+    }
+    assert _process(tmp_path, mounts, ["0::/slurm/job_1/step_0"], files) == 3000
+    files["fs/slurm/job_1/memory.high"] = "1500"
+    assert _process(tmp_path, mounts, ["0::/slurm/job_1/step_0"], files) == 500
+    files["fs/slurm/job_1/memory.stat"] = "anon 600\ninactive_file 400\n"
+    assert _process(tmp_path, mounts, ["0::/slurm/job_1/step_0"], files) == 900
+
+
+def test_groups_of_the_first_version_count(tmp_path):
+    mounts = [
+        f"/ {tmp_path}/cpu rw - cgroup cgroup rw,cpu,cpuacct",
+        f"/docker/abc {tmp_path}/memory rw master:17 - cgroup cgroup rw,memory",
+    ]
+    files = {
+        "memory/memory.limit_in_bytes": "700",
+        "memory/memory.usage_in_bytes": "300",
+        "memory/memory.stat": "total_inactive_file 50\n",
+        "memory/inner/memory.limit_in_bytes": str(2**63 - 4096),
+        "memory/inner/memory.usage_in_bytes": "200",
+        "cpu/memory.limit_in_bytes": "1",
+        "cpu/memory.usage_in_bytes": "0",
+    }
+    groups = ["9:memory:/docker/abc/inner", "3:cpu,cpuacct:/docker/abc", "0::/"]
+    assert _process(tmp_path, mounts, groups, files) == 450
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path):
+    assert budget.group_memory(tmp_path / "nothing") == 2**62
+    assert _process(tmp_path, [f"/ {tmp_path}/fs rw - cgroup2 cgroup2 rw"], ["0::/../../elsewhere"], {}) == 2**62
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="/proc is Linux's")
+@pytest.mark.parametrize("limit", ["RLIMIT_AS", "RLIMIT_DATA"])
+def test_the_limits_of_the_process_itself_count(preloaded, limit):
+    code = (
+        "import resource, torch; from explain.budget import free_memory;"
+        "pages = open('/proc/self/statm').read().split();"
+        f"used = 4096 * int(pages[{0 if limit == 'RLIMIT_AS' else 5}]);"
+        f"resource.setrlimit(resource.{limit}, (used + 2**28, used + 2**28)); print(free_memory(torch.device('cpu')))"
+    )
+    assert 2**26 < int(preloaded(code=code).stdout) <= 2**28

@@ -29,7 +29,7 @@ class Installed:
         sys.modules.pop(module, None)
         importlib.invalidate_caches()
         distribution = distribution or f"dist-{name}"
-        entry_point = plugins.EntryPoint(name, module)
+        entry_point = plugins.EntryPoint(name, module, plugins.GROUP)
         self.entry_points.append((distribution, "1.0", entry_point))
         metadata = self.folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
         metadata.mkdir(exist_ok=True)

@@ -73,6 +73,8 @@ def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypat
     with pytest.raises(UsageError, match="dist-one:tiny or dist-two:tiny"):
         zoo.info("tiny")
     assert catalog.find("dist-two:tiny")[0].plugin.name == "two"
+    assert catalog.find("Dist_Two:tiny")[0].plugin.name == "two"
+    assert [one.plugin.name for one in catalog.select(plugin="DIST.two")] == ["two"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +95,14 @@ def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypat
         ("samples=('a',)", "tuple of Sample"),
         ("formerly=('Old',)", "snake_case"),
         (f"weights=(WeightsEntry(tag='A b', source='s', bytes=1, sha256='{HASH}'),)", "snake_case"),
+        ("name='all'", "model 'all'"),
+        ("formerly=('all',)", "model 'all'"),
+        (f"weights=(WeightsEntry(tag='default', source='s', bytes=1, sha256='{HASH}'),)", "tag 'default'"),
+        (f"weights=(WeightsEntry(tag='none', source='s', bytes=1, sha256='{HASH}'),)", "tag 'none'"),
+        (f"weights=(WeightsEntry(tag='a', formerly=('none',), source='s', bytes=1, sha256='{HASH}'),)", "tag 'none'"),
+        (f"weights=(WeightsEntry(tag='{'a' * 101}', source='s', bytes=1, sha256='{HASH}'),)", "at most 100"),
+        ("name='a' * 5000", "at most 100 characters, not 5,000"),
+        ("name=type('Odd', (), {'__repr__': lambda self: 1 / 0})()", "name is a text"),
     ],
 )
 def test_an_entry_against_the_contract_is_left_out_and_its_plugin_named(installed, tiny, monkeypatch, fields, reason):

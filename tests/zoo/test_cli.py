@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -543,3 +544,23 @@ def test_an_empty_token_is_told(run):
     status, _, err = run("load", "conv3d", "--token", "")
     assert status == 2
     assert "--token is empty" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+@pytest.mark.parametrize("arguments", ["--help", "list --help", "info conv3d --json", "list", "--version"])
+def test_a_full_disk_for_the_output_is_one_line_and_status_1(arguments):
+    code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments.split()], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_for_messages_changes_no_status():
+    code = "import sys; sys.argv[0] = 'zoo'; from zoo.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code, "info", "nothing"], stdout=subprocess.PIPE, stderr=full)
+    assert done.returncode == 2

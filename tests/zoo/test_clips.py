@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,7 +17,7 @@ from safetensors.torch import save_file
 import zoo
 from zoo import clips
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
-from zoo.errors import ClipError, UnknownNameError, UsageError
+from zoo.errors import ClipError, ResourceError, UnknownNameError, UsageError
 
 
 def entry(**fields):
@@ -442,3 +444,58 @@ def test_every_real_clip_decodes(test_data):
         batch = zoo.preprocess(path, entry(frames=8, size=(32, 32)))
         assert batch.shape == (1, 3, 8, 32, 32)
         assert 0.0 <= batch.min() < batch.max() <= 1.0
+
+
+def _raises(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+SHORTAGES = [
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.ENFILE, "Too many open files in system"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    RuntimeError("can't start new thread"),
+    ImportError("libavcodec.so: failed to map segment from shared object"),
+    ImportError("libavcodec.so: cannot open shared object file: Too many open files"),
+    av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    av.error.OSError(errno.EMFILE, "Too many open files"),
+    np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("u1")),
+]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: f"{type(error).__name__} {error}"[:60])
+@pytest.mark.parametrize("source", ["video", "image", "folder"])
+def test_what_the_machine_lacks_is_not_the_fault_of_the_clip(tmp_path, monkeypatch, error, source):
+    path = tmp_path / {"video": "x.mp4", "image": "x.png", "folder": "x"}[source]
+    path.mkdir() if source == "folder" else path.write_bytes(b"whatever")
+    monkeypatch.setattr(av, "open", _raises(error))
+    monkeypatch.setattr(Image, "open", _raises(error))
+    if source == "folder":
+        monkeypatch.setattr(type(path), "iterdir", _raises(error))
+    with pytest.raises(ResourceError, match=r"cannot read .*x") as caught:
+        clips.decode(path)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "error", [av.error.MemoryError(errno.ENOMEM, "Cannot allocate memory"), av.error.OSError(errno.EIO, "I/O error")]
+)
+def test_a_damaged_file_that_makes_a_decoder_say_so_is_a_damaged_file(tmp_path, monkeypatch, error):
+    """FFmpeg says ENOMEM and EIO of some files cut short: there is memory, and the file can be read."""
+    (tmp_path / "x.mp4").write_bytes(b"whatever")
+    monkeypatch.setattr(av, "open", _raises(error))
+    with pytest.raises(ClipError):
+        clips.decode(tmp_path / "x.mp4")
+
+
+def test_a_disk_that_fails_under_a_decoder_is_the_machine_s_fault(tmp_path, monkeypatch):
+    (tmp_path / "x.mp4").write_bytes(b"whatever")
+    monkeypatch.setattr(av, "open", _raises(av.error.OSError(errno.EIO, "I/O error")))
+    monkeypatch.setattr(Path, "open", _raises(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(ResourceError):
+        clips.decode(tmp_path / "x.mp4")

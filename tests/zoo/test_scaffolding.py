@@ -167,3 +167,10 @@ def test_the_command_names_the_files_and_the_next_step(tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("name", ["all", "a" * 101])
+def test_a_plugin_has_no_name_that_its_model_could_not_have(tmp_path, name):
+    with pytest.raises(UsageError, match=name[:10]):
+        scaffolding.new_plugin(name, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

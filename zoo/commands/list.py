@@ -24,7 +24,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
     from zoo.plugins import registry
 
     known = registry().plugins
-    if plugin is not None and not any(plugin in (one.name, one.distribution) for one in known):
+    if plugin is not None and not any(one.is_called(plugin) for one in known):
         raise UnknownNameError("plugin", plugin, [one.name for one in known], "`zoo plugins` shows all")
     rows: list[dict[str, Any]] = []
     for listing in catalog.select(pattern, plugin=plugin):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from zoo.errors import TrainingError
 from zoo.training.recipes import Recipe, Stage
-from zoo.writing import write, write_tensors
+from zoo.writing import TEMPORARY, write, write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -143,11 +143,9 @@ def position(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 def clear_remains(folder: Path) -> None:
     """Delete what a killed run had half written; nobody else may be writing there (`held`)."""
-    for path in folder.glob(".*"):
-        name, _, process = path.name[1:].rpartition(".")
-        if process.isdigit() and name.endswith((".safetensors", ".json")):
-            with suppress(OSError):
-                path.unlink()
+    for path in folder.glob(f"{TEMPORARY}*"):
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager

@@ -221,7 +221,8 @@ class _Told:
     def __init__(self, progress: Callable[[str, int, int], None], total: int, waiting: int) -> None:
         self.progress, self.total, self.waiting = progress, total, waiting
         self.done = self.examined = 0
-        self.began = time.perf_counter()
+        #: When the second clip that was examined began: the first one pays for imports.
+        self.began = 0.0
         self.step = ""
         self.steps: list[str] = []
         self.expected = 0
@@ -236,8 +237,11 @@ class _Told:
         left = ""
         if self.examined:
             self.expected = max(self.expected, len(self.steps))
-            seconds = (time.perf_counter() - self.began) / self.examined * max(self.waiting - self.examined, 0)
-            left = f", {_duration(seconds)} left"
+        if self.examined == 1:
+            self.began = time.perf_counter()
+        elif self.examined > 1:
+            each = (time.perf_counter() - self.began) / (self.examined - 1)
+            left = f", {_duration(each * max(self.waiting - self.examined, 0))} left"
         self.steps = []
         self.done += 1
         self.examined += 1

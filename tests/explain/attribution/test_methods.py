@@ -67,6 +67,10 @@ def refuses(job):
     raise KeyError("not today")
 
 
+def ends(job):
+    raise SystemExit(3)
+
+
 def a_list(job):
     return [0.0]
 
@@ -79,6 +83,7 @@ def too_small(job):
     ("function", "reduction", "said"),
     [
         ("refuses", "sum", "KeyError: 'not today'"),
+        ("ends", "sum", "SystemExit: 3"),
         ("a_list", "sum", r"expected explain\.attribution\.Raw .* got list"),
         ("too_small", "sum", r"expected values of shape \(1, 2, 4, 6, 5\), got \(1, 2, 4, 6, 4\)"),
         ("too_small", "positive", r"expected values of shape \(1, 1, 4, 6, 4\)"),
@@ -88,6 +93,14 @@ def test_a_method_that_does_not_work_is_a_plugin_error(nets, function, reduction
     broken = Method(name="broken", summary="Broken.", run=f"{__name__}:{function}", source="here", reduction=reduction)
     with pytest.raises(PluginError, match=f"broken .*{said}"):
         explain.attribute(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5), method=broken)
+
+
+@pytest.mark.parametrize(("function", "said"), [("refuses", "KeyError: 'not today'"), ("ends", "SystemExit: 3")])
+def test_a_check_that_does_not_work_is_why_a_method_does_not_apply(nets, monkeypatch, function, said):
+    check = f"{__name__}:{function}"
+    own = Method(name="own", summary="Own.", run=f"{__name__}:ones", check=check, source="here", reduction="sum")
+    monkeypatch.setattr("zoo.plugins.collect", lambda hook, expected: [("plugin", own)])
+    assert said in explain.applicability(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5))["own"]
 
 
 def test_a_method_whose_function_is_missing_is_a_plugin_error(nets):

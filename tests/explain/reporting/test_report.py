@@ -9,6 +9,7 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
@@ -496,6 +497,8 @@ PLUGIN = """
             explain.Section(name="bad", title="Bad news", build=f"{__name__}:bad"),
             explain.Section(name="units", title="Taken", build=f"{__name__}:good"),
             explain.Section(name="wrong", title="Wrong", build=f"{__name__}:wrong"),
+            explain.Section(name="ending", title="Ending", build=f"{__name__}:ending"),
+            explain.Section(name="absent", title="Absent", build="not_installed:build"),
         ]
 
     def good(context):
@@ -507,17 +510,24 @@ PLUGIN = """
 
     def wrong(context):
         return "a string"
+
+    def ending(context):
+        import os, sys
+        os.chdir("/")
+        sys.exit("enough")
 """
 
 
 def test_sections_of_plugins_join_in_and_a_broken_one_changes_nothing_else(plugin, model, clip, tmp_path):
     plugin("newsy", PLUGIN)
+    before = Path.cwd()
     report = cheap(model, clip, tmp_path / "out", sections=None, methods=["saliency"], unit_layers=1, unit_steps=2)
     assert list(report.data["sections"]) == [*SECTIONS[:-1], "good", "provenance"]
     assert report.data["sections"]["good"] == {"frames": 12}
     assert {problem["section"]: problem["plugin"] for problem in report.problems} == dict.fromkeys(
-        ["units", "bad", "wrong"], "dist-newsy:newsy"
+        ["units", "bad", "wrong", "ending", "absent"], "dist-newsy:newsy"
     )
+    assert Path.cwd() == before
     page = report.page.read_text(encoding="utf-8")
     assert "Good &lt;b&gt;news&lt;/b&gt;" in page
     assert re.search(r"RuntimeError: no &lt;news&gt; today \(newsy\.py:\d+\)", page)
@@ -525,6 +535,8 @@ def test_sections_of_plugins_join_in_and_a_broken_one_changes_nothing_else(plugi
         "units": 0,
         "bad": 1,
         "wrong": 0,
+        "ending": 1,
+        "absent": 0,
     }  # what is raised outside the plugin has no place in it
     with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("good/twice"), 2 * file.get_tensor("batch"))

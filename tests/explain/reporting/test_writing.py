@@ -58,6 +58,71 @@ def test_what_a_killed_run_left_in_a_folder_is_not_in_the_way(tmp_path):
     assert (write(tmp_path / "out") / "report.html").read_bytes() == b"page"
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store",
+        "._report.html",
+        "Thumbs.db",
+        "thumbs.db",
+        "desktop.ini",
+        ".ipynb_checkpoints",
+        ".nfs0000a1",
+        "@eaDir",
+    ],
+)
+@pytest.mark.parametrize("kind", ["report", "attribution", "maximization"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_what_desktops_and_notebooks_leave_is_neither_in_the_way_nor_touched(tmp_path, name, kind, earlier):
+    folder = tmp_path / "out"
+    if earlier:
+        writing.write(folder, kind, {}, {"old.html": b"old"})
+    folder.mkdir(exist_ok=True)
+    (folder / name).mkdir() if "check" in name else (folder / name).touch()
+    writing.check(folder, kind)
+    writing.write(folder, kind, {}, {"new.html": b"new"})
+    assert contents(folder) == sorted([name, "new.html", f"{kind}.json"])
+
+
+KILLED = """
+import os, signal, sys
+from explain.reporting import writing
+from pathlib import Path
+
+calls = 0
+def killed(function):
+    def call(*arguments, **options):
+        global calls
+        calls += 1
+        if calls > int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+
+for name in ("replace", "unlink", "rename"):
+    setattr(Path, name, killed(getattr(Path, name)))
+writing.write(sys.argv[1], "report", {"run": 2}, {"both.html": b"2", "second.bin": b"2", "more.bin": b"2"})
+"""
+
+
+@pytest.mark.parametrize("calls", range(6))
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_folder_killed_between_any_two_renames_is_still_one_of_results(tmp_path, calls, earlier):
+    folder = tmp_path / "out"
+    if earlier:
+        writing.write(folder, "report", {"run": 1}, {"both.html": b"1", "first.bin": b"1"})
+    else:
+        folder.mkdir()
+    command = [sys.executable, "-c", KILLED, str(folder), str(calls)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == (0 if calls >= 4 + earlier else -signal.SIGKILL), done.stderr
+    writing.check(folder, "report")
+    writing.write(folder, "report", {"run": 3}, {"both.html": b"3"})
+    assert contents(folder) == ["both.html", "report.json"]
+    assert json.loads((folder / "report.json").read_text())["run"] == 3
+    assert contents(tmp_path) == ["out"]
+
+
 def test_the_index_comes_last(tmp_path, monkeypatch):
     folder, order, replace = write(tmp_path / "out"), [], writing.Path.replace
 

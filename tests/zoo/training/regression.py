@@ -158,7 +158,7 @@ def command_killed_at(moment, name, count, *arguments):
 
     def half(path, content):
         write(path, content[: len(content) // 2])
-        reached("half", path.name[1:].rpartition(".")[0])
+        reached("half", path.name.rpartition("-")[2])
         write(path, content)
 
     def renamed(path, target):

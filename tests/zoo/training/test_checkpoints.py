@@ -69,7 +69,7 @@ def test_a_disk_that_is_full_at_any_file_costs_nothing_that_was_there(plain, tmp
     write = Path.write_bytes
 
     def part(path, content):
-        if path.name.startswith(f".{full}."):
+        if path.name.endswith(f"-{full}"):
             write(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(path, content)
@@ -142,7 +142,7 @@ def test_remains_of_killed_runs_are_cleared_and_nothing_else(plain, tmp_path):
     kept = [".git", ".notes.txt", ".x.7", "a.safetensors.12"]
     folder = tmp_path / "out"
     folder.mkdir()
-    for name in (*kept, ".checkpoint.safetensors.4711", ".log.json.4711"):
+    for name in (*kept, ".motion-zoo-01234567-4711-0"):
         (folder / name).write_text("")
     checkpoints.clear_remains(folder)
     assert sorted(path.name for path in folder.iterdir()) == kept

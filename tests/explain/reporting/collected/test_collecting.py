@@ -10,9 +10,11 @@ from safetensors import safe_open
 
 import explain
 import zoo
+from explain import sources
 from explain.faithfulness.randomization import rank_correlation
 from explain.reporting.collected import collecting, examining
-from zoo.errors import ClipError, ModelError, UnknownNameError, UsageError
+from zoo import clips
+from zoo.errors import ClipError, ModelError, ResourceError, UnknownNameError, UsageError
 
 METHODS = ["saliency", "input_x_gradient", "integrated_gradients", "grad_cam_per_frame"]
 
@@ -279,3 +281,37 @@ def test_progress_tells_clips_done_and_time_left(model, folder_of_clips, tmp_pat
     assert " left: tall/8.safetensors" in names[10]
     cheap(model, folder_of_clips, tmp_path / "two", progress=True)
     assert "clip 11 of 11" in capsys.readouterr().err
+
+
+def test_a_shortage_of_the_machine_ends_the_run_with_its_work_kept(model, folder_of_clips, tmp_path, monkeypatch):
+    decode, calls = clips.decode, []
+
+    def short(source, **options):
+        calls.append(source)
+        if len(calls) == 3:
+            raise ResourceError("no threads are left")
+        return decode(source, **options)
+
+    monkeypatch.setattr(clips, "decode", short)
+    with pytest.raises(ResourceError) as caught:
+        cheap(model, folder_of_clips, tmp_path / "out")
+    assert "2 of 11 clips are done and kept" in caught.value.__notes__[0]
+    assert not (tmp_path / "out").exists()
+    before = len(calls)
+    assert cheap(model, folder_of_clips, tmp_path / "out").data["clips"] == 10
+    assert calls[before] == calls[2]  # it goes on where it was
+
+
+def test_the_time_left_is_told_by_all_clips_but_the_first(monkeypatch):
+    now = iter([100.0, 102.0, 104.0])  # as the second, third and fourth clip begin
+    monkeypatch.setattr(collecting.time, "perf_counter", lambda: next(now))
+    steps = []
+    told = collecting._Told(lambda step, *_: steps.append(step), 5, 5)
+    for name in "abcd":
+        told.start(sources.Source(path=name, name=name))
+    assert [step.partition(":")[0] for step in steps] == [
+        "clip 1 of 5",
+        "clip 2 of 5",
+        "clip 3 of 5, 6 s left",
+        "clip 4 of 5, 4 s left",
+    ]
