@@ -69,7 +69,7 @@ def sampled(total: int, spec: InputSpec, *, fps: float | None = None, times: Tim
         if spec.sampling == "uniform":
             return spread(total, spec.frames)
         return [min(index * spec.stride, total - 1) for index in range(spec.frames)]
-    known = np.arange(total) / fps if times is None else np.asarray(times, dtype=float)
+    known = np.asarray(times, dtype=float) if times is not None else np.arange(total) / (fps or 1.0)
     if spec.sampling == "uniform":
         return evenly(known, spec.frames)
     if spec.frame_rate is None:

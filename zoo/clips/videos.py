@@ -212,12 +212,16 @@ class _Reading:
         #: Time stamps of the packets that were decoded, and of the frames that came out.
         self.expected: list[int] = []
         self.shown: set[int] = set()
+        #: The display matrix of the first frame, which holds for all as in ffmpeg.
+        self.matrix: Sequence[int] | None = None
         self.packets = self.seen = self.damaged = self.total = 0
         self.fps: float | None = None
         self.first = self.last = 0.0
         self.is_at_end = self.is_cut_off = self.has_sought = False
 
     def _open_stream(self) -> None:
+        from av.codec.context import Flags
+
         if not self.container.streams.video:
             raise ClipError(f"{self.source} has no video stream")
         self.stream: VideoStream = self.container.streams.video[0]
@@ -227,6 +231,8 @@ class _Reading:
         limits.check_size(self.source, context.height, context.width)
         context.options = {"max_pixels": _most_pixels()}  # for what changes its size on the way
         context.thread_type = "AUTO" if self.threads else "NONE"
+        if context.name == "hevc":  # which alone keeps back frames whose references are missing
+            context.flags |= Flags.output_corrupt
         self.tick = self.stream.time_base or Fraction(1)
         begin = self.container.start_time
         #: Whether the file stores times at all, and those of display; a raw stream does not.
@@ -348,6 +354,8 @@ class _Reading:
         clock = _Clock()
         before: float | None = None if self.is_timed else -self._interval
         for frame in frames:
+            if self.matrix is None:
+                self.matrix = _display_matrix(frame)
             stamp = clock.stamp(frame.pts if self.is_timed_for_display else None, frame.dts) if self.is_timed else None
             if stamp is not None:
                 self.shown.add(stamp)
@@ -394,11 +402,10 @@ class _Reading:
         has_alpha = any(component.is_alpha for component in frame.format.components)
         if has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255:
             self.notes[images.TRANSPARENT] = None
-        if width == frame.width:
-            pixels = frame.to_ndarray(format="rgb24")
-        else:
-            pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
-        return turned(pixels, _display_matrix(frame))
+        if width != frame.width:
+            frame = frame.reformat(width=width, height=height, interpolation="BICUBIC")
+        pixels = frame.to_ndarray(format="rgb24")
+        return turned(pixels, self.matrix)
 
     def _fps(self) -> float | None:
         """Frames per second: a declared rate that fits what was read, else the average of that."""
@@ -506,7 +513,7 @@ def turned(pixels: npt.NDArray[np.uint8], matrix: Sequence[int] | None) -> npt.N
     Args:
         pixels: H x W x C.
         matrix: The upper left 2 x 2 of FFmpeg's display matrix: a pixel at (x, y) is shown at (a x + c y, b x + d y)
-            for a, b, c, d; None leaves the picture as it is.
+            for a, b, c, d; None or zeros leave the picture as it is.
 
     Returns:
         H x W x C, or W x H x C where it is turned by a quarter.
@@ -519,14 +526,14 @@ def turned(pixels: npt.NDArray[np.uint8], matrix: Sequence[int] | None) -> npt.N
     return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def _display_matrix(frame: av.VideoFrame) -> Sequence[int] | None:
+def _display_matrix(frame: av.VideoFrame) -> Sequence[int]:
     from av.sidedata.sidedata import Type
 
     for data in frame.side_data:
         if data.type == Type.DISPLAYMATRIX:
             a, b, _, c, d, *_ = struct.unpack("9i", bytes(data)[:36])
             return a, b, c, d
-    return None
+    return (0, 0, 0, 0)
 
 
 def _as_file(path: os.PathLike[str]) -> str:
