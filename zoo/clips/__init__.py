@@ -7,7 +7,18 @@ The way of a clip: `decode` -> uint8 frames T x H x W x 3 -> `convert` -> uint8 
 from zoo.clips.clip import Clip
 from zoo.clips.images import IMAGE_SUFFIXES
 from zoo.clips.limits import MAX_BYTES, MAX_FRAMES, MAX_PIXELS
-from zoo.clips.preparing import convert, describe, following, normalize, of_frames, preprocess, sampled_of, spec_of
+from zoo.clips.preparing import (
+    convert,
+    cut,
+    describe,
+    following,
+    normalize,
+    of_frames,
+    preprocess,
+    sampled_of,
+    spec_of,
+    times_of,
+)
 from zoo.clips.reading import check_exists, decode, read_clip, samples
 from zoo.clips.sampling import sampled, spread
 
@@ -19,6 +30,7 @@ __all__ = [
     "Clip",
     "check_exists",
     "convert",
+    "cut",
     "decode",
     "describe",
     "following",
@@ -31,4 +43,5 @@ __all__ = [
     "samples",
     "spec_of",
     "spread",
+    "times_of",
 ]

@@ -93,7 +93,7 @@ def of_frames(
     return dataclasses.replace(clip, warnings=tuple(reading.notes(clip, spec)))
 
 
-def cut(clip: Clip, start: float, end: float | None, fps: float | None) -> Clip:
+def cut(clip: Clip, start: float = 0.0, end: float | None = None, fps: float | None = None) -> Clip:
     """The part of a clip between two times; `fps` gives times to one that has none.
 
     Raises:
@@ -163,6 +163,13 @@ def following(
     if reading.is_short(clip, longer):
         return None
     return normalize(convert(clip, longer), longer)[:, :, spec.frames :]
+
+
+def times_of(clip: Clip, spec: InputSpec) -> tuple[float, ...] | None:
+    """Seconds of the frames that an input takes from a clip, on the clock of its source; None if they are not known."""
+    if clip.times is None:
+        return None
+    return tuple(clip.times[index] for index in sampled_of(clip, spec))
 
 
 def spec_of(entry_or_model: ModelEntry | InputSpec | nn.Module | str) -> InputSpec:
