@@ -235,8 +235,9 @@ class _Reading:
             context.flags |= Flags.output_corrupt
         self.tick = self.stream.time_base or Fraction(1)
         begin = self.container.start_time
-        #: Whether the file stores times at all, and those of display; a raw stream does not.
-        self.is_timed = begin is not None
+        self.is_seekable = begin is not None
+        #: Whether the file stores times at all, which of a raw stream the first frame shows, and those of display.
+        self.is_timed = True
         self.is_timed_for_display = not any(
             name in _WITHOUT_DISPLAY_TIMES for name in self.container.format.name.split(",")
         )
@@ -250,7 +251,7 @@ class _Reading:
             if packet.size and not packet.is_discard:
                 stamps.append(packet.pts if self.is_timed_for_display else packet.dts)
                 limits.check_count(self.source, len(stamps))
-        known = sorted(stamp for stamp in stamps if stamp is not None) if self.is_timed else []
+        known = sorted(stamp for stamp in stamps if stamp is not None)
         if len(known) < len(stamps):
             first = self._seconds(known[0]) if known else 0.0
             times = [first + index * self._interval for index in range(len(stamps))]
@@ -260,8 +261,6 @@ class _Reading:
 
     def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Seconds and content of the frames from `start` to `end`, in ascending order."""
-        if (self.start or self.end is not None) and not self.is_timed and self.rate is None:
-            raise ClipError(f"{self.source} stores neither times nor a frame rate: `start` and `end` cannot cut it")
         for time, frame in self._from_start():
             if self.start and time < self.start - TOLERANCE:
                 continue
@@ -277,7 +276,7 @@ class _Reading:
         """Frames from a key frame at or before `start`."""
         import av
 
-        for earlier in _SEEK_BACK if self.start and self.is_timed else ():
+        for earlier in _SEEK_BACK if self.start and self.is_seekable else ():
             target = self.start - earlier
             if target <= 0:
                 break
@@ -352,10 +351,12 @@ class _Reading:
         """Frames with their times; those without a time stamp follow, or precede, the nearest one by the frame rate."""
         waiting: list[av.VideoFrame] = []
         clock = _Clock()
-        before: float | None = None if self.is_timed else -self._interval
+        before: float | None = None
         for frame in frames:
             if self.matrix is None:
                 self.matrix = _display_matrix(frame)
+                if not self.is_seekable and frame.pts is None and frame.dts is None:
+                    self.is_timed, before = False, -self._interval
             stamp = clock.stamp(frame.pts if self.is_timed_for_display else None, frame.dts) if self.is_timed else None
             if stamp is not None:
                 self.shown.add(stamp)
