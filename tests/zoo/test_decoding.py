@@ -260,7 +260,8 @@ def test_videos_are_shown_upright(corner_video, shown, case, codec, name):
 def test_an_orientation_within_the_stream_counts(corner_video, ffmpeg, shown, container, orientation, expected):
     path = corner_video("plain.mp4", "libx264")
     turned = path.with_name(f"turned.{container}")
-    ffmpeg("-i", path, "-c", "copy", "-bsf:v", f"h264_metadata=display_orientation=insert:{orientation}", turned)
+    filters = f"h264_metadata=display_orientation=insert:{orientation},h264_mp4toannexb"
+    ffmpeg("-i", path, "-c", "copy", "-bsf:v", filters if container == "h264" else filters.split(",")[0], turned)
     frames = zoo.read_clip(turned)
     assert {corners(frame.numpy()) for frame in frames} == {expected}
     assert corners(shown(turned, frames.shape[1:3])[0]) == expected
@@ -270,11 +271,11 @@ def test_an_orientation_within_the_stream_counts(corner_video, ffmpeg, shown, co
 @pytest.mark.parametrize(("codec", "container"), [("h264", "mp4"), ("mpeg4", "mkv"), ("mpeg2", "avi"), ("hevc", "mov")])
 def test_pixels_become_square(ffmpeg, shown, tmp_path, sar, width, codec, container):
     path = tmp_path / f"wide.{container}"
-    source = f"testsrc2=s=80x60:r=10:d=0.4,setsar={sar}"
+    source = f"gradients=s=80x60:r=10:d=0.4,setsar={sar}"  # smooth: each version scales edges in its own way
     ffmpeg("-f", "lavfi", "-i", source, "-c:v", *CODECS[codec], "-pix_fmt", "yuv420p", path)
     frames = zoo.read_clip(path)
     assert frames.shape[1:3] == (60, width)
-    assert_same(frames, shown(path, (60, width), "scale=iw*sar:ih"), most=2.0)
+    assert_same(frames, shown(path, (60, width), "scale=iw*sar:ih"))
 
 
 @pytest.mark.parametrize(

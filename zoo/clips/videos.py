@@ -403,9 +403,10 @@ class _Reading:
         has_alpha = any(component.is_alpha for component in frame.format.components)
         if has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255:
             self.notes[images.TRANSPARENT] = None
-        if width != frame.width:
-            frame = frame.reformat(width=width, height=height, interpolation="BICUBIC")
-        pixels = frame.to_ndarray(format="rgb24")
+        if width == frame.width:
+            pixels = frame.to_ndarray(format="rgb24")
+        else:
+            pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
         return turned(pixels, self.matrix)
 
     def _fps(self) -> float | None:
