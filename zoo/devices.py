@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zoo.errors import DeviceError, ResourceError, ZooError, describe, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor, nn
 
@@ -97,18 +97,17 @@ def shortage(error: BaseException | None) -> BaseException | None:
 
 
 @contextmanager
-def shortages_apart(what: str, *, unless: Callable[[BaseException], bool] = lambda _: False) -> Iterator[None]:
+def shortages_apart(what: str) -> Iterator[None]:
     """Raise ResourceError where what is done inside fails for want of memory, threads, open files or a working disk.
 
     Args:
         what: What is done, after "cannot".
-        unless: Whether an error that says so has another reason.
     """
     try:
         yield
     except Exception as error:
         cause = shortage(error)
-        if cause is None or unless(cause):
+        if cause is None:
             raise
         raise ResourceError(
             f"cannot {what}: {describe(cause)}; the machine ran short of memory, threads, open files or disk, or a "

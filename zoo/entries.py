@@ -168,6 +168,9 @@ class InputSpec:
     sampling: Sampling = "uniform"
     #: With "consecutive": every `stride`-th frame.
     stride: int = 1
+    #: Frames per second of the videos that the model was trained on, before `stride`. With "consecutive", frames are
+    #: then `stride / frame_rate` seconds apart whatever the rate of the clip; None takes every `stride`-th frame.
+    frame_rate: float | None = None
     #: "exact": to `resized`, aspect not kept; "short_side": the shorter side to `short_side`. Then a central crop.
     resize: Resize = "short_side"
     #: Length of the shorter side before the crop; None is the larger side of `size`.
@@ -194,6 +197,8 @@ class InputSpec:
             raise ValueError('other_channels, a positive number, goes with channels="other" alone')
         if not all(map(_is_count, sizes)):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
+        if self.frame_rate is not None and not 1e-3 <= self.frame_rate <= 1e6:
+            raise ValueError(f"frame_rate is 0.001 to 1,000,000 frames per second, or None, not {self.frame_rate:g}")
         if self.resized is not None and any(map(int.__lt__, self.resized, self.size)):
             raise ValueError(f"resized is two integers (rows, columns), none below {self.size}, not {self.resized}")
         sides = (self.short_side or 1, *(self.resized or ()))

@@ -79,6 +79,10 @@ class ClipError(ZooError):
     """A clip cannot be read, or does not fit the model's input."""
 
 
+class ClipWarning(UserWarning):
+    """A clip is not all that its reader may think: frames are missing or repeated, or its frame rate is not known."""
+
+
 class WeightsError(ZooError):
     """A weights file is missing, damaged, not what its entry says, or of another architecture."""
 

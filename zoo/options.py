@@ -14,7 +14,7 @@ from zoo import output
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 class Count(click.IntRange):
@@ -61,6 +61,21 @@ seed = click.option(
 weights = click.option(
     "--weights", default="default", show_default=True, metavar="TAG|FILE|none", help="Weights to load."
 )
+
+
+_start = click.option(
+    "--start",
+    default=0.0,
+    show_default=True,
+    type=Amount(0, 1e9),
+    help="Seconds of the clip at which to begin; of a video, an animation, or many of them.",
+)
+_end = click.option("--end", type=Amount(0, 1e9), help="Seconds of the clip at which to stop. [default: its end]")
+
+
+def cut(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--start` and `--end`, the part of a clip that a command takes."""
+    return _start(_end(command))
 
 
 offline = click.option(

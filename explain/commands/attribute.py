@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
 )
+@options.cut
 @options.weights
 @options.device
 @options.dtype
@@ -70,6 +71,8 @@ def attribute(
     fill: str,
     order: str,
     smooth: str,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     dtype: str | None,
@@ -94,7 +97,7 @@ def attribute(
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
 
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype, start=start, end=end)
     with Line() as line:
         results = shared.attributed(
             loaded,

@@ -29,6 +29,7 @@ from zoo import options, output
 @click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
 @shared.target
 @shared.steps
+@options.cut
 @options.weights
 @options.device
 @options.dtype
@@ -42,6 +43,8 @@ def compare(
     sections: tuple[str, ...],
     target: str | None,
     steps: int,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     dtype: str | None,
@@ -61,6 +64,8 @@ def compare(
             models,
             out,
             clip=clip,
+            start=start,
+            end=end,
             methods=methods or None,
             sections=sections or None,
             target=target,

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     type=options.Count(min=1),
     help="Depths at which the model is randomised; 1 is the last layer alone. [default: every layer]",
 )
+@options.cut
 @options.weights
 @options.device
 @options.dtype
@@ -58,6 +59,8 @@ def faithfulness(
     steps: int,
     draws: int,
     depths: int | None,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     dtype: str | None,
@@ -85,7 +88,7 @@ def faithfulness(
     from explain.progress import Line
 
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
+    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype, start=start, end=end)
     with Line() as line:
         baseline = shared.chosen_baseline(baselines)
         maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)

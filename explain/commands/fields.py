@@ -47,6 +47,7 @@ from zoo import options, output
     metavar="LAYER/POSITION",
     help="The unit drawn: its layer or block, and its position in time from 0. [default: one of the deepest layer]",
 )
+@options.cut
 @options.weights
 @options.device
 @options.seed
@@ -58,6 +59,8 @@ def fields(
     figure: Path | None,
     unit: str | None,
     draws: int,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     seed: int,
@@ -82,6 +85,8 @@ def fields(
 
     if effective and unit is not None:
         raise UsageError("--unit goes with the drawing of frames; --effective takes the middle unit of each layer")
+    if clip is None and (start or end is not None):
+        raise UsageError("--start and --end cut a CLIP; name one")
     if clip is not None and not effective:
         raise UsageError("a CLIP goes with --effective; what a layer can see does not depend on it")
 
@@ -93,7 +98,7 @@ def fields(
     if clip is None:
         loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
     else:
-        loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
+        loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, start=start, end=end)
         for warning in decoded.warnings:
             output.note(f"warning: {warning}")
     spec = loaded.zoo_entry

@@ -111,6 +111,7 @@ class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--clips", help="Folder or list file: find the clips in it that activate the units most, too.")
 @click.option("--top", default=4, show_default=True, type=options.Count(min=1), help="Clips to find for each unit.")
 @shared.out
+@options.cut
 @options.weights
 @options.device
 @options.seed
@@ -128,6 +129,8 @@ def maximize(
     clips: str | None,
     top: int,
     out: Path | None,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     seed: int,
@@ -155,6 +158,8 @@ def maximize(
 
     find_parametrization(parametrization)
     find_transform(transforms)
+    if clips is None and (start or end is not None):
+        raise click.UsageError("--start and --end cut the clips of --clips; name a folder or a list")
     if clips is not None:
         named(clips)  # nobody waits for clips to be made before a refusal
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
@@ -177,7 +182,16 @@ def maximize(
         )
         if clips is not None and layer is not None:
             numbers = [unit for unit in dict.fromkeys(result.units) if isinstance(unit, int)]
-            real = explain.top_clips(loaded, layer, numbers, clips, count=top, progress=line.step("looking at clips"))
+            real = explain.top_clips(
+                loaded,
+                layer,
+                numbers,
+                clips,
+                count=top,
+                start=start,
+                end=end,
+                progress=line.step("looking at clips"),
+            )
     from explain.reporting import maximization
 
     told = maximization.rows(result, real)

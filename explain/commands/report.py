@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 @click.option(
     "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
 )
+@options.cut
 @options.weights
 @options.device
 @options.dtype
@@ -67,6 +68,8 @@ def report(
     unit_layers: tuple[str, ...],
     units: int,
     unit_steps: int,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     dtype: str | None,
@@ -104,6 +107,8 @@ def report(
             unit_steps=unit_steps,
             thorough=thorough,
             each=each,
+            start=start,
+            end=end,
             seed=seed,
             progress=line.show,
         )

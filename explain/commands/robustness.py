@@ -59,6 +59,7 @@ _ENDING = (
 )
 @shared.target
 @shared.out
+@options.cut
 @options.weights
 @options.device
 @options.seed
@@ -74,6 +75,8 @@ def robustness(
     fill: str,
     target: str | None,
     out: Path | None,
+    start: float,
+    end: float | None,
     weights: str,
     device: str,
     seed: int,
@@ -98,6 +101,8 @@ def robustness(
         raise UsageError("--each goes with a folder as CLIP")
     if not data and (recipe is not None or clips is not None):
         raise UsageError("--recipe and --clips go with --data")
+    if data and (start or end is not None):
+        raise UsageError("--start and --end cut a CLIP; with --data the recipe's own clips are measured")
     if data and target is not None:
         raise UsageError("--target goes with a CLIP; with --data the recipe's own metrics are measured")
     asked = _asked(perturbations)
@@ -121,11 +126,15 @@ def robustness(
     if data:
         result, spoiled, source = _on_recipe(loaded, recipe, clips, given)
     elif many is not None:
-        result, spoiled, failed = _on_clips(loaded, many, target, {**given, "draws": draws})
+        result, spoiled, failed = _on_clips(
+            loaded, many, target, {**given, "draws": draws}, {"start": start, "end": end}
+        )
         source = f"{result.samples} clip{'s' * (result.samples != 1)} of {clip}"
         given_up = [{"clip": name, "reason": reason} for name, reason in failed.items()]
     else:
-        result, spoiled, source = _on_clip(loaded, str(clip), target, {**given, "draws": draws})
+        result, spoiled, source = _on_clip(
+            loaded, str(clip), target, {**given, "draws": draws}, {"start": start, "end": end}
+        )
     from explain.reporting.perturbed import summary, write_page
 
     about = {
@@ -171,18 +180,20 @@ def _on_recipe(loaded: Any, recipe: str | None, clips: int | None, given: dict[s
     return result, spoiled, f"{result.samples:,} test clip{'s' * (result.samples != 1)} of {found.name}"
 
 
-def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) -> tuple[Any, Any, str]:
+def _on_clip(
+    loaded: Any, clip: str, target: str | None, given: dict[str, Any], part: dict[str, Any]
+) -> tuple[Any, Any, str]:
     import zoo
     from explain.progress import Line
     from explain.robustness import check_robustness
     from explain.robustness.spoiling import Spoiled
     from zoo import clips
 
-    decoded = clips.decode(clip, spec=loaded.zoo_entry.input)
+    decoded = clips.decode(clip, spec=loaded.zoo_entry.input, **part)
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     batch = zoo.preprocess(decoded, loaded)
-    truth = _following(loaded, batch, clip) or None
+    truth = _following(loaded, batch, clip, part) or None
     if _predicts(loaded) and truth is None:
         output.note(_ENDING)
     with Line() as line:
@@ -191,7 +202,7 @@ def _on_clip(loaded: Any, clip: str, target: str | None, given: dict[str, Any]) 
 
 
 def _on_clips(
-    loaded: Any, many: Sequence[Source], target: str | None, given: dict[str, Any]
+    loaded: Any, many: Sequence[Source], target: str | None, given: dict[str, Any], part: dict[str, Any]
 ) -> tuple[Any, Any, dict[str, str]]:
     """One clip after the other; gives also those that cannot be used, and why."""
     import torch
@@ -223,12 +234,12 @@ def _on_clips(
     with Line() as line:
         for done, source in enumerate(decoded):
             try:
-                batch = zoo.preprocess(clips.decode(source, spec=spec.input), loaded)
+                batch = zoo.preprocess(clips.decode(source, spec=spec.input, **part), loaded)
             except (ClipError, UnknownNameError) as error:
                 failed[source] = str(error)
                 output.note(f"warning: {source} is left out: {error}")
                 continue
-            after = _following(loaded, batch, source)
+            after = _following(loaded, batch, source, part)
             if _predicts(loaded) and not after:
                 ending.append(source)
             else:
@@ -236,7 +247,7 @@ def _on_clips(
         if ending and first is None:
             output.note(_ENDING)
             for done, source in enumerate(ending):
-                perturb(source, zoo.preprocess(clips.decode(source, spec=spec.input), loaded), {}, done)
+                perturb(source, zoo.preprocess(clips.decode(source, spec=spec.input, **part), loaded), {}, done)
             ending = []
     for source in ending:
         failed[source] = "it ends before the frames that the model predicts"
@@ -246,13 +257,13 @@ def _on_clips(
     return check.result(), first, failed
 
 
-def _following(loaded: Any, batch: Any, clip: str) -> dict[str, Any]:
+def _following(loaded: Any, batch: Any, clip: str, part: dict[str, Any]) -> dict[str, Any]:
     """What the outputs should be that predict the clip's next frames, by name, where the clip goes on for so long."""
     from zoo import prediction
 
     if not _predicts(loaded):
         return {}
-    return prediction.following(loaded, prediction.outputs(loaded, batch), clip)
+    return prediction.following(loaded, prediction.outputs(loaded, batch), clip, **part)
 
 
 def _predicts(loaded: Any) -> bool:

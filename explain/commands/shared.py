@@ -60,14 +60,22 @@ def _number_or_name(text: str) -> str | float:
 
 
 def opened(
-    model: str, clip: str, weights: str, device: str, seed: int, dtype: str | None = None
+    model: str,
+    clip: str,
+    weights: str,
+    device: str,
+    seed: int,
+    dtype: str | None = None,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
 ) -> tuple[Any, Any, Any]:
     """The model, the clip as it was read, and the batch that the model takes of it."""
     import zoo
     from zoo import clips
 
     loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
-    decoded = clips.decode(clip, spec=clips.spec_of(loaded))
+    decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
     if dtype is not None:
         from explain.precision import changed
 

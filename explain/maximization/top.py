@@ -69,6 +69,9 @@ class TopClips(Saved):
     count: int
     #: Clips that were left out, each with the reason.
     problems: tuple[tuple[str, str], ...] = ()
+    #: Seconds of each clip between which it was looked at; None is its end.
+    start: float = 0.0
+    end: float | None = None
 
     def plot(self, units: Sequence[int] | None = None) -> Figure:
         """Draw, for each unit, the frame of every clip that excites it most, and where in it.
@@ -97,6 +100,8 @@ def top_clips(
     *,
     count: int = 4,
     by: By = "mean",
+    start: float = 0.0,
+    end: float | None = None,
     batch_size: int | None = None,
     progress: Progress | bool | None = None,
 ) -> TopClips:
@@ -116,6 +121,8 @@ def top_clips(
             floating-point numbers as the model takes it.
         count: Clips to keep for each unit.
         by: Whether a unit's "mean" or its highest activation ("max") says how active it is.
+        start: Seconds of each clip at which to begin, for clips that have times.
+        end: Seconds at which to stop; None goes to the end.
         batch_size: Clips that run at once; None asks the memory.
         progress: Called as progress(done, total), in clips, where their number is known; True shows a bar.
 
@@ -137,7 +144,7 @@ def top_clips(
     problems: list[tuple[str, str]] = []
     with prepared(model), following(progress) as told:
         tell = told("looking at clips")
-        search = _Search(model, layer, units, count, by, batch_size, problems)
+        search = _Search(model, layer, units, count, by, (start, end), batch_size, problems)
         done = 0
         for done, (source, given) in enumerate(listed, start=1):
             search.look(source, given)
@@ -152,6 +159,8 @@ def top_clips(
         units=tuple(search.best),
         clips=tuple(tuple(best) for best in search.best.values()),
         count=search.looked_at,
+        start=start,
+        end=end,
         problems=tuple(problems),
     )
 
@@ -166,6 +175,7 @@ class _Search:
         units: int | Sequence[int] | str,
         count: int,
         by: By,
+        part: tuple[float, float | None],
         batch_size: int | None,
         problems: list[tuple[str, str]],
     ) -> None:
@@ -174,6 +184,7 @@ class _Search:
         self.units = units
         self.count = count
         self.by = by
+        self.start, self.end = part
         self.at_once = batch_size
         self.problems = problems
         self.passes = Passes(model, [layer])
@@ -270,18 +281,20 @@ class _Search:
         like = devices.like(self.model)
         if isinstance(given, Tensor) and given.is_floating_point():
             layout_of(self.model, given)
+            if self.start or self.end is not None:
+                raise UsageError("start and end cut clips that have times, a batch has none")
             if len(given) != 1:
                 raise UsageError(f"a clip is a batch of one sample, this one holds {len(given)}")
             return None, given.to(like)
         spec = zoo_clips.spec_of(self.model)
         if isinstance(given, Tensor):
-            return None, zoo_clips.preprocess(given, self.model)
+            return None, zoo_clips.preprocess(given, self.model, start=self.start, end=self.end)
         if isinstance(given, zoo_clips.Clip):
-            return given.label, zoo_clips.preprocess(given, self.model)
+            return given.label, zoo_clips.preprocess(given, self.model, start=self.start, end=self.end)
         path = getattr(given, "path", given)
         if not isinstance(path, str | os.PathLike):
             raise UsageError(f"expected a clip's path, frames or batch, got {type(given).__name__}")
-        clip = zoo_clips.decode(os.fspath(path), spec=spec)
+        clip = zoo_clips.decode(os.fspath(path), start=self.start, end=self.end, spec=spec)
         return getattr(given, "label", None) or clip.label, zoo_clips.preprocess(clip, self.model)
 
 

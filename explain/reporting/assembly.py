@@ -58,6 +58,8 @@ def report(
     unit_steps: int = 64,
     thorough: bool = False,
     each: bool = False,
+    start: float = 0.0,
+    end: float | None = None,
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
@@ -94,6 +96,8 @@ def report(
             long.
         each: Take every image file of a folder as a clip of its own. A folder that holds images alone is else one clip,
             frame by frame.
+        start: Seconds of the clip, or of each of many, at which to begin.
+        end: Seconds at which to stop; None goes to the end.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total); True shows bars with the time left.
 
@@ -146,13 +150,17 @@ def report(
                 sections=sections,
                 target=target,
                 options=options,
+                part=(start, end),
                 seed=seed,
                 progress=tell,
                 began=began,
             )
         with preserved(model):
             model.eval()
-            context = read(model, clip, target, seed=seed, options=options, progress=tell, seconds={}, began=began)
+            part = (start, end)
+            context = read(
+                model, clip, target, part=part, seed=seed, options=options, progress=tell, seconds={}, began=began
+            )
             if asked_by is not None and dtype is not None:
                 context = warned(context, changed(model, context.clip, asked_by, weights=weights, seed=seed))
             parts, problems = composition.build(
@@ -171,6 +179,7 @@ def read(
     clip: Any,
     asked: Any,
     *,
+    part: tuple[float, float | None] = (0.0, None),
     picture: str = "clip",
     name: str | None = None,
     evaluation: Mapping[str, Any] | None = None,
@@ -182,6 +191,7 @@ def read(
         model: The model, in eval mode.
         clip: As in `report`.
         asked: The target, as in `report`.
+        part: Seconds between which the clip is cut, `start` and `end`.
         picture: What the clip's sprite is called.
         name: What the page calls the model; None is what it was loaded by.
         evaluation: What was measured of it.
@@ -189,7 +199,7 @@ def read(
             `Context`.
     """
     entry = entry_of(model)
-    decoded, frames, batch = see(model, clip)
+    decoded, frames, batch = see(model, clip, part)
     said, truths = sequels.ask(model, decoded, batch)
     resolved: Target = resolve_target(model, batch, asked)
     return Context(
@@ -216,30 +226,27 @@ def named(model: nn.Module) -> str:
     return str(loaded.name if loaded else entry.name if entry else type(model).__name__)
 
 
-def see(model: nn.Module, clip: Any) -> tuple[clips.Clip, Tensor, Tensor]:
+def see(
+    model: nn.Module, clip: Any, part: tuple[float, float | None] = (0.0, None)
+) -> tuple[clips.Clip, Tensor, Tensor]:
     """The clip as it was read, as the model sees it (uint8, T x H x W x C, RGB or grey), and its batch."""
     entry, like = entry_of(model), devices.like(model)
     if entry is None:
+        if part != (0.0, None):
+            raise UsageError("start and end cut a clip, and this module takes a batch")
         return _ready_made(model, clip, like.device)
-    decoded = _read(clip, entry.input)
-    frames = clips.convert(decoded.frames, entry.input)
+    decoded = _read(clip, entry.input, *part)
+    frames = clips.convert(decoded, entry.input)
     batch = clips.normalize(frames, entry.input).to(like)
     return decoded, frames.flip(-1) if entry.input.channels == "BGR" else frames, batch
 
 
-def _read(clip: Any, spec: zoo.InputSpec) -> clips.Clip:
+def _read(clip: Any, spec: zoo.InputSpec, start: float, end: float | None) -> clips.Clip:
     if isinstance(clip, clips.Clip):
-        return clip
+        return clips.cut(clip, start, end)
     if isinstance(clip, Tensor):
-        frames = clip.cpu()
-        clips.convert(frames, spec)  # says what is wrong with another shape or type
-        return clips.Clip(
-            frames=frames.expand(-1, -1, -1, 3).contiguous(),
-            source="frames given in memory",
-            indices=tuple(range(len(frames))),
-            total=len(frames),
-        )
-    read = clips.decode(clip, spec=spec)
+        return clips.of_frames(clip.cpu(), spec, start=start, end=end)
+    read = clips.decode(clip, start=start, end=end, spec=spec)
     if spec.frames == 1 and read.total > 1 and Path(clip).is_dir():
         one = (
             f"The folder holds {read.total} images and the model takes one, so this is about the one in the middle; "

@@ -52,6 +52,8 @@ def compare(
     out: str | os.PathLike[str],
     *,
     clip: str | os.PathLike[str] | Clip | Tensor | None = None,
+    start: float = 0.0,
+    end: float | None = None,
     methods: str | Sequence[str] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
@@ -74,6 +76,8 @@ def compare(
         out: Folder to write: a new one, an empty one, or an earlier comparison, which is then replaced.
         clip: What `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C; each model gets it as its own input
             asks. None compares stored evaluations alone.
+        start: Seconds of the clip at which to begin.
+        end: Seconds at which to stop; None goes to the end.
         methods: Names of attribution methods, at least one; None takes three usual ones. Needs a clip.
         sections: Names of sections; None takes all, those of plugins too.
         target: What to explain of each model, as in `explain.attribute`; None is the predicted class of its first
@@ -100,6 +104,8 @@ def compare(
     _check(models, clip, methods, sections, target, dtype, steps)
     named = _unique([_look_up(model, weights) for model in models])
     measured = [one.name for one in named if one.evaluation]
+    if clip is None and (start or end is not None):
+        raise UsageError("start and end cut a clip: give one (`--clip CLIP`)")
     if clip is None and len(measured) < 2:
         without = listed([one.name for one in named if not one.evaluation]).striptags()
         raise NoEvaluationError(
@@ -118,7 +124,7 @@ def compare(
         if clip is None:
             subjects = [Subject(name=one.name, entry=one.entry, evaluation=one.evaluation, **shared) for one in named]
         else:
-            subjects = _on_clip(models, named, clip, target, device, dtype, kept, shared)
+            subjects = _on_clip(models, named, clip, (start, end), target, device, dtype, kept, shared)
         built_in = [section for section in COMPARED if clip is not None or section.name not in ON_A_CLIP]
         parts, problems = composition.build(
             built_in,
@@ -278,6 +284,7 @@ def _on_clip(
     models: Sequence[Any],
     named: Sequence[_Named],
     clip: Any,
+    part: tuple[float, float | None],
     target: Any,
     device: str,
     dtype: str | None,
@@ -308,7 +315,7 @@ def _on_clip(
         kept.enter_context(preserved(module))
         module.eval()
         context = assembly.read(
-            module, clip, target, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared
+            module, clip, target, part=part, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared
         )
         if one.load and dtype is not None:
             told = changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -39,6 +39,12 @@ class Options:
     unit_steps: int = 64
     #: Whether maps are tested at length.
     thorough: bool = False
+
+
+def moment(frame: int, count: int, times: Sequence[float] | None) -> str:
+    """When a frame is shown, in words: "at 1.53 s, frame 46 of 0-47", or "in frame 46 of 0-47" without times."""
+    index = f"frame {frame} of 0-{count - 1}"
+    return f"in {index}" if times is None or len(times) != count else f"at {times[frame]:.2f} s, {index}"
 
 
 def silent(step: str, done: int, total: int) -> None:
@@ -108,6 +114,17 @@ class Context(Subject):
     #: How the clip goes on, on the CPU, in the shape of the outputs that predict it; none where it ends before.
     truths: Mapping[str, Tensor] = field(default_factory=dict)
     device: str
+
+    @property
+    def times(self) -> tuple[float, ...] | None:
+        """Seconds of each frame of the batch on the clock of its source; None where they are not known."""
+        from zoo import clips
+
+        return clips.times_of(self.clip, self.entry.input) if self.entry is not None else self.clip.times
+
+    def moment(self, frame: int) -> str:
+        """When a frame of the batch is shown, in words: its time if that is known, and its index."""
+        return moment(frame, len(self.frames), self.times)
 
     @property
     def fields(self) -> Trace:

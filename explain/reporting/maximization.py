@@ -113,7 +113,8 @@ def write(
     for index, (unit, wish) in enumerate(zip(result.units, result.names, strict=True)):
         # An image, or a still, is one frame.
         shown = result.clips[index, :, :1] if _is_still(result) else result.clips[index]
-        real = _real(model, best.get(unit, ()) if isinstance(unit, int) else (), f"map-{index}", pictures)
+        of_unit = best.get(unit, ()) if isinstance(unit, int) else ()
+        real = _real(model, top, of_unit, f"map-{index}", pictures) if top is not None else []
         overlays += [one.overlay for one in real if one.overlay]
         made.append(
             _Made(
@@ -172,7 +173,9 @@ def _animations(result: Maximization) -> dict[str, bytes]:
     return files
 
 
-def _real(model: nn.Module, best: tuple[TopClip, ...], name: str, pictures: dict[str, Sprite]) -> list[_Real]:
+def _real(
+    model: nn.Module, top: TopClips, best: tuple[TopClip, ...], name: str, pictures: dict[str, Sprite]
+) -> list[_Real]:
     """Real clips with the unit's map laid over them, on one scale; each clip's picture is kept once."""
     spec = input_of(model)
     if spec is None:
@@ -181,7 +184,7 @@ def _real(model: nn.Module, best: tuple[TopClip, ...], name: str, pictures: dict
     real = []
     for place, clip in enumerate(best):
         if clip.source not in pictures:
-            frames = clips.convert(clips.decode(clip.source, spec=spec).frames, spec)
+            frames = clips.convert(clips.decode(clip.source, start=top.start, end=top.end, spec=spec), spec)
             frames = frames.flip(-1) if spec.channels == "BGR" else frames
             pictures[clip.source] = clip_sprite(f"clip-{len(pictures)}", frames.numpy())
         overlay = None

@@ -40,7 +40,11 @@ def ask(
     said = describe(model, batch, heads, top=top)[0]
     entry = entry_of(model)
     predicted = [spec.name for spec in entry.outputs if spec.kind == "clip" and spec.follows] if entry else []
-    known = prediction.following(model, heads, clip.source) if predicted and _begins(model, clip) else {}
+    known = (
+        prediction.following(model, heads, clip.source, start=clip.start, end=clip.end)
+        if predicted and _begins(model, clip)
+        else {}
+    )
     found = {name: after.float().cpu() for name, after in known.items()}
     for name in predicted:
         said[name] |= {"follows": True, "squared_error": None, "last_frame_again": None}
@@ -56,13 +60,13 @@ def following(model: nn.Module, clip: Clip, count: int) -> Tensor | None:
     None where it ends before, and where it is not what stands at the beginning of its source: frames given in memory,
     or a part of a video.
     """
-    return clips.following(clip.source, model, count) if _begins(model, clip) else None
+    return clips.following(clip.source, model, count, start=clip.start, end=clip.end) if _begins(model, clip) else None
 
 
 def _begins(model: nn.Module, clip: Clip) -> bool:
-    """Whether a clip is what stands at the beginning of its source."""
+    """Whether a clip is what its source shows from the clip's start on."""
     try:
-        again = clips.decode(clip.source, spec=clips.spec_of(model)).frames
+        again = clips.decode(clip.source, start=clip.start, end=clip.end, spec=clips.spec_of(model)).frames
     except ZooError:
         return False
     return again.shape == clip.frames.shape and torch.equal(again, clip.frames)

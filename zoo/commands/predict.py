@@ -14,8 +14,7 @@ from zoo import options, output
 @click.argument("model")
 @click.argument("clip")
 @click.option("--top", default=5, show_default=True, type=options.Count(min=1), help="Classes to show for each head.")
-@click.option("--start", default=0.0, help="Seconds into the video at which to begin.")
-@click.option("--end", type=float, help="Seconds into the video at which to stop.")
+@options.cut
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

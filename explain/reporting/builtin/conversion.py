@@ -38,6 +38,7 @@ def build(context: Context) -> Content:
         "used": list(clip.indices),
         "size": [int(side) for side in clip.frames.shape[1:3]],
         "fps": clip.fps,
+        "times": None if context.times is None else list(context.times),
         "steps": steps,
         "warnings": list(clip.warnings),
         "batch": list(context.batch.shape),

@@ -46,6 +46,7 @@ def report(
     sections: Iterable[str] | None,
     target: Any,
     options: Options,
+    part: tuple[float, float | None],
     seed: int,
     progress: Callable[[str, int, int], None],
     began: float,
@@ -66,6 +67,7 @@ def report(
         name=name,
         target=target,
         options=options,
+        part=part,
         seed=seed,
         maps=bool(wanted & set(WITH_MAPS)),
         tests=bool(wanted & set(WITH_TESTS)),
@@ -98,13 +100,14 @@ def _settings(setup: Setup) -> dict[str, Any]:
     """Everything that the numbers of a clip depend on beside the clip."""
     entry = entry_of(setup.model)
     return {
-        "format": 2,
+        "format": 3,
         "model": fingerprint(setup.model),
         "input": repr(entry.input) if entry else "",
         "outputs": repr(entry.outputs) if entry else "",
         "target": repr(setup.target),
         "methods": list(setup.methods),
         "options": repr(setup.options),
+        "part": list(setup.part),
         "tests": setup.tests,
         "seed": setup.seed,
         "device": devices.like(setup.model).device.type,
@@ -176,7 +179,8 @@ def _examined(collected: Collection, source: Source, told: _Told) -> Any:
     told.start(source)
     try:
         entry = entry_of(setup.model)
-        clip = clips.decode(source.path, spec=entry.input if entry else None)
+        start, end = setup.part
+        clip = clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
     except (ClipError, UnknownNameError, OSError) as error:
         collected.failed.append({"clip": source.name, "reason": str(error)})
         return None

@@ -51,6 +51,8 @@ class Setup:
     name: str
     target: Any
     options: Options
+    #: Seconds of each clip between which it is cut, `start` and `end`.
+    part: tuple[float, float | None] = (0.0, None)
     seed: int
     #: Whether maps are made, and whether they are tested.
     maps: bool = True
@@ -99,6 +101,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         "warnings": list(clip.warnings),
         "shown": clip.label,
         "frames": len(context.frames),
+        "times": None if context.times is None else list(context.times),
         "heads": {head: _short(said) for head, said in context.prediction.items()},
         "target": context.target.description,
         "head": context.target.head,

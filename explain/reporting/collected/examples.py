@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from explain.reporting import colour
 from explain.reporting.builtin.attributions import title
 from explain.reporting.collected.trust import tested
+from explain.reporting.context import moment
 from explain.reporting.media import clip_sprite, overlay_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
@@ -73,6 +74,7 @@ def _card(
         }
         share, _, colours = colour.scaled(values.numpy())
         overlay = overlay_sprite(f"map-{key}", share, colours)
+    peak = one.record["methods"].get(method, {}).get("peak")
     return {
         "clip": one.source.name,
         "label": one.label,
@@ -84,7 +86,8 @@ def _card(
         "error": one.error,
         "target": one.record["target"],
         "is_mean": one.record["is_mean"],
-        "peak": one.record["methods"].get(method, {}).get("peak"),
+        "peak": peak,
+        "moment": None if peak is None else moment(peak, one.record["frames"], one.record["times"]),
         "peak_share": one.record["methods"].get(method, {}).get("peak_share"),
         "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
         "signed": overlay is not None and colours.low < 0,

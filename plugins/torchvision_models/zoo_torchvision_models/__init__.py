@@ -32,13 +32,12 @@ def _image(size: int = 224, resize: int = 256, interpolation: Interpolation = "b
     )
 
 
-#: Clips as torchvision measured: consecutive frames at 15 a second (7.5 for MViT), every second (fourth) one of a video
-#: with 30; its transforms of videos do not antialias.
+#: Clips at the frame rates that torchvision states with its weights; its transforms of videos do not antialias.
 _RESNET_CLIP = InputSpec(
     frames=16,
     size=(112, 112),
     sampling="consecutive",
-    stride=2,
+    frame_rate=15,
     resize="exact",
     resized=(128, 171),
     antialias=False,
@@ -50,13 +49,13 @@ _MVIT_CLIP = InputSpec(
     frames=16,
     size=(224, 224),
     sampling="consecutive",
-    stride=4,
+    frame_rate=7.5,
     short_side=256,
     antialias=False,
     mean=(0.45, 0.45, 0.45),
     std=(0.225, 0.225, 0.225),
 )
-_SWIN_CLIP = replace(_MVIT_CLIP, frames=32, stride=2, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
+_SWIN_CLIP = replace(_MVIT_CLIP, frames=32, frame_rate=15, mean=_IMAGENET_MEAN, std=_IMAGENET_STD)
 
 
 class _File(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -51,6 +52,17 @@ def test_entry_and_torchvision_agree(torchvision, name):
         assert [metric.value for metric in weights.metrics] == pytest.approx(
             [accuracies["acc@1"] / 100, accuracies["acc@5"] / 100], abs=1e-9
         )
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_frame_rate_and_clip_length_are_torchvisions(torchvision, name):
+    entry = zoo.info(name)
+    for weights in entry.weights:
+        said = published(torchvision, name)[weights.tag].meta["_docs"]
+        rate, length = (re.search(rf"{what}=([\d.]+)`", said).group(1) for what in ("frame_rate", "clip_len"))
+        spec = entry.resolve(weights).input
+        assert (spec.sampling, spec.stride) == ("consecutive", 1)
+        assert (spec.frame_rate, spec.frames) == (float(rate), int(length))
 
 
 @pytest.mark.parametrize("name", ["fcn_resnet50", "fasterrcnn_resnet50_fpn", "get_model"])
