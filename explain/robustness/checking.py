@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from explain.progress import Followed
     from explain.robustness.perturbations import Extent, Perturbation
     from explain.targets import Target, TargetLike
+    from zoo.entries import Layout
 
 #: Perturbation, level, number of the draw, sample.
 _Wanted = tuple["Perturbation", float, int, int]
@@ -40,6 +41,7 @@ def check_robustness(
     levels: int = 8,
     draws: int = 4,
     fill: str | float = "grey",
+    layout: Layout | None = None,
     target: TargetLike | Target = None,
     truth: Mapping[str, Tensor] | Tensor | None = None,
     measure: Callable[[Any, Tensor], Tensor] | None = None,
@@ -82,6 +84,7 @@ def check_robustness(
         draws: How often everything random is drawn anew for each sample and level.
         fill: What stands where something is missing: "black", "grey", "white", "mean" (the clip's mean colour), or a
             number in [0, 1].
+        layout: Order of the batch's axes, as in `explain.attribute`.
         target: What to follow, as in `explain.attribute`; a `Target` as `explain.attribute` gives it, too. None follows
             every output.
         truth: What is right, by output: N classes, N values, or clips like the output. Of one output alone its tensor.
@@ -103,6 +106,7 @@ def check_robustness(
         levels=levels,
         draws=draws,
         fill=fill,
+        layout=layout,
         target=target,
         measure=measure,
         batch_size=batch_size,
@@ -124,6 +128,7 @@ class Check:
         levels: int = 8,
         draws: int = 4,
         fill: str | float = "grey",
+        layout: Layout | None = None,
         target: TargetLike | Target = None,
         measure: Callable[[Any, Tensor], Tensor] | None = None,
         batch_size: int | None = None,
@@ -137,7 +142,7 @@ class Check:
                 f"measure must be a function of the model's output and the samples' numbers, got {measure!r}"
             )
         check_fill(fill)
-        self.model, self.target, self.measure = model, target, measure
+        self.model, self.layout, self.target, self.measure = model, layout, target, measure
         self.perturbations = find(perturbations)
         self.asked = listed(perturbations) if isinstance(perturbations, Mapping) else {}
         self.levels, self.draws, self.fill, self.seed = levels, draws, fill, seed
@@ -155,7 +160,7 @@ class Check:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
-        with diagnosed(self.model, batch), prepared(self.model, seed=self.seed), torch.no_grad():
+        with diagnosed(self.model, batch, self.layout), prepared(self.model, seed=self.seed), torch.no_grad():
             spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
             self._lay_out(spoiled.extent)
             measures = Measures(
