@@ -144,9 +144,11 @@ def share(
 def _whole(parts: Sequence[Raw]) -> Raw:
     """Parts of a batch as one result, without gradient."""
     deltas = [part.delta for part in parts if part.delta is not None]
+    times = [part.time for part in parts if part.time is not None]
     return Raw(
         values=torch.cat([part.values.detach() for part in parts]),
         delta=torch.cat(deltas).detach() if deltas else None,
+        time=torch.cat(times).detach() if times else None,
     )
 
 

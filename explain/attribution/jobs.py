@@ -101,3 +101,5 @@ class Raw:
     values: Tensor
     #: What the attributions' sum lacks or has too much of the difference they should make: n, or None.
     delta: Tensor | None = None
+    #: What each frame has of it, n x T; None where the map says it (`Method.time`).
+    time: Tensor | None = None

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
 
     target: TargetLike | Target
     layer: str | None
+    layout: Layout | None
     baseline: Baseline | Sequence[Baseline]
     steps: int
     integration: str
@@ -79,6 +80,7 @@ def attribute(
     method: str | Method | Sequence[str | Method],
     target: TargetLike | Target = None,
     layer: str | None = None,
+    layout: Layout | None = None,
     baseline: Baseline | Sequence[Baseline] = None,
     steps: int = 32,
     integration: str = "gausslegendre",
@@ -99,8 +101,8 @@ def attribute(
 
     Args:
         model: Any module that takes `batch`; one from `zoo.load` also knows its layout, outputs and labels.
-        batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point,
-            as `zoo.preprocess` gives it, on the model's device.
+        batch: N x C x T x H x W, N x T x C x H x W or N x C x H x W (`layout`), floating point, as `zoo.preprocess`
+            gives it, on the model's device.
         method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
             "METHOD@LAYER" looks at that layer, so that one call can name a method for several of them. Methods that
             need no more than a gradient at the input or at layers (`Method.reads`) share one forward and one backward
@@ -111,6 +113,8 @@ def attribute(
             activation, and results then tell the one frame to show (`.frame`, `.still`).
         layer: For methods that look at one and name none; None chooses one
             (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
+        layout: Order of the batch's axes, "NCTHW", "NTCHW" or "NCHW"; None asks the model's entry, its config, its
+            first layer and the shape (`zoo.layouts.layout_of`).
         baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
             for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
             first.
@@ -131,7 +135,8 @@ def attribute(
 
     Raises:
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
-        UsageError: A batch, target, window, number of steps or draws that cannot be.
+        UsageError: A batch, target, window, number of steps or draws that cannot be; or which axis of the batch is time
+            is not known.
         ModelError: The method cannot look at this model, layer or output.
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
@@ -141,7 +146,7 @@ def attribute(
         raise UsageError(f"a method is a name, or several in a list, not {type(method).__name__}")
     asked = [Asked(*_as_method(name)) for name in names]
     _check(batch_size, draws, steps)
-    layout = layout_of(model, batch)
+    layout = layout_of(model, batch, layout)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
@@ -191,6 +196,7 @@ def attribute(
             raw = raws[one] if one in raws else run_all(one.method, own)
             reduction = find_method(smooth).reduction if "smooth" in one.method.options else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
+            unit = one.method.time
             used = {
                 "baseline": _plain_baseline(baseline, one.method, extent[0]),
                 "steps": steps,
@@ -208,7 +214,9 @@ def attribute(
                 target=fixed,
                 raw=raw.values,
                 map=heat,
-                time=over_time(heat),
+                time=over_time(heat, unit) if raw.time is None else raw.time,
+                time_unit=unit,
+                layout=layout,
                 delta=raw.delta,
                 layer=own.layer,
                 note="; ".join(
@@ -236,6 +244,7 @@ def applicability(
     target: TargetLike = None,
     layer: str | None = None,
     *,
+    layout: Layout | None = None,
     progress: Progress | bool | None = None,
 ) -> dict[str, str]:
     """Why each method does not apply to a model, by the method's name; nothing where it does.
@@ -248,13 +257,14 @@ def applicability(
         batch: Any batch that the model takes.
         target: What would be explained: a unit in front of an LSTM can be explained by methods that LSTMs refuse.
         layer: As for `attribute`.
+        layout: As for `attribute`.
         progress: Called as progress(done, total), in methods; True shows a bar.
 
     Raises:
         UnknownNameError: No such target or layer.
         UsageError: A batch or target that cannot be.
     """
-    layout = layout_of(model, batch)
+    layout = layout_of(model, batch, layout)
     batch = batch[:1].detach()
     frames, rows, columns = to_ncthw(batch, layout).shape[2:]
     if layer is not None:
