@@ -14,6 +14,7 @@ from explain.display import to_input
 from explain.fields import trace
 from explain.layers import Capture, find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.randomness import generator
@@ -233,7 +234,10 @@ class _Measured:
         clips = to_ncthw(batch, self.layout)
         self.heat = {name: torch.zeros(clips.shape[2:], dtype=torch.float64) for name in layers}
         self.places: dict[str, tuple[Triple, Triple]] = {}
-        self.settings = {"draws": draws, "clips": len(batch), "seed": seed}
+        self.settings: dict[str, Any] = {"draws": draws, "clips": len(batch), "seed": seed}
+        precision = computed_in(model, batch.device)
+        if precision:
+            self.settings["precision"] = precision
 
     def look(self, sample: int) -> None:
         """Add one sample's gradients."""

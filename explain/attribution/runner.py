@@ -12,7 +12,7 @@ import torch
 from explain.attribution.baselines import make_baseline
 from explain.attribution.execution import Asked, fitting_for, fix, run_all, share
 from explain.attribution.frames import causing_frame
-from explain.attribution.jobs import Job
+from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
 from explain.attribution.methods import Method, all_methods, find_method, with_layer
 from explain.attribution.occlusion import check_blocks, default_blocks
@@ -22,6 +22,7 @@ from explain.diagnosis import diagnosing, is_whole
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.targets import Score, Target, TargetLike
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from explain.attribution.methods import Reduction
     from explain.fields import ReceptiveField
     from zoo.entries import InputSpec, Layout
 
@@ -137,7 +139,7 @@ def attribute(
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
         UsageError: A batch, target, window, number of steps or draws that cannot be; or which axis of the batch is time
             is not known.
-        ModelError: The method cannot look at this model, layer or output.
+        ModelError: The method cannot look at this model, layer or output, or its map is not finite.
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
     """
@@ -191,6 +193,8 @@ def attribute(
         else:
             fixed, raws = fix(model, batch, target, batch_size), {}
 
+        precision = computed_in(model, batch.device)
+
         def run(one: Asked) -> Attribution:
             own = job(one, fixed, None if one in raws else told(one.method.name))
             raw = raws[one] if one in raws else run_all(one.method, own)
@@ -220,7 +224,14 @@ def attribute(
                 delta=raw.delta,
                 layer=own.layer,
                 note="; ".join(
-                    filter(None, [note if own.layer == chosen and layer is None else "", _emptiness(heat, fixed)])
+                    filter(
+                        None,
+                        [
+                            note if own.layer == chosen and layer is None else "",
+                            _emptiness(heat, raw, reduction, fixed),
+                            f"computed in {raw.precision or precision}" if raw.precision or precision else "",
+                        ],
+                    )
                 ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used}
                 | ({"seed": seed} if "draws" in one.method.options else {}),
@@ -362,11 +373,21 @@ def _job(
     )
 
 
-def _emptiness(heat: Tensor, fixed: Target) -> str:
-    """Why a map shows nothing, where it does."""
-    if bool(heat.any()):
-        return ""
-    return f"the map is zero everywhere: nothing that the method looks at changes {fixed}"
+def _emptiness(heat: Tensor, raw: Raw, reduction: Reduction, fixed: Target) -> str:
+    """Why maps show nothing, where they do: nothing has an effect, or none that the map shows."""
+    empty = ~heat.flatten(1).any(dim=1)
+    found = raw.values.flatten(1).any(dim=1) if raw.against is None else raw.against
+    hidden = "all of the evidence is against {}, and only evidence for it is shown"
+    if raw.against is None and reduction != "positive":
+        hidden = "what the channels say of {} cancels out"
+    said = []
+    for group, why in ((empty & ~found, "nothing that the method looks at changes {}"), (empty & found, hidden)):
+        samples = group.nonzero().flatten().tolist()
+        if samples:
+            what = ", ".join(dict.fromkeys(fixed.descriptions[sample] for sample in samples))
+            which = f" of sample{'s' * (len(samples) > 1)} {', '.join(map(str, samples))}" if len(heat) > 1 else ""
+            said.append(f"the map{which} is zero everywhere: {why.format(what)}")
+    return "; ".join(said)
 
 
 def _as_method(method: str | Method) -> tuple[Method, str | None]:

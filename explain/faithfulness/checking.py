@@ -19,6 +19,7 @@ from explain.faithfulness.sensitivity import max_sensitivity
 from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import judge
 from explain.layouts import layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import telling
 from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
@@ -242,6 +243,7 @@ class _Checks:
     ) -> None:
         self.model, self.batch, self.effort = model, batch, effort
         self.batch_size, self.seed, self.progress = batch_size, seed, progress
+        self.precision = computed_in(model, batch.device)
         self.grounds: list[_Ground] = []
         self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
 
@@ -297,6 +299,7 @@ class _Checks:
                 "layers": len(self._layers(attribution.target, subject)) if depths else None,
                 "remade": dict(self.effort.settings),
                 "seed": self.seed,
+                **({"precision": self.precision} if self.precision else {}),
             },
         )
 

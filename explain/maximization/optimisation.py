@@ -19,6 +19,7 @@ from explain.maximization.passes import Passes
 from explain.maximization.redirection import redirected
 from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
+from explain.precision import computed_in
 from explain.preservation import check_model, prepared
 from explain.progress import following
 from explain.targets import unit_index
@@ -108,6 +109,7 @@ def maximize(
     # Even where the units are still to be counted, one of them says what will be read.
     asked = [*wanted, *([channel(layer, 0)] if layer is not None and not wanted else []), *([extra] if extra else [])]
     like = devices.like(model)
+    precision = computed_in(model, like.device)
     with prepared(model, seed=seed), following(progress) as told:
         tell = told(f"maximising {layer or ', '.join(one.name for one in wanted)}")
         passes = Passes(
@@ -170,6 +172,7 @@ def maximize(
             "decorrelate": decorrelate and clip_shape[0] == 3,
             "learning_rate": rate,
             "seed": seed,
+            **({"precision": precision} if precision else {}),
         },
     )
 

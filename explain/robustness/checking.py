@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from explain.budget import MeasuredBytes, fitting, within_memory
 from explain.diagnosis import diagnosed, is_whole, not_finite
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.robustness.measures import Measures
@@ -148,6 +149,7 @@ class Check:
         self.levels, self.draws, self.fill, self.seed = levels, draws, fill, seed
         self.size, self.extent = batch_size, (0, 0, 0)
         self.samples = 0
+        self.precision = ""
         self.grids: dict[str, tuple[float, ...]] = {}
         self.missing: dict[str, str] = {}
         self.measures: list[Measure] = []
@@ -161,6 +163,7 @@ class Check:
     ) -> None:
         """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
         with diagnosed(self.model, batch, self.layout), prepared(self.model, seed=self.seed), torch.no_grad():
+            self.precision = computed_in(self.model, batch.device)
             spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
             self._lay_out(spoiled.extent)
             measures = Measures(
@@ -200,6 +203,8 @@ class Check:
                 values=single,
             )
         settings = {"draws": self.draws, "fill": self.fill, "seed": self.seed, "extent": list(self.extent)}
+        if self.precision:
+            settings["precision"] = self.precision
         return Robustness(
             measures=measures, curves=curves, samples=self.samples, missing=dict(self.missing), settings=settings
         )

@@ -182,7 +182,7 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
             seed=context.seed,
             progress=progress,
         )
-        return dataclasses.replace(found, note=note)
+        return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
 
     from_zeros = against(None)
     if float(from_zeros.missed[0]) <= TOLERATED:
