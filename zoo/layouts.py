@@ -191,15 +191,15 @@ def _of_first_layer(model: nn.Module, batch: Tensor) -> Layout | None:
     first = _first_convolution(model, batch)
     if first is None:
         return None
+    if first.axes == 2 and 1 in batch.shape[1:3] and first.channels != 1:
+        return None  # channels of one frame, or frames of one channel stacked where channels belong
     swapped = batch.transpose(1, 2)
     same: dict[Layout, tuple[Tensor, ...]] = {"NCTHW": (batch, swapped[0]), "NTCHW": (swapped, batch[0])}
     fed = [layout for layout, versions in same.items() if any(_equal(first.given, one) for one in versions)]
     if len(fed) == 1 and first.given.shape[-first.axes - 1] == first.channels:
         return fed[0]
     reading = [layout for layout, (channels, _) in _orders(tuple(batch.shape)) if channels == first.channels]
-    # Frames of one channel can be stacked where channels belong: then the channels are as many as the frames.
-    stacked = first.axes == 2 and 1 in batch.shape[1:3] and first.channels != 1
-    return reading[0] if len(reading) == 1 and not stacked else None
+    return reading[0] if len(reading) == 1 else None
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
