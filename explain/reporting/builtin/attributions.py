@@ -14,7 +14,7 @@ from explain.attribution.results import TOLERATED
 from explain.reporting import colour
 from explain.reporting.builtin import faithfulness
 from explain.reporting.media import Sprite, overlay_sprite
-from explain.reporting.rendering import number, percent, render
+from explain.reporting.rendering import exact, number_text, percent, render
 from explain.reporting.sections import Content
 from zoo.errors import ModelError, PluginError
 
@@ -78,7 +78,7 @@ class Shown:
     def there(self) -> Markup:
         """What the number of the strongest frame says, in words."""
         value = self.time[self.peak]
-        size = number(abs(value))
+        size = exact(value, number_text(abs(value)))
         falls = "lowers" if value > 0 else "raises"
         if self.time_unit == "change":
             return Markup(": changing it, with the frames of its window, {} the output by {}").format(falls, size)
