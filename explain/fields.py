@@ -261,7 +261,11 @@ def _checked(
         if key in positions:
             runs = [run[1].seen[:, frame].tolist() for run in before.noted[key] if run is not None]
             seen = [list(itertools.chain.from_iterable(runs))] if by_frame else runs
-            further = any(not there[at] for there, places in zip(seen, changed, strict=False) for at in places)
+            further = any(
+                at >= len(there) or not there[at]  # more positions than were followed: the layer was read amiss
+                for there, places in zip(seen, changed, strict=False)
+                for at in places
+            )
         else:
             # Behind upsampling, fields differ from position to position.
             fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -31,8 +31,8 @@ def exact(values: Tensor) -> Tensor:
 @contextmanager
 def widened(model: nn.Module) -> Iterator[bool]:
     """Within, parameters and buffers of 16 bits have 32; gives whether there are any. They are back afterwards."""
-    narrow = [
-        (table, name, values)
+    narrow: list[tuple[dict[str, Any], str, Tensor]] = [
+        (cast("dict[str, Any]", table), name, values)
         for module in model.modules()
         for table in (module._parameters, module._buffers)  # noqa: SLF001 - their values are exchanged, not changed
         for name, values in table.items()

@@ -1,5 +1,6 @@
 """Modules that take N x T x C x H x W without an entry: every function reads the same axes as through a wrapper."""
 
+import contextlib
 import types
 
 import pytest
@@ -167,6 +168,14 @@ def test_clips_are_made_in_the_models_order_however_their_shape_is_written(model
                 made = explain.maximize(network, "conv", 0, shape=shape, steps=1, **axes)
                 assert made.clips.shape == (1, 3, 5, SIZE, SIZE)
                 assert made.settings["shape"] == (3, 5, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_caller_says_wrongly_makes_no_raw_error(name, model, batch, tmp_path):
+    if name == "maximize":
+        return
+    with contextlib.suppress(ZooError):
+        every_function(tmp_path)[name](model, batch, layout="NCTHW")
 
 
 def test_a_map_of_one_layout_is_not_checked_in_another(batch):
