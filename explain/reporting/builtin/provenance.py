@@ -8,7 +8,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from explain.precision import computed_in
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
 from zoo import devices, plugins
@@ -58,6 +57,8 @@ def of_model(subject: Subject) -> dict[str, Any]:
 
 def _dtype(model: nn.Module) -> str:
     """The type of the numbers that were computed with."""
+    from explain.precision import computed_in
+
     like = devices.like(model)
     return computed_in(model, like.device) or str(like.dtype).removeprefix("torch.")
 
