@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 
-from explain.layouts import entry_of
+from explain.layouts import entry_of, fixed
 from explain.preservation import check_model, prepared
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, UsageError, ZooError, describe
+from zoo.layouts import SPELLED, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,11 +29,20 @@ _within = contextvars.ContextVar("_within", default=False)
 
 
 @contextlib.contextmanager
-def diagnosed(model: nn.Module, batch: Tensor) -> Iterator[None]:
-    """Within, a failure that comes from the model's not taking the batch is told in words; others come through.
+def diagnosed(model: nn.Module, batch: Tensor, layout: str | None = None) -> Iterator[None]:
+    """Within, the axes of the model's batches are known, and its failure on this batch is explained.
+
+    Other failures come through.
+
+    Args:
+        model: The model.
+        batch: The batch.
+        layout: Order of its axes, where the caller says it (`zoo.layouts.layout_of`).
 
     Raises:
-        UsageError: The model is no module, or the batch no tensor of finite floating-point numbers.
+        UnknownNameError: No such layout.
+        UsageError: The model is no module, the batch no tensor of finite floating-point numbers, or which of its axes
+            is time is not known.
         ModelError: The model fails on the batch: says how, and what it expects.
     """
     check_model(model)
@@ -49,28 +59,29 @@ def diagnosed(model: nn.Module, batch: Tensor) -> Iterator[None]:
             sample = int((~sound).nonzero()[0])
             raise UsageError(f"sample {sample} of the batch is not finite; check how the clip was read and normalised")
     outermost = not _within.get()
-    token = _within.set(True)
-    try:
-        yield
-    except ZooError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error) or not outermost:  # a function that calls others has the last word
+    with fixed(model, batch, layout):
+        token = _within.set(True)
+        try:
+            yield
+        except ZooError:
             raise
-        reason = _failure(model, batch)
-        if reason is None:
-            raise
-        raise ModelError(reason) from error
-    finally:
-        _within.reset(token)
+        except Exception as error:
+            if is_out_of_memory(error) or not outermost:  # a function that calls others has the last word
+                raise
+            reason = _failure(model, batch)
+            if reason is None:
+                raise
+            raise ModelError(reason) from error
+        finally:
+            _within.reset(token)
 
 
 def diagnosing(function: Function) -> Function:
-    """For functions of a model, a batch and more: they run `diagnosed`."""
+    """For functions of a model, a batch and more, `layout` among it: they run `diagnosed`."""
 
     @functools.wraps(function)
     def run(model: nn.Module, batch: Tensor, *args: Any, **options: Any) -> Any:
-        with diagnosed(model, batch):
+        with diagnosed(model, batch, options.get("layout")):
             return function(model, batch, *args, **options)
 
     return cast("Function", run)
@@ -136,7 +147,11 @@ def _expected(model: nn.Module, batch: Tensor) -> str:
             return f"the batch is {what} {ours} and the model's parameters are {what} {theirs}; {remedy}"
     entry = entry_of(model)
     if entry is None:
-        return "expected what its first layers take; a model without a catalogue entry does not say more"
+        axes = SPELLED[layout_of(model, batch)]
+        read = f"it was read as {axes}; give layout=, or the batch in the model's order, if that is wrong"
+        if batch.ndim == 4:
+            read = f"four axes are those of images, {axes}, and clips have five, N first"
+        return f"expected what its first layers take; {read}"
     spec = entry.input
     shape = " x ".join(map(str, spec.shape[1:]))
     return f"{entry.name} expects N x {shape} ({spec.layout}), as `zoo.preprocess(clip, model)` gives it"

@@ -14,6 +14,7 @@ from explain.display import to_input
 from explain.fields import trace
 from explain.layers import Capture, find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.randomness import generator
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from explain.fields import ReceptiveField, Trace
     from explain.progress import Followed
     from explain.reach import Triple
+    from zoo.entries import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -96,6 +98,7 @@ def effective_field(
     layer: str,
     batch: Tensor | None = None,
     *,
+    layout: Layout | None = None,
     position: Sequence[int] | None = None,
     share: float = 0.95,
     draws: int = 8,
@@ -115,6 +118,7 @@ def effective_field(
         layer: Name of a layer or block.
         batch: The clips that are looked at, as the model takes them; None takes a clip of uniform noise, where the
             model's entry says of which shape.
+        layout: Order of the batch's axes, as in `explain.attribute`.
         position: Place (t, y, x) of the unit among the layer's positions; None is the middle one.
         share: Share of the gradients, above 0 and at most 1, that the extent holds along each axis by itself.
         draws: Draws of the signs.
@@ -128,7 +132,15 @@ def effective_field(
         MemoryLimitError: Memory does not hold one sample.
     """
     (found,) = effective_fields(
-        model, [layer], batch, position=position, share=share, draws=draws, seed=seed, progress=progress
+        model,
+        [layer],
+        batch,
+        layout=layout,
+        position=position,
+        share=share,
+        draws=draws,
+        seed=seed,
+        progress=progress,
     )
     return found
 
@@ -138,6 +150,7 @@ def effective_fields(
     layers: Sequence[str],
     batch: Tensor | None = None,
     *,
+    layout: Layout | None = None,
     position: Sequence[int] | None = None,
     share: float = 0.95,
     draws: int = 8,
@@ -152,6 +165,7 @@ def effective_fields(
         model: As in `effective_field`, and so are all arguments but these.
         layers: Names of the layers.
         batch: The clips.
+        layout: Order of their axes.
         position: The unit of every layer.
         share: What the extents hold.
         draws: Draws of the signs.
@@ -167,7 +181,7 @@ def effective_fields(
     for name in layers:
         find_layer(model, name)
     batch = noise(model, seed) if batch is None else batch
-    with diagnosed(model, batch), prepared(model, seed=seed), following(progress) as told:
+    with diagnosed(model, batch, layout), prepared(model, seed=seed), following(progress) as told:
         batch = batch.detach()
         traced = traced or trace(model, tuple(batch.shape), blocks=True)
         show = told("effective fields") or (lambda *_: None)
@@ -220,7 +234,10 @@ class _Measured:
         clips = to_ncthw(batch, self.layout)
         self.heat = {name: torch.zeros(clips.shape[2:], dtype=torch.float64) for name in layers}
         self.places: dict[str, tuple[Triple, Triple]] = {}
-        self.settings = {"draws": draws, "clips": len(batch), "seed": seed}
+        self.settings: dict[str, Any] = {"draws": draws, "clips": len(batch), "seed": seed}
+        precision = computed_in(model, batch.device)
+        if precision:
+            self.settings["precision"] = precision
 
     def look(self, sample: int) -> None:
         """Add one sample's gradients."""

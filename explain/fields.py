@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from explain.diagnosis import diagnosed, is_whole
 from explain.layouts import layout_of, to_ncthw
+from explain.preservation import check_model
 from explain.progress import following
 from explain.tracing import tracked
 from zoo import devices
+from zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from explain.budget import Progress
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from explain.reach import Triple, View
     from explain.timeline import Timeline
     from explain.tracing import Layer, Tracker
+    from zoo.entries import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +107,9 @@ class Trace:
         return [at for at, unit in enumerate(numbers) if unit < len(units) and units[unit]]
 
 
-def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False) -> list[ReceptiveField]:
+def receptive_fields(
+    model: nn.Module, input_shape: Sequence[int], *, layout: Layout | None = None, blocks: bool = False
+) -> list[ReceptiveField]:
     """The field and stride of each convolution, pooling and recurrent layer, in the order in which they run.
 
     In one run on random numbers, every operation hands on the field of what it reads. Through a window of k positions,
@@ -124,28 +132,43 @@ def receptive_fields(model: nn.Module, input_shape: tuple[int, ...], *, blocks: 
 
     Args:
         model: Any module; left as it was found.
-        input_shape: Shape of a batch, as the model takes it; one sample of it is run.
+        input_shape: Shape of a batch, as the model takes it, N first; one sample of it is run.
+        layout: Order of its axes, as in `explain.attribute`.
         blocks: List modules made of several layers, too (kind "block"), behind the last of their layers.
 
     Raises:
-        UsageError: The shape is neither that of a batch of clips nor of images.
+        UsageError: The shape is neither that of a batch of clips nor of images, or which axis is time is not known.
+        ModelError: The model does not take a batch of that shape.
         MemoryLimitError: Memory does not hold one sample.
     """
-    return trace(model, input_shape, blocks=blocks).rows
+    return trace(model, input_shape, layout=layout, blocks=blocks).rows
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...], *, blocks: bool = False, progress: Followed = None) -> Trace:
+def trace(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    layout: Layout | None = None,
+    blocks: bool = False,
+    progress: Followed = None,
+) -> Trace:
     """The same as `receptive_fields`, with what ties the positions of layers to each other.
 
     `progress` is called as progress(done, total), in runs of the model; True shows a bar.
     """
-    with following(progress) as told:
-        return _trace(model, input_shape, told("following frames") or (lambda *_: None), blocks=blocks)
-
-
-def _trace(model: nn.Module, input_shape: tuple[int, ...], tell: Progress, *, blocks: bool) -> Trace:
+    check_model(model)
+    if len(input_shape) not in {4, 5} or not all(is_whole(size) and size > 0 for size in input_shape):
+        raise UsageError(
+            f"{tuple(input_shape)} is not the shape of a batch; expected N x C x T x H x W, N x T x C x H x W or "
+            "N x C x H x W, for example (1, 3, 16, 112, 112)"
+        )
     draw = torch.Generator().manual_seed(0)
     batch = torch.rand((1, *input_shape[1:]), generator=draw).to(devices.like(model))
+    with diagnosed(model, batch, layout), following(progress) as told:
+        return _trace(model, batch, draw, told("following frames") or (lambda *_: None), blocks=blocks)
+
+
+def _trace(model: nn.Module, batch: Tensor, draw: torch.Generator, tell: Progress, *, blocks: bool) -> Trace:
     tell(0, 4)
     tracker = tracked(model, batch, blocks=blocks)
     positions = {key: known for key in tracker.layers if (known := tracker.positions(key)) is not None}
@@ -238,7 +261,11 @@ def _checked(
         if key in positions:
             runs = [run[1].seen[:, frame].tolist() for run in before.noted[key] if run is not None]
             seen = [list(itertools.chain.from_iterable(runs))] if by_frame else runs
-            further = any(not there[at] for there, places in zip(seen, changed, strict=False) for at in places)
+            further = any(
+                at >= len(there) or not there[at]  # more positions than were followed: the layer was read amiss
+                for there, places in zip(seen, changed, strict=False)
+                for at in places
+            )
         else:
             # Behind upsampling, fields differ from position to position.
             fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1

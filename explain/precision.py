@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 
 import zoo
 from explain.layouts import entry_of
@@ -13,7 +15,9 @@ from zoo.errors import MemoryLimitError
 from zoo.prediction import describe, outputs
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
 #: Relative change of a value that is told; rounding alone makes less than a hundredth.
 TOLD = 0.05
@@ -22,6 +26,41 @@ TOLD = 0.05
 def exact(values: Tensor) -> Tensor:
     """Floating-point numbers of 16 bits as such of 32; others as they are."""
     return values.float() if values.itemsize < 4 else values
+
+
+@contextmanager
+def widened(model: nn.Module) -> Iterator[bool]:
+    """Within, parameters and buffers of 16 bits have 32; gives whether there are any. They are back afterwards."""
+    narrow: list[tuple[dict[str, Any], str, Tensor]] = [
+        (cast("dict[str, Any]", table), name, values)
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)  # noqa: SLF001 - their values are exchanged, not changed
+        for name, values in table.items()
+        if values is not None and values.is_floating_point() and values.itemsize < 4
+    ]
+    try:
+        for table, name, values in narrow:
+            wide = values.detach().float()
+            table[name] = nn.Parameter(wide, requires_grad=False) if isinstance(values, nn.Parameter) else wide
+        yield bool(narrow)
+    finally:
+        for table, name, values in narrow:
+            table[name] = values
+
+
+def computed_in(model: nn.Module, device: torch.device) -> str:
+    """The type of the numbers that results come from, where these have 16 bits: "float16", "bfloat16 by autocast".
+
+    Empty for types of 32 bits or more without autocast.
+    """
+    if torch.is_autocast_enabled(device.type):
+        return f"{_named(torch.get_autocast_dtype(device.type))} by autocast"
+    dtype = devices.like(model).dtype
+    return _named(dtype) if dtype.itemsize < 4 else ""
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed: int = 0) -> str:

@@ -75,6 +75,16 @@ class Region:
         )
         return times, rows, columns
 
+    def frames(self, count: int, head: str) -> tuple[int, int]:
+        """What it is of an output with a row for each of `count` frames: the first, and the one behind the last.
+
+        Raises:
+            UsageError: It asks for rows or columns, or frames that there are not.
+        """
+        if self.y is not None or self.x is not None:
+            raise UsageError(f"output {head!r} has no rows and columns, only frames; for example '{head}[3]'")
+        return _limits("t", _plain("t", self.t), count, head)
+
 
 def said(head: str, bounds: Bounds, shape: Sequence[int]) -> str:
     """A region of an output of this shape as text, which `parse` reads again: "output[t=3, y=10:18]".

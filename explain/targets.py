@@ -9,13 +9,18 @@ None                      first output: its predicted class (logit), its value, 
 "digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
 "output[3, 10:18, 4:12]"  mean of a pixel, a frame or a region of an output that is a clip (`explain.regions`)
 Region("output", t=3)     the same, as an object
+"output[42]", "cat[42]"   of an output with a row for each frame (`OutputSpec.per_frame`): frame 42's predicted class
+                          or value, and class "cat" there; "[:]", or nothing, is the mean over all frames, "[10:20]"
+                          over some; `Region("output", t=42)` is the same
+"output:max", "cat:max"   the same at the frame where it is highest
 "layer1.0.conv/12"        mean over time and space of that layer's unit (channel) 12
 "layer1.0.conv/12:max"    highest activation of that unit, at the time step, row and column where the clip has it
 callable                  callable(model output) -> N numbers, one for each sample
 ========================  ==================================================================
 
-A predicted class, and the place of a highest activation, are read off the unchanged batch once, sample by sample, so
-that what is explained does not move while inputs are perturbed.
+A predicted class, and the frame or the place of a highest value, are read off the unchanged batch once, sample by
+sample, so that what is explained does not move while inputs are perturbed. Of several frames the class is predicted
+whose logit is highest in their mean, or anywhere in them ("max").
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -62,6 +67,10 @@ class Target:
     #: Frames, rows and columns of an output clip whose mean is explained, each from a first to before a last; None for
     #: all that is no clip.
     region: Bounds | None = None
+    #: Of an output with a row for each frame: the frames whose mean is explained, from a first to before a last, or the
+    #: one frame of each sample, N, where it is highest.
+    times: tuple[int, int] | None = None
+    peaks: Tensor | None = None
     #: Name of the layer and index of the unit in it; None for outputs and callables.
     unit: tuple[str, int] | None = None
     #: Time step, row and column of the unit's highest activation for each sample, N x 3, in positions of the layer; the
@@ -131,8 +140,12 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
         name = getattr(target, "__name__", type(target).__name__)
         return Target(descriptions=(name,) * samples, value=value, function=target)
     outputs = by_head(model, output)
-    head, spec_labels, choice = _choose(_heads(model, outputs), target)
+    heads = _heads(model, outputs, batch)
+    asked, times = _frames_asked(heads, target)
+    head, spec_labels, choice = _choose(heads, asked)
     scores = outputs[head]
+    if any(one.name == head and one.frames for one in heads):
+        return _resolve_frames(scores, head, spec_labels, choice, times)
     if isinstance(choice, Region):
         bounds = choice.bounds(scores.shape, head)
         text = said(head, bounds, scores.shape)
@@ -149,6 +162,34 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
     )
 
 
+def _resolve_frames(
+    scores: Tensor, head: str, labels: tuple[str, ...], choice: Any, times: Region | str | None
+) -> Target:
+    """A target among N x T x K numbers, K for each frame."""
+    samples, frames = scores.shape[:2]
+    where, start, stop = ":max", 0, frames
+    if times != _HIGHEST:
+        start, stop = times.frames(frames, head) if isinstance(times, Region) else (0, frames)
+        where = f"[{start if stop == start + 1 else ':' if (start, stop) == (0, frames) else f'{start}:{stop}'}]"
+    among = exact(scores[:, start:stop])
+    rows = among.amax(dim=1) if times == _HIGHEST else among.mean(dim=1)
+    if choice is _VALUE:
+        classes = torch.zeros_like(rows[:, 0], dtype=torch.long)
+    else:
+        classes = rows.argmax(dim=1) if choice is None else torch.full_like(rows[:, 0], choice, dtype=torch.long)
+    named = ["" if choice is _VALUE else f" = {_label(labels, int(index))}" for index in classes]
+    peaks = scores[torch.arange(samples), :, classes].argmax(dim=1) if times == _HIGHEST else None
+    at = [""] * samples if peaks is None else [f" (frame {int(peak)})" for peak in peaks]
+    return Target(
+        descriptions=tuple(f"{head}{where}{name}{frame}" for name, frame in zip(named, at, strict=True)),
+        value=rows.gather(1, classes[:, None])[:, 0],
+        head=head,
+        classes=classes,
+        times=None if times == _HIGHEST else (start, stop),
+        peaks=peaks,
+    )
+
+
 def join(targets: Sequence[Target]) -> Target:
     """One target for several batches on end, each resolved from the same request."""
     first = targets[0]
@@ -156,12 +197,14 @@ def join(targets: Sequence[Target]) -> Target:
         return first
     classes = [target.classes for target in targets if target.classes is not None]
     positions = [target.positions for target in targets if target.positions is not None]
+    peaks = [target.peaks for target in targets if target.peaks is not None]
     return dataclasses.replace(
         first,
         descriptions=tuple(text for target in targets for text in target.descriptions),
         value=torch.cat([target.value for target in targets]),
         classes=torch.cat(classes) if classes else None,
         positions=torch.cat(positions) if positions else None,
+        peaks=torch.cat(peaks) if peaks else None,
         made=max(target.made for target in targets),
     )
 
@@ -174,6 +217,7 @@ def select(target: Target, samples: Tensor) -> Target:
         value=target.value[samples],
         classes=None if target.classes is None else target.classes[samples],
         positions=None if target.positions is None else target.positions[samples],
+        peaks=None if target.peaks is None else target.peaks[samples],
     )
 
 
@@ -236,6 +280,10 @@ def taken(target: Target, outputs: Mapping[str, Tensor], samples: Tensor) -> Ten
     For targets that are outputs: a class, a value, or a region of a clip.
     """
     scores = outputs[target.head or ""]
+    if target.times is not None:
+        scores = exact(scores[:, slice(*target.times)]).mean(dim=1)
+    elif target.peaks is not None:
+        scores = scores[torch.arange(len(samples), device=scores.device), target.peaks[samples]]
     if target.region is not None:
         return _mean(scores, target.region)
     if target.classes is None:
@@ -267,19 +315,49 @@ class _Head:
     kind: str
     labels: tuple[str, ...]
     columns: int
+    #: Frames that it has a row for; 0 where it has one row for the clip.
+    frames: int = 0
 
 
-def _heads(model: nn.Module, outputs: Mapping[str, Tensor]) -> list[_Head]:
-    """What each output is, the entry's first; one with more than two axes is a clip whatever the entry says."""
+#: The kind of an output whose shape says nothing: it is refused where it is asked for.
+_UNKNOWN = "unknown"
+
+
+def _heads(model: nn.Module, outputs: Mapping[str, Tensor], batch: Tensor) -> list[_Head]:
+    """What each output is, the entry's first; one with four or five axes is a clip whatever the entry says."""
     heads = []
-    for name, spec in output_specs(model, outputs).items():
+    for name, spec in output_specs(model, outputs, batch).items():
         shape = outputs[name].shape
-        columns = int(shape[1]) if len(shape) == 2 else 1
-        kind = spec.kind if len(shape) in {1, 2} else "clip"
+        frames = int(shape[1]) if spec.per_frame and len(shape) == 3 else 0
+        kind = spec.kind if len(shape) in {1, 2} or frames else "clip" if len(shape) in {4, 5} else _UNKNOWN
+        columns = int(shape[-1]) if len(shape) == 2 or frames else 1
         if kind == "value" and columns != 1:
             raise ModelError(f"output {name!r} is said to be a value but has {columns} columns; give a callable target")
-        heads.append(_Head(name, kind, spec.labels, columns))
+        if kind == _UNKNOWN:
+            kind = f"{_UNKNOWN}, {' x '.join(map(str, shape)) or 'one number for the whole batch'}"
+        heads.append(_Head(name, kind, spec.labels, columns, frames))
     return heads
+
+
+def _frames_asked(heads: list[_Head], target: Any) -> tuple[Any, Region | str | None]:
+    """A target without the frames that it asks of an output with a row for each, and these: a region, or "max"."""
+    rows = {head.name: head for head in heads if head.frames}
+    if not rows:
+        return target, None
+    if isinstance(target, Region):
+        clips = any(head.kind == "clip" for head in heads)
+        name = target.head or ("" if clips else next(iter(rows)))
+        return (name, target) if name in rows else (target, None)
+    if not isinstance(target, str) or target in {*rows, *(label for head in heads for label in head.labels)}:
+        return target, None
+    asked, times = target.removesuffix(f":{_HIGHEST}"), cast("Region | str | None", _HIGHEST)
+    if asked == target:
+        times = parse(target)
+        asked = target[: target.rindex("[")] if times is not None else target
+    if times is None:
+        return target, None
+    asked = asked or next(iter(rows))
+    return (asked, times) if _choose(heads, asked)[0] in rows else (target, None)
 
 
 def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]:
@@ -319,9 +397,19 @@ def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]
 
 def _whole(head: _Head) -> tuple[str, tuple[str, ...], Any]:
     """An output by its name alone."""
+    _check_known(head)
     if head.kind == "clip":
         return head.name, (), Region(head.name)
     return head.name, head.labels, _VALUE if head.kind == "value" else None
+
+
+def _check_known(head: _Head) -> None:
+    if head.kind.startswith(_UNKNOWN):
+        raise UsageError(
+            f"output {head.name!r} is {head.kind.removeprefix(_UNKNOWN + ', ')}, neither classes (N x K, or N x T x K "
+            "with T the frames of the batch), nor a value, nor a clip; give a callable target, or say what it is with "
+            "an `OutputSpec`"
+        )
 
 
 def _region_of(heads: list[_Head], region: Region) -> tuple[str, tuple[str, ...], Region]:
@@ -340,6 +428,7 @@ def _region_of(heads: list[_Head], region: Region) -> tuple[str, tuple[str, ...]
     head = by_name.get(region.head)
     if head is None:
         raise UnknownNameError("output", region.head, by_name, _hint(heads))
+    _check_known(head)
     if head.kind != "clip":
         classes = f", or {head.name}:CLASS" if head.kind == "classes" else ""
         raise UsageError(
@@ -351,6 +440,7 @@ def _region_of(heads: list[_Head], region: Region) -> tuple[str, tuple[str, ...]
 
 def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], int]:
     """One class of an output, by label or by index."""
+    _check_known(head)
     if head.kind == "clip":
         raise UsageError(
             f"output {head.name!r} is a clip and has no class {wanted!r}; its target is {head.name!r}, the mean of all "

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import torch
+
 from explain.attribution import attribute
+from explain.diagnosis import diagnosing
 from explain.display import to_display
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.maximization import maximize
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.budget import Progress
+    from zoo.entries import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -43,13 +47,19 @@ class UnitView(Saved):
     picture: Tensor
     #: H x W, >= 0: magnitude of the activation's gradient in that frame, in activation per unit of input.
     gradient: Tensor
-    #: T: the same in every frame, summed over rows and columns.
+    #: T: each frame's share of the gradient's magnitude.
     time: Tensor
     #: C x H x W in [0, 1]: the image that, shown in every frame, excites the unit most.
     image: Tensor
     #: Mean of the unit's map over time, rows and columns for that image, and for the grey one that it began with.
     maximized: float
     initial: float
+
+    def __post_init__(self) -> None:
+        """Make shares of the sums that version 0.1 saved."""
+        total = self.time.sum()
+        if float(total) > 0 and not torch.isclose(total, torch.ones_like(total)):
+            object.__setattr__(self, "time", self.time / total)
 
     def plot(self) -> Figure:
         """Draw the frame, what the unit looks at there, the image that it would like best, and the gradient in time."""
@@ -63,12 +73,14 @@ class UnitView(Saved):
         return units.html(self)
 
 
+@diagnosing
 def view_units(
     model: nn.Module,
     batch: Tensor,
     layer: str,
     units: int | Sequence[int],
     *,
+    layout: Layout | None = None,
     steps: int = 256,
     seed: int = 0,
     progress: Progress | bool | None = None,
@@ -82,6 +94,7 @@ def view_units(
         batch: One sample, as `zoo.preprocess` gives it (`explain.attribute`).
         layer: Name of a layer, as `explain.layers.layer_names` lists it.
         units: One unit (channel) of the layer, or several.
+        layout: Order of the batch's axes, as in `explain.attribute`.
         steps: Steps of the maximisation.
         seed: The same seed gives the same bytes with the same number of threads, machine, versions and free memory,
             which says how many clips are made at once; otherwise they differ by rounding, which later steps enlarge.
@@ -93,7 +106,7 @@ def view_units(
         ModelError: The layer does not run or gives no maps, or a unit is equally active everywhere in the clip.
         MemoryLimitError: Memory does not hold one sample.
     """
-    layout = layout_of(model, batch)
+    layout = layout_of(model, batch, layout)
     if len(batch) != 1:
         raise UsageError(f"single frames are shown of one sample, this batch holds {len(batch)}")
     wanted = [units] if isinstance(units, int) else list(units)
@@ -105,6 +118,7 @@ def view_units(
         layer,
         wanted,
         shape=(shape[0], *shape[2:]) if layout == "NCHW" else shape,
+        layout=layout,
         steps=steps,
         parametrization="fourier2d",
         seed=seed,

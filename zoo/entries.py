@@ -233,8 +233,11 @@ class OutputSpec:
     name: str = "output"
     #: "classes": logits N x K; "value": N x 1, a number (each number of a vector is a head of its own); "clip":
     #: N x C x T x H x W whatever the input's layout, or N x C x H x W of one frame. A clip of as many channels as the
-    #: input is shown in the input's units.
+    #: input is shown in the input's units. Logits N x 1 x K are those of N x K.
     kind: Kind = "classes"
+    #: Of classes or a value: whether each frame has its own, N x T x K or, of a value, N x T. Their mean over time is
+    #: what is said of the clip.
+    per_frame: bool = False
     #: One label for each class, in the order of the logits.
     labels: tuple[str, ...] = ()
     #: Unit of a value ("pixels per frame").
@@ -248,6 +251,8 @@ class OutputSpec:
     def __post_init__(self) -> None:
         """Raise ValueError for a kind that does not exist, or what is no text."""
         check_types(self)
+        if self.per_frame and self.kind == "clip":
+            raise ValueError("a clip has its frames already; per_frame is for classes and values")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,33 +13,40 @@ from torch import Tensor, nn
 from zoo import clips, devices
 from zoo.entries import OutputSpec
 from zoo.errors import MemoryLimitError, ModelError, UsageError
+from zoo.layouts import fixed, layout_of, to_ncthw
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from zoo.entries import InputSpec, Kind, ModelEntry
+    from zoo.entries import InputSpec, Kind, Layout, ModelEntry
 
 
-def predict(model: nn.Module, batch: Tensor, *, top: int = 5) -> list[dict[str, Any]]:
+def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[dict[str, Any]]:
     """Predictions for each sample of a batch, in eval mode; the model is left as it was.
 
     Args:
         model: A model of the zoo, or any module that returns a tensor or a dict of tensors.
         batch: As the model expects it, N samples.
+        layout: Order of the batch's axes; None asks the model and the shape (`zoo.layouts.layout_of`). It is needed for
+            outputs that are clips, or that may have one row of logits for each frame.
         top: How many classes to give for each head.
 
     Returns:
         One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
         `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
         last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and
-        where the output is a prediction of what follows.
+        where the output is a prediction of what follows. Logits of each frame are given as those of their mean over
+        time, and "frames" holds each frame's likeliest class; values of each frame likewise.
 
     Raises:
-        UsageError: where the batch is no tensor.
+        UnknownNameError: where there is no such layout.
+        UsageError: where the batch is no tensor, or which of its axes is time is needed and not known.
         ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
         MemoryLimitError: where not even this batch fits into memory.
     """
-    return describe(model, batch, outputs(model, batch), top=top)
+    heads = outputs(model, batch)
+    with nullcontext() if layout is None else fixed(model, batch, layout):
+        return describe(model, batch, heads, top=top)
 
 
 def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
@@ -68,7 +77,9 @@ def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
 
 def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
     """The outputs for a batch in words, as `predict` gives them."""
-    specs, given = output_specs(model, heads), like_output(model, batch)
+    specs = output_specs(model, heads, batch)
+    clips = any(spec.kind == "clip" and heads[name].ndim in {4, 5} for name, spec in specs.items())
+    given = like_output(model, batch) if clips else batch
     return [
         {name: _describe(heads[name][sample].float(), specs[name], top, given[sample].float()) for name in heads}
         for sample in range(len(batch))
@@ -76,10 +87,14 @@ def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, to
 
 
 def like_output(model: nn.Module, batch: Tensor) -> Tensor:
-    """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures."""
-    entry: ModelEntry | None = getattr(model, "zoo_entry", None)
-    turned = entry is not None and entry.input.layout == "NTCHW" and batch.ndim == 5
-    return batch.transpose(1, 2) if turned else batch
+    """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures.
+
+    Raises:
+        UsageError: where which axis is time is not known.
+    """
+    if batch.ndim != 5:
+        return batch
+    return to_ncthw(batch, layout_of(model, batch))
 
 
 def following(
@@ -158,7 +173,8 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     """A model's output by the names of its heads: those of its entry first, in that order.
 
     A dict keeps its keys; a tuple or list takes the entry's names, or "0", "1", ... where their numbers differ; one
-    tensor is the entry's only head, or "output". What is not a tensor is left out.
+    tensor is the entry's only head, or "output". What is not a tensor is left out. Logits N x 1 x K become N x K; heads
+    that the entry calls `per_frame` are N x T x K, a value's N x T x 1.
 
     Raises:
         ModelError: where no tensor can be named, or a head of the entry is missing.
@@ -177,19 +193,48 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     missing = [name for name in names if name not in heads]
     if missing:
         raise ModelError(f"the model's output lacks the heads {missing} that its entry names; it has {list(heads)}")
-    return {name: heads[name] for name in dict.fromkeys([*names, *heads])}
+    specs = {spec.name: spec for spec in _said(model)}
+    return {name: _shaped(heads[name], specs.get(name)) for name in dict.fromkeys([*names, *heads])}
 
 
-def output_specs(model: nn.Module, heads: Mapping[str, Tensor]) -> dict[str, OutputSpec]:
-    """What each head is: as the entry says, or judged by shape (N or N x 1 a value, N x K classes, else a clip)."""
+def output_specs(model: nn.Module, heads: Mapping[str, Tensor], batch: Tensor | None = None) -> dict[str, OutputSpec]:
+    """What each head is: as the entry says, or judged by shape.
+
+    N or N x 1 is a value, N x K classes, N x T x K classes of each of the T frames of `batch`, and else a clip.
+
+    Raises:
+        UsageError: where a head may have a row for each frame, and which axis of `batch` is time is not known.
+    """
     said = {spec.name: spec for spec in _said(model)}
-    return {name: said.get(name) or OutputSpec(name=name, kind=_kind(head)) for name, head in heads.items()}
+    specs = {name: said.get(name) or OutputSpec(name=name, kind=_kind(head)) for name, head in heads.items()}
+    rows = [name for name, head in heads.items() if name not in said and head.ndim == 3]
+    if rows and batch is not None and batch.ndim == 5:
+        frames = to_ncthw(batch, layout_of(model, batch)).shape[2]
+        for name in rows:
+            if heads[name].shape[1] == frames:
+                kind: Kind = "classes" if heads[name].shape[2] > 1 else "value"
+                specs[name] = OutputSpec(name=name, kind=kind, per_frame=True)
+    return specs
+
+
+def over_time(heads: Mapping[str, Tensor], specs: Mapping[str, OutputSpec]) -> dict[str, Tensor]:
+    """The heads of clips: of each frame's classes or values the mean over time, N x K; others as they are."""
+    return {name: head.mean(dim=1) if specs[name].per_frame else head for name, head in heads.items()}
 
 
 def _said(model: nn.Module) -> tuple[OutputSpec, ...]:
     """What the model's entry says of its outputs; nothing for a module from outside the zoo."""
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     return entry.outputs if entry else ()
+
+
+def _shaped(head: Tensor, spec: OutputSpec | None) -> Tensor:
+    """Classes and values as N x K, or N x T x K where each frame has its own."""
+    if spec is not None and spec.per_frame:
+        return head.unsqueeze(-1) if head.ndim == 2 and spec.kind == "value" else head
+    if head.ndim == 3 and head.shape[1] == 1 and (spec is None or spec.kind != "clip"):
+        return head.squeeze(1)
+    return head
 
 
 def _kind(head: Tensor) -> Kind:
@@ -199,6 +244,10 @@ def _kind(head: Tensor) -> Kind:
 
 
 def _describe(head: Tensor, spec: OutputSpec, top: int, clip: Tensor) -> dict[str, Any]:
+    if spec.per_frame:
+        each = [_describe(row, dataclasses.replace(spec, per_frame=False), 1, clip) for row in head]
+        frames = [one["top"][0] if spec.kind == "classes" else one["value"] for one in each]
+        return _describe(head.mean(dim=0), dataclasses.replace(spec, per_frame=False), top, clip) | {"frames": frames}
     if spec.kind == "value":
         return {"kind": "value", "value": float(head.reshape(-1)[0]), "unit": spec.unit}
     if spec.kind == "clip":

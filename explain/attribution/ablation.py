@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from explain.attribution.jobs import Job, Raw
+from explain.attribution.maps import parts_over_time
 from explain.attribution.removal import SUPERVOXELS, outputs_without, parts_of, settle, spread
 
 
@@ -37,7 +38,7 @@ def shapley_sampling(job: Job) -> Raw:
     most = max(*counts, SUPERVOXELS) if job.features == "supervoxels" else max(counts)
     planned = 1 + job.draws * (most - 1)
     job.expect(planned)
-    values = []
+    values, times = [], []
     for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
         generator = torch.Generator().manual_seed(job.seed)
         empty = outputs_without(job, sample, part, torch.zeros(1, count, dtype=torch.bool))
@@ -50,5 +51,6 @@ def shapley_sampling(job: Job) -> Raw:
             path = torch.cat([empty, between, job.value[sample].double().view(1)])
             total[order.to(total.device)] += path.diff()
         values.append((total / job.draws)[part])
+        times.append(parts_over_time(total / job.draws, part))
         settle(job, planned, 1 + job.draws * (count - 1))
-    return Raw(values=spread(job, values))
+    return Raw(values=spread(job, values), time=torch.stack(times).to(job.value))

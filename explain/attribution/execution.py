@@ -13,7 +13,7 @@ from explain.attribution.methods import BUILT_IN, Method
 from explain.attribution.passes import Wanted, one_pass
 from explain.budget import MeasuredBytes, fitting, in_parts, within_memory
 from explain.layouts import layout_of
-from explain.precision import exact
+from explain.precision import computed_in, exact
 from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
@@ -146,9 +146,14 @@ def share(
 def _whole(parts: Sequence[Raw]) -> Raw:
     """Parts of a batch as one result, without gradient."""
     deltas = [part.delta for part in parts if part.delta is not None]
+    times = [part.time for part in parts if part.time is not None]
+    against = [part.against for part in parts if part.against is not None]
     return Raw(
         values=torch.cat([part.values.detach() for part in parts]),
         delta=torch.cat(deltas).detach() if deltas else None,
+        time=torch.cat(times).detach() if times else None,
+        against=torch.cat(against) if against else None,
+        precision=parts[0].precision,
     )
 
 
@@ -177,7 +182,37 @@ def _called(method: Method, job: Job) -> Raw:
                 reason = f"{job.score.target} does not depend on the input, or not differentiably so"
                 raise ModelError(reason) from error
             raise
-    return dataclasses.replace(raw, values=exact(raw.values))
+    raw = dataclasses.replace(raw, values=exact(raw.values))
+    _check_finite(method, raw, job)
+    return raw
+
+
+def _check_finite(method: Method, raw: Raw, job: Job) -> None:
+    """Refuse a result with numbers that are not finite; the output is finite, as fixing the target made sure.
+
+    Raises:
+        ModelError: It says of which sample, and what may help.
+    """
+    wrong = ~raw.values.isfinite().flatten(1).all(dim=1)
+    for one in (raw.delta, raw.time):
+        if one is not None:
+            wrong |= ~one.isfinite().flatten(1).all(dim=1) if one.ndim > 1 else ~one.isfinite()
+    if not bool(wrong.any()):
+        return
+    at = int(wrong.nonzero()[0])
+    values = raw.values[at]
+    lost = int((~values.isfinite()).sum())
+    precision = computed_in(job.model, job.batch.device)
+    if precision:
+        remedy = f"numbers of 16 bits ({precision}) are too few for it here: compute in float32"
+    else:
+        remedy = (
+            "a derivative on the way back from the output is not finite; choose a method that removes parts (occlusion)"
+        )
+    raise ModelError(
+        f"{method.name} gives {lost:,} of {values.numel():,} numbers that are not finite for sample "
+        f"{int(job.samples[at])}, {job.score.target.descriptions[int(job.samples[at])]}; {remedy}"
+    )
 
 
 @contextmanager

@@ -20,7 +20,8 @@ def guided_grad_cam(job: Job) -> Raw:
     """
     twice = dataclasses.replace(job, repeats=2 * job.repeats)
     pixels = guided_backprop(twice).values
-    maps = grad_cam(twice).values.clamp(min=0)
+    found = grad_cam(twice).values
+    maps = found.clamp(min=0)
     size = to_ncthw(job.batch, job.layout).shape[2:]
     resized = F.interpolate(maps, size=tuple(size), mode="trilinear", align_corners=False)
-    return Raw(values=pixels * from_ncthw(resized, job.layout))
+    return Raw(values=pixels * from_ncthw(resized, job.layout), against=found.flatten(1).lt(0).any(dim=1))

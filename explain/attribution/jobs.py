@@ -101,3 +101,9 @@ class Raw:
     values: Tensor
     #: What the attributions' sum lacks or has too much of the difference they should make: n, or None.
     delta: Tensor | None = None
+    #: What each frame has of it, n x T; None where the map says it (`Method.time`).
+    time: Tensor | None = None
+    #: n: whether there was evidence against the output that `values` no longer show; None where they show all.
+    against: Tensor | None = None
+    #: The type of the numbers that it was computed in; empty where that is the model's.
+    precision: str = ""

@@ -10,6 +10,8 @@ from zoo.errors import UnknownNameError, UsageError
 
 #: How raw values become a map N x T x H x W (`explain.attribution.maps`).
 Reduction = Literal["sum", "mean", "magnitude", "positive"]
+#: How a map becomes one number for each frame (`explain.attribution.maps`).
+TimeUnit = Literal["change", "sum", "mean", "share"]
 #: What a pass leaves.
 Reads = Literal["gradient", "slopes", "maps"]
 
@@ -33,6 +35,10 @@ class Method:
     #: Over the channels of the raw values: "sum" and "mean" keep signs, "magnitude" sums absolute values; "positive" is
     #: for maps at a layer's size: negative values cut off, then resized to the input.
     reduction: Reduction
+    #: What `Attribution.time` says of a frame: "change" of the output where frames as a whole are changed, "sum" over
+    #: the frame where all numbers add up to a difference of outputs, "mean" over it where blocks are removed, or its
+    #: "share" of the map's magnitude.
+    time: TimeUnit = "share"
     #: What of one forward and one backward pass it is made of, if it needs no more: the gradient at the input, a
     #: layer's maps with the gradient there ("slopes"), or these maps alone. Such methods share a pass, and take it from
     #: `explain.attribution.passes`.
@@ -82,6 +88,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.integrated_gradients:integrated_gradients",
         source="Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks, arXiv 1703.01365, equation 1",
         reduction="sum",
+        time="sum",
         options=("baseline", "steps", "integration"),
         check="explain.attribution.gradients:check",
     ),
@@ -91,6 +98,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.occlusion:occlusion",
         source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
         reduction="mean",
+        time="mean",
         options=("baseline", "window", "stride"),
     ),
     Method(
@@ -135,6 +143,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.sampled_gradients:gradient_shap",
         source="Erion et al., Expected gradients, arXiv 1906.10670, equation 7; Lundberg & Lee, arXiv 1705.07874",
         reduction="sum",
+        time="sum",
         options=("baseline", "draws"),
         check="explain.attribution.gradients:check",
         draws=48,
@@ -156,6 +165,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.deep_lift:deep_lift",
         source="Shrikumar, Greenside & Kundaje, DeepLIFT, arXiv 1704.02685, section 3.5.1 (Rescale rule)",
         reduction="sum",
+        time="sum",
         options=("baseline",),
         check="explain.attribution.deep_lift:check",
     ),
@@ -165,6 +175,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.deep_lift:deep_lift_shap",
         source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, section 4.2",
         reduction="sum",
+        time="sum",
         options=("baseline",),
         check="explain.attribution.deep_lift:check",
         references=("zero", "blur", "mean_frame"),
@@ -184,6 +195,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.ablation:feature_ablation",
         source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
         reduction="mean",
+        time="mean",
         options=("baseline", "features", "window"),
     ),
     Method(
@@ -192,6 +204,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.ablation:feature_ablation",
         source="As feature_ablation, over supervoxels (Achanta et al., SLIC, 2012); for video in arXiv 2401.11796",
         reduction="mean",
+        time="mean",
         options=("baseline",),
         check="explain.attribution.removal:check",
         features="supervoxels",
@@ -202,6 +215,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.temporal:temporal_occlusion",
         source="Zeiler & Fergus, arXiv 1311.2901, section 2.2, for stretches of time",
         reduction="mean",
+        time="change",
         options=("fill", "baseline", "window", "stride"),
         check="explain.attribution.temporal:check",
     ),
@@ -211,6 +225,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.temporal:frame_order",
         source="After Misra, Zitnick & Hebert, Shuffle and Learn, arXiv 1603.08561",
         reduction="mean",
+        time="change",
         options=("order", "draws", "window", "stride"),
         check="explain.attribution.temporal:check",
         draws=4,
@@ -221,6 +236,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.rise:rise",
         source="Petsiuk, Das & Saenko, RISE, arXiv 1806.07421, equation 6; for video in arXiv 2401.11796",
         reduction="mean",
+        time="mean",
         options=("baseline", "draws"),
         draws=512,
     ),
@@ -230,6 +246,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.surrogates:kernel_shap",
         source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, theorem 2",
         reduction="mean",
+        time="sum",
         options=("baseline", "draws", "features", "window"),
         check="explain.attribution.removal:check",
         draws=512,
@@ -252,6 +269,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.ablation:shapley_sampling",
         source="Castro, Gómez & Tejada (2009), doi 10.1016/j.cor.2008.04.004; for networks arXiv 1705.07874",
         reduction="mean",
+        time="sum",
         options=("baseline", "draws", "features", "window"),
         draws=8,
     ),
@@ -261,6 +279,7 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.lrp:lrp",
         source="Bach et al. (2015), doi 10.1371/journal.pone.0130140; z+ rule: Montavon et al., arXiv 1512.02479",
         reduction="sum",
+        time="sum",
         check="explain.attribution.lrp:check",
     ),
     Method(

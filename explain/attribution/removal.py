@@ -16,7 +16,7 @@ from explain.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from explain.attribution.jobs import Job
 
@@ -39,7 +39,7 @@ def parts_of(job: Job, sample: int) -> Tensor:
     if isinstance(job.features, Tensor):
         return _checked(job.features.to(clip.device), tuple(clip.shape[1:]))
     if job.features == "grid":
-        return _grid(clip, job.window)
+        return grid(clip.shape[1:], job.window, clip.device)
     if job.features == "supervoxels":
         return _supervoxels(clip)
     raise UnknownNameError("kind of features", job.features, FEATURES)
@@ -101,11 +101,11 @@ def settle(job: Job, planned: int, used: int) -> None:
     job.score.advance(max(0, planned - used))
 
 
-def _grid(clip: Tensor, window: tuple[int, int, int]) -> Tensor:
-    """Blocks that do not overlap, of the window's extent but at the end of an axis."""
-    number = torch.zeros((), dtype=torch.long, device=clip.device)
-    for axis, (size, block) in enumerate(zip(clip.shape[1:], window, strict=True)):
-        along = torch.arange(size, device=clip.device) // block
+def grid(extent: Sequence[int], window: Sequence[int], device: torch.device) -> Tensor:
+    """Blocks that do not overlap, numbered, of the window's extent but at the end of an axis: T x H x W."""
+    number = torch.zeros((), dtype=torch.long, device=device)
+    for axis, (size, block) in enumerate(zip(extent, window, strict=True)):
+        along = torch.arange(size, device=device) // block
         number = number * (int(along[-1]) + 1) + along.view([-1 if place == axis else 1 for place in range(3)])
     return number
 

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from explain.attribution.maps import over_time, parts_over_time, read_parts
+from explain.attribution.methods import find_method
 from explain.saving import Saved
+from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+    from explain.attribution.methods import TimeUnit
     from explain.targets import Target
+    from zoo.entries import Layout
 
 
 #: Share of the difference that it should make which a map's sum may miss before readers are told.
@@ -35,8 +40,12 @@ class Attribution(Saved):
     raw: Tensor
     #: N x T x H x W at the input's size; signs and units as `explain.attribution.maps` says.
     map: Tensor
-    #: N x T: the map's absolute values summed over rows and columns.
+    #: N x T: one number for each frame, positive where it supports the output, in `time_unit`. A result without a unit,
+    #: as version 0.1 saved it, gets both from its map.
     time: Tensor
+    #: What these numbers are: "change", "sum" or "mean", in units of the output, or "share" of the map's magnitude
+    #: (`explain.attribution.maps`).
+    time_unit: str = ""
     #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where
     #: the method makes no such promise.
     delta: Tensor | None = None
@@ -51,6 +60,20 @@ class Attribution(Saved):
     #: N x C x T x H x W, uint8: the batch as it can be looked at (`explain.display.to_display`), for pictures; None
     #: where it is not known.
     clip: Tensor | None = None
+    #: Order of the axes of the batch and of `raw`; None where it is not known.
+    layout: Layout | None = None
+
+    def __post_init__(self) -> None:
+        """Compute what each frame has of the map where that is not said in a unit."""
+        if not self.time_unit:
+            unit, time = _timed(self.method, self.map, self.settings)
+            object.__setattr__(self, "time_unit", unit)
+            object.__setattr__(self, "time", time)
+
+    @property
+    def peak(self) -> Tensor:
+        """N: the frame with the largest number in `time`, whatever its sign."""
+        return self.time.nan_to_num().abs().argmax(dim=1)
 
     @property
     def still(self) -> Tensor | None:
@@ -86,3 +109,22 @@ class Attribution(Saved):
         from explain.showing import attributions
 
         return attributions.html(self)
+
+
+def _timed(name: str, heat: Tensor, settings: Mapping[str, Any]) -> tuple[TimeUnit, Tensor]:
+    """Unit and numbers of each frame, N x T, of a map of the method of that name."""
+    try:
+        method = find_method(name)
+    except UnknownNameError:  # a plugin's that is not installed
+        return "share", over_time(heat, "share")
+    if method.time != "sum" or method.reduction != "mean":
+        return method.time, over_time(heat, method.time)
+    window = settings.get("window")
+    if settings.get("features") != "grid" or window is None:
+        return "sum", read_parts(heat)
+    from explain.attribution.removal import grid
+
+    parts = grid(heat[0].shape, window, heat.device)
+    corners = [(parts == number).nonzero()[0].unbind() for number in range(int(parts.max()) + 1)]
+    rows = [parts_over_time(torch.stack([one[at] for at in corners]).double(), parts) for one in heat]
+    return "sum", torch.stack(rows).to(heat)

@@ -12,7 +12,7 @@ import torch
 from explain.attribution.baselines import make_baseline
 from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
 from explain.attribution.frames import causing_frame
-from explain.attribution.jobs import Job
+from explain.attribution.jobs import Job, Raw
 from explain.attribution.maps import over_time, to_map
 from explain.attribution.methods import Method, all_methods, find_method, with_layer
 from explain.attribution.occlusion import check_blocks, default_blocks
@@ -22,6 +22,7 @@ from explain.diagnosis import diagnosing, is_whole
 from explain.display import to_display
 from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.targets import Score, Target, TargetLike
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from explain.attribution.methods import Reduction
     from explain.fields import ReceptiveField
     from zoo.entries import InputSpec, Layout
 
@@ -44,6 +46,7 @@ class Options(TypedDict, total=False):
 
     target: TargetLike | Target
     layer: str | None
+    layout: Layout | None
     baseline: Baseline | Sequence[Baseline]
     steps: int
     integration: str
@@ -79,6 +82,7 @@ def attribute(
     method: str | Method | Sequence[str | Method],
     target: TargetLike | Target = None,
     layer: str | None = None,
+    layout: Layout | None = None,
     baseline: Baseline | Sequence[Baseline] = None,
     steps: int = 32,
     integration: str = "gausslegendre",
@@ -99,8 +103,8 @@ def attribute(
 
     Args:
         model: Any module that takes `batch`; one from `zoo.load` also knows its layout, outputs and labels.
-        batch: N x C x T x H x W, N x T x C x H x W (where the model's input says so) or N x C x H x W, floating point,
-            as `zoo.preprocess` gives it, on the model's device.
+        batch: N x C x T x H x W, N x T x C x H x W or N x C x H x W (`layout`), floating point, as `zoo.preprocess`
+            gives it, on the model's device.
         method: Name of a method (`explain.attribution.methods`), or several: then a list comes back in their order.
             "METHOD@LAYER" looks at that layer, so that one call can name a method for several of them. Methods that
             need no more than a gradient at the input or at layers (`Method.reads`) share one forward and one backward
@@ -111,6 +115,8 @@ def attribute(
             activation, and results then tell the one frame to show (`.frame`, `.still`).
         layer: For methods that look at one and name none; None chooses one
             (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
+        layout: Order of the batch's axes, "NCTHW", "NTCHW" or "NCHW"; None asks the model's entry, its config, its
+            first layer and the shape (`zoo.layouts.layout_of`).
         baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
             for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
             first.
@@ -133,8 +139,9 @@ def attribute(
 
     Raises:
         UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
-        UsageError: A batch, target, window, number of steps or draws that cannot be.
-        ModelError: The method cannot look at this model, layer or output.
+        UsageError: A batch, target, window, number of steps or draws that cannot be; or which axis of the batch is time
+            is not known.
+        ModelError: The method cannot look at this model, layer or output, or its map is not finite.
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
     """
@@ -143,7 +150,7 @@ def attribute(
         raise UsageError(f"a method is a name, or several in a list, not {type(method).__name__}")
     asked = [Asked(*_as_method(name)) for name in names]
     _check(batch_size, draws, steps)
-    layout = layout_of(model, batch)
+    layout = layout_of(model, batch, layout)
     batch = batch.detach()
     clips = to_ncthw(batch, layout)
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
@@ -188,11 +195,14 @@ def attribute(
         else:
             fixed, raws = fix(model, batch, target, batch_size), {}
 
+        precision = computed_in(model, batch.device)
+
         def run(one: Asked) -> Attribution:
             own = job(one, fixed, None if one in raws else told(one.method.name))
             raw = raws[one] if one in raws else run_all(one.method, own)
             reduction = find_method(smooth).reduction if "smooth" in one.method.options else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
+            unit = one.method.time
             used = {
                 "baseline": _plain_baseline(baseline, one.method, extent[0]),
                 "steps": steps,
@@ -210,11 +220,20 @@ def attribute(
                 target=fixed,
                 raw=raw.values,
                 map=heat,
-                time=over_time(heat),
+                time=over_time(heat, unit) if raw.time is None else raw.time,
+                time_unit=unit,
+                layout=layout,
                 delta=raw.delta,
                 layer=own.layer,
                 note="; ".join(
-                    filter(None, [note if own.layer == chosen and layer is None else "", _emptiness(heat, fixed)])
+                    filter(
+                        None,
+                        [
+                            note if own.layer == chosen and layer is None else "",
+                            _emptiness(heat, raw, reduction, fixed),
+                            f"computed in {raw.precision or precision}" if raw.precision or precision else "",
+                        ],
+                    )
                 ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used}
                 | ({"seed": seed} if "draws" in one.method.options else {}),
@@ -238,6 +257,7 @@ def applicability(
     target: TargetLike = None,
     layer: str | None = None,
     *,
+    layout: Layout | None = None,
     progress: Progress | bool | None = None,
 ) -> dict[str, str]:
     """Why each method does not apply to a model, by the method's name; nothing where it does.
@@ -250,13 +270,14 @@ def applicability(
         batch: Any batch that the model takes.
         target: What would be explained: a unit in front of an LSTM can be explained by methods that LSTMs refuse.
         layer: As for `attribute`.
+        layout: As for `attribute`.
         progress: Called as progress(done, total), in methods; True shows a bar.
 
     Raises:
         UnknownNameError: No such target or layer.
         UsageError: A batch or target that cannot be.
     """
-    layout = layout_of(model, batch)
+    layout = layout_of(model, batch, layout)
     batch = batch[:1].detach()
     frames, rows, columns = to_ncthw(batch, layout).shape[2:]
     if layer is not None:
@@ -355,11 +376,21 @@ def _job(
     )
 
 
-def _emptiness(heat: Tensor, fixed: Target) -> str:
-    """Why a map shows nothing, where it does."""
-    if bool(heat.any()):
-        return ""
-    return f"the map is zero everywhere: nothing that the method looks at changes {fixed}"
+def _emptiness(heat: Tensor, raw: Raw, reduction: Reduction, fixed: Target) -> str:
+    """Why maps show nothing, where they do: nothing has an effect, or none that the map shows."""
+    empty = ~heat.flatten(1).any(dim=1)
+    found = raw.values.flatten(1).any(dim=1) if raw.against is None else raw.against
+    hidden = "all of the evidence is against {}, and only evidence for it is shown"
+    if raw.against is None and reduction != "positive":
+        hidden = "what the channels say of {} cancels out"
+    said = []
+    for group, why in ((empty & ~found, "nothing that the method looks at changes {}"), (empty & found, hidden)):
+        samples = group.nonzero().flatten().tolist()
+        if samples:
+            what = ", ".join(dict.fromkeys(fixed.descriptions[sample] for sample in samples))
+            which = f" of sample{'s' * (len(samples) > 1)} {', '.join(map(str, samples))}" if len(heat) > 1 else ""
+            said.append(f"the map{which} is zero everywhere: {why.format(what)}")
+    return "; ".join(said)
 
 
 def _as_method(method: str | Method) -> tuple[Method, str | None]:

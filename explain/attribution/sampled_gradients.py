@@ -11,6 +11,7 @@ import torch
 
 from explain.attribution import rules
 from explain.attribution.jobs import Job, Raw
+from explain.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -70,11 +71,12 @@ def smooth_grad(job: Job) -> Raw:
     generator = torch.Generator().manual_seed(job.seed)
     spread = _range(job.batch) * NOISE
     total = torch.zeros_like(job.batch, dtype=job.value.dtype)
+    shape = (1, *to_ncthw(job.batch, job.layout).shape[1:])  # the same noise for every order of the axes
     left = job.draws
     while left:
         several = min(left, max(1, job.size // len(job.batch)))
-        shape = (1, *job.batch.shape[1:])
         noise = torch.stack([torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(several)])
+        noise = torch.stack([from_ncthw(one, job.layout) for one in noise])
         noisy = job.batch + noise.to(job.batch) * spread
         part = job.repeated(noisy.flatten(0, 1), several, job.draws)
         total += run(part).values.detach().view(several, *total.shape).sum(dim=0)

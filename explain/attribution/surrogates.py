@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from explain.attribution.jobs import Job, Raw
+from explain.attribution.maps import parts_over_time
 from explain.attribution.removal import outputs_without, parts_of, spread
 from zoo.errors import UsageError
 
@@ -31,7 +32,7 @@ def kernel_shap(job: Job) -> Raw:
         UsageError: The draws leave values open: there must be twice as many as parts, and some more.
     """
     job.expect(job.draws + 1)
-    values = []
+    values, times = [], []
     for sample in range(len(job.batch)):
         parts = parts_of(job, sample)
         count = int(parts.max()) + 1
@@ -41,6 +42,7 @@ def kernel_shap(job: Job) -> Raw:
         if count == 1:
             job.score.advance(job.draws)
             values.append(whole[parts])
+            times.append(parts_over_time(whole, parts))
             continue
         outputs = outputs_without(job, sample, parts, kept) - nothing
         job.score.advance(job.draws - len(kept))
@@ -52,8 +54,10 @@ def kernel_shap(job: Job) -> Raw:
             (root[:, None] * free).cpu(), (root * (outputs - design[:, -1] * whole)).cpu()[:, None], driver="gelsd"
         ).solution[:, 0]
         others = others.to(outputs)
-        values.append(torch.cat([others, whole - others.sum()])[parts])
-    return Raw(values=spread(job, values))
+        each = torch.cat([others, whole - others.sum()])
+        values.append(each[parts])
+        times.append(parts_over_time(each, parts))
+    return Raw(values=spread(job, values), time=torch.stack(times).to(job.value))
 
 
 def lime(job: Job) -> Raw:

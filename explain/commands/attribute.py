@@ -124,7 +124,8 @@ def attribute(
             "note": result.note,
             "delta": None if result.delta is None else float(result.delta[0]),
             "time": result.time[0].tolist(),
-            "peak": int(result.time[0].argmax()),
+            "time_unit": result.time_unit,
+            "peak": int(result.peak[0]),
             "position": None if result.target.positions is None else result.target.positions[0].tolist(),
             "frame": None if result.frame is None else int(result.frame[0]),
         }
@@ -149,7 +150,13 @@ def attribute(
         )
         output.note(f"wrote {out}: {', '.join(files)}")
     rows = [
-        [row["method"], row["target"], row["layer"] or "-", row["peak"], f"{row['time'][row['peak']]:.3g}"]
+        [
+            row["method"],
+            row["target"],
+            row["layer"] or "-",
+            row["peak"],
+            _there(row["time"][row["peak"]], row["time_unit"]),
+        ]
         for row in data
     ]
     text = output.table(["method", "target", "layer", "strongest frame", "there"], rows)
@@ -160,6 +167,11 @@ def attribute(
             f"column {column} of the layer; frame {frame} of the clip adds most to it"
         )
     output.emit(data, text, as_json=as_json)
+
+
+def _there(value: float, unit: str) -> str:
+    """A frame's number with its unit: "-0.0079 (change)", "34 % (share)"."""
+    return f"{100 * value:.0f} % ({unit})" if unit == "share" else f"{value:.3g} ({unit})"
 
 
 def _incomplete(result: Attribution) -> str:

@@ -19,6 +19,7 @@ from explain.faithfulness.sensitivity import max_sensitivity
 from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import judge
 from explain.layouts import layout_of, to_ncthw
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import telling
 from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from explain.faithfulness.results import Curves
     from explain.targets import Target
+    from zoo.entries import Layout
 
 
 #: What takes the place of removed parts in deletion and insertion.
@@ -79,6 +81,7 @@ def check_faithfulness(
     batch: Tensor,
     attribution: Attribution,
     *,
+    layout: Layout | None = None,
     baseline: Tensor | float | str | None = None,
     steps: int = 64,
     seed: int = 0,
@@ -110,6 +113,7 @@ def check_faithfulness(
         model: The model that was explained.
         batch: The batch that was explained.
         attribution: What `explain.attribute` gave for it.
+        layout: Order of the batch's axes; None takes that of the attribution.
         baseline: What stands for "nothing there", as in `explain.attribute`; None takes the attribution's own, else
             zeros.
         steps: Points of each curve, at most as many as there are parts to remove.
@@ -145,12 +149,16 @@ def check_faithfulness(
         MemoryLimitError: Not even one sample fits into memory.
     """
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
+    explained = getattr(attribution, "layout", None)
+    if layout is not None and explained not in {None, layout}:
+        raise UsageError(f"the map was made of a batch {explained}, not {layout}; leave layout out")
     methods = {} if method is None else {method.name: method}
     return check_all(
         model,
         batch,
         [attribution],
         effort,
+        layout=layout or explained,
         baseline=baseline,
         methods=methods,
         batch_size=batch_size,
@@ -166,6 +174,7 @@ def check_all(
     attributions: Sequence[Attribution],
     effort: Effort,
     *,
+    layout: Layout | None = None,
     baseline: Tensor | float | str | None = None,
     methods: Mapping[str, Method] | None = None,
     batch_size: int | None = None,
@@ -179,13 +188,14 @@ def check_all(
         batch: The batch that was explained.
         attributions: What `explain.attribute` gave for it.
         effort: How much is spent on each.
+        layout: Order of the batch's axes, as in `explain.attribute`.
         baseline: As in `check_faithfulness`.
         methods: Methods that no plugin registers, by name.
         batch_size: As in `check_faithfulness`.
         seed: As in `check_faithfulness`.
         progress: As in `check_faithfulness`.
     """
-    clips = to_ncthw(batch, layout_of(model, batch))
+    clips = to_ncthw(batch, layout_of(model, batch, layout))
     wanted = (clips.shape[0], *clips.shape[2:])
     for one in attributions:
         if not isinstance(one, Attribution):
@@ -233,6 +243,7 @@ class _Checks:
     ) -> None:
         self.model, self.batch, self.effort = model, batch, effort
         self.batch_size, self.seed, self.progress = batch_size, seed, progress
+        self.precision = computed_in(model, batch.device)
         self.grounds: list[_Ground] = []
         self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
 
@@ -288,6 +299,7 @@ class _Checks:
                 "layers": len(self._layers(attribution.target, subject)) if depths else None,
                 "remade": dict(self.effort.settings),
                 "seed": self.seed,
+                **({"precision": self.precision} if self.precision else {}),
             },
         )
 

@@ -8,6 +8,7 @@ import captum.metrics
 import torch
 
 from explain.faithfulness.drawing import NOISE
+from explain.layouts import from_ncthw, layout_of, to_ncthw
 from explain.randomness import generator
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ def max_sensitivity(
         seed: Of the noise.
         told: Gives the function that a sample's progress is told to.
     """
-    noise = torch.rand(draws, *batch.shape[1:], generator=generator(seed, NOISE), dtype=torch.float64) * 2 - 1
-    noise = noise.to(batch)
+    layout = layout_of(again.model, batch)  # the same noise for every order of the axes
+    shape = to_ncthw(batch, layout).shape[1:]
+    noise = torch.rand(draws, *shape, generator=generator(seed, NOISE), dtype=torch.float64) * 2 - 1
+    noise = from_ncthw(noise, layout).to(batch)
 
     def of(sample: int) -> Tensor:
         own = batch[sample : sample + 1]

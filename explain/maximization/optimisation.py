@@ -12,18 +12,20 @@ import torch
 from explain.budget import Progress, fitting, free_memory, within_memory
 from explain.diagnosis import diagnosed, is_whole
 from explain.display import to_input
-from explain.layouts import input_of
+from explain.layouts import input_of, layout_of
 from explain.maximization.objectives import Objective, channel
 from explain.maximization.parametrizations import find_parametrization
 from explain.maximization.passes import Passes
 from explain.maximization.redirection import redirected
 from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
+from explain.precision import computed_in
 from explain.preservation import check_model, prepared
 from explain.progress import following
 from explain.targets import unit_index
 from zoo import devices
 from zoo.errors import MemoryLimitError, ModelError, UsageError
+from zoo.layouts import known_layout, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +48,7 @@ def maximize(
     units: int | Sequence[int] | Literal["all"] = (),
     *,
     shape: tuple[int, ...] | None = None,
+    layout: Layout | None = None,
     steps: int = 256,
     parametrization: str = "fourier3d",
     transforms: str | Transform | Sequence[str | Transform] = "default",
@@ -70,7 +73,9 @@ def maximize(
         layer: Name of a layer, as `explain.layers.layer_names` lists it; None where `objective` says what is raised.
         units: One unit (channel) of the layer, several, or "all".
         shape: C x T x H x W of the clips, or C x H x W for a model of images; None asks the model's input
-            specification.
+            specification. T x C x H x W is understood where the model's config or its first layer says that this is
+            meant, and no other order can be.
+        layout: Order of the axes in which the model takes its batches, as in `explain.attribute`.
         steps: Steps of the optimisation.
         parametrization: "fourier3d", "pixel", or "fourier2d", one image stacked over time (`parametrizations`): its
             clips' frames are equal, whatever the transforms.
@@ -100,11 +105,12 @@ def maximize(
     rate = min(LEARNING_RATE, FARTHEST / steps) if learning_rate is None else learning_rate
     if not 0 < rate < math.inf:
         raise UsageError(f"learning_rate is a positive number, not {learning_rate}")
-    clip_shape, layout = _shape_of(model, shape)
+    clip_shape, layout = _shape_of(model, shape, layout)
     make, transform = find_parametrization(parametrization), find_transform(transforms)
     # Even where the units are still to be counted, one of them says what will be read.
     asked = [*wanted, *([channel(layer, 0)] if layer is not None and not wanted else []), *([extra] if extra else [])]
     like = devices.like(model)
+    precision = computed_in(model, like.device)
     with prepared(model, seed=seed), following(progress) as told:
         tell = told(f"maximising {layer or ', '.join(one.name for one in wanted)}")
         passes = Passes(
@@ -125,7 +131,7 @@ def maximize(
         )
         grey = torch.full((1, *clip_shape), 0.5, device=like.device)
         one = f"one clip of {clip_shape}"
-        with diagnosed(model, climb.to_input(grey)):
+        with diagnosed(model, climb.to_input(grey), layout):
             seen, made = within_memory(lambda _: passes.survey(climb.to_input(grey)), 1, one)
         chosen: tuple[int | str, ...] = tuple(objective.name for objective in wanted)
         if layer is not None:
@@ -167,6 +173,7 @@ def maximize(
             "decorrelate": decorrelate and clip_shape[0] == 3,
             "learning_rate": rate,
             "seed": seed,
+            **({"precision": precision} if precision else {}),
         },
     )
 
@@ -312,21 +319,44 @@ def _named(transforms: str | Transform | Sequence[str | Transform]) -> str:
     return ", ".join(map(_named, transforms)) or "none"
 
 
-def _shape_of(model: nn.Module, shape: tuple[int, ...] | None) -> tuple[Shape, Layout]:
+def _shape_of(model: nn.Module, shape: tuple[int, ...] | None, asked: Layout | None) -> tuple[Shape, Layout]:
     """Shape of the clips, C x T x H x W, and the layout in which the model takes them."""
     spec = input_of(model)
     if shape is None:
         if spec is None:
             raise UsageError("the model does not say what its input is: give shape=(channels, frames, rows, columns)")
+        if asked is not None:
+            layout_of(model, torch.empty(spec.shape, device="meta"), asked)
         return (spec.channel_count, spec.frames, *spec.size), spec.layout
     if len(shape) not in {3, 4} or not all(is_whole(extent) and extent > 0 for extent in shape):
         raise UsageError(f"shape {shape} is neither (channels, frames, rows, columns) nor (channels, rows, columns)")
-    layout: Layout = spec.layout if spec is not None else "NCTHW" if len(shape) == 4 else "NCHW"
     channels, *frames, rows, columns = shape
     full = channels, frames[0] if frames else 1, rows, columns
+    if spec is None and frames:
+        return _shape_of_clips(model, full, asked)
+    layout: Layout = spec.layout if spec is not None else "NCHW"
+    if asked is not None:
+        layout_of(model, torch.empty((1,) * len(layout), device="meta"), asked)
     if layout == "NCHW" and full[1] != 1:
         raise UsageError(f"the model takes images: shape {shape} has {full[1]} frames")
     return full, layout
+
+
+def _shape_of_clips(model: nn.Module, shape: Shape, asked: Layout | None) -> tuple[Shape, Layout]:
+    """The same for a module without an entry: what its config or its first layer says of both orders."""
+    one, two, *size = shape
+    draw = torch.Generator().manual_seed(0)
+    batch = torch.rand((1, *shape), generator=draw).to(devices.like(model))
+    swapped = batch.transpose(1, 2)
+    turned = (two, one, size[0], size[1])
+    layout = known_layout(model, 5) if asked is None else layout_of(model, batch, asked)
+    if layout == "NTCHW":
+        return turned if takes(model, swapped) is not True and takes(model, batch) else shape, layout
+    if layout is None and layout_of(model, batch) == "NTCHW":
+        return turned, "NTCHW"
+    if layout is None and takes(model, batch) is not True and takes(model, swapped):
+        return shape, "NTCHW"
+    return shape, "NCTHW"
 
 
 def _part_of(progress: Progress | None, part: int, total: int, steps: int) -> Progress | None:

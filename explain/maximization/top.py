@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from explain.budget import fitting, within_memory
+from explain.diagnosis import diagnosed
 from explain.display import to_display
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.maximization.passes import Passes
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from explain.budget import Progress
+    from zoo.entries import Layout
 
 #: Ways to say how active a unit is on a clip.
 By = Literal["mean", "max"]
@@ -102,6 +105,7 @@ def top_clips(
     by: By = "mean",
     start: float = 0.0,
     end: float | None = None,
+    layout: Layout | None = None,
     batch_size: int | None = None,
     progress: Progress | bool | None = None,
 ) -> TopClips:
@@ -123,6 +127,7 @@ def top_clips(
         by: Whether a unit's "mean" or its highest activation ("max") says how active it is.
         start: Seconds of each clip at which to begin, for clips that have times.
         end: Seconds at which to stop; None goes to the end.
+        layout: Order of the axes of clips given as batches, as in `explain.attribute`.
         batch_size: Clips that run at once; None asks the memory.
         progress: Called as progress(done, total), in clips, where their number is known; True shows a bar.
 
@@ -144,7 +149,7 @@ def top_clips(
     problems: list[tuple[str, str]] = []
     with prepared(model), following(progress) as told:
         tell = told("looking at clips")
-        search = _Search(model, layer, units, count, by, (start, end), batch_size, problems)
+        search = _Search(model, layer, units, count, by, (start, end), layout, batch_size, problems)
         done = 0
         for done, (source, given) in enumerate(listed, start=1):
             search.look(source, given)
@@ -176,6 +181,7 @@ class _Search:
         count: int,
         by: By,
         part: tuple[float, float | None],
+        layout: Layout | None,
         batch_size: int | None,
         problems: list[tuple[str, str]],
     ) -> None:
@@ -185,6 +191,7 @@ class _Search:
         self.count = count
         self.by = by
         self.start, self.end = part
+        self.layout = layout
         self.at_once = batch_size
         self.problems = problems
         self.passes = Passes(model, [layer])
@@ -220,7 +227,7 @@ class _Search:
             return torch.cat([self._maps(part) for part in torch.split(batch, size)])
 
         maps = within_memory(run, size, f"one clip of {tuple(batch.shape[1:])} up to layer {self.layer!r}")
-        shown = tuple(to_ncthw(batch, layout_of(self.model, batch)).shape[2:])
+        shown = tuple(to_ncthw(batch, layout_of(self.model, batch, self.layout)).shape[2:])
         means, highest = maps.mean(dim=(2, 3, 4)), maps.flatten(2).amax(dim=2)
         places = maps.flatten(2).argmax(dim=2)
         for row, (source, label, _) in enumerate(self.waiting):
@@ -253,7 +260,7 @@ class _Search:
 
     def _picture(self, sample: Tensor, at: int) -> Tensor:
         """C x H x W, uint8: one frame of a batch of one sample."""
-        display = to_display(sample, input_of(self.model), layout_of(self.model, sample))[0, :, at]
+        display = to_display(sample, input_of(self.model), layout_of(self.model, sample, self.layout))[0, :, at]
         return (255 * display).round().to(torch.uint8).cpu()
 
     def _rank(self, clip: TopClip) -> float:
@@ -262,7 +269,9 @@ class _Search:
     def _survey(self, batch: Tensor) -> None:
         """Ask one clip which units there are, and how many clips run at once."""
         what = f"one clip of {tuple(batch.shape[1:])}"
-        seen, made = within_memory(lambda _: self.passes.survey(batch), 1, what)
+        finite = bool(batch.isfinite().all())  # else it is left out where its maps are read
+        with diagnosed(self.model, batch, self.layout) if finite else contextlib.nullcontext():
+            seen, made = within_memory(lambda _: self.passes.survey(batch), 1, what)
         number = seen.maps[self.layer].shape[1]
         asked = range(number) if self.units == "all" else [self.units] if isinstance(self.units, int) else self.units
         self.best = {unit_index(self.layer, unit, number): [] for unit in asked}
@@ -280,7 +289,7 @@ class _Search:
         """Label, if any, and batch of one sample, of what was given as a clip."""
         like = devices.like(self.model)
         if isinstance(given, Tensor) and given.is_floating_point():
-            layout_of(self.model, given)
+            layout_of(self.model, given, self.layout)
             if self.start or self.end is not None:
                 raise UsageError("start and end cut clips that have times, a batch has none")
             if len(given) != 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import zoo
 from explain.attribution.methods import find_method
 from explain.layers import find_layer
-from explain.layouts import entry_of, layout_of, to_ncthw
+from explain.layouts import entry_of, fixed, layout_of, to_ncthw
 from explain.precision import changed
 from explain.preservation import preserved
 from explain.progress import telling
@@ -31,9 +32,11 @@ from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from explain.progress import Told
     from explain.reporting.composition import Part, Report
+    from zoo.entries import Layout
 
 
 #: What random weights mean for a page of maps (`untrained`).
@@ -48,6 +51,7 @@ def report(
     methods: str | Sequence[str] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
+    layout: Layout | None = None,
     device: str | None = None,
     dtype: str | None = None,
     weights: str | None = "default",
@@ -84,6 +88,7 @@ def report(
             needs is not computed.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class, its value, or
             the mean of a clip.
+        layout: Order of the axes of a batch, as in `explain.attribute`, for a module that did not come from the zoo.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.
@@ -155,7 +160,7 @@ def report(
                 progress=tell,
                 began=began,
             )
-        with preserved(model):
+        with preserved(model), laid_out(model, clip, layout):
             model.eval()
             part = (start, end)
             context = read(
@@ -167,6 +172,21 @@ def report(
                 BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
             )
             return _write(folder, context, parts, problems)
+
+
+def laid_out(model: nn.Module, clip: Any, layout: Layout | None) -> AbstractContextManager[Any]:
+    """Within, the axes of a batch that is given for a module without an entry are known.
+
+    Raises:
+        UnknownNameError: No such layout.
+        UsageError: It is not that of the model's entry, or which axis of the batch is time is not known.
+    """
+    entry = entry_of(model)
+    if entry is None and isinstance(clip, Tensor) and clip.is_floating_point():
+        return fixed(model, clip.detach().to(devices.like(model).device), layout)
+    if entry is not None and layout is not None:
+        return fixed(model, torch.empty(entry.input.shape, device="meta"), layout)
+    return nullcontext()
 
 
 def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from explain.reporting.composition import Part, Report
     from explain.reporting.media import Sprite
     from zoo.clips import Clip
-    from zoo.entries import ModelEntry, WeightsEntry
+    from zoo.entries import Layout, ModelEntry, WeightsEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ def compare(
     methods: str | Sequence[str] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
+    layout: Layout | None = None,
     device: str = "auto",
     dtype: str | None = None,
     weights: str | None = "default",
@@ -82,6 +83,7 @@ def compare(
         sections: Names of sections; None takes all, those of plugins too.
         target: What to explain of each model, as in `explain.attribute`; None is the predicted class of its first
             output. Needs a clip.
+        layout: Order of the axes of a batch, as in `explain.attribute`, for modules that did not come from the zoo.
         device: "cpu", "cuda", "cuda:N" or "auto", for models given by name.
         dtype: "bfloat16", "float32" ..., for models given by name; None is each model's own. Needs a clip.
         weights: As in `zoo.load`, for names without a tag.
@@ -124,7 +126,7 @@ def compare(
         if clip is None:
             subjects = [Subject(name=one.name, entry=one.entry, evaluation=one.evaluation, **shared) for one in named]
         else:
-            subjects = _on_clip(models, named, clip, (start, end), target, device, dtype, kept, shared)
+            subjects = _on_clip(models, named, clip, (start, end), target, layout, device, dtype, kept, shared)
         built_in = [section for section in COMPARED if clip is not None or section.name not in ON_A_CLIP]
         parts, problems = composition.build(
             built_in,
@@ -286,6 +288,7 @@ def _on_clip(
     clip: Any,
     part: tuple[float, float | None],
     target: Any,
+    layout: Layout | None,
     device: str,
     dtype: str | None,
     kept: ExitStack,
@@ -313,6 +316,7 @@ def _on_clip(
         if one.load:
             module = zoo.load(one.load[0], weights=one.load[1], device=device, dtype=dtype, seed=seed)
         kept.enter_context(preserved(module))
+        kept.enter_context(assembly.laid_out(module, clip, layout if one.entry is None else None))
         module.eval()
         context = assembly.read(
             module, clip, target, part=part, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from explain.budget import MeasuredBytes, fitting, within_memory
 from explain.diagnosis import diagnosed, is_whole, not_finite
+from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
 from explain.robustness.measures import Measures
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from explain.progress import Followed
     from explain.robustness.perturbations import Extent, Perturbation
     from explain.targets import Target, TargetLike
+    from zoo.entries import Layout
 
 #: Perturbation, level, number of the draw, sample.
 _Wanted = tuple["Perturbation", float, int, int]
@@ -40,6 +42,7 @@ def check_robustness(
     levels: int = 8,
     draws: int = 4,
     fill: str | float = "grey",
+    layout: Layout | None = None,
     target: TargetLike | Target = None,
     truth: Mapping[str, Tensor] | Tensor | None = None,
     measure: Callable[[Any, Tensor], Tensor] | None = None,
@@ -82,6 +85,7 @@ def check_robustness(
         draws: How often everything random is drawn anew for each sample and level.
         fill: What stands where something is missing: "black", "grey", "white", "mean" (the clip's mean colour), or a
             number in [0, 1].
+        layout: Order of the batch's axes, as in `explain.attribute`.
         target: What to follow, as in `explain.attribute`; a `Target` as `explain.attribute` gives it, too. None follows
             every output.
         truth: What is right, by output: N classes, N values, or clips like the output. Of one output alone its tensor.
@@ -103,6 +107,7 @@ def check_robustness(
         levels=levels,
         draws=draws,
         fill=fill,
+        layout=layout,
         target=target,
         measure=measure,
         batch_size=batch_size,
@@ -124,6 +129,7 @@ class Check:
         levels: int = 8,
         draws: int = 4,
         fill: str | float = "grey",
+        layout: Layout | None = None,
         target: TargetLike | Target = None,
         measure: Callable[[Any, Tensor], Tensor] | None = None,
         batch_size: int | None = None,
@@ -137,12 +143,13 @@ class Check:
                 f"measure must be a function of the model's output and the samples' numbers, got {measure!r}"
             )
         check_fill(fill)
-        self.model, self.target, self.measure = model, target, measure
+        self.model, self.layout, self.target, self.measure = model, layout, target, measure
         self.perturbations = find(perturbations)
         self.asked = listed(perturbations) if isinstance(perturbations, Mapping) else {}
         self.levels, self.draws, self.fill, self.seed = levels, draws, fill, seed
         self.size, self.extent = batch_size, (0, 0, 0)
         self.samples = 0
+        self.precision = ""
         self.grids: dict[str, tuple[float, ...]] = {}
         self.missing: dict[str, str] = {}
         self.measures: list[Measure] = []
@@ -155,7 +162,8 @@ class Check:
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
-        with diagnosed(self.model, batch), prepared(self.model, seed=self.seed), torch.no_grad():
+        with diagnosed(self.model, batch, self.layout), prepared(self.model, seed=self.seed), torch.no_grad():
+            self.precision = computed_in(self.model, batch.device)
             spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
             self._lay_out(spoiled.extent)
             measures = Measures(
@@ -195,6 +203,8 @@ class Check:
                 values=single,
             )
         settings = {"draws": self.draws, "fill": self.fill, "seed": self.seed, "extent": list(self.extent)}
+        if self.precision:
+            settings["precision"] = self.precision
         return Robustness(
             measures=measures, curves=curves, samples=self.samples, missing=dict(self.missing), settings=settings
         )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from explain.robustness.results import Measure
 from explain.targets import Score, Target, part, resolve
 from zoo.errors import UsageError
-from zoo.prediction import by_head, output_specs
+from zoo.prediction import by_head, output_specs, over_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,18 +55,20 @@ class Measures:
         self.model = model
         self._score: Score | None = None
         self._readers: list[Reader] = []
+        self._specs = specs = output_specs(model, heads, batch)
+        heads = over_time(heads, specs)
         right = _by_name(truth, heads)
         if measure is not None:
             self._readers = [_own(measure)]
             self.specs = [reader.measure for reader in self._readers]
             return
         resolved = target if target is None or isinstance(target, Target) else resolve(model, batch, target)
-        if resolved is not None and resolved.head is None:  # a unit, or a callable
+        # A unit, a callable, or what is said of single frames.
+        if resolved is not None and (resolved.head is None or specs[resolved.head].per_frame):
             self._score = Score(model, resolved)
             what = f"The number explained, {resolved.description}"
             self.specs = [Measure(name=resolved.description, kind="number", summary=what)]
             return
-        specs = output_specs(model, heads)
         for name in heads if resolved is None else [resolved.head]:
             head, spec = heads[str(name)], specs[str(name)]
             if head.ndim > 2 or spec.kind == "clip":
@@ -84,7 +86,7 @@ class Measures:
         if self._score is not None:
             return self._score(batch, samples)[None].double()
         output = self.model(batch)
-        heads = by_head(self.model, output)
+        heads = over_time(by_head(self.model, output), self._specs)
         return torch.stack([reader.read(heads, output, samples).double() for reader in self._readers])
 
 

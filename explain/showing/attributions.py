@@ -17,7 +17,7 @@ from explain.showing import paper
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from matplotlib.axes import Axes
@@ -34,7 +34,19 @@ _FRAMES, _SAMPLES = 8, 4
 #: What lies beneath the colours of the scale: they are transparent where there is nothing.
 _STAGE = "#0b0c0e"
 #: What one unit of a map is (`explain.attribution.maps`).
-_UNITS = {"sum": "output", "mean": "output", "magnitude": "output per unit of input", "positive": "no unit"}
+_UNITS: Mapping[str, str] = {
+    "sum": "output",
+    "mean": "output",
+    "magnitude": "output per unit of input",
+    "positive": "no unit",
+}
+#: What a frame's number is (`Attribution.time_unit`).
+_TIMES: Mapping[str, str] = {
+    "change": "change of the output\nwith the frame changed",
+    "sum": "sum over the frame\n(output)",
+    "mean": "mean over the frame\n(output)",
+    "share": "share of the map\nin frame",
+}
 
 
 def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None = None) -> Figure:
@@ -80,14 +92,15 @@ def html(attribution: Attribution) -> str:
     for sample in range(min(_SAMPLES, len(attribution.map))):
         clip, share, _, colours = _layers(attribution, sample)
         time = attribution.time[sample].float().cpu()
-        peak = int(time.argmax())
+        peak = int(attribution.peak[sample])
         what = attribution.target.descriptions[sample]
         over = media.blended(clip, share, colours)
         label = f"{attribution.method} over the clip, explaining {what}"
         if len(time) == 1:
             shown.append((paper.film(over, label, what), None))
             continue
-        curve = time.tolist(), f"Magnitude of the map over {len(time)} frames; largest in frame {peak}"
+        said = _TIMES[attribution.time_unit].replace("\n", " ")
+        curve = time.tolist(), f"{said[0].upper()}{said[1:]}, over {len(time)} frames; largest in frame {peak}"
         shown.append((paper.film(over, label, what), curve))
         largest = f"frame {peak} of 0 to {len(time) - 1}, where the map is largest"
         shown.append((paper.film(over[peak : peak + 1], f"{label}: {largest}", largest), None))
@@ -119,15 +132,15 @@ def _layers(
 
 def _strongest(attribution: Attribution, sample: int) -> list[int]:
     """The frames of a figure: of each eighth of the clip that where the map is largest."""
-    time = np.nan_to_num(attribution.time[sample].detach().double().cpu().numpy())
+    time = abs(np.nan_to_num(attribution.time[sample].detach().double().cpu().numpy()))
     edges = np.linspace(0, len(time), min(_FRAMES, len(time)) + 1).astype(int)
     return [int(start + time[start:end].argmax()) for start, end in pairwise(edges)]
 
 
 def _curve(axes: Axes, attribution: Attribution, sample: int, shown: Sequence[int]) -> None:
-    """The map's size in every frame; the frames above are marked."""
+    """What every frame has of the map; the frames above are marked."""
     time = attribution.time[sample].detach().double().cpu().numpy()
-    paper.course(axes, time, shown, f"magnitude in frame\n({_unit(attribution)})")
+    paper.course(axes, time, shown, _TIMES[attribution.time_unit])
 
 
 def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, unit: str) -> None:

@@ -27,7 +27,7 @@ def plot(view: UnitView) -> Figure:
             paper.image(drawn.add_subplot(grid[0, place]), picture[0], title)
         if several:
             time = view.time.double().cpu().numpy()
-            paper.course(drawn.add_subplot(grid[1, :]), time, [view.frame], "gradient in frame\n(per unit of input)")
+            paper.course(drawn.add_subplot(grid[1, :]), time, [view.frame], "share of the gradient\nin frame")
         paper.heading(drawn, f"{view.layer}/{view.unit}", _below(view))
     return drawn
 

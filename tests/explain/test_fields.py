@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from explain.fields import receptive_fields, trace
-from zoo.errors import UsageError
+from zoo.errors import ModelError, UsageError
 
 
 class Residual(nn.Module):
@@ -560,7 +560,7 @@ def test_the_model_is_left_as_found_also_on_failure(nets):
     found = nets.fingerprint(model)
     receptive_fields(model, (2, 1, 4, 6, 6))
     assert nets.fingerprint(model) == found
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ModelError):
         receptive_fields(model, (2, 3, 4, 6, 6))
     assert nets.fingerprint(model) == found
     with pytest.raises(UsageError):

@@ -223,8 +223,10 @@ def test_regions_that_cannot_be_are_refused():
         UnknownNameError, match=r"unknown target 'cat'.*output \(clip, of which 'output\[3\]' is frame 3"
     ):
         resolve(Gives(lambda x: x), BATCH, "cat")
-    with pytest.raises(UsageError, match="'output' is 2 x 1 x 2, neither"):
-        resolve(Gives(lambda x: x[..., 0, 0]), BATCH)
+    with pytest.raises(UsageError, match="'output' is 2 x 3 x 3, neither"):
+        resolve(Gives(lambda x: x[:, 0, 0]), BATCH)
+    with pytest.raises(UsageError, match="'output' is one number for the whole batch, neither"):
+        resolve(Gives(lambda x: x.sum()), BATCH)
 
 
 def test_a_callable_gives_one_number_for_each_sample():

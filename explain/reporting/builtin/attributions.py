@@ -6,13 +6,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 import explain
 from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
 from explain.reporting import colour
 from explain.reporting.builtin import faithfulness
 from explain.reporting.media import Sprite, overlay_sprite
-from explain.reporting.rendering import render
+from explain.reporting.rendering import exact, number_text, percent, render
 from explain.reporting.sections import Content
 from zoo.errors import ModelError, PluginError
 
@@ -47,8 +49,10 @@ class Shown:
     delta: float | None
     #: Magnitude that takes the last colour.
     scale: float
+    #: What each frame has, and in what unit (`Attribution.time`).
     time: list[float]
-    #: Frame with the largest share of the attribution, and that share.
+    time_unit: str
+    #: Frame with the largest of these numbers, whatever its sign, and its share of the sum of their sizes.
     peak: int
     peak_share: float
     seconds: float
@@ -69,6 +73,21 @@ class Shown:
             several = [words.get(name, str(name).replace("_", " ")) for name in named]
             return f"the mean of {len(several)} baselines ({', '.join(several)})"
         return words.get(named, str(named))
+
+    @property
+    def there(self) -> Markup:
+        """What the number of the strongest frame says, in words."""
+        value = self.time[self.peak]
+        size = exact(value, number_text(abs(value)))
+        falls = "lowers" if value > 0 else "raises"
+        if self.time_unit == "change":
+            return Markup(": changing it, with the frames of its window, {} the output by {}").format(falls, size)
+        if self.time_unit == "sum":
+            given = "add {} to" if value > 0 else "take {} from"
+            return Markup(f": its pixels together {given} the output").format(size)  # noqa: S704 - no markup of others
+        if self.time_unit == "mean":
+            return Markup(": removing a part of it {} the output by {} on average").format(falls, size)
+        return Markup(", with {} of the whole clip's attribution").format(percent(self.peak_share))
 
     @property
     def signed(self) -> bool:
@@ -163,7 +182,7 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
             seed=context.seed,
             progress=progress,
         )
-        return dataclasses.replace(found, note=note)
+        return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
 
     from_zeros = against(None)
     if float(from_zeros.missed[0]) <= TOLERATED:
@@ -177,8 +196,8 @@ def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
     values = attribution.map[0].detach().float().cpu().numpy()
     share, scale, colours = colour.scaled(values)
     time = attribution.time[0].detach().float().cpu()
-    total = float(time.sum())
-    peak = int(time.argmax())
+    total = float(time.abs().sum())
+    peak = int(attribution.peak[0])
     delta = None if attribution.delta is None else float(attribution.delta[0])
     difference = None if delta is None else float(attribution.raw[0].double().sum()) - delta
     return Shown(
@@ -192,8 +211,9 @@ def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
         delta=delta,
         scale=scale,
         time=time.tolist(),
+        time_unit=attribution.time_unit,
         peak=peak,
-        peak_share=float(time[peak]) / total if total else 0.0,
+        peak_share=abs(float(time[peak])) / total if total else 0.0,
         seconds=seconds,
         colours=colours,
         picture=overlay_sprite(f"map-{method.name.replace('_', '-')}", share, colours),
@@ -221,6 +241,7 @@ def data_of(one: Shown) -> dict[str, Any]:
         "delta",
         "scale",
         "time",
+        "time_unit",
         "peak",
         "peak_share",
         "seconds",

@@ -13,6 +13,8 @@ from explain.reporting.sections import Content
 from zoo import devices, plugins
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from explain.reporting.context import Context, Subject
 
 _PACKAGES = ("motion-zoo", "torch", "captum", "numpy", "pillow", "av", "safetensors")
@@ -37,7 +39,7 @@ def of_model(subject: Subject) -> dict[str, Any]:
     return {
         "model": subject.name,
         "parameters": counted if counted is not None or entry is None else entry.parameters,
-        "dtype": None if model is None else str(devices.like(model).dtype).removeprefix("torch."),
+        "dtype": None if model is None else _dtype(model),
         "paper": entry.paper if entry else None,
         "license": entry.licence if entry else None,
         "weights": None
@@ -51,6 +53,14 @@ def of_model(subject: Subject) -> dict[str, Any]:
             "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
         },
     }
+
+
+def _dtype(model: nn.Module) -> str:
+    """The type of the numbers that were computed with."""
+    from explain.precision import computed_in
+
+    like = devices.like(model)
+    return computed_in(model, like.device) or str(like.dtype).removeprefix("torch.")
 
 
 def of_run(subject: Subject) -> dict[str, Any]:

@@ -39,9 +39,10 @@ class _Panel:
 
     @property
     def shares(self) -> list[float]:
-        """Each frame's share of the whole clip's attribution: models differ in size, shares can be compared."""
-        total = sum(self.shown.time)
-        return [value / total for value in self.shown.time] if total else list(self.shown.time)
+        """Each frame's share of the whole clip's attribution, without signs: models differ in size, shares do not."""
+        sizes = [abs(value) for value in self.shown.time]
+        total = sum(sizes)
+        return [value / total for value in sizes] if total else sizes
 
     def fainter(self, scale: float | None) -> float | None:
         """How many times less strongly this model reacts than the strongest one, where that hides its map."""

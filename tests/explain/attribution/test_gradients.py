@@ -17,10 +17,11 @@ def test_input_times_gradient_of_a_linear_model_sums_to_its_output(nets):
     assert torch.allclose(result.map.sum(dim=(1, 2, 3)), model(batch)[:, 0].detach())
 
 
-def test_time_is_the_absolute_map_summed_over_the_frame(nets):
+def test_time_is_each_frames_share_of_the_absolute_map(nets):
     result = explain.attribute(nets.LinearClips(), torch.randn(2, 2, 4, 6, 5), method="input_x_gradient")
     assert (result.map < 0).any()
-    assert torch.allclose(result.time, result.map.abs().sum(dim=(2, 3)))
+    sizes = result.map.abs().sum(dim=(2, 3))
+    assert torch.allclose(result.time, sizes / sizes.sum(dim=1, keepdim=True))
 
 
 def test_both_equal_captum_on_a_network_with_heads_in_place_relu_and_lstm(nets):

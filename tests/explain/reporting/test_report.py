@@ -20,6 +20,8 @@ from torch import nn
 
 import explain
 import zoo
+from explain.attribution.maps import over_time
+from explain.attribution.methods import find_method
 from zoo import catalog, plugins
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
 
@@ -114,10 +116,12 @@ def test_maps_in_the_file_are_those_of_attribute(written, model, clip):
 def test_curves_and_peaks_are_those_of_the_maps(written):
     with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
         for method in written.data["sections"]["attributions"]["methods"]:
-            time = file.get_tensor(f"attributions/{method['method']}/map")[0].abs().sum(dim=(1, 2))
-            assert torch.allclose(torch.tensor(method["time"]), time, rtol=1e-4)
-            assert method["peak"] == int(time.argmax())
-            assert method["peak_share"] == pytest.approx(float(time.max() / time.sum()), rel=1e-4)
+            heat = file.get_tensor(f"attributions/{method['method']}/map")
+            assert method["time_unit"] == find_method(method["method"]).time
+            time = over_time(heat, method["time_unit"])[0]
+            assert torch.allclose(torch.tensor(method["time"]), time, rtol=1e-4, atol=1e-7)
+            assert method["peak"] == int(time.abs().argmax())
+            assert method["peak_share"] == pytest.approx(float(time.abs().max() / time.abs().sum()), rel=1e-4)
 
 
 def test_a_map_that_does_not_add_up_says_so(model, clip, tmp_path):

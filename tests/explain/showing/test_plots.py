@@ -69,7 +69,7 @@ def test_attribution_shows_of_each_eighth_the_frame_where_the_map_is_largest(mad
     assert (clip[at] == 100).all()
     assert (over[at][2, 3] == colour.magnitude().palette[-1, :3]).all()
     assert (np.delete(over[at].reshape(-1, 3), 2 * 8 + 3, axis=0) == 60).all()  # the rest is the dimmed frame
-    places, values = line(figure, "magnitude in frame\n(output)")
+    places, values = line(figure, "sum over the frame\n(output)")
     assert places.tolist() == list(range(12))
     assert values.tolist() == result.time[0].tolist()
 
