@@ -523,7 +523,7 @@ def _current_module(model: nn.Module, tracker: Tracker) -> Iterator[None]:
 
     try:
         for name, module in model.named_modules():
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_pre_hook(entering(name)))
                 handles.append(module.register_forward_hook(leaving))
         yield

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.passes import maps_and_slopes_of
-from explain.layers import find_layer
+from explain.layers import find_layer, hidden_layers
 from explain.layouts import entry_of, to_ncthw
 from zoo.errors import ModelError
 
@@ -75,6 +75,8 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
     rows_run = receptive_fields(model, tuple(batch.shape)) if fields is None else fields
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
+    if not convolutions and (reason := hidden_layers(model)):
+        raise ModelError(f"{reason}, and Grad-CAM looks at one; explain the module that it was made from")
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
     if _mixes_tokens(model) and (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -41,6 +42,8 @@ class Owners:
 
     def __enter__(self) -> Self:
         for name, module in self.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
             self._hooks.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
             self._hooks.callback(module.register_forward_hook(self._left(name)).remove)
         return self

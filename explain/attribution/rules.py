@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from explain.attribution.owners import NoRuleError, Owners
+from explain.layers import hidden_layers
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -36,10 +37,13 @@ Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
 Check = Callable[[Tensor], None]
 
 #: Functions that are, or may be, ReLU by another name.
-RECTIFIERS = frozenset({"clamp", "clamp_min", "hardtanh", "relu", "relu6", "threshold"})
+RECTIFIERS = frozenset({"clamp", "clamp_min", "clip", "hardtanh", "relu", "relu6", "threshold"})
+#: Functions whose arguments say where they are 0.
+LIMITING = RECTIFIERS | {"clamp_max"}
 #: Functions of one tensor, element by element, that are not linear. In-place ones are known by the same name.
 ELEMENTWISE = RECTIFIERS | {
     "celu",
+    "clamp_max",
     "elu",
     "gelu",
     "hardsigmoid",
@@ -47,6 +51,8 @@ ELEMENTWISE = RECTIFIERS | {
     "leaky_relu",
     "logsigmoid",
     "mish",
+    "prelu",
+    "rrelu",
     "selu",
     "sigmoid",
     "silu",
@@ -99,7 +105,7 @@ class Ruled(TorchFunctionMode):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").removesuffix("_")
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")  # such as "relu_.default" and "_threshold"
         first = args[0] if args else kwargs.get("input")
         if name not in self.names or not isinstance(first, Tensor) or not first.requires_grad:
             return func(*args, **kwargs)
@@ -164,6 +170,11 @@ def scored(job: Job, inputs: Tensor, mode: Ruled | None = None, check: Check | N
     Raises:
         ModelError: It does not depend on the input, or not differentiably so, or an operation has no rule.
     """
+    if mode is not None and any(isinstance(module, torch.jit.ScriptModule) for module in job.model.modules()):
+        raise ModelError(
+            f"{hidden_layers(job.model)}: no rule reaches them; explain the module that it was made from, or choose a "
+            "method of gradients or of removal (saliency, integrated_gradients, occlusion)"
+        )
     owners = Owners(job.model)
     with owners if check else contextlib.nullcontext(), mode or contextlib.nullcontext():
         score = job.score(inputs, job.samples)
@@ -226,7 +237,7 @@ def _name(node: Any) -> str:
     name: str = node.name().removeprefix("torch::autograd::")
     if name == _RULED:
         return name
-    return name.rstrip("0123456789").removesuffix("Backward")
+    return name.rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
 
 
 def _both(node: Any) -> bool:
