@@ -7,13 +7,14 @@ import functools
 import random
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from explain.randomness import generators_of, restore_state, state_of
 from zoo.errors import UsageError
 from zoo.prediction import set_eval
 
@@ -51,9 +52,9 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """Restore, on leaving, all that explaining could disturb.
 
     That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`,
-    the hooks and every attribute of every module (training flag, `inplace`, tensors kept between passes); of the
-    process: cuDNN's flags and the random state of torch (CPU and every CUDA device), numpy and Python. Values of
-    parameters are not copied: nothing here writes to them.
+    the hooks and every attribute of every module (training flag, `inplace`, tensors kept between passes, states of
+    generators of random numbers); of the process: cuDNN's flags and the random state of torch (CPU and every CUDA
+    device), numpy and Python. Values of parameters are not copied: nothing here writes to them.
 
     One thread at a time: another that asks for the same model, or for one that shares a module with it, waits.
     """
@@ -137,7 +138,7 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(preserved(model))
-        stack.enter_context(_without_checkpointing())
+        stack.enter_context(_checkpointing.off())
         set_eval(model)
         _copy_inference_tensors(model)
         for parameter in model.parameters():
@@ -204,35 +205,6 @@ def _copy_inference_tensors(model: nn.Module) -> None:
                     cast("dict[str, Any]", table)[name] = copy
 
 
-@contextlib.contextmanager
-def _without_checkpointing() -> Iterator[None]:
-    """Let `torch.utils.checkpoint.checkpoint`, of both kinds, run its function once and keep what it computes."""
-    module: Any = torch.utils.checkpoint
-    with _guard:
-        _checkpointing.threads += 1
-        if _checkpointing.threads == 1:
-            _checkpointing.own = module.CheckpointFunction, module._checkpoint_without_reentrant_generator  # noqa: SLF001 - torch offers no switch
-            module.CheckpointFunction = _Once
-            module._checkpoint_without_reentrant_generator = _once  # noqa: SLF001 - as above
-    try:
-        yield
-    finally:
-        with _guard:
-            _checkpointing.threads -= 1
-            if not _checkpointing.threads:
-                module.CheckpointFunction, module._checkpoint_without_reentrant_generator = _checkpointing.own  # noqa: SLF001 - as above
-
-
-class _Checkpointing:
-    """What stood in torch where checkpointing is off now, and in how many contexts it is."""
-
-    threads = 0
-    own: tuple[Any, Any] = (None, None)
-
-
-_checkpointing = _Checkpointing()
-
-
 class _Once:
     """Stands for `torch.utils.checkpoint.CheckpointFunction`."""
 
@@ -243,8 +215,40 @@ class _Once:
 
 
 def _once(*_: Any, **__: Any) -> Iterator[None]:
-    """Stands for the generator that `checkpoint` runs its function between."""
+    """Stands for the generator between whose steps `checkpoint` runs its function."""
     yield
+
+
+class _Checkpointing:
+    """Switches activation checkpointing off, of both kinds; for the whole process while any thread asks for it.
+
+    Models hold `torch.utils.checkpoint.checkpoint` itself, so what that calls is exchanged; torch offers no switch.
+    """
+
+    _PARTS: Final = {"CheckpointFunction": _Once, "_checkpoint_without_reentrant_generator": _once}
+
+    def __init__(self) -> None:
+        self._threads = 0
+        self._own: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Within, functions that are checkpointed run once, and keep what they compute."""
+        with _guard:
+            self._threads += 1
+            if self._threads == 1:
+                self._own = {name: getattr(torch.utils.checkpoint, name) for name in self._PARTS}
+                vars(torch.utils.checkpoint).update(self._PARTS)
+        try:
+            yield
+        finally:
+            with _guard:
+                self._threads -= 1
+                if not self._threads:
+                    vars(torch.utils.checkpoint).update(self._own)
+
+
+_checkpointing = _Checkpointing()
 
 
 def _keep_tensors(model: nn.Module) -> Callable[[], None]:
@@ -279,6 +283,7 @@ def _keep_modules(model: nn.Module) -> Callable[[], None]:
         )
         for module in model.modules()
     ]
+    drawing = [(generator, state_of(generator)) for generator in generators_of(model)]
     # TorchScript keeps the training flag where Python does not see it.
     modes = [
         (module, module.training)
@@ -291,6 +296,8 @@ def _keep_modules(model: nn.Module) -> Callable[[], None]:
             _refill(attributes, before)
             for table, content in tables:
                 _refill(table, content)
+        for generator, state in drawing:
+            restore_state(generator, state)
         for module, training in modes:
             if module.training != training:
                 module.training = training

@@ -207,8 +207,8 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     }
     if not heads and tensors:
         raise ModelError(
-            f"the model gives complex numbers ({', '.join(tensors)}), of which none is larger than another; let it give "
-            "their magnitude, or explain a callable target such as target=lambda output: output.abs().sum(dim=1)"
+            f"the model gives complex numbers ({', '.join(tensors)}), of which none is larger than another; let it "
+            "give their magnitude, or explain a callable target such as target=lambda output: output.abs().sum(dim=1)"
         )
     if not heads:
         raise ModelError(f"the model returned {type(output).__name__}, in which no tensor can be named")

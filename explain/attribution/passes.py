@@ -159,7 +159,9 @@ def _slopes(
     for name, outputs in calls.items():
         own = [next(left) for _ in outputs]
         if all(gradient is None for gradient in own):
-            raise ModelError(f"{target} does not depend on layer {name!r}; choose an earlier layer")
+            raise ModelError(
+                f"{target} does not depend on layer {name!r}, or not differentiably so; choose an earlier layer"
+            )
         at_layers[name] = [
             torch.zeros_like(call) if gradient is None else gradient
             for call, gradient in zip(outputs, own, strict=True)

@@ -44,7 +44,8 @@ class Attribution(Saved):
     frame: Tensor | None = None
     #: The layer looked at; None for methods that look at none.
     layer: str | None = None
-    #: Why this layer, where the caller did not choose it; and that the map is zero everywhere, where it is.
+    #: Why this layer, where the caller did not choose it; that the model draws random numbers; that the map is zero
+    #: everywhere, where it is.
     note: str = ""
     #: The options that took part, as used ("steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from explain.attribution.jobs import Job
+    from explain.targets import Target
 
 #: Gives, for the gradient of an operation's result, that of its input.
 Rule = Callable[[Tensor], Tensor]
@@ -184,7 +185,7 @@ def scored(job: Job, inputs: Tensor, mode: Ruled | None = None, check: Check | N
         try:
             check(score)
         except NoRuleError as error:
-            raise ModelError(owners.told(error)) from None
+            raise ModelError(owners.told(error, _unit(job.score.target))) from None
     return score
 
 
@@ -222,7 +223,8 @@ def check_linear(result: Tensor, method: str, *, besides: Collection[str] = (), 
         raise NoRuleError(own[1], f"runs a function of its own ({own[0]}); {method} cannot see inside")
     for name, nodes in found.items():
         if name not in _LINEAR or name in besides:
-            raise NoRuleError(nodes[0], f"runs {name}; {method} has no rule for it")
+            last = _last(result)
+            raise NoRuleError(nodes[0], f"runs {name}; {method} has no rule for it", last=last is nodes[0])
         for node in nodes:
             if getattr(node, "_saved_training", False):
                 raise NoRuleError(node, f"normalises by the clip's own mean and variance; {method} has no rule for it")
@@ -230,6 +232,27 @@ def check_linear(result: Tensor, method: str, *, besides: Collection[str] = (), 
                 raise NoRuleError(
                     node, f"multiplies two things that both depend on the input ({name}); {method} has no rule for it"
                 )
+
+
+#: Nodes that choose among numbers, or change their form or type.
+_CHOOSING = frozenset({
+    "Alias", "Clone", "Gather", "Index", "Mean", "Select", "Slice", "Squeeze", "Sum", "ToCopy", "UnsafeView",
+    "Unsqueeze", "View",
+})  # fmt: skip
+
+
+def _last(result: Tensor) -> Any:
+    """The node of the last operation that made a number out of others, behind which one of them is chosen."""
+    node: Any = result.grad_fn
+    while node is not None and _name(node) in _CHOOSING and len(node.next_functions) == 1:
+        node = node.next_functions[0][0]
+    return node
+
+
+def _unit(target: Target) -> str:
+    """The class that a target explains, as the unit of the layer that gives it; "CLASS" where samples differ."""
+    classes = set() if target.classes is None else set(target.classes.tolist())
+    return str(classes.pop()) if len(classes) == 1 else "CLASS"
 
 
 def _name(node: Any) -> str:

@@ -24,7 +24,8 @@ from explain.layers import find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.preservation import prepared
 from explain.progress import following
-from explain.targets import Score, Target, TargetLike
+from explain.randomness import states
+from explain.targets import Score, Target, TargetLike, select
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import resolve as find_function
 
@@ -179,12 +180,14 @@ def attribute(
                 smooth=smooth,
             )
 
+        drawn = states(model)
         sharing = [one for one in asked if one.method.reads]
         if sharing:
             names = ", ".join(dict.fromkeys(one.method.name for one in sharing))
             fixed, raws = share(sharing, job, model, batch, target, batch_size, told(names))
         else:
             fixed, raws = fix(model, batch, target, batch_size), {}
+        unsettled = _randomness(model, fixed, batch) if states(model) != drawn else ""
 
         def run(one: Asked) -> Attribution:
             own = job(one, fixed, None if one in raws else told(one.method.name))
@@ -212,7 +215,10 @@ def attribute(
                 delta=raw.delta,
                 layer=own.layer,
                 note="; ".join(
-                    filter(None, [note if own.layer == chosen and layer is None else "", _emptiness(heat, fixed)])
+                    filter(
+                        None,
+                        [note if own.layer == chosen and layer is None else "", unsettled, _emptiness(heat, fixed)],
+                    )
                 ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used}
                 | ({"seed": seed} if "draws" in one.method.options else {}),
@@ -349,6 +355,22 @@ def _job(
         fill=fill,
         order=order,
         smooth=smooth,
+    )
+
+
+def _randomness(model: nn.Module, fixed: Target, batch: Tensor) -> str:
+    """What a reader must know of a model that draws random numbers: that two passes on one sample differ, if they do.
+
+    Pages say that settings and seed give the same numbers again, which does not make such numbers those of the model.
+    """
+    own = select(fixed, torch.arange(1, device=batch.device))
+    with torch.no_grad():
+        one, other = (float(Score(model, own)(batch[:1], torch.zeros(1, dtype=torch.long))) for _ in range(2))
+    if one == other:
+        return ""
+    return (
+        f"the model draws random numbers in eval mode: two passes on the same clip give {one:.4g} and {other:.4g}, so "
+        "that this map is one of many"
     )
 
 

@@ -12,7 +12,7 @@ from explain.layers import Capture, did_not_run, find_layer, is_folded
 from explain.maximization.objectives import Seen
 from explain.precision import exact
 from explain.targets import Target, resolve, taken
-from zoo.errors import ModelError, UsageError
+from zoo.errors import UsageError
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
