@@ -69,11 +69,11 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
     Raises:
         ModelError: The model has no convolution, or only one that cuts the clip into patches for a transformer.
     """
-    from explain.fields import receptive_fields
+    from explain.fields import trace
     from explain.layouts import layout_of
 
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
-    rows_run = receptive_fields(model, tuple(batch.shape)) if fields is None else fields
+    rows_run = trace(model, tuple(batch.shape), gradients=False).rows if fields is None else fields
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
     if not convolutions and (reason := hidden_layers(model)):
         raise ModelError(f"{reason}, and Grad-CAM looks at one; explain the module that it was made from")

@@ -28,6 +28,7 @@ from explain.randomness import states
 from explain.targets import Score, Target, TargetLike, select
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import resolve as find_function
+from zoo.provenance import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +151,7 @@ def attribute(
     for name in dict.fromkeys([layer, *(one.layer for one in asked)]):
         if name is not None:
             find_layer(model, name)
+    weights = _weights(model)
     with prepared(model, seed=seed), following(progress) as told:
         batch = batch.clone() if batch.is_inference() else batch
         shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
@@ -222,6 +224,7 @@ def attribute(
                 ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used}
                 | ({"seed": seed} if "draws" in one.method.options else {}),
+                weights=weights,
                 clip=shown,
             )
 
@@ -273,9 +276,9 @@ def applicability(
 
         @functools.cache
         def fields() -> list[ReceptiveField]:
-            from explain.fields import receptive_fields
+            from explain.fields import trace
 
-            return receptive_fields(model, tuple(batch.shape))
+            return trace(model, tuple(batch.shape), gradients=False).rows
 
         @functools.cache
         def choose() -> tuple[str, str]:
@@ -356,6 +359,14 @@ def _job(
         order=order,
         smooth=smooth,
     )
+
+
+def _weights(model: nn.Module) -> dict[str, str]:
+    """What is known of a model's weights."""
+    origin = origin_of(model)
+    if origin is None:
+        return {}
+    return {"status": origin.status, "text": origin.text} | ({"sha256": origin.sha256} if origin.sha256 else {})
 
 
 def _randomness(model: nn.Module, fixed: Target, batch: Tensor) -> str:

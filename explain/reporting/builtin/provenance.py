@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
 from zoo import devices, plugins
+from zoo.provenance import origin_of
 
 if TYPE_CHECKING:
     from explain.reporting.context import Context, Subject
@@ -32,10 +33,13 @@ def facts(context: Subject) -> dict[str, Any]:
 def of_model(subject: Subject) -> dict[str, Any]:
     """What the model is, and its weights."""
     entry, model = subject.entry, subject.model
-    weights = entry.weights[0] if entry and entry.weights else None
+    origin = None if model is None else origin_of(model)
+    known = entry and entry.weights and (origin is None or origin.status == "file")
+    weights = entry.weights[0] if entry and known else None
     counted = None if model is None else sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": subject.name,
+        "origin": None if origin is None else {"status": origin.status, "text": origin.text},
         "parameters": counted if counted is not None or entry is None else entry.parameters,
         "dtype": None if model is None else str(devices.like(model).dtype).removeprefix("torch."),
         "paper": entry.paper if entry else None,
