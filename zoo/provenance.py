@@ -134,7 +134,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     while True:
         inner = model.model if isinstance(model, Features) else getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
-            return dict(model.state_dict())
+            return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
         model = inner
 
 
@@ -157,6 +157,7 @@ def _probe(value: Tensor) -> list[float]:
     """A few of the numbers: `.data` is written to without being counted."""
     if not value.numel() or value.is_meta:
         return []
-    step = max(1, value.shape[0] // 8) if value.ndim else 1
-    some = value.detach()[::step] if value.ndim else value.detach().reshape(1)
+    value = value.detach()
+    value = torch.view_as_real(value) if value.is_complex() else value
+    some = value[:: max(1, value.shape[0] // 8)] if value.ndim else value.reshape(1)
     return some.reshape(len(some), -1)[:, 0].to("cpu", torch.float64).tolist()

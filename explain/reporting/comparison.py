@@ -302,6 +302,8 @@ def _on_clip(
     subjects: list[Subject] = []
     pictures: list[Context] = []
     seed = shared["seed"]
+    for module in sorted((model for model in models if model is not None and not isinstance(model, str)), key=id):
+        kept.enter_context(preserved(module))  # in one order: two threads that compare the same models wait only once
     for place, (one, model) in enumerate(zip(named, models, strict=True)):
         shared["progress"](f"asking {one.name}", 0, 1)
         module = model

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
 from zoo import devices, plugins
-from zoo.provenance import origin_of
 
 if TYPE_CHECKING:
     from explain.reporting.context import Context, Subject
@@ -33,7 +32,11 @@ def facts(context: Subject) -> dict[str, Any]:
 def of_model(subject: Subject) -> dict[str, Any]:
     """What the model is, and its weights."""
     entry, model = subject.entry, subject.model
-    origin = None if model is None else origin_of(model)
+    origin = None
+    if model is not None:
+        from zoo.provenance import origin_of
+
+        origin = origin_of(model)
     known = entry and entry.weights and (origin is None or origin.status == "file")
     weights = entry.weights[0] if entry and known else None
     counted = None if model is None else sum(parameter.numel() for parameter in model.parameters())

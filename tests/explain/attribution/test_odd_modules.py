@@ -312,7 +312,8 @@ def test_what_autograd_cannot_follow_in_place_is_refused_in_words():
         explain.attribute(Overwritten(), batch, method="saliency")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")  # torch.ao's quantization, which models in use were made by
+# torch.ao's quantization, which models in use were made by, warns.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor")
 def test_gradients_through_quantized_layers_are_refused_also_where_another_path_has_some():
     class Branches(Plain):
         def __init__(self):
