@@ -224,19 +224,16 @@ def _unit(calls: list[tuple[Tensor, int]], extent: Triple, position: Triple) -> 
         return None
     time, row, column = position
     output, dims = calls[-1]
-    by_frame = len(calls) == extent[0] > 1 and output.ndim - dims <= 2
+    by_frame = len(calls) == extent[0] > 1 and output.ndim <= dims + 2 and dims < 3
     if by_frame:
-        output = calls[time][0]
+        output, extent, time = calls[time][0], (1, *extent[1:]), 0
+    output = output[None] if output.ndim == dims + 1 else output  # without samples
     if dims == 3 and output.ndim == 5:
-        return _taken(output[0], extent, position)
-    if dims == 2 and output.ndim == 4:
-        if by_frame or extent[0] == 1:
-            return _taken(
-                output[0][:, None] if len(output) == 1 else output[time][:, None], (1, *extent[1:]), (0, row, column)
-            )
-        return _taken(output.transpose(0, 1), extent, position) if len(output) == extent[0] else None
+        return _taken(output[0], extent, (time, row, column))
+    if dims == 2 and output.ndim == 4:  # frames folded into the batch, or one
+        return _taken(output.transpose(0, 1), extent, (time, row, column)) if len(output) == extent[0] else None
     if dims == 1 and output.ndim == 3 and extent[1:] == (1, 1):
-        return _taken(output[0][..., None, None], extent, position)
+        return _taken(output[0][..., None, None], extent, (time, row, column))
     return None
 
 

@@ -127,15 +127,18 @@ class Trace:
         if not seen or len(seen) < len(shown):
             return dataclasses.replace(row, exact=False)
         expected = [self.box(row, position) for position in positions]
-        axes = self._views[row.layer, row.kind].axes
         exact, sizes, whole = True, list(row.field), list(row.whole)
-        for place, (axis, length) in enumerate(zip(axes, self._size, strict=True)):
+        for place, length in enumerate(self._size):
             claimed, found = ([one[place] for one in boxes] for boxes in (expected, seen))
-            longest = max(last - first + 1 for first, last in found)
-            alike = _alignments(axis) == 1
-            confirmed = claimed == found if alike else longest == min(row.field[place], length)
+            # Only where a position's view is cut by no border does it show the whole field.
+            inside = [last - first + 1 for first, last in found if first > 0 and last < length - 1]
+            longest = max(inside or [last - first + 1 for first, last in found])
+            asked = [row.field[place]] if inside else [last - first + 1 for first, last in claimed]
+            confirmed = longest == max(asked)
             if not confirmed:
-                exact, sizes[place], whole[place] = False, longest, whole[place] and longest == length
+                exact = False
+                if place or row.exact:  # else changing single frames has reached further
+                    sizes[place], whole[place] = longest, whole[place] and longest == length
         return dataclasses.replace(
             row, field=(sizes[0], sizes[1], sizes[2]), whole=(whole[0], whole[1], whole[2]), exact=exact
         )
