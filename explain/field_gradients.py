@@ -28,7 +28,7 @@ Box = tuple[tuple[int, int], ...] | None
 Key = tuple[str, str]
 
 #: Numbers that convolutions and poolings make in one pass, times backward passes: r3d_18's 21 layers on 16 x 112 x 112
-#: take a sixth of this. Layers beyond are not checked.
+#: take about a seventh of this. Layers beyond are not checked.
 LARGEST_WORK = 3_000_000_000
 
 #: Gradients begin with: at the edge of a deep field they are products of many small weights, which must not become 0.
