@@ -10,15 +10,17 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from explain.layouts import entry_of, fixed
 from explain.preservation import check_model, prepared
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, UsageError, ZooError, describe
 from zoo.layouts import SPELLED, layout_of
+from zoo.prediction import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor, nn
 
@@ -48,8 +50,7 @@ def diagnosed(model: nn.Module, batch: Tensor, layout: str | None = None) -> Ite
     check_model(model)
     if not isinstance(batch, torch.Tensor):
         raise UsageError(
-            f"a batch is a tensor, not {type(batch).__name__} ({str(batch)[:80]}); `zoo.preprocess(clip, model)` makes "
-            "one of a file or of frames"
+            f"a batch is a tensor, not {shown(batch)}; `zoo.preprocess(clip, model)` makes one of a file or of frames"
         )
     if not batch.is_floating_point():
         raise UsageError(f"a batch must be floating point, as zoo.preprocess gives it, not {batch.dtype}")
@@ -77,14 +78,92 @@ def diagnosed(model: nn.Module, batch: Tensor, layout: str | None = None) -> Ite
 
 
 def diagnosing(function: Function) -> Function:
-    """For functions of a model, a batch and more, `layout` among it: they run `diagnosed`."""
+    """For functions of a model, a batch and more, `layout` among it: they run `diagnosed`, and `through_mutations`."""
+    through = through_mutations(function)
 
     @functools.wraps(function)
     def run(model: nn.Module, batch: Tensor, *args: Any, **options: Any) -> Any:
         with diagnosed(model, batch, options.get("layout")):
-            return function(model, batch, *args, **options)
+            return through(model, batch, *args, **options)
 
     return cast("Function", run)
+
+
+def through_mutations(function: Function) -> Function:
+    """For functions that take gradients: right also for models that change in place what autograd has saved.
+
+    They run again where autograd refuses, with copies of what is changed, which takes longer and gives the exact
+    gradient.
+
+    Raises:
+        ModelError: Autograd refuses all the same.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except RuntimeError as error:
+            if _copying.get() or not _is_about_mutation(error):
+                raise
+        token = _copying.set(True)
+        try:
+            with torch.autograd.graph.allow_mutation_on_saved_tensors(), _SingleViews():
+                return function(*args, **options)
+        except RuntimeError as error:
+            if not _is_about_mutation(error):
+                raise
+            said = " ".join(str(error).split())[:200]
+            raise ModelError(
+                "the model changes tensors in place where autograd cannot follow; write these operations out of place, "
+                f"or choose a method of removal (occlusion, rise): {said}"
+            ) from error
+        finally:
+            _copying.reset(token)
+
+    return cast("Function", run)
+
+
+#: Whether copies are made of what autograd has saved.
+_copying = contextvars.ContextVar("_copying", default=False)
+
+
+def _is_about_mutation(error: RuntimeError) -> bool:
+    said = str(error)
+    return "inplace" in said or "in-place" in said
+
+
+class _SingleViews(TorchFunctionMode):
+    """Gives views one by one where torch would give several at once, which autograd lets nobody change in place."""
+
+    def __torch_function__(
+        self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        several = func in _SEVERAL_VIEWS or getattr(func, "__name__", "") == "unbind"
+        if not several or not isinstance(result, tuple | list) or not all(_is_part(one, args) for one in result):
+            return result
+        whole: Tensor = args[0]
+        return type(result)(whole.as_strided(one.shape, one.stride(), one.storage_offset()) for one in result)
+
+
+#: Functions that give several views of their first argument.
+_SEVERAL_VIEWS = frozenset(
+    getattr(place, name)
+    for place in (torch, torch.Tensor)
+    for name in ("chunk", "hsplit", "split", "split_with_sizes", "tensor_split", "unbind", "unsafe_chunk", "vsplit")
+    if hasattr(place, name)
+)
+
+
+def _is_part(one: Any, args: tuple[Any, ...]) -> bool:
+    """Whether something is a view of the first argument of the function that gave it."""
+    return (
+        isinstance(one, torch.Tensor)
+        and bool(args)
+        and isinstance(args[0], torch.Tensor)
+        and one.untyped_storage().data_ptr() == args[0].untyped_storage().data_ptr()
+    )
 
 
 def is_whole(value: object) -> bool:
@@ -112,6 +191,8 @@ def not_finite(model: nn.Module, batch: Tensor) -> str:
 
     with contextlib.ExitStack() as stack, torch.no_grad():
         for name, module in model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
             stack.callback(module.register_forward_hook(hook(name)).remove)
         model(batch.clone())
     return f"{found[0]} is the first to give it" if found else "the model does not give it, so the target does"

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.budget import within_memory
-from explain.diagnosis import diagnosed, not_finite
+from explain.diagnosis import diagnosed, not_finite, through_mutations
 from explain.display import to_input
 from explain.fields import trace
-from explain.layers import Capture, find_layer
+from explain.layers import Capture, did_not_run, find_layer
 from explain.layouts import input_of, layout_of, to_ncthw
 from explain.precision import computed_in
 from explain.preservation import prepared
@@ -145,6 +145,7 @@ def effective_field(
     return found
 
 
+@through_mutations
 def effective_fields(
     model: nn.Module,
     layers: Sequence[str],
@@ -266,7 +267,7 @@ class _Measured:
         """Units x T' x H' x W'; None where there are none and that may be."""
         try:
             if not capture.calls:
-                raise ModelError(f"layer {capture.name!r} did not run in the forward pass; choose one that does")
+                raise did_not_run(self.model, capture.name)
             return capture.maps(1)[0]
         except ModelError as error:
             if self.missing is None:

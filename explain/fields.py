@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from explain.diagnosis import diagnosed, is_whole
+from explain.field_gradients import boxes
 from explain.layouts import layout_of, to_ncthw
 from explain.preservation import check_model
 from explain.progress import following
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.budget import Progress
+    from explain.field_gradients import Box
     from explain.progress import Followed
-    from explain.reach import Triple, View
+    from explain.reach import Axis, Triple, View
     from explain.timeline import Timeline
     from explain.tracing import Layer, Tracker
     from zoo.entries import Layout
+
+
+#: Most positions of a layer behind upsampling that gradients are taken of.
+MOST_ALIGNMENTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +61,8 @@ class ReceptiveField:
     #: Axes along which the layer sees the whole input, however long (global pooling), in time also where it sees
     #: whatever came before (recurrence).
     whole: tuple[bool, bool, bool]
-    #: False where single frames reached further than the layers explain, or where time could not be followed: then
-    #: `field` is at least that many frames.
+    #: Whether gradients confirm `field`: no more and no less. Where they show another extent, that stands in `field`,
+    #: which is then a lower bound; where they could not be taken, `field` is what following the operations gave.
     exact: bool = True
     #: For each position in time the first and the last frame of the clip that it depends on, None for padding; None
     #: altogether where that is not known.
@@ -100,6 +106,47 @@ class Trace:
             found[0] = frames
         return tuple(found)
 
+    def middle(self, row: ReceptiveField) -> list[Triple]:
+        """A position in the middle of a layer that sees as many frames as any; several where fields differ."""
+        axes = self._views[row.layer, row.kind].axes
+        at = [extent // 2 for extent in row.output]
+        if row.frames is not None:
+            sizes = [0 if one is None else one[1] - one[0] + 1 for one in row.frames]
+            at[0] = max(range(len(sizes)), key=lambda place: (sizes[place], -abs(place - at[0])))
+        elif row.whole[0]:
+            at[0] = row.output[0] - 1
+        different = max(_alignments(axis) for axis in axes)
+        moved = [
+            tuple(
+                min(place + step, extent - 1) if _alignments(axis) > 1 else place
+                for place, extent, axis in zip(at, row.output, axes, strict=True)
+            )
+            for step in range(min(different, MOST_ALIGNMENTS))
+        ]
+        return [(time, height, width) for time, height, width in dict.fromkeys(moved)]
+
+    def compared(self, row: ReceptiveField, positions: Sequence[Triple], shown: Sequence[Box]) -> ReceptiveField:
+        """The row, with what gradients show of it at some positions."""
+        seen = [box for box in shown if box is not None]
+        if not seen or len(seen) < len(shown):
+            return dataclasses.replace(row, exact=False)
+        expected = [self.box(row, position) for position in positions]
+        exact, sizes, whole = True, list(row.field), list(row.whole)
+        for place, length in enumerate(self._size):
+            claimed, found = ([one[place] for one in boxes] for boxes in (expected, seen))
+            # Only where a position's view is cut by no border does it show the whole field.
+            inside = [last - first + 1 for first, last in found if first > 0 and last < length - 1]
+            longest = max(inside or [last - first + 1 for first, last in found])
+            asked = [row.field[place]] if inside else [last - first + 1 for first, last in claimed]
+            confirmed = longest == max(asked)
+            if not confirmed:
+                exact = False
+                if place or row.exact:  # else changing single frames has reached further
+                    sizes[place], whole[place] = longest, whole[place] and longest == length
+        return dataclasses.replace(
+            row, field=(sizes[0], sizes[1], sizes[2]), whole=(whole[0], whole[1], whole[2]), exact=exact
+        )
+
     def used(self, row: ReceptiveField, position: int, lower: ReceptiveField) -> list[int]:
         """The positions of another layer, `lower`, that a position of `row` depends on."""
         units = self._positions[row.layer, row.kind][0].units[position]
@@ -123,12 +170,15 @@ def receptive_fields(
     for each frame how far it looks there. A module that runs a convolution frame by frame on its own earlier results is
     listed as a recurrence.
 
-    Exact are convolutions, pooling, sums, concatenations, shifts and differences of frames, means over whole axes,
-    matrix products and recurrences; statistics of normalisations do not count. Other operations count as elementwise,
-    although some mix frames (cumulative sums, Fourier transforms). In time this is checked: three more runs change one
-    frame each. Where that reaches further than computed, the frames reached are the field, a layer run frame by frame
-    sees all of time, and this and every later layer is marked as not exact. So are layers behind operations through
-    which time cannot be followed (reshaped in two, sorted). Nothing is checked along rows and columns.
+    Convolutions, pooling, sums, concatenations, shifts and differences of frames, means over whole axes, matrix
+    products and recurrences are followed; statistics of normalisations do not count. Other operations count as
+    elementwise, although some mix positions (cumulative sums, Fourier transforms). So all is checked. In time three
+    more runs change one frame each: where that reaches further than computed, the frames reached are the field, and a
+    layer run frame by frame sees all of time. Then gradients of a position in the middle of each layer, which pass
+    through every activation function and to all that a maximum chooses from, show what it depends on: `exact` says
+    that they show the field, along all three axes. Behind upsampling, where fields differ from position to position,
+    neighbouring positions are tried. That takes one backward pass for each layer; in very large models the last layers
+    are not checked (`explain.field_gradients.LARGEST_WORK`), nor what has no gradient, and neither is exact.
 
     Args:
         model: Any module; left as it was found.
@@ -150,11 +200,13 @@ def trace(
     *,
     layout: Layout | None = None,
     blocks: bool = False,
+    gradients: bool = True,
     progress: Followed = None,
 ) -> Trace:
     """The same as `receptive_fields`, with what ties the positions of layers to each other.
 
-    `progress` is called as progress(done, total), in runs of the model; True shows a bar.
+    `progress` is called as progress(done, total), in runs of the model; True shows a bar. Without `gradients`, which
+    take longest, only time is checked.
     """
     check_model(model)
     if len(input_shape) not in {4, 5} or not all(is_whole(size) and size > 0 for size in input_shape):
@@ -165,7 +217,10 @@ def trace(
     draw = torch.Generator().manual_seed(0)
     batch = torch.rand((1, *input_shape[1:]), generator=draw).to(devices.like(model))
     with diagnosed(model, batch, layout), following(progress) as told:
-        return _trace(model, batch, draw, told("following frames") or (lambda *_: None), blocks=blocks)
+        found = _trace(model, batch, draw, told("following frames") or (lambda *_: None), blocks=blocks)
+        if gradients:
+            found = _confirmed(found, model, batch, told("checking fields by gradients") or (lambda *_: None))
+        return found
 
 
 def _trace(model: nn.Module, batch: Tensor, draw: torch.Generator, tell: Progress, *, blocks: bool) -> Trace:
@@ -193,6 +248,22 @@ def _trace(model: nn.Module, batch: Tensor, draw: torch.Generator, tell: Progres
     ]
     views = {key: layer.view for key, layer in tracker.layers.items()}
     return Trace(frames=frames, rows=listed, _positions=positions, _views=views, _size=tracker.size)
+
+
+def _confirmed(found: Trace, model: nn.Module, batch: Tensor, tell: Progress) -> Trace:
+    """The trace with fields that gradients confirm, and those that they show instead."""
+    tried = {(row.layer, row.kind): (row.output, found.middle(row)) for row in found.rows}
+    shown = boxes(model, batch, tried, tell)
+    rows = [
+        found.compared(row, tried[row.layer, row.kind][1], shown.get((row.layer, row.kind), [])) for row in found.rows
+    ]
+    return dataclasses.replace(found, rows=rows)
+
+
+def _alignments(axis: Axis) -> int:
+    """How many neighbouring positions may have different fields: more than one behind upsampling."""
+    fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1
+    return max(2, math.ceil(axis.grain / axis.jump)) if fractions and not axis.whole else 1
 
 
 def _row(name: str, kind: str, layer: Layer) -> ReceptiveField:
@@ -268,7 +339,7 @@ def _checked(
             )
         else:
             # Behind upsampling, fields differ from position to position.
-            fractions = axis.base > 1 or axis.jump.denominator > 1 or axis.span.denominator > 1
+            fractions = _alignments(axis) > 1
             further = not whole and field > row.field[0] + (max(axis.grain, axis.jump) if fractions else 0)
         if further:
             exact, whole = False, whole or by_frame

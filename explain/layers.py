@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from explain.preservation import check_model
@@ -37,6 +38,35 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
+def compiled(module: nn.Module) -> str:
+    """What runs a module's operations without calling its layers, so that these cannot be watched; "" for others."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "TorchScript"
+    return "a program of torch.export" if isinstance(module, torch.fx.GraphModule) and _is_exported(module) else ""
+
+
+def _is_exported(module: torch.fx.GraphModule) -> bool:
+    """Whether a graph calls no module, but for those that check what goes in."""
+    calls = [node for node in module.graph.nodes if node.op == "call_module"]
+    return all(str(node.target).startswith("_guards") for node in calls)
+
+
+def hidden_layers(model: nn.Module) -> str:
+    """Why layers of a model cannot be watched, or rules not reach its operations; "" where nothing hinders that."""
+    for name, module in model.named_modules():
+        if kind := compiled(module):
+            where = f"layer {name!r}" if name else "the model"
+            return f"{where} runs as {kind}, which calls operations and no layers"
+    return ""
+
+
+def did_not_run(model: nn.Module, name: str) -> ModelError:
+    """The error for a layer that a forward pass did not call."""
+    reason = hidden_layers(model)
+    remedy = f"{reason}; explain the module that it was made from" if reason else "choose one that does"
+    return ModelError(f"layer {name!r} did not run in the forward pass; {remedy}")
+
+
 class Capture:
     """The outputs of one layer while a model runs, every call kept.
 
@@ -63,6 +93,8 @@ class Capture:
 
     def __enter__(self) -> Self:
         self.calls = []
+        if isinstance(self.module, torch.jit.ScriptModule):
+            raise did_not_run(self.model, self.name)
         self._handle = self.module.register_forward_hook(self._keep)
         return self
 
@@ -83,7 +115,7 @@ class Capture:
         except _Stop:
             output = None
         if not self.calls:
-            raise ModelError(f"layer {self.name!r} did not run in the forward pass; choose one that does")
+            raise did_not_run(self.model, self.name)
         return output
 
     def maps(self, samples: int) -> Tensor:

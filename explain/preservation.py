@@ -5,16 +5,25 @@ from __future__ import annotations
 import contextlib
 import functools
 import random
-from typing import TYPE_CHECKING, Any
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import torch
-from torch import nn
+import torch.utils.checkpoint
+from torch import Tensor, nn
 
+from explain.randomness import generators_of, restore_state, state_of
 from zoo.errors import UsageError
+from zoo.prediction import set_eval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+#: One lock for each module: a thread that explains a model holds those of all of its modules. `_guard` protects it.
+_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_guard = threading.Lock()
 
 #: Attributes of a module that are tables; restored in place, because handles of hooks point into them.
 _TABLES = (
@@ -43,15 +52,71 @@ def preserved(model: nn.Module) -> Iterator[None]:
     """Restore, on leaving, all that explaining could disturb.
 
     That is, of the model: which parameters and buffers it holds, the values of its buffers, `requires_grad`, `.grad`,
-    the hooks and every attribute of every module (training flag, `inplace`, tensors kept between passes); of the
-    process: cuDNN's flags and the random state of torch (CPU and every CUDA device), numpy and Python. Values of
-    parameters are not copied: nothing here writes to them.
+    the hooks and every attribute of every module (training flag, `inplace`, tensors kept between passes, states of
+    generators of random numbers); of the process: cuDNN's flags and the random state of torch (CPU and every CUDA
+    device), numpy and Python. Values of parameters are not copied: nothing here writes to them.
+
+    One thread at a time: another that asks for the same model, or for one that shares a module with it, waits.
     """
     check_model(model)
     with contextlib.ExitStack() as stack:
-        for keep in (_keep_random_state(), _keep_cudnn(), _keep_tensors(model), _keep_modules(model)):
+        stack.enter_context(_locked(model))
+        stack.enter_context(_process_kept())
+        for keep in (_keep_tensors(model), _keep_modules(model)):
             stack.callback(keep)
         yield
+
+
+@contextlib.contextmanager
+def _locked(model: nn.Module) -> Iterator[None]:
+    """Hold the locks of all modules of a model, taken in one order, so that no two threads wait for each other."""
+    with _guard:
+        locks = [_locks.setdefault(module, threading.RLock()) for module in model.modules()]
+    with contextlib.ExitStack() as stack:
+        for lock in sorted(locks, key=id):
+            stack.enter_context(lock)
+        yield
+
+
+class _Process:
+    """What is kept of the process while any thread explains: restored when the last of them leaves."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self.restore: list[Callable[[], None]] = []
+        self.own = threading.local()
+
+
+_process = _Process()
+
+
+@contextlib.contextmanager
+def _process_kept() -> Iterator[None]:
+    """Restore cuDNN's flags and the random states.
+
+    They belong to the process: of threads that overlap, the first notes them and the last restores them. Within one
+    thread each context restores what it found.
+    """
+    if getattr(_process.own, "inside", False):
+        with contextlib.ExitStack() as stack:
+            for keep in (_keep_random_state(), _keep_cudnn()):
+                stack.callback(keep)
+            yield
+        return
+    with _guard:
+        if not _process.threads:
+            _process.restore = [_keep_random_state(), _keep_cudnn()]
+        _process.threads += 1
+    _process.own.inside = True
+    try:
+        yield
+    finally:
+        _process.own.inside = False
+        with _guard:
+            _process.threads -= 1
+            if not _process.threads:
+                for restore in _process.restore:
+                    restore()
 
 
 @contextlib.contextmanager
@@ -61,7 +126,9 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
     Within: eval mode; parameters frozen, so that backward passes stop where they can; no in-place activations, which
     break module backward hooks (pytorch #61519); deterministic cuDNN kernels on whole 32-bit numbers (TF32 keeps 10 of
     23 bits: maps would differ from the CPU's); recurrent modules kept off cuDNN while gradients are recorded; autograd
-    on, also where the caller had switched it off.
+    on, also where the caller had switched it off. Tensors made under `torch.inference_mode`, which autograd refuses,
+    are exchanged for copies. Activation checkpointing is off: it computes again what is then not what was looked at,
+    and saves memory alone.
 
     Args:
         model: The model.
@@ -71,11 +138,13 @@ def prepared(model: nn.Module, *, seed: int | None = None) -> Iterator[None]:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(preserved(model))
-        model.eval()
+        stack.enter_context(_checkpointing.off())
+        set_eval(model)
+        _copy_inference_tensors(model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)  # noqa: FBT003 - torch's stubs take no keyword
         for module in model.modules():
-            if isinstance(getattr(module, "inplace", None), bool):
+            if isinstance(vars(module).get("inplace"), bool):  # TorchScript's are constants
                 setattr(module, "inplace", False)  # noqa: B010 - torch's stubs know tensors and modules only
             if isinstance(module, nn.RNNBase):
                 _keep_off_cudnn(module)
@@ -110,6 +179,78 @@ def _keep_off_cudnn(module: nn.RNNBase) -> None:
     module.forward = without_cudnn
 
 
+def _copy_inference_tensors(model: nn.Module) -> None:
+    """Exchange all tensors made under `torch.inference_mode` for copies, until `preserved` gives the model its own.
+
+    One that several modules share is copied once. Those of a script cannot be exchanged.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(one, Tensor) and one.is_inference() for one in value):
+            return [copied(one) for one in value]  # the weights that a recurrent layer lists
+        if not isinstance(value, Tensor) or not value.is_inference():
+            return value
+        if id(value) not in copies:
+            copy = value.clone()
+            copies[id(value)] = nn.Parameter(copy, requires_grad=False) if isinstance(value, nn.Parameter) else copy
+        return copies[id(value)]
+
+    for module in model.modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for table in (module._parameters, module._buffers, vars(module)):  # noqa: SLF001 - as they are kept
+            for name, value in list(table.items()):
+                if (copy := copied(value)) is not value:
+                    cast("dict[str, Any]", table)[name] = copy
+
+
+class _Once:
+    """Stands for `torch.utils.checkpoint.CheckpointFunction`."""
+
+    @staticmethod
+    def apply(function: Callable[..., Any], _preserve: Any, *args: Any) -> Any:
+        """The function's result, computed as any other."""
+        return function(*args)
+
+
+def _once(*_: Any, **__: Any) -> Iterator[None]:
+    """Stands for the generator between whose steps `checkpoint` runs its function."""
+    yield
+
+
+class _Checkpointing:
+    """Switches activation checkpointing off, of both kinds; for the whole process while any thread asks for it.
+
+    Models hold `torch.utils.checkpoint.checkpoint` itself, so what that calls is exchanged; torch offers no switch.
+    """
+
+    _PARTS: Final = {"CheckpointFunction": _Once, "_checkpoint_without_reentrant_generator": _once}
+
+    def __init__(self) -> None:
+        self._threads = 0
+        self._own: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def off(self) -> Iterator[None]:
+        """Within, functions that are checkpointed run once, and keep what they compute."""
+        with _guard:
+            self._threads += 1
+            if self._threads == 1:
+                self._own = {name: getattr(torch.utils.checkpoint, name) for name in self._PARTS}
+                vars(torch.utils.checkpoint).update(self._PARTS)
+        try:
+            yield
+        finally:
+            with _guard:
+                self._threads -= 1
+                if not self._threads:
+                    vars(torch.utils.checkpoint).update(self._own)
+
+
+_checkpointing = _Checkpointing()
+
+
 def _keep_tensors(model: nn.Module) -> Callable[[], None]:
     """Remember `requires_grad` and `.grad` of parameters, and the values of buffers."""
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
@@ -117,8 +258,10 @@ def _keep_tensors(model: nn.Module) -> Callable[[], None]:
 
     def restore() -> None:
         for parameter, requires_grad, grad in parameters:
-            parameter.requires_grad_(requires_grad)
-            parameter.grad = grad
+            if parameter.requires_grad != requires_grad:
+                parameter.requires_grad_(requires_grad)
+            if parameter.grad is not grad:
+                parameter.grad = grad
         with torch.no_grad():
             for buffer, values in buffers:
                 if not torch.equal(buffer, values):
@@ -136,9 +279,16 @@ def _keep_modules(model: nn.Module) -> Callable[[], None]:
         (
             vars(module),
             dict(vars(module)),
-            [(table, dict(table)) for name in _TABLES if (table := vars(module).get(name)) is not None],
+            [(table, dict(table)) for name in _TABLES if isinstance(table := vars(module).get(name), dict)],
         )
         for module in model.modules()
+    ]
+    drawing = [(generator, state_of(generator)) for generator in generators_of(model)]
+    # TorchScript keeps the training flag where Python does not see it.
+    modes = [
+        (module, module.training)
+        for module in model.modules()
+        if isinstance(module, torch.jit.ScriptModule) and hasattr(module, "training")
     ]
 
     def restore() -> None:
@@ -146,6 +296,11 @@ def _keep_modules(model: nn.Module) -> Callable[[], None]:
             _refill(attributes, before)
             for table, content in tables:
                 _refill(table, content)
+        for generator, state in drawing:
+            restore_state(generator, state)
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
 
     return restore
 

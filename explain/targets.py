@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.fx
 from torch import Tensor
 
 from explain.budget import MeasuredBytes
@@ -78,7 +79,7 @@ class Target:
     positions: Tensor | None = None
     #: Calls of the unit's layer in one forward pass.
     calls: int = 1
-    #: Whether the unit's layer has frames folded into the batch, so that samples must run one by one.
+    #: Whether samples must run one by one: the unit's layer has frames folded into the batch, or the model takes one.
     folded: bool = False
     #: The callable, where one was given.
     function: Callable[[Any], Tensor] | None = None
@@ -126,7 +127,29 @@ def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[
         raise ModelError(
             f"the model gives {score.tolist()} for {found.description}: nothing to explain; {not_finite(model, batch)}"
         )
+    check_gradients(score, found.description)
     return score, dataclasses.replace(found, value=score.detach(), made=measured.total / batch.numel())
+
+
+def check_gradients(score: Tensor, explained: str) -> None:
+    """Refuse a recorded score that an operation without a gradient made: what went through it would be left out.
+
+    Raises:
+        ModelError: There is one, as quantized modules run.
+    """
+    seen: set[Any] = set()
+    waiting = [score.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+        if "NotImplemented" in node.name():
+            raise ModelError(
+                f"{explained} comes out of an operation for which torch has no gradient, as quantized modules run; "
+                "choose a method of removal (occlusion, rise), or explain the model as it was before that"
+            )
 
 
 def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
@@ -134,6 +157,8 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
     unit = _unit_of(model, target)
     if unit is not None:
         return _resolve_unit(model, batch, *unit)
+    if samples > 1 and takes_one(model) and not callable(target):
+        return join([_resolve(model, sample, target) for sample in torch.split(batch, 1)])
     output = model(batch.clone())
     if callable(target):
         value = _one_each(target(output), samples)
@@ -143,15 +168,23 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
     heads = _heads(model, outputs, batch)
     asked, times = _frames_asked(heads, target)
     head, spec_labels, choice = _choose(heads, asked)
-    scores = outputs[head]
+    scores, folded = outputs[head], takes_one(model)
+    if scores.ndim == 0:
+        raise ModelError(
+            f"output {head!r} is one number for the whole batch; let the model give one for each sample, or give a "
+            "callable target that does"
+        )
     if any(one.name == head and one.frames for one in heads):
-        return _resolve_frames(scores, head, spec_labels, choice, times)
+        return dataclasses.replace(_resolve_frames(scores, head, spec_labels, choice, times), folded=folded)
     if isinstance(choice, Region):
         bounds = choice.bounds(scores.shape, head)
         text = said(head, bounds, scores.shape)
-        return Target(descriptions=(text,) * samples, value=_mean(scores, bounds), head=head, region=bounds)
+        return Target(
+            descriptions=(text,) * samples, value=_mean(scores, bounds), head=head, region=bounds, folded=folded
+        )
     if choice is _VALUE:
-        return Target(descriptions=(head,) * samples, value=scores.reshape(samples).clone(), head=head)
+        value = scores.reshape(samples).clone()
+        return Target(descriptions=(head,) * samples, value=value, head=head, folded=folded)
     classes = scores.argmax(dim=1) if choice is None else torch.full_like(scores[:, 0], choice, dtype=torch.long)
     labels = tuple(_label(spec_labels, int(index)) for index in classes)
     return Target(
@@ -159,6 +192,7 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
         value=scores.gather(1, classes[:, None])[:, 0],
         head=head,
         classes=classes,
+        folded=folded,
     )
 
 
@@ -188,6 +222,15 @@ def _resolve_frames(
         times=None if times == _HIGHEST else (start, stop),
         peaks=peaks,
     )
+
+
+def takes_one(model: nn.Module) -> bool:
+    """Whether a model is a program of torch.export that was exported with a batch of one, and takes no other."""
+    if not isinstance(model, torch.fx.GraphModule):
+        return False
+    given = [node.meta.get("val") for node in model.graph.nodes if node.op == "placeholder"]
+    sizes = [value.shape[0] for value in given if isinstance(value, Tensor) and value.ndim > 1]
+    return bool(sizes) and all(isinstance(size, int) and size == 1 for size in sizes)
 
 
 def join(targets: Sequence[Target]) -> Target:
@@ -246,6 +289,8 @@ class Score:
     def __call__(self, batch: Tensor, samples: Tensor) -> Tensor:
         """M numbers for M samples."""
         score = exact(self._score(batch, samples))
+        if not self.done:
+            check_gradients(score, self.target.description)
         self.advance(len(samples))
         return score
 
@@ -382,7 +427,7 @@ def _choose(heads: list[_Head], target: Any) -> tuple[str, tuple[str, ...], Any]
             if asked is not None:
                 return _region_of(heads, asked)
     classed = [head for head in heads if head.kind == "classes"]
-    if len(heads) == 1 and (classed or isinstance(target, int)):
+    if len(heads) == 1 and (classed or isinstance(target, int) or target.removeprefix("#") == "0"):
         return _class_of(heads[0], target)
     known = [*by_name, *(f"{head.name}:{label}" for head in classed for label in head.labels)]
     if len(heads) > 1 and (isinstance(target, int) or any(target in head.labels for head in classed)):
@@ -438,14 +483,16 @@ def _region_of(heads: list[_Head], region: Region) -> tuple[str, tuple[str, ...]
     return head.name, (), region
 
 
-def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], int]:
-    """One class of an output, by label or by index."""
+def _class_of(head: _Head, wanted: int | str) -> tuple[str, tuple[str, ...], Any]:
+    """One class of an output, by label or by index; the only column of a value may be called class 0."""
     _check_known(head)
     if head.kind == "clip":
         raise UsageError(
             f"output {head.name!r} is a clip and has no class {wanted!r}; its target is {head.name!r}, the mean of all "
             f"pixels, or a region of it: '{head.name}[3]' is frame 3, '{head.name}[3, 10:18, 4:12]' a part of that"
         )
+    if head.kind == "value" and str(wanted).removeprefix("#") == "0":  # the only column
+        return head.name, (), _VALUE
     if head.kind != "classes":
         raise UsageError(f"output {head.name!r} has no classes; its target is {head.name!r} alone")
     if isinstance(wanted, str) and wanted in head.labels:
@@ -542,5 +589,7 @@ def _one_each(value: Any, samples: int) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != samples or value.shape[:1] != (samples,):
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise UsageError(f"a callable target must give one number for each of the {samples} samples, not {got}")
+    if value.is_complex():
+        raise UsageError("a callable target gave complex numbers; give their magnitude or a part of them")
     # The index of a class, say: a number that no gradient has, but that changes.
     return value.reshape(samples).to(value.dtype if value.is_floating_point() else torch.get_default_dtype())

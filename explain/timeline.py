@@ -144,6 +144,16 @@ class Stored:
         units[at, : line.units.shape[1]] = line.units
         return Stored(Timeline(pixels, units, own), self.step)
 
+    def multiplied(self, tensor: Tensor, output: Tensor, before: View, after: View) -> Stored | None:
+        """Through a matrix product whose rows are positions, row by row: the same positions, with its channels."""
+        width = tensor.shape[-1]
+        whole = self.step * len(self.line)
+        if tensor.ndim != 2 or not tensor.is_contiguous() or tensor.storage_offset() % whole or self.step % width:
+            return None
+        if tensor.numel() % whole or output.shape[:-1] != tensor.shape[:-1]:
+            return None
+        return Stored(self.line.widened(before, after), self.step // width * output.shape[-1])
+
 
 def store(tensor: Tensor, located: Located) -> Stored:
     """A fresh storage that this tensor fills."""

@@ -92,13 +92,15 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
         stored = self._stored.get(tensor.untyped_storage()._cdata)  # noqa: SLF001 - as above
         return None if stored is None else stored.locate(tensor)
 
-    def keep(self, tensor: Tensor, located: Located | None, *, written: bool = False) -> None:
+    def keep(self, tensor: Tensor, located: Located | Stored | None, *, written: bool = False) -> None:
         """Note what the positions of a new tensor depend on, or of one `written` into what was there before."""
         key = tensor.untyped_storage()._cdata  # noqa: SLF001 - as above
         stored = self._stored.pop(key, None)
         if located is None:
             return
-        if not written:
+        if isinstance(located, Stored):
+            stored = located
+        elif not written:
             stored = store(tensor, located)
         else:
             stored = store_part(tensor, located) if stored is None else stored.written(tensor, located[1])
@@ -157,14 +159,14 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
         for output in outputs:
             self.tag(output, view)
             if written or output.untyped_storage()._cdata not in shared:  # noqa: SLF001 - as above
-                fits = output.shape == outputs[0].shape or located is None or located[0] is None
+                fits = output.shape == outputs[0].shape or (isinstance(located, tuple) and located[0] is None)
                 self.keep(output, located if fits else None, written=written)
         return result
 
     def _after(
         self, func: Any, args: tuple[Any, ...], inputs: list[Tensor], output: Tensor
-    ) -> tuple[View, Located | None]:
-        """What an operation's output sees, and its positions in time."""
+    ) -> tuple[View, Located | Stored | None]:
+        """What an operation's output sees, and its positions in time, or those of its storage."""
         views = [view for tensor in inputs if (view := self.view_of(tensor)) is not None]
         name = func.overloadpacket.__name__
         if name == "convolution":
@@ -184,7 +186,10 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
             view = _relabelled(before.over_all(sorted(axes), self.size, reduced=True), output)
             return view, _grown(reduced(read[0][1], dims, inputs[0], output), before, view)
         if name in _PRODUCTS:
-            view = self._multiplied(name, inputs, before)
+            view = self._multiplied(name, inputs, before, output)
+            rows = self._stored.get(inputs[0].untyped_storage()._cdata)  # noqa: SLF001 - as above
+            if len(read) == 1 and read[0][1] is None and rows is not None:  # positions stand in one axis, as rows
+                return view, rows.multiplied(inputs[0], output, before, view)
             return view, _grown(multiplied(read, output), before, view)
         return _relabelled(before, output), carried(name, args, read, output)
 
@@ -338,14 +343,17 @@ class Tracker(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leav
         located = self.record(kind, kernel, view, tensor, {5: 3, 4: 2, 3: 1}[tensor.ndim], located)
         self.keep(tensor, located, written=located is not None)
 
-    def _multiplied(self, name: str, inputs: list[Tensor], view: View) -> View:
-        """Matrix products: over the channels alone they mix no positions, else (attention, flattened maps) all."""
-        mixed = len(inputs) > 1 or inputs[0].shape[-1] != view.channels
-        positions = [axis for axis in range(3) if view.extent[axis] > 1]
-        if not mixed or not positions:
-            return view
-        reduced = len(inputs) == 1 and name in {"mm", "addmm"}
-        return view.over_all(positions, self.size, reduced=reduced)
+    def _multiplied(self, name: str, inputs: list[Tensor], view: View, output: Tensor) -> View:
+        """Matrix products: over the channels alone they mix no positions, else (attention, flattened maps) some or all.
+
+        One of a single tensor gives the channels that stand last in its result.
+        """
+        if len(inputs) > 1:
+            return view.over_all([axis for axis in range(3) if view.extent[axis] > 1], self.size, reduced=False)
+        mixed = [axis for axis in _summed_axes(inputs[0], view) if view.extent[axis] > 1]
+        if mixed:
+            view = view.over_all(mixed, self.size, reduced=name in {"mm", "addmm"})
+        return view.with_channels(output.shape[-1])
 
 
 #: Operations that pool, with their kind and number of spatial axes.
@@ -383,6 +391,19 @@ _PRODUCTS = {
     "_scaled_dot_product_efficient_attention",
     "_scaled_dot_product_cudnn_attention",
 }
+
+
+def _summed_axes(tensor: Tensor, view: View) -> tuple[int, ...]:
+    """Which of (T, H, W) stand in a tensor's last axis, over which a matrix product sums; told by its numbers."""
+    width = tensor.shape[-1]
+    rows = tensor.numel() // max(width, 1)
+    time, height, columns = view.extent
+    space = height * columns
+    if width == view.channels or (rows % (time * space) == 0 and width % (time * space)):
+        return ()  # every position is a row
+    if space > 1 and rows % time == 0 and width % space == 0 and (time == 1 or width % (time * space)):
+        return (1, 2)  # every frame is
+    return (0, 1, 2)
 
 
 def _reads_itself(runs: list[tuple[int, Timeline]]) -> bool:
@@ -523,7 +544,7 @@ def _current_module(model: nn.Module, tracker: Tracker) -> Iterator[None]:
 
     try:
         for name, module in model.named_modules():
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_pre_hook(entering(name)))
                 handles.append(module.register_forward_hook(leaving))
         yield

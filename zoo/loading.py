@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from zoo import adaptation, catalog, devices, plugins, resizing
+from zoo import adaptation, catalog, devices, plugins, provenance, resizing
 from zoo import weights as weights_files
 from zoo.errors import (
     MemoryLimitError,
@@ -77,6 +77,8 @@ class LoadReport:
     taken_names: tuple[str, ...] = ()
     adapted_names: tuple[str, ...] = ()
     initialised_names: tuple[str, ...] = ()
+    #: SHA-256 of the tensors that were adapted or initialised, as they were then (`zoo.provenance.digest`).
+    initial_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,7 @@ def load(
         taken_names=taken.taken,
         adapted_names=taken.adapted,
         initialised_names=taken.initialised,
+        initial_sha256=provenance.digest(tensors, (*taken.initialised, *taken.adapted)),
     )
     model.eval()
     return model if features is None else Features(model, features)

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from zoo import clips, devices
@@ -53,12 +54,11 @@ def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
     """What a model gives for a batch, by the names of its heads, in eval mode; raises as `predict` does."""
     if not isinstance(batch, Tensor):
         raise UsageError(
-            f"a batch is a tensor, not {type(batch).__name__} ({str(batch)[:80]}); `zoo.preprocess(clip, model)` makes "
-            "one of a file or of frames"
+            f"a batch is a tensor, not {shown(batch)}; `zoo.preprocess(clip, model)` makes one of a file or of frames"
         )
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     try:
-        model.eval()
+        set_eval(model)
         with torch.inference_mode():
             output = model(batch)
     except (RuntimeError, MemoryError, ValueError, IndexError) as error:
@@ -67,12 +67,36 @@ def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
         raise ModelError(f"a batch of shape {list(batch.shape)} does not fit the model: {error}") from error
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
     heads = by_head(model, output)
     for name, head in heads.items():
         if not bool(torch.isfinite(head).all()):
             raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
     return heads
+
+
+def shown(value: object) -> str:
+    """What an argument is, for messages: tensors by their shapes, never by their numbers."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if hasattr(value, "shape"):  # numpy's arrays
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list | dict):
+        parts = list(value.values()) if isinstance(value, dict) else list(value)
+        inside = ", ".join(shown(part) for part in parts[:3])
+        return f"{type(value).__name__} of {len(parts)} ({inside}{', ...' if len(parts) > 3 else ''})"
+    return f"{type(value).__name__} ({str(value)[:80]})"
+
+
+def set_eval(model: nn.Module) -> None:
+    """Switch a model to eval mode; parts that are programs of torch.export, whose mode is fixed, stay as they are."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        for module in model.modules():
+            if not isinstance(module, torch.fx.GraphModule):
+                module.training = False
 
 
 def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
@@ -172,9 +196,10 @@ def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
 def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     """A model's output by the names of its heads: those of its entry first, in that order.
 
-    A dict keeps its keys; a tuple or list takes the entry's names, or "0", "1", ... where their numbers differ; one
-    tensor is the entry's only head, or "output". What is not a tensor is left out. Logits N x 1 x K become N x K; heads
-    that the entry calls `per_frame` are N x T x K, a value's N x T x 1.
+    A dict, a named tuple and a dataclass keep their names; a tuple or list takes the entry's, or "0", "1", ... where
+    their numbers differ; one tensor is the entry's only head, or "output". What is not a tensor of real numbers is left
+    out; truth values are 0 and 1. Logits N x 1 x K become N x K; heads that the entry calls `per_frame` are N x T x K,
+    a value's N x T x 1.
 
     Raises:
         ModelError: where no tensor can be named, or a head of the entry is missing.
@@ -183,11 +208,23 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     if isinstance(output, Mapping):
         named = {str(name): value for name, value in output.items()}
     elif isinstance(output, tuple | list):
-        said = names if len(names) == len(output) else [str(place) for place in range(len(output))]
-        named = dict(zip(said, output, strict=True))
+        places = getattr(output, "_fields", None) or [str(place) for place in range(len(output))]
+        named = dict(zip(names if len(names) == len(output) else places, output, strict=True))
+    elif dataclasses.is_dataclass(output):
+        named = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
     else:
         named = {names[0] if len(names) == 1 else "output": output}
-    heads = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    heads = {
+        name: value.float() if value.dtype == torch.bool else value
+        for name, value in tensors.items()
+        if not value.is_complex()
+    }
+    if not heads and tensors:
+        raise ModelError(
+            f"the model gives complex numbers ({', '.join(tensors)}), of which none is larger than another; let it "
+            "give their magnitude, or explain a callable target such as target=lambda output: output.abs().sum(dim=1)"
+        )
     if not heads:
         raise ModelError(f"the model returned {type(output).__name__}, in which no tensor can be named")
     missing = [name for name in names if name not in heads]

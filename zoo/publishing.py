@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import cards, catalog, hub, loading, output
+from zoo import cards, catalog, hub, loading, output, provenance
 from zoo import weights as files
 from zoo.entries import WeightsEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError
@@ -204,8 +204,12 @@ def _of_module(model: nn.Module) -> _Bundle:
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
     data = save(tensors, metadata={files.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
+    origin = provenance.origin_of(model)
+    # A name that a catalogue gives to other tensors would be believed: what was changed is the pusher's own.
+    unchanged = origin is not None and origin.status in {"file", "adapted", "random", "unverified"}
+    tag = "random" if known is None else known.tag.partition(" ")[0]
     weights = WeightsEntry(
-        tag="random" if known is None else known.tag.partition(" ")[0],
+        tag=tag if unchanged else "trained",
         source="",
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),

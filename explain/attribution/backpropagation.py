@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+import torch
+
 from explain.attribution import rules
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.owners import NoRuleError
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Nodes of functions that bend the gradient and are no rectifiers: neither paper says what to do with them.
-_UNRULED = frozenset({"Celu", "Elu", "Gelu", "Hardswish", "LeakyRelu", "Mish", "Selu", "Silu", "Softplus"})
+_UNRULED = frozenset({
+    "Celu", "Elu", "Gelu", "Hardswish", "LeakyRelu", "Mish", "PreluKernel", "RreluWithNoise", "Selu", "Silu",
+    "Softplus",
+})  # fmt: skip
 
 
 def guided_backprop(job: Job) -> Raw:
@@ -62,7 +67,7 @@ def _refuse(mode: rules.Ruled, score: Tensor) -> None:
             raise NoRuleError(nodes[0], f"runs {name}, and only for ReLU there is a rule")
     if own is not None:
         raise NoRuleError(own[1], f"runs a function of its own ({own[0]}), whose ReLUs cannot be seen")
-    for name in ("Maximum", "Relu", "Threshold", "Where"):
+    for name in ("DifferentiableGraph", "Maximum", "Relu", "Threshold", "Where"):
         if name in found:
             raise NoRuleError(found[name][0], f"runs {name}, which may be a ReLU that no rule reaches")
     if not mode.count:
@@ -71,8 +76,8 @@ def _refuse(mode: rules.Ruled, score: Tensor) -> None:
 
 def _rectifies(operation: rules.Operation, given: Tensor) -> bool:
     """Whether a function is a ReLU, if maybe with an upper end: clamp and hardtanh may be."""
-    below, above = operation(given.new_tensor([-1e6, 1.0])).tolist()
-    return bool(below == 0.0 and above == 1.0)
+    below, above = operation(torch.full_like(given, -1e4)), operation(torch.ones_like(given))
+    return not bool(below.any()) and bool((above == 1).all())
 
 
 def _mode(*, guided: bool) -> rules.Ruled:

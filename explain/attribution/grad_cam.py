@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from explain.attribution.jobs import Job, Raw
 from explain.attribution.passes import maps_and_slopes_of
-from explain.layers import find_layer
+from explain.layers import find_layer, hidden_layers
 from explain.layouts import entry_of, to_ncthw
 from zoo.errors import ModelError
 
@@ -69,12 +69,14 @@ def default_layer(model: nn.Module, batch: Tensor, fields: Sequence[ReceptiveFie
     Raises:
         ModelError: The model has no convolution, or only one that cuts the clip into patches for a transformer.
     """
-    from explain.fields import receptive_fields
+    from explain.fields import trace
     from explain.layouts import layout_of
 
     frames, rows, columns = to_ncthw(batch, layout_of(model, batch)).shape[2:]
-    rows_run = receptive_fields(model, tuple(batch.shape)) if fields is None else fields
+    rows_run = trace(model, tuple(batch.shape), gradients=False).rows if fields is None else fields
     convolutions = [row for row in rows_run if row.kind == "convolution" and row.layer]
+    if not convolutions and (reason := hidden_layers(model)):
+        raise ModelError(f"{reason}, and Grad-CAM looks at one; explain the module that it was made from")
     if not convolutions:
         raise ModelError("the model has no convolution for Grad-CAM to look at; name a layer whose output is a map")
     if _mixes_tokens(model) and (

@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 #: Values smaller than this are none: no division by them. Rules compute in 32 bits or more: in float16 it is 0.
 LEAST = 1e-12
 _CONVOLUTIONS = frozenset(f"conv{way}{axes}d" for way in ("", "_transpose") for axes in (1, 2, 3))
-#: Functions that are 0 at 0, so that all of their result comes from their input.
-_ACTIVATIONS = frozenset(
-    {"celu", "elu", "gelu", "hardswish", "leaky_relu", "mish", "relu", "relu6", "selu", "silu", "softsign", "tanh"}
-)
+#: Functions that are 0 at 0, so that all of their result comes from their input; of those with limits, when they are.
+_ACTIVATIONS = rules.ELEMENTWISE - {"hardsigmoid", "logsigmoid", "sigmoid", "softplus"}
 
 
 def lrp(job: Job) -> Raw:
@@ -78,9 +76,11 @@ def _mode() -> rules.Ruled:
     return rules.Ruled(_CONVOLUTIONS | _ACTIVATIONS, _ruling)
 
 
-def _ruling(name: str, operation: rules.Operation, given: Tensor, result: Tensor) -> rules.Rule:
+def _ruling(name: str, operation: rules.Operation, given: Tensor, result: Tensor) -> rules.Rule | None:
     if name in _CONVOLUTIONS:
         return _convolution(operation, given, result)
+    if name in rules.LIMITING and bool(operation(torch.zeros_like(given)).any()):
+        return None
     given, result = exact(given), exact(result)
     none = given.abs() < LEAST
     share = torch.where(none, torch.zeros_like(given), result / torch.where(none, torch.ones_like(given), given))

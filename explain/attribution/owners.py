@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -18,11 +19,13 @@ class NoRuleError(Exception):
     Args:
         node: Its node in the recorded graph; None where it is about no single one.
         reason: What is said of who runs it: "runs Sigmoid; ...".
+        last: Whether nothing but choosing one of its numbers comes behind it.
     """
 
-    def __init__(self, node: Any, reason: str) -> None:
+    def __init__(self, node: Any, reason: str, *, last: bool = False) -> None:
         super().__init__(reason)
         self.node = node
+        self.last = last
 
 
 class Owners:
@@ -41,6 +44,8 @@ class Owners:
 
     def __enter__(self) -> Self:
         for name, module in self.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
             self._hooks.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
             self._hooks.callback(module.register_forward_hook(self._left(name)).remove)
         return self
@@ -48,8 +53,21 @@ class Owners:
     def __exit__(self, *_: object) -> None:
         self._hooks.close()
 
-    def told(self, error: NoRuleError) -> str:
-        """The refusal, with the layer that ran the operation: "layer 'head' (Linear) runs ...", or "the model ..."."""
+    def told(self, error: NoRuleError, unit: str = "CLASS") -> str:
+        """The refusal, with the layer that ran the operation: "layer 'head' (Linear) runs ...", or "the model ...".
+
+        Where the operation ends the network, with what to explain instead: `unit` of the layer before it.
+        """
+        return self._refusal(error) + (self._remedy(error.node, unit) if error.last else "")
+
+    def _remedy(self, node: Any, unit: str) -> str:
+        entering = {before for before, _ in node.next_functions}
+        for name, _, _, after in self._calls:
+            if name and not entering.isdisjoint(after):
+                return f"; the network ends there: explain what goes in, target='{name}/{unit}'"
+        return "; the network ends there: take it off, and explain what goes in"
+
+    def _refusal(self, error: NoRuleError) -> str:
         for name, module, before, after in self._calls:
             if name and error.node in _between(before, after):
                 gates = " (the gates of recurrent layers are such)" if isinstance(module, nn.RNNBase) else ""

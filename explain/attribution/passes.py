@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.layers import Capture, as_maps, is_folded
+from explain.layers import Capture, as_maps, did_not_run, is_folded
 from explain.layouts import to_ncthw
 from explain.precision import exact
 from zoo.errors import ModelError
@@ -118,7 +118,7 @@ def one_pass(
         calls = {name: list(capture.calls) for name, capture in captures.items()}
     for name, outputs in calls.items():
         if not outputs:
-            raise ModelError(f"layer {name!r} did not run in the forward pass; choose one that does")
+            raise did_not_run(model, name)
     if len(batch) > 1 and (target.folded or any(is_folded(outputs, len(batch)) for outputs in calls.values())):
         return None
     at_input, at_layers = _slopes(scores.sum(), inputs, {name: calls[name] for name in wanted.slopes}, wanted, target)
@@ -159,7 +159,9 @@ def _slopes(
     for name, outputs in calls.items():
         own = [next(left) for _ in outputs]
         if all(gradient is None for gradient in own):
-            raise ModelError(f"{target} does not depend on layer {name!r}; choose an earlier layer")
+            raise ModelError(
+                f"{target} does not depend on layer {name!r}, or not differentiably so; choose an earlier layer"
+            )
         at_layers[name] = [
             torch.zeros_like(call) if gradient is None else gradient
             for call, gradient in zip(outputs, own, strict=True)

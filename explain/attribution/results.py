@@ -53,10 +53,14 @@ class Attribution(Saved):
     frame: Tensor | None = None
     #: The layer looked at; None for methods that look at none.
     layer: str | None = None
-    #: Why this layer, where the caller did not choose it; and that the map is zero everywhere, where it is.
+    #: Why this layer, where the caller did not choose it; that the model draws random numbers; that the map is zero
+    #: everywhere, where it is.
     note: str = ""
     #: The options that took part, as used ("steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: What is known of the model's weights: "status" and "text" of `zoo.provenance.Origin`, and the "sha256" of their
+    #: file where every tensor is that file's; empty for modules that are not of the zoo.
+    weights: Mapping[str, str] = field(default_factory=dict)
     #: N x C x T x H x W, uint8: the batch as it can be looked at (`explain.display.to_display`), for pictures; None
     #: where it is not known.
     clip: Tensor | None = None

@@ -17,12 +17,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from explain.attribution.owners import NoRuleError, Owners
+from explain.layers import hidden_layers
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from explain.attribution.jobs import Job
+    from explain.targets import Target
 
 #: Gives, for the gradient of an operation's result, that of its input.
 Rule = Callable[[Tensor], Tensor]
@@ -36,10 +38,13 @@ Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
 Check = Callable[[Tensor], None]
 
 #: Functions that are, or may be, ReLU by another name.
-RECTIFIERS = frozenset({"clamp", "clamp_min", "hardtanh", "relu", "relu6", "threshold"})
+RECTIFIERS = frozenset({"clamp", "clamp_min", "clip", "hardtanh", "relu", "relu6", "threshold"})
+#: Functions whose arguments say where they are 0.
+LIMITING = RECTIFIERS | {"clamp_max"}
 #: Functions of one tensor, element by element, that are not linear. In-place ones are known by the same name.
 ELEMENTWISE = RECTIFIERS | {
     "celu",
+    "clamp_max",
     "elu",
     "gelu",
     "hardsigmoid",
@@ -47,6 +52,8 @@ ELEMENTWISE = RECTIFIERS | {
     "leaky_relu",
     "logsigmoid",
     "mish",
+    "prelu",
+    "rrelu",
     "selu",
     "sigmoid",
     "silu",
@@ -99,7 +106,7 @@ class Ruled(TorchFunctionMode):
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        name = getattr(func, "__name__", "").removesuffix("_")
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")  # such as "relu_.default" and "_threshold"
         first = args[0] if args else kwargs.get("input")
         if name not in self.names or not isinstance(first, Tensor) or not first.requires_grad:
             return func(*args, **kwargs)
@@ -164,6 +171,11 @@ def scored(job: Job, inputs: Tensor, mode: Ruled | None = None, check: Check | N
     Raises:
         ModelError: It does not depend on the input, or not differentiably so, or an operation has no rule.
     """
+    if mode is not None and any(isinstance(module, torch.jit.ScriptModule) for module in job.model.modules()):
+        raise ModelError(
+            f"{hidden_layers(job.model)}: no rule reaches them; explain the module that it was made from, or choose a "
+            "method of gradients or of removal (saliency, integrated_gradients, occlusion)"
+        )
     owners = Owners(job.model)
     with owners if check else contextlib.nullcontext(), mode or contextlib.nullcontext():
         score = job.score(inputs, job.samples)
@@ -173,7 +185,7 @@ def scored(job: Job, inputs: Tensor, mode: Ruled | None = None, check: Check | N
         try:
             check(score)
         except NoRuleError as error:
-            raise ModelError(owners.told(error)) from None
+            raise ModelError(owners.told(error, _unit(job.score.target))) from None
     return score
 
 
@@ -211,7 +223,8 @@ def check_linear(result: Tensor, method: str, *, besides: Collection[str] = (), 
         raise NoRuleError(own[1], f"runs a function of its own ({own[0]}); {method} cannot see inside")
     for name, nodes in found.items():
         if name not in _LINEAR or name in besides:
-            raise NoRuleError(nodes[0], f"runs {name}; {method} has no rule for it")
+            last = _last(result)
+            raise NoRuleError(nodes[0], f"runs {name}; {method} has no rule for it", last=last is nodes[0])
         for node in nodes:
             if getattr(node, "_saved_training", False):
                 raise NoRuleError(node, f"normalises by the clip's own mean and variance; {method} has no rule for it")
@@ -221,12 +234,33 @@ def check_linear(result: Tensor, method: str, *, besides: Collection[str] = (), 
                 )
 
 
+#: Nodes that choose among numbers, or change their form or type.
+_CHOOSING = frozenset({
+    "Alias", "Clone", "Gather", "Index", "Mean", "Select", "Slice", "Squeeze", "Sum", "ToCopy", "UnsafeView",
+    "Unsqueeze", "View",
+})  # fmt: skip
+
+
+def _last(result: Tensor) -> Any:
+    """The node of the last operation that made a number out of others, behind which one of them is chosen."""
+    node: Any = result.grad_fn
+    while node is not None and _name(node) in _CHOOSING and len(node.next_functions) == 1:
+        node = node.next_functions[0][0]
+    return node
+
+
+def _unit(target: Target) -> str:
+    """The class that a target explains, as the unit of the layer that gives it; "CLASS" where samples differ."""
+    classes = set() if target.classes is None else set(target.classes.tolist())
+    return str(classes.pop()) if len(classes) == 1 else "CLASS"
+
+
 def _name(node: Any) -> str:
     """A node's name without what torch adds: "Relu" for "ReluBackward0"."""
     name: str = node.name().removeprefix("torch::autograd::")
     if name == _RULED:
         return name
-    return name.rstrip("0123456789").removesuffix("Backward")
+    return name.rpartition("::")[2].rstrip("0123456789").removesuffix("Backward")
 
 
 def _both(node: Any) -> bool:

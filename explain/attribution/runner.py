@@ -25,9 +25,11 @@ from explain.layouts import input_of, layout_of, to_ncthw
 from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import following
-from explain.targets import Score, Target, TargetLike
+from explain.randomness import states
+from explain.targets import Score, Target, TargetLike, select
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import resolve as find_function
+from zoo.provenance import origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +160,7 @@ def attribute(
     for name in dict.fromkeys([layer, *(one.layer for one in asked)]):
         if name is not None:
             find_layer(model, name)
+    weights = _weights(model)
     with prepared(model, seed=seed), following(progress) as told:
         batch = batch.clone() if batch.is_inference() else batch
         shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
@@ -188,12 +191,14 @@ def attribute(
                 smooth=smooth,
             )
 
+        drawn = states(model)
         sharing = [one for one in asked if one.method.reads]
         if sharing:
             names = ", ".join(dict.fromkeys(one.method.name for one in sharing))
             fixed, raws = share(sharing, job, model, batch, target, batch_size, told(names))
         else:
             fixed, raws = fix(model, batch, target, batch_size), {}
+        unsettled = _randomness(model, fixed, batch) if states(model) != drawn else ""
 
         precision = computed_in(model, batch.device)
 
@@ -230,6 +235,7 @@ def attribute(
                         None,
                         [
                             note if own.layer == chosen and layer is None else "",
+                            unsettled,
                             _emptiness(heat, raw, reduction, fixed),
                             f"computed in {raw.precision or precision}" if raw.precision or precision else "",
                         ],
@@ -237,6 +243,7 @@ def attribute(
                 ),
                 settings={name: _plain(used[name]) for name in one.method.options if name in used}
                 | ({"seed": seed} if "draws" in one.method.options else {}),
+                weights=weights,
                 clip=shown,
             )
 
@@ -290,9 +297,9 @@ def applicability(
 
         @functools.cache
         def fields() -> list[ReceptiveField]:
-            from explain.fields import receptive_fields
+            from explain.fields import trace
 
-            return receptive_fields(model, tuple(batch.shape))
+            return trace(model, tuple(batch.shape), gradients=False).rows
 
         @functools.cache
         def choose() -> tuple[str, str]:
@@ -373,6 +380,30 @@ def _job(
         fill=fill,
         order=order,
         smooth=smooth,
+    )
+
+
+def _weights(model: nn.Module) -> dict[str, str]:
+    """What is known of a model's weights."""
+    origin = origin_of(model)
+    if origin is None:
+        return {}
+    return {"status": origin.status, "text": origin.text} | ({"sha256": origin.sha256} if origin.sha256 else {})
+
+
+def _randomness(model: nn.Module, fixed: Target, batch: Tensor) -> str:
+    """What a reader must know of a model that draws random numbers: that two passes on one sample differ, if they do.
+
+    Pages say that settings and seed give the same numbers again, which does not make such numbers those of the model.
+    """
+    own = select(fixed, torch.arange(1, device=batch.device))
+    with torch.no_grad():
+        one, other = (float(Score(model, own)(batch[:1], torch.zeros(1, dtype=torch.long))) for _ in range(2))
+    if one == other:
+        return ""
+    return (
+        f"the model draws random numbers in eval mode: two passes on the same clip give {one:.4g} and {other:.4g}, so "
+        "that this map is one of many"
     )
 
 

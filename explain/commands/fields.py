@@ -147,7 +147,7 @@ def fields(
     ]
     if not all(row.exact for row in found):
         output.note(
-            "note: something that is no layer mixes or leaves out frames; behind it, at least so many frames are seen"
+            "note: of layers marked >=, gradients show no more than this, or could not be taken; they may see further"
         )
     sees = ["sees frames", "sees H x W", *(["of its own frame"] if differ else [])]
     header = ["layer", "kind", "kernel T x H x W", *sees, "stride T x H x W"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from explain.budget import Progress, fitting, free_memory, within_memory
-from explain.diagnosis import diagnosed, is_whole
+from explain.diagnosis import diagnosed, is_whole, through_mutations
 from explain.display import to_input
 from explain.layouts import input_of, layout_of
 from explain.maximization.objectives import Objective, channel
@@ -42,6 +42,7 @@ LEARNING_RATE = 0.05
 FARTHEST = 6.0
 
 
+@through_mutations
 def maximize(
     model: nn.Module,
     layer: str | None = None,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.budget import MeasuredBytes
-from explain.layers import Capture, find_layer, is_folded
+from explain.layers import Capture, did_not_run, find_layer, is_folded
 from explain.maximization.objectives import Seen
 from explain.precision import exact
 from explain.targets import Target, resolve, taken
-from zoo.errors import ModelError, UsageError
+from zoo.errors import UsageError
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Passes:
                 output = self.model(batch.clone())
         for name in self.layers:
             if name not in order:
-                raise ModelError(f"layer {name!r} did not run in the forward pass; choose one that does")
+                raise did_not_run(self.model, name)
         for target in self.targets:  # by passes of their own, which the captures must not see
             resolved = resolve(self.model, batch, target)
             if resolved.unit is not None:

@@ -28,6 +28,7 @@ from explain.sources import find as find_sources
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
 from zoo import clips, devices
+from zoo import provenance as provenance_of
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def read(
         shared: What all models of one page have in common: `seed`, `options`, `progress`, `seconds` and `began` of the
             `Context`.
     """
-    entry = entry_of(model)
+    entry = provenance_of.entry_of(model)
     decoded, frames, batch = see(model, clip, part)
     said, truths = sequels.ask(model, decoded, batch)
     resolved: Target = resolve_target(model, batch, asked)
@@ -355,10 +356,24 @@ def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
 
 def untrained(model: nn.Module, meaning: str) -> list[str]:
     """What a reader must know of a model that was not trained, or not for this; `meaning` is what follows from it."""
-    entry = entry_of(model)
-    if entry is None or entry.weights:
-        return adapted(model, "This model")
-    return [f"These weights are random: the model has learned nothing{meaning}.", *adapted(model, "This model")]
+    origin = provenance_of.origin_of(model)
+    if origin is None:
+        return []
+    if origin.status == "random":
+        return [f"These weights are random: the model has learned nothing{meaning}."]
+    return unproven(origin, "This model") or adapted(model, "This model")
+
+
+def unproven(origin: provenance_of.Origin, name: str) -> list[str]:
+    """What a reader must know of a model whose tensors are not those of the weights that it is called by."""
+    if origin.status == "modified":
+        return [
+            f"{name} was {origin.text}; what was published of these weights, their metrics and their checksum do not "
+            "hold for it."
+        ]
+    if origin.status == "unknown":
+        return [f"The weights of {name[0].lower()}{name[1:]} are {origin.text}."]
+    return [f"Weights of {name[0].lower()}{name[1:]}: {origin.text}."] if origin.status == "unverified" else []
 
 
 def adapted(model: nn.Module, name: str) -> list[str]:

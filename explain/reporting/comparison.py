@@ -218,10 +218,12 @@ def _evaluation(full_name: str, weights: WeightsEntry | None) -> dict[str, Any] 
 
 
 def _module(model: nn.Module) -> _Named:
-    entry: ModelEntry | None = getattr(model, "zoo_entry", None)
+    from zoo.provenance import entry_of
+
+    entry = entry_of(model)
     loaded = getattr(model, "zoo_load_report", None)
     evaluation = None
-    if entry is not None and loaded is not None and loaded.tag is not None:
+    if entry is not None and entry.weights and loaded is not None and loaded.tag is not None:
         try:
             listing, chosen, _ = catalog.find(loaded.name)
         except UnknownNameError:  # loaded from a file
@@ -310,6 +312,8 @@ def _on_clip(
     subjects: list[Subject] = []
     pictures: list[Context] = []
     seed = shared["seed"]
+    for module in sorted((model for model in models if model is not None and not isinstance(model, str)), key=id):
+        kept.enter_context(preserved(module))  # in one order: two threads that compare the same models wait only once
     for place, (one, model) in enumerate(zip(named, models, strict=True)):
         shared["progress"](f"asking {one.name}", 0, 1)
         module = model
@@ -396,18 +400,16 @@ def _untrained(subjects: Sequence[Subject]) -> list[str]:
     if all(subject.model is None for subject in subjects):
         return []  # stored evaluations alone need no torch
     from explain.reporting import assembly
+    from zoo.provenance import origin_of
 
-    said = [
-        line
-        for subject in subjects
-        if subject.model is not None
-        for line in assembly.adapted(subject.model, subject.name)
-    ]
-    random = [
-        subject.name
-        for subject in subjects
-        if isinstance(subject, Context) and subject.entry is not None and not subject.entry.weights
-    ]
+    said, random = [], []
+    for subject in subjects:
+        origin = None if subject.model is None else origin_of(subject.model)
+        if subject.model is None or origin is None:
+            continue
+        if origin.status == "random" and isinstance(subject, Context):
+            random.append(subject.name)
+        said += assembly.unproven(origin, subject.name) or assembly.adapted(subject.model, subject.name)
     if not random:
         return said
     names = listed(random).striptags()

@@ -157,7 +157,13 @@ def write(
     built = {part.name: part.content for part in parts if part.content}
     created = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     told = plain(
-        {"format": 1, "created": created, **data, "sections": {name: content.data for name, content in built.items()}}
+        {
+            "format": 1,
+            "created": created,
+            **data,
+            "notices": page.get("notices", []),
+            "sections": {name: content.data for name, content in built.items()},
+        }
     )
     stored = dict(tensors)
     for name, content in built.items():

@@ -442,7 +442,6 @@ def test_recurrences_written_by_hand_are_found_out():
         nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv3d(4, 2, 3)),
         nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.ReLU(), nn.Conv3d(4, 2, 3)),
         nn.Sequential(nn.Conv3d(1, 4, 3), nn.BatchNorm3d(4), nn.ConvTranspose3d(4, 4, 3, 2), nn.Conv3d(4, 2, 3, 2)),
-        nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv3d(1, 2, 3), nn.MaxPool3d(2), nn.Conv3d(2, 2, 2)),
         nn.Sequential(*[nn.Conv3d(1, 1, 2, 2) for _ in range(3)]),
         nn.Sequential(nn.AdaptiveAvgPool3d((7, 8, 8)), nn.Conv3d(1, 1, 3)),
         nn.Conv3d(1, 1, 1, 7),
@@ -587,3 +586,160 @@ def test_time_that_cannot_be_followed_is_not_called_exact():
 
     rows = fields(Pairs(), (1, 1, 12, 6, 6))
     assert (rows["first"].exact, rows["last"].exact, rows["last"].frames) == (True, False, None)
+
+
+class ChannelsLast(nn.Module):
+    """A convolution, layers over channels that stand last, as in ConvNeXt's blocks, and a convolution."""
+
+    def __init__(self, dims, width, mix="plain"):
+        super().__init__()
+        convolution = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.mix = mix
+        self.first = convolution(3, 8, 3, padding=1)
+        self.norm = nn.LayerNorm(8)
+        self.wide = nn.Linear(8, width)
+        self.narrow = nn.Linear(width // 2 if mix == "gated" else width, 8)
+        self.last = convolution(8, 8, 3, padding=1)
+
+    def forward(self, x):
+        y = self.wide(self.norm(self.first(x).movedim(1, -1)))
+        if self.mix == "gated":
+            y, gate = y.chunk(2, dim=-1)
+            y = y * gate.sigmoid()
+        return self.last(self.narrow(F.gelu(y)).movedim(-1, 1))
+
+
+@pytest.mark.parametrize("mix", ["plain", "gated"])
+@pytest.mark.parametrize("width", [6, 8, 16, 32])
+@pytest.mark.parametrize(
+    ("dims", "shape", "field"), [(2, (1, 3, 32, 32), (1, 5, 5)), (3, (1, 3, 8, 24, 24), (5, 5, 5))]
+)
+def test_layers_over_channels_that_stand_last_widen_nothing(dims, shape, field, width, mix):
+    found = fields(ChannelsLast(dims, width, mix), shape)["last"]
+    assert (found.field, found.whole, found.exact) == (field, (False, False, False), True)
+
+
+def test_blocks_of_convnext_read_as_their_gradients():
+    torchvision = pytest.importorskip("zoo_torchvision")
+    assert torchvision
+    import zoo
+
+    rows = fields(zoo.load("convnext_tiny", weights=None), (1, 3, 128, 128))
+    for name, field in {"features.1.1.block.0": 52, "features.1.2.block.0": 76, "features.2.1": 80}.items():
+        assert (rows[name].field, rows[name].whole[1:], rows[name].exact) == ((1, field, field), (False, False), True)
+
+
+def test_a_linear_layer_over_flattened_frames_mixes_no_frames():
+    class PerFrame(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(1, 2, 3, padding=1)
+            self.flat = nn.Linear(2 * 64, 6)
+            self.last = nn.Conv1d(6, 6, 3, padding=1)
+
+        def forward(self, x):
+            y = self.first(x.transpose(1, 2).flatten(0, 1)).flatten(1).unflatten(0, (len(x), -1))
+            return self.last(self.flat(y).transpose(1, 2))
+
+    found = fields(PerFrame(), (1, 1, 12, 8, 8))["last"]
+    assert (found.field, found.whole, found.exact) == ((3, 8, 8), (False, True, True), True)
+
+
+@pytest.mark.parametrize(
+    ("between", "field"),
+    [
+        (lambda y: y.cumsum(4), None),  # reaches further than a window
+        (lambda y: torch.fft.ifft(torch.fft.fft(y, dim=3) * torch.arange(24)[:, None], dim=3).real, None),
+        (lambda y: y.sort(dim=4).values, None),
+        (lambda y: F.pad(y, (1,) * 6, mode="reflect")[..., 1:-1, 1:-1, 1:-1], (5, 5, 5)),
+    ],
+)
+def test_exact_is_what_gradients_confirm_along_rows_and_columns(between, field):
+    class Between(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(between(self.first(x)))
+
+    model = Between()
+    found = fields(model, (1, 1, 8, 24, 24))
+    assert found["first"].exact
+    assert found["last"].exact == (field is not None)
+    if field is not None:
+        assert found["last"].field == field
+    else:
+        assert max(found["last"].field[1:]) > 5
+
+
+def test_an_overestimate_is_corrected_by_gradients():
+    class Padded(nn.Module):
+        """Looks through a window of 9 columns of which three have weights."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, (1, 1, 9), padding=(0, 0, 4))
+            self.conv.weight.data[..., :3] = 0
+            self.conv.weight.data[..., 6:] = 0
+
+        def forward(self, x):
+            return self.conv(x)
+
+    found = fields(Padded(), (1, 1, 4, 8, 24))["conv"]
+    assert (found.field, found.exact) == ((1, 1, 3), False)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("spread", [1, 2])
+def test_maxima_and_dead_units_hide_nothing_from_gradients(ceil, spread):
+    model = nn.Sequential(
+        nn.Conv3d(1, 1, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool3d(3, 2, 1, dilation=spread, ceil_mode=ceil),
+        nn.Conv3d(1, 1, 3, padding=1),
+        nn.ReLU6(),
+        nn.GroupNorm(1, 1),
+        nn.AdaptiveMaxPool3d((3, 4, 4)),
+        nn.Conv3d(1, 1, 1),
+    )
+    model[0].bias.data.fill_(-10.0)  # no unit is active
+    found = receptive_fields(model, (1, 1, 22, 25, 25))
+    assert [row.exact for row in found if row.layer in {"0", "2", "3"}] == [True] * 3
+
+
+def test_what_has_no_gradient_is_not_called_exact():
+    class Detached(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(2, 2, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(self.first(x).detach())
+
+    found = fields(Detached(), (1, 1, 8, 12, 12))
+    assert [found[name].exact for name in ("first", "last")] == [True, False]
+    assert found["last"].field == (5, 5, 5)
+
+
+def test_layers_beyond_the_bound_of_work_are_not_called_exact(monkeypatch):
+    from explain import field_gradients
+
+    model = nn.Sequential(*(nn.Conv3d(1, 1, 3, padding=1) for _ in range(4)))
+    found = receptive_fields(model, (1, 1, 8, 12, 12))
+    assert [row.exact for row in found] == [True] * 4
+    made = 4 * 8 * 12 * 12
+    monkeypatch.setattr(field_gradients, "LARGEST_WORK", 2 * made)
+    again = receptive_fields(model, (1, 1, 8, 12, 12))
+    assert [row.exact for row in again] == [True, True, False, False]
+    assert [row.field for row in again] == [row.field for row in found]
+
+
+def test_windows_that_always_lie_alike_behind_upsampling_are_corrected():
+    model = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv3d(1, 2, 3), nn.MaxPool3d(2), nn.Conv3d(2, 2, 2))
+    found = fields(model, (1, 1, 22, 24, 24))
+    assert [(found[name].field, found[name].exact) for name in "123"] == [
+        ((2, 2, 2), True),
+        ((2, 2, 2), False),  # windows of the pooling begin at every second position, so that none reaches a third
+        ((3, 3, 3), False),
+    ]

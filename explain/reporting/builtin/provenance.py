@@ -34,10 +34,17 @@ def facts(context: Subject) -> dict[str, Any]:
 def of_model(subject: Subject) -> dict[str, Any]:
     """What the model is, and its weights."""
     entry, model = subject.entry, subject.model
-    weights = entry.weights[0] if entry and entry.weights else None
+    origin = None
+    if model is not None:
+        from zoo.provenance import origin_of
+
+        origin = origin_of(model)
+    known = entry and entry.weights and (origin is None or origin.status == "file")
+    weights = entry.weights[0] if entry and known else None
     counted = None if model is None else sum(parameter.numel() for parameter in model.parameters())
     return {
         "model": subject.name,
+        "origin": None if origin is None else {"status": origin.status, "text": origin.text},
         "parameters": counted if counted is not None or entry is None else entry.parameters,
         "dtype": None if model is None else _dtype(model),
         "paper": entry.paper if entry else None,

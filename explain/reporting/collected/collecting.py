@@ -22,6 +22,7 @@ from explain.reporting.sequels import compared_with
 from zoo import clips, devices, plugins
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.prediction import output_specs
+from zoo.provenance import entry_of as known_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,7 +75,7 @@ def report(
     )
     subject = Subject(
         model=model,
-        entry=entry_of(model),
+        entry=known_entry(model),
         name=name,
         device=str(devices.like(model).device),
         seed=seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+import html
 import itertools
 import json
 import re
@@ -248,8 +248,60 @@ def test_the_clips_warnings_stand_at_the_top(written):
     assert written.warnings == ["The video declares 30 frames and 12 decode."]
 
 
-def test_random_weights_are_called_so(written):
-    assert "These weights are random" in written.page.read_text(encoding="utf-8")
+def of_the_zoo(tmp_path, weights="default", change=lambda _: None):
+    """A short report on a model of the zoo, changed after loading; its page's text and its JSON."""
+    loaded = zoo.load("stdcf_kth", weights=weights)
+    change(loaded)
+    out = tmp_path / "zoo"
+    report = cheap(loaded, "sample:motion_mnist", out, methods=["saliency"], sections=["attributions", "provenance"])
+    return (
+        report.page.read_text(encoding="utf-8"),
+        report.data,
+        explain.attribute(loaded, zoo.preprocess("sample:motion_mnist", loaded), method="saliency"),
+    )
+
+
+def _trained(model):
+    for parameter in model.parameters():
+        parameter.data.mul_(1.1)
+
+
+def _filled(model):
+    model.load_state_dict({name: value + 0.1 for name, value in model.state_dict().items()})
+
+
+def test_weights_as_in_their_file_are_named_with_hash_and_metrics(tmp_path):
+    page, data, attribution = of_the_zoo(tmp_path)
+    weights = zoo.info("stdcf_kth").weights[0]
+    assert weights.sha256 in page
+    assert f"on {weights.metrics[0].dataset}" in page
+    assert data["run"]["weights"]["sha256"] == attribution.weights["sha256"] == weights.sha256
+    assert attribution.weights["status"] == "file"
+    assert data["notices"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "change", "status", "said"),
+    [
+        ("default", _trained, "modified", "modified since loading"),
+        (None, _filled, "unknown", "unknown origin"),
+        (None, lambda _: None, "random", "These weights are random"),
+    ],
+)
+def test_weights_that_are_not_their_files_have_neither_hash_nor_metrics(tmp_path, given, change, status, said):
+    page, data, attribution = of_the_zoo(tmp_path, given, change)
+    weights = zoo.info("stdcf_kth").weights[0]
+    assert weights.sha256 not in page
+    assert weights.sha256 not in json.dumps(data)
+    assert f"on {weights.metrics[0].dataset}" not in page
+    assert said in page.partition("<main")[0]
+    assert ("learned nothing" in page) == (status == "random")
+    assert data["run"]["origin"]["status"] == attribution.weights["status"] == status
+    assert data["run"]["weights"] is None
+    assert any(said in notice for notice in data["notices"])
+    assert all(notice in html.unescape(page) for notice in data["notices"])
+    kept = attribution.save(tmp_path / "kept")
+    assert explain.attribution.Attribution.load(kept).weights == attribution.weights
 
 
 INFLATED = """
@@ -583,26 +635,6 @@ def test_a_plugin_whose_hook_fails_is_named_in_the_report(plugin, model, clip, t
         report = cheap(model, clip, tmp_path / "out")
     assert "sad story" in report.problems[0]["reason"]
     assert "sad story" in report.page.read_text(encoding="utf-8").partition("<main")[0]
-
-
-def test_weights_are_named_with_their_hash(model, clip, tmp_path):
-    from zoo.entries import Metric, WeightsEntry
-
-    weights = WeightsEntry(
-        tag="squares",
-        source="squares.safetensors",
-        bytes=1234,
-        sha256="ab" * 32,
-        recipe="square_watcher.squares",
-        metrics=(Metric(dataset="squares", split="test", name="accuracy", value=0.875),),
-    )
-    model.zoo_entry = dataclasses.replace(model.zoo_entry, weights=(weights,))
-    report = cheap(model, clip, tmp_path / "out", sections=["provenance"])
-    page = report.page.read_text(encoding="utf-8")
-    assert "ab" * 32 in page
-    assert "0.875" in page
-    assert "random" not in page
-    assert report.data["run"]["weights"]["sha256"] == "ab" * 32
 
 
 def test_the_sentence_never_rounds_up_to_certainty():
