@@ -18,6 +18,12 @@ def entry_of(model: nn.Module) -> ModelEntry | None:
     return entry
 
 
+def has_random_weights(model: nn.Module) -> bool:
+    """Whether `zoo.load` drew the model's weights at random; of any other module nothing is known."""
+    report = getattr(model, "zoo_load_report", None)
+    return report is not None and report.file is None
+
+
 def input_of(model: nn.Module) -> InputSpec | None:
     """What the model's entry says of its input; None without an entry."""
     entry = entry_of(model)
