@@ -85,7 +85,7 @@ def _card(
         "target": one.record["target"],
         "is_mean": one.record["is_mean"],
         "peak": one.record["methods"].get(method, {}).get("peak"),
-        "peak_share": one.record["methods"].get(method, {}).get("peak_share"),
+        "strongest": one.record["methods"].get(method, {}).get("strongest"),
         "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
         "signed": overlay is not None and colours.low < 0,
         "picture": picture,
