@@ -68,6 +68,12 @@ def validate(entry: ModelEntry) -> None:
             check_types(part)
         except ValueError as error:
             raise ValueError(f"{called}: {error}") from error
+    for sample in entry.samples:
+        if sample.classes and len(sample.classes) != len(sample.labels):
+            count, labels = len(sample.classes), len(sample.labels)
+            raise ValueError(f"sample {sample.name!r}: classes are one a clip, {labels} of them, not {count}")
+        if any(not isinstance(label, str) for one in sample.classes for label in one.values()):
+            raise ValueError(f"sample {sample.name!r}: a clip's classes are texts")
     for name in (entry.name, *entry.formerly):
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r}: a model's name is snake_case: letters a-z, digits and _")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from zoo.entries import LONGEST_SIDE, InputSpec, ModelEntry
 from zoo.errors import ClipError, UnknownNameError, UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     import av.container
     import av.video.stream
@@ -66,6 +66,8 @@ class Clip:
     fps: float | None = None
     #: What the clip shows, where it is known.
     label: str | None = None
+    #: Its class by what it is a class of ("digit" -> "4"), where a sample says so.
+    classes: Mapping[str, str] = field(default_factory=dict)
     #: What a reader should know, such as a video shorter than it declares.
     warnings: tuple[str, ...] = ()
 
@@ -381,7 +383,8 @@ def _sample(name: str, pick: Callable[[int], list[int]]) -> Clip:
     sample, index = samples()[name]
     with safe_open(weights.locate(sample.resource), framework="pt") as file:
         frames = file.get_slice("clips")[index : index + 1][0]
-    return _stacked(name, frames, pick, label=sample.labels[index])
+    clip = _stacked(name, frames, pick, label=sample.labels[index])
+    return replace(clip, classes=sample.classes[index]) if sample.classes else clip
 
 
 def _tensor(path: Path) -> Tensor:
