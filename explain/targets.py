@@ -3,7 +3,8 @@
 ========================  ==================================================================
 target                    number explained
 ========================  ==================================================================
-None                      first output: its predicted class (logit), its value, or the mean of the whole clip
+None                      first output: its predicted class (logit), its value, or the mean of the part of a clip that
+                          is farthest from what it should be (`explain.departures`); of the whole where that is unknown
 3, "cat"                  that class, by index or label, of a model with one output
 "digit"                   that output: its predicted class, its value, or the mean of the whole clip
 "digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
@@ -29,6 +30,7 @@ import torch
 from torch import Tensor
 
 from explain.budget import MeasuredBytes
+from explain.departures import departures
 from explain.diagnosis import not_finite
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
@@ -62,6 +64,10 @@ class Target:
     #: Frames, rows and columns of an output clip whose mean is explained, each from a first to before a last; None for
     #: all that is no clip.
     region: Bounds | None = None
+    #: The region of each sample, N of them, where they were chosen and not asked for; `region` is then the first one.
+    regions: tuple[Bounds, ...] | None = None
+    #: What the regions that were chosen are farthest from: "the clip", "the last frame", "the frames that follow".
+    against: str = ""
     #: Name of the layer and index of the unit in it; None for outputs and callables.
     unit: tuple[str, int] | None = None
     #: Time step, row and column of the unit's highest activation for each sample, N x 3, in positions of the layer; the
@@ -88,7 +94,14 @@ class Target:
         return len(self.descriptions)
 
 
-def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Target:
+def resolve(
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike = None,
+    *,
+    head: str | None = None,
+    truths: Mapping[str, Tensor] | None = None,
+) -> Target:
     """Fix a target for every sample of a batch, with one forward pass.
 
     Args:
@@ -96,6 +109,8 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             one.
         batch: N samples as the model takes them.
         target: As the table of this module says.
+        head: The output that None stands for; None is the first.
+        truths: What outputs that are clips should be, by name, in their shape, where it is known.
 
     Raises:
         UnknownNameError: No such output, label, class index, layer or unit.
@@ -105,13 +120,20 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             activation is meant has the same everywhere.
     """
     with torch.no_grad():
-        return scored(model, batch, target)[1]
+        return scored(model, batch, target, head=head, truths=truths)[1]
 
 
-def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[Tensor, Target]:
+def scored(
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike = None,
+    *,
+    head: str | None = None,
+    truths: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Target]:
     """As `resolve`, with the number explained for each sample (N), which keeps its gradient where one is recorded."""
     with MeasuredBytes() as measured:
-        found = _resolve(model, batch, target)
+        found = _resolve(model, batch, target, head, truths or {})
     score = exact(found.value)
     if not bool(torch.isfinite(score).all()):
         raise ModelError(
@@ -120,7 +142,9 @@ def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[
     return score, dataclasses.replace(found, value=score.detach(), made=measured.total / batch.numel())
 
 
-def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
+def _resolve(
+    model: nn.Module, batch: Tensor, target: TargetLike, first: str | None, truths: Mapping[str, Tensor]
+) -> Target:
     samples = batch.shape[0]
     unit = _unit_of(model, target)
     if unit is not None:
@@ -131,8 +155,23 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
         name = getattr(target, "__name__", type(target).__name__)
         return Target(descriptions=(name,) * samples, value=value, function=target)
     outputs = by_head(model, output)
-    head, spec_labels, choice = _choose(_heads(model, outputs), target)
+    heads = _heads(model, outputs)
+    if target is None and first is not None:
+        heads = [one for one in heads if one.name == first]
+    head, spec_labels, choice = _choose(heads, target)
     scores = outputs[head]
+    if isinstance(choice, Region) and target is None:
+        found = departures(model, batch, head, scores.detach(), truths.get(head))
+        if found is not None:
+            regions, against = found
+            return Target(
+                descriptions=tuple(said(head, bounds, scores.shape) for bounds in regions),
+                value=_means(scores, regions),
+                head=head,
+                region=regions[0],
+                regions=regions,
+                against=against,
+            )
     if isinstance(choice, Region):
         bounds = choice.bounds(scores.shape, head)
         text = said(head, bounds, scores.shape)
@@ -155,12 +194,14 @@ def join(targets: Sequence[Target]) -> Target:
     if len(targets) == 1:
         return first
     classes = [target.classes for target in targets if target.classes is not None]
+    regions = tuple(bounds for target in targets for bounds in target.regions or ())
     positions = [target.positions for target in targets if target.positions is not None]
     return dataclasses.replace(
         first,
         descriptions=tuple(text for target in targets for text in target.descriptions),
         value=torch.cat([target.value for target in targets]),
         classes=torch.cat(classes) if classes else None,
+        regions=regions or None,
         positions=torch.cat(positions) if positions else None,
         made=max(target.made for target in targets),
     )
@@ -173,6 +214,8 @@ def select(target: Target, samples: Tensor) -> Target:
         descriptions=tuple(target.descriptions[int(sample)] for sample in samples),
         value=target.value[samples],
         classes=None if target.classes is None else target.classes[samples],
+        region=target.region if not target.regions or not len(samples) else target.regions[int(samples[0])],
+        regions=None if target.regions is None else tuple(target.regions[int(sample)] for sample in samples),
         positions=None if target.positions is None else target.positions[samples],
     )
 
@@ -236,6 +279,8 @@ def taken(target: Target, outputs: Mapping[str, Tensor], samples: Tensor) -> Ten
     For targets that are outputs: a class, a value, or a region of a clip.
     """
     scores = outputs[target.head or ""]
+    if target.regions is not None:
+        return _means(scores, [target.regions[int(sample)] for sample in samples])
     if target.region is not None:
         return _mean(scores, target.region)
     if target.classes is None:
@@ -247,6 +292,11 @@ def part(clips: Tensor, bounds: Bounds) -> Tensor:
     """A region of output clips, N x C x T x H x W or, of one frame, N x C x H x W; the axes stay."""
     times, rows, columns = (slice(*limits) for limits in bounds)
     return (clips[:, :, times] if clips.ndim == 5 else clips)[..., rows, columns]
+
+
+def _means(clips: Tensor, regions: Sequence[Bounds]) -> Tensor:
+    """The mean of each sample's own region."""
+    return torch.cat([_mean(clips[at : at + 1], bounds) for at, bounds in enumerate(regions)])
 
 
 def _mean(clips: Tensor, bounds: Bounds) -> Tensor:
