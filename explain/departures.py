@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from torch.nn import functional as F
 
+from explain.layouts import layout_of, to_ncthw
 from explain.precision import exact
-from zoo.prediction import like_output, output_specs
+from zoo.prediction import output_specs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,25 +36,20 @@ def departures(
     Returns:
         The regions, and in words what they are farthest from; None where nothing is known that the output should be.
     """
-    if clips.ndim not in {4, 5}:
+    if not {clips.ndim, batch.ndim} <= {4, 5}:
         return None
-    read = like_output(model, batch)
+    read = to_ncthw(batch, layout_of(model, batch))
+    given = clips if clips.ndim == 5 else clips[:, :, None]
     if truth is not None:
-        wanted, against = truth.to(clips), "what follows"
+        wanted, against = (truth if truth.ndim == 5 else truth[:, :, None]).to(given), "what follows"
     elif output_specs(model, {head: clips})[head].follows:
-        last = read[:, :, -1:] if read.ndim == 5 else read
-        wanted, against = (last if clips.ndim == 5 or last.ndim == 4 else last[:, :, 0]), "the last frame"
+        wanted, against = read[:, :, -1:], "the last frame"
     else:
         wanted, against = read, "the clip"
-    fits = wanted.shape == clips.shape or (
-        against == "the last frame"
-        and clips.ndim == wanted.ndim == 5
-        and (wanted.shape[:2], wanted.shape[3:]) == (clips.shape[:2], clips.shape[3:])
-    )
-    if not fits:
+    frames = given.shape[2] if against == "the last frame" else wanted.shape[2]
+    if given.shape != (*wanted.shape[:2], frames, *wanted.shape[3:]):
         return None
-    errors = (exact(clips) - exact(wanted)).square().mean(dim=1)
-    errors = errors if errors.ndim == 4 else errors[:, None]
+    errors = (exact(given) - exact(wanted)).square().mean(dim=1)
     size = [math.ceil(SHARE * length) for length in errors.shape[2:]]
     step = [max(1, length // 2) for length in size]
     means = F.avg_pool2d(errors, size, step)

@@ -177,7 +177,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     assert "Quick tests" in page
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
-    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2)
+    effort = Effort(steps=16, draws=20, depths=4, redraws=4, boxes=16, neighbours=4)
     expected = record(check_all(model, batch, [saliency], effort)[0])
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
@@ -201,9 +201,9 @@ def test_dear_models_get_shorter_tests(model, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(faithfulness, "DEAR", 0)
     report = cheap(model, clip, tmp_path / "out", sections=["attributions"])
     (method,) = report.data["sections"]["attributions"]["methods"]
-    assert method["faithfulness"]["settings"]["steps"] == 8
-    assert list(method["faithfulness"]["curves"]) == ["both"]
-    assert "short tests: 8 steps" in report.page.read_text(encoding="utf-8")
+    assert method["faithfulness"]["settings"]["steps"] == 6
+    assert list(method["faithfulness"]["curves"]) == ["temporal", "both"]
+    assert "short tests: 6 steps" in report.page.read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model, clip, tmp_path):
