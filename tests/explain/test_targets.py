@@ -378,6 +378,6 @@ def test_without_anything_to_hold_it_against_a_whole_clip_is_explained():
 
 
 def test_none_may_stand_for_another_output(nets):
-    model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
+    model, batch = nets.TwoHeads().eval(), torch.randn(2, 1, 4, 6, 6)
     assert resolve(model, batch, head="speed").description == "speed"
     assert resolve(model, batch, head="digit").description == resolve(model, batch).description

@@ -137,7 +137,8 @@ def sentence(subjects: Sequence[Subject]) -> str:
     if undecided:
         names = listed([row["name"] for row in undecided]).striptags()
         what = f"no difference in {names}" if len(subjects) == 2 else f"no best {names}"
-        said.append(f"{what} that {undecided[0]['clips'][0]:,} clips can tell")
+        count = undecided[0]["clips"][0]
+        said.append(f"{what} that {f'{count:,}' if count else 'these'} clips can tell")
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
