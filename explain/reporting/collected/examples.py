@@ -26,7 +26,7 @@ _PICTURES = ("picture", "overlay", "given", "after")
 
 def build(collection: Collection) -> Content:
     """A few clips of either end; with fewer clips, all of them."""
-    method = _method(collection)
+    method, passed = _method(collection)
     best, worst = collection.extremes()
     tensors: dict[str, Tensor] = {}
     shown = {
@@ -44,6 +44,7 @@ def build(collection: Collection) -> Content:
         "collected_examples.html",
         groups=shown,
         method=method,
+        passed=passed,
         title=title,
         judged=bool(collection.known),
         head=collection.head,
@@ -52,11 +53,14 @@ def build(collection: Collection) -> Content:
     return Content(html=html, data=data, tensors=tensors, sprites=tuple(sprites))
 
 
-def _method(collection: Collection) -> str | None:
-    """The method whose maps pass most often; of equals the first."""
+def _method(collection: Collection) -> tuple[str | None, int]:
+    """The method whose maps pass most often, and how often; of equals the first."""
     methods = collection.methods
     passed = {method: tested(collection, method)["verdicts"]["passes"]["hits"] for method in methods}
-    return max(methods, key=lambda method: passed[method]) if methods else None
+    if not methods:
+        return None, 0
+    best = max(methods, key=lambda method: passed[method])
+    return best, passed[best]
 
 
 def _card(
