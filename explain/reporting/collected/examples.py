@@ -39,7 +39,7 @@ def build(collection: Collection) -> Content:
         name: [{key: value for key, value in card.items() if key not in _PICTURES} for card in group]
         for name, group in shown.items()
     }
-    data = {"method": method, **told}
+    data = {"method": method, "passed": passed, **told}
     html = render(
         "collected_examples.html",
         groups=shown,
