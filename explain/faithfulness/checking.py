@@ -52,7 +52,7 @@ class Effort:
     #: Depths at which the randomised model's map is made; None takes every layer.
     depths: int | None = None
     #: Draws of random weights for the last layer, by which the verdict goes; deeper layers are drawn once.
-    redraws: int = 5
+    redraws: int = 8
     #: Boxes for infidelity.
     boxes: int = 64
     #: Draws of noise for max-sensitivity.
@@ -120,7 +120,7 @@ def check_faithfulness(
         steps: Points of each curve, at most as many as there are parts to remove.
         draws: Random orders, in pairs of an order and its reverse. From 20 on they bound a further one themselves; with
             fewer, Student's t distribution does, and more maps are inconclusive.
-        depths: How many depths of randomisation: 1 is the last layer alone, which is drawn five times; None is every
+        depths: How many depths of randomisation: 1 is the last layer alone, which is drawn eight times; None is every
             layer.
         fill: What takes the place of removed parts in deletion and insertion: "surroundings", or "baseline" as in the
             paper, whose blocks of one colour blind many networks wherever they lie. Areas on a photo of a cat

@@ -3,7 +3,7 @@
 ==========  ========================================  ====================================  ============================
 test        number                                    passes                                flagged
 ==========  ========================================  ====================================  ============================
-model       rank correlation with the map of a model  its 95 % interval lies below 0.5      its 95 % interval lies above
+model       rank correlation with the map of a model  its 90 % interval lies below 0.5      its 90 % interval lies above
             whose last layer is random                                                      0.7
 deletion    area under the deletion curve of pixels   below what random orders leave, the   above the mean of random
             of single frames                          gain too, and below the center first  orders
@@ -26,8 +26,9 @@ Sampling error comes from the draws alone (n random orders, k random last layers
 - *the gain*, area when the map is removed last less area when it is removed first (symmetric relevance gain; Blücher,
   Vielhaben & Strodthoff, arXiv 2401.06654, section 5): bounded likewise. Random orders come in pairs, an order and its
   reverse, whose gains are each other's negatives: their mean is 0, and n / 2 of them are independent;
-- *the mean of random orders*: its 95 % confidence interval, m -+ t(n - 1) s / sqrt(n);
-- *rank correlation*: the 95 % confidence interval of the mean over the k random last layers, by Student's t.
+- *the mean of random orders*: its 90 % confidence interval, m -+ t(n - 1) s / sqrt(n);
+- *rank correlation*: the 90 % confidence interval of the mean over the k random last layers, by Student's t. It is wide
+  for signed maps of few classes, where a random last layer may turn every sign.
 
 With several samples, the mean over samples is what is judged. All of this is about the draws: it says nothing of other
 clips.
@@ -49,10 +50,9 @@ if TYPE_CHECKING:
 
     from explain.faithfulness.results import Curves, Randomized, Word
 
-#: How often a confidence interval holds what it is for.
-COVERAGE: Final = 0.95
-#: How often a random order may do better than a map that passes, and from how many draws on they say so themselves.
+#: How often chance may be beyond a bound: every bound here is one-sided, so that an interval of two holds 90 %.
 TAIL: Final = 0.05
+#: From so many draws on, random orders bound a further one themselves.
 ENOUGH: Final = 19
 #: Rank correlation with the map of a model whose last layer is random: above, the map does not depend on the model;
 #: below `DEPENDS`, it does.
@@ -95,7 +95,7 @@ class Chance:
     low: float
     high: float
     gain: float
-    #: Half width of the 95 % confidence interval of `mean`.
+    #: Half width of the 90 % confidence interval of `mean`.
     error: float
 
 
@@ -119,7 +119,7 @@ def chance(curves: Curves) -> Chance:
         low=min(low, mean - MARGIN),
         high=max(high, mean + MARGIN),
         gain=max(gain, MARGIN),
-        error=max(quantile((1 + COVERAGE) / 2, draws - 1) * spread / math.sqrt(draws), MARGIN),
+        error=max(quantile(1 - TAIL, draws - 1) * spread / math.sqrt(draws), MARGIN),
     )
 
 
@@ -171,10 +171,11 @@ def on_model(randomization: Sequence[Randomized], missing: Mapping[str, str]) ->
     if math.isnan(correlation):
         return "inconclusive", "Whether it depends on the model is unknown: a map is empty or not finite."
     half = _half(first.draws)
+    draws = "one draw" if first.draws is None or len(first.draws) < 2 else f"{len(first.draws)} draws"
     low, high = max(correlation - half, -1.0), min(correlation + half, 1.0)
     said = (
         f"with the last layer randomized, the map's rank correlation with the original is {_written(correlation, 2)} "
-        f"({_written(low, 2)} to {_written(high, 2)})"
+        f"({_written(low, 2)} to {_written(high, 2)}, the 90\N{NO-BREAK SPACE}% interval of {draws})"
     )
     # As printed: 0.498 is not below 0.50.
     if round(low, 2) > INDEPENDENT:
@@ -188,11 +189,11 @@ def on_model(randomization: Sequence[Randomized], missing: Mapping[str, str]) ->
 
 
 def _half(draws: Tensor | None) -> float:
-    """Half width of the 95 % confidence interval of a mean rank correlation (draws x N)."""
+    """Half width of the 90 % confidence interval of a mean rank correlation (draws x N)."""
     means = None if draws is None else draws.nanmean(dim=1)
     if means is None or len(means) < 2:
         return SINGLE
-    return quantile((1 + COVERAGE) / 2, len(means) - 1) * float(means.std(correction=1)) / math.sqrt(len(means))
+    return quantile(1 - TAIL, len(means) - 1) * float(means.std(correction=1)) / math.sqrt(len(means))
 
 
 def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word, str]:

@@ -111,7 +111,7 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
             steps=6,
             draws=DRAWS,
             depths=1,
-            redraws=3,
+            redraws=4,
             boxes=8,
             neighbours=2,
             every_kind=False,
@@ -122,7 +122,7 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
             f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=16, draws=DRAWS, depths=4, redraws=4, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
+    effort = Effort(steps=16, draws=DRAWS, depths=4, redraws=8, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
     return effort, "Quick tests: 16 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 

@@ -177,7 +177,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     assert "Quick tests" in page
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
-    effort = Effort(steps=16, draws=20, depths=4, redraws=4, boxes=16, neighbours=4)
+    effort = Effort(steps=16, draws=20, depths=4, redraws=8, boxes=16, neighbours=4)
     expected = record(check_all(model, batch, [saliency], effort)[0])
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
