@@ -634,7 +634,9 @@ def test_of_random_weights_nothing_learned_is_shown(clip, plugin, tmp_path):
     trained = zoo.load("small", weights=tmp_path / "trained.safetensors")
     catalog.listings.cache_clear()
     shown = {
-        name: cheap(net, clip, tmp_path / name, methods=["saliency"], units=1, unit_steps=1, unit_layers=1)
+        name: cheap(
+            net, clip, tmp_path / name, sections=None, methods=["saliency"], units=1, unit_steps=1, unit_layers=1
+        )
         for name, net in (("random", random), ("trained", trained))
     }
     sections = {name: set(report.data["sections"]) for name, report in shown.items()}
@@ -709,7 +711,7 @@ def test_every_output_is_explained_where_all_are_asked_for(model, clip, tmp_path
     with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
         assert {"attributions/saliency/map", "attributions/speed/saliency/map"} <= set(file.keys())
     with pytest.raises(UsageError, match="one"):
-        explain.compare([model, model], tmp_path / "compared", clip=clip, target="all")
+        explain.compare([model, copy.deepcopy(model)], tmp_path / "compared", clip=clip, target="all")
 
 
 def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(copying, clip, tmp_path):
