@@ -47,7 +47,8 @@ def measure(pictures: Iterable[Tensor]) -> Tensor:
 def independent(signal: Tensor) -> Tensor:
     """The inverse of `correlated`."""
     axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
-    return (signal.transpose(1, 4) @ torch.linalg.inv(axes).T).transpose(1, 4)
+    found: Tensor = (signal.transpose(1, 4) @ torch.linalg.inv(axes).T).transpose(1, 4)
+    return found
 
 
 def correlated(signal: Tensor) -> Tensor:

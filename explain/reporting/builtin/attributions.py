@@ -134,7 +134,7 @@ def _one(context: Context, key: str = "") -> Content:
         maps.append(attribution)
         shown.append(show(find_method(name), attribution, context.seconds[step], key))
     tested, saved = faithfulness.check(context, maps) if maps else ([], "")
-    moments = [strongest(one.time[0], trust and trust.frames) for one, trust in zip(maps, tested, strict=True)]
+    moments = [strongest(one.time[0], trust.frames if trust else None) for one, trust in zip(maps, tested, strict=True)]
     data = {
         "target": context.target.description,
         "value": float(context.target.value[0]),
