@@ -3,7 +3,8 @@
 ========================  ==================================================================
 target                    number explained
 ========================  ==================================================================
-None                      first output: its predicted class (logit), its value, or the mean of the whole clip
+None                      first output: its predicted class (logit), its value, or the mean of the part of a clip that
+                          is farthest from what it should be (`explain.departures`); of the whole where that is unknown
 3, "cat"                  that class, by index or label, of a model with one output
 "digit"                   that output: its predicted class, its value, or the mean of the whole clip
 "digit:7", "digit:#7"     that output's class, by label or, where no label reads so, index; "#7" is always the index
@@ -35,6 +36,7 @@ import torch.fx
 from torch import Tensor
 
 from explain.budget import MeasuredBytes
+from explain.departures import departures
 from explain.diagnosis import not_finite
 from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
@@ -72,6 +74,10 @@ class Target:
     #: one frame of each sample, N, where it is highest.
     times: tuple[int, int] | None = None
     peaks: Tensor | None = None
+    #: The region of each sample, N of them, where they were chosen and not asked for; `region` is then the first one.
+    regions: tuple[Bounds, ...] | None = None
+    #: What the regions that were chosen are farthest from: "the clip", "the last frame", "the frames that follow".
+    against: str = ""
     #: Name of the layer and index of the unit in it; None for outputs and callables.
     unit: tuple[str, int] | None = None
     #: Time step, row and column of the unit's highest activation for each sample, N x 3, in positions of the layer; the
@@ -98,7 +104,14 @@ class Target:
         return len(self.descriptions)
 
 
-def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Target:
+def resolve(
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike = None,
+    *,
+    head: str | None = None,
+    truths: Mapping[str, Tensor] | None = None,
+) -> Target:
     """Fix a target for every sample of a batch, with one forward pass.
 
     Args:
@@ -106,6 +119,8 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             one.
         batch: N samples as the model takes them.
         target: As the table of this module says.
+        head: The output that None stands for; None is the first.
+        truths: What outputs that are clips should be, by name, in their shape, where it is known.
 
     Raises:
         UnknownNameError: No such output, label, class index, layer or unit.
@@ -115,13 +130,20 @@ def resolve(model: nn.Module, batch: Tensor, target: TargetLike = None) -> Targe
             activation is meant has the same everywhere.
     """
     with torch.no_grad():
-        return scored(model, batch, target)[1]
+        return scored(model, batch, target, head=head, truths=truths)[1]
 
 
-def scored(model: nn.Module, batch: Tensor, target: TargetLike = None) -> tuple[Tensor, Target]:
+def scored(
+    model: nn.Module,
+    batch: Tensor,
+    target: TargetLike = None,
+    *,
+    head: str | None = None,
+    truths: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Target]:
     """As `resolve`, with the number explained for each sample (N), which keeps its gradient where one is recorded."""
     with MeasuredBytes() as measured:
-        found = _resolve(model, batch, target)
+        found = _resolve(model, batch, target, head, truths or {})
     score = exact(found.value)
     if not bool(torch.isfinite(score).all()):
         raise ModelError(
@@ -152,13 +174,16 @@ def check_gradients(score: Tensor, explained: str) -> None:
             )
 
 
-def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
+def _resolve(
+    model: nn.Module, batch: Tensor, target: TargetLike, first: str | None, truths: Mapping[str, Tensor]
+) -> Target:
     samples = batch.shape[0]
     unit = _unit_of(model, target)
     if unit is not None:
         return _resolve_unit(model, batch, *unit)
     if samples > 1 and takes_one(model) and not callable(target):
-        return join([_resolve(model, sample, target) for sample in torch.split(batch, 1)])
+        parts = [{name: one[at : at + 1] for name, one in truths.items()} for at in range(samples)]
+        return join([_resolve(model, batch[at : at + 1], target, first, parts[at]) for at in range(samples)])
     output = model(batch.clone())
     if callable(target):
         value = _one_each(target(output), samples)
@@ -166,6 +191,8 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
         return Target(descriptions=(name,) * samples, value=value, function=target)
     outputs = by_head(model, output)
     heads = _heads(model, outputs, batch)
+    if target is None and first is not None:
+        heads = [one for one in heads if one.name == first]
     asked, times = _frames_asked(heads, target)
     head, spec_labels, choice = _choose(heads, asked)
     scores, folded = outputs[head], takes_one(model)
@@ -176,6 +203,19 @@ def _resolve(model: nn.Module, batch: Tensor, target: TargetLike) -> Target:
         )
     if any(one.name == head and one.frames for one in heads):
         return dataclasses.replace(_resolve_frames(scores, head, spec_labels, choice, times), folded=folded)
+    if isinstance(choice, Region) and target is None:
+        found = departures(model, batch, head, scores.detach(), truths.get(head))
+        if found is not None:
+            regions, against = found
+            return Target(
+                descriptions=tuple(said(head, bounds, scores.shape) for bounds in regions),
+                value=_means(scores, regions),
+                head=head,
+                region=regions[0],
+                regions=regions,
+                against=against,
+                folded=folded,
+            )
     if isinstance(choice, Region):
         bounds = choice.bounds(scores.shape, head)
         text = said(head, bounds, scores.shape)
@@ -239,6 +279,7 @@ def join(targets: Sequence[Target]) -> Target:
     if len(targets) == 1:
         return first
     classes = [target.classes for target in targets if target.classes is not None]
+    regions = tuple(bounds for target in targets for bounds in target.regions or ())
     positions = [target.positions for target in targets if target.positions is not None]
     peaks = [target.peaks for target in targets if target.peaks is not None]
     return dataclasses.replace(
@@ -246,6 +287,7 @@ def join(targets: Sequence[Target]) -> Target:
         descriptions=tuple(text for target in targets for text in target.descriptions),
         value=torch.cat([target.value for target in targets]),
         classes=torch.cat(classes) if classes else None,
+        regions=regions or None,
         positions=torch.cat(positions) if positions else None,
         peaks=torch.cat(peaks) if peaks else None,
         made=max(target.made for target in targets),
@@ -259,6 +301,8 @@ def select(target: Target, samples: Tensor) -> Target:
         descriptions=tuple(target.descriptions[int(sample)] for sample in samples),
         value=target.value[samples],
         classes=None if target.classes is None else target.classes[samples],
+        region=target.region if not target.regions or not len(samples) else target.regions[int(samples[0])],
+        regions=None if target.regions is None else tuple(target.regions[int(sample)] for sample in samples),
         positions=None if target.positions is None else target.positions[samples],
         peaks=None if target.peaks is None else target.peaks[samples],
     )
@@ -325,6 +369,8 @@ def taken(target: Target, outputs: Mapping[str, Tensor], samples: Tensor) -> Ten
     For targets that are outputs: a class, a value, or a region of a clip.
     """
     scores = outputs[target.head or ""]
+    if target.regions is not None:
+        return _means(scores, [target.regions[int(sample)] for sample in samples])
     if target.times is not None:
         scores = exact(scores[:, slice(*target.times)]).mean(dim=1)
     elif target.peaks is not None:
@@ -340,6 +386,11 @@ def part(clips: Tensor, bounds: Bounds) -> Tensor:
     """A region of output clips, N x C x T x H x W or, of one frame, N x C x H x W; the axes stay."""
     times, rows, columns = (slice(*limits) for limits in bounds)
     return (clips[:, :, times] if clips.ndim == 5 else clips)[..., rows, columns]
+
+
+def _means(clips: Tensor, regions: Sequence[Bounds]) -> Tensor:
+    """The mean of each sample's own region."""
+    return torch.cat([_mean(clips[at : at + 1], bounds) for at, bounds in enumerate(regions)])
 
 
 def _mean(clips: Tensor, bounds: Bounds) -> Tensor:

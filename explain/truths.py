@@ -36,6 +36,23 @@ def truths(label: str | None, classes: Mapping[str, Sequence[str]]) -> dict[str,
     return found
 
 
+def shown(found: Mapping[str, str], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The true class of each output that a sample's classes say (`zoo.Sample.classes`).
+
+    Args:
+        found: The class of the clip by what it is a class of ("digit" -> "4", "motion" -> "zoom in").
+        classes: As in `truths`. An output of one of these names has that class; one of another name the only class
+            among them that is a label of its own.
+    """
+    truth = {}
+    for head, names in classes.items():
+        labels = [found[head]] if head in found else found.values()
+        places = {place for label in labels if (place := _place(label, names)) is not None}
+        if len(places) == 1:
+            truth[head] = places.pop()
+    return truth
+
+
 def _place(label: str, names: Sequence[str]) -> int | None:
     wanted = _plain(label)
     return next((place for place, name in enumerate(names) if _plain(name) == wanted), None)

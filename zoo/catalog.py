@@ -78,6 +78,12 @@ def validate(entry: ModelEntry) -> None:
             check_types(part)
         except ValueError as error:
             raise ValueError(f"{called}: {error}") from error
+    for sample in entry.samples:
+        if sample.classes and len(sample.classes) != len(sample.labels):
+            count, labels = len(sample.classes), len(sample.labels)
+            raise ValueError(f"sample {sample.name!r}: classes are one a clip, {labels} of them, not {count}")
+        if any(not isinstance(label, str) for one in sample.classes for label in one.values()):
+            raise ValueError(f"sample {sample.name!r}: a clip's classes are texts")
     for name in (entry.name, *entry.formerly):
         check_name("model", name)
     if not _REFERENCE.fullmatch(entry.builder):

@@ -336,6 +336,9 @@ class Sample:
     licence: str
     #: Where the clips come from.
     source: str
+    #: The class of each clip by what it is a class of, K mappings ({"digit": "4", "motion": "zoom in"}), or none: what
+    #: a model's answers are compared with, under an output's own name or where the class is one of its labels.
+    classes: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

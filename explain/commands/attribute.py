@@ -99,22 +99,31 @@ def attribute(
 
     loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype, start=start, end=end)
     with Line() as line:
-        results = shared.attributed(
-            loaded,
-            batch,
-            methods,
-            line,
-            target=target,
-            layer=layer,
-            steps=steps,
-            baseline=shared.chosen_baseline(baselines),
-            draws=draws,
-            features=features,
-            fill=fill,
-            order=order,
-            smooth=smooth,
-            seed=seed,
-        )
+        named = {
+            f"{head}.{name}" if head else name: result
+            for head, one in shared.targets_of(loaded, batch, target).items()
+            for name, result in zip(
+                methods,
+                shared.attributed(
+                    loaded,
+                    batch,
+                    methods,
+                    line,
+                    target=one,
+                    layer=layer,
+                    steps=steps,
+                    baseline=shared.chosen_baseline(baselines),
+                    draws=draws,
+                    features=features,
+                    fill=fill,
+                    order=order,
+                    smooth=smooth,
+                    seed=seed,
+                ),
+                strict=True,
+            )
+        }
+        results = list(named.values())
     data: list[dict[str, Any]] = [
         {
             "method": result.method,
@@ -142,9 +151,9 @@ def attribute(
     if out is not None:
         from explain.saving import packed
 
-        files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
+        files = {f"{name}.safetensors": packed(result) for name, result in named.items()}
         if frame is not None:
-            files |= _stills(loaded, batch, dict(zip(methods, results, strict=True)))
+            files |= _stills(loaded, batch, named)
         writing.write(
             out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
         )
@@ -159,7 +168,7 @@ def attribute(
         ]
         for row in data
     ]
-    text = output.table(["method", "target", "layer", "strongest frame", "there"], rows)
+    text = output.table(["method", "target", "layer", "largest in frame", "there"], rows)
     if frame is not None:
         step, row, column = data[0]["position"]
         text += (

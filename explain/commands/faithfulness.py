@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--steps", default=64, show_default=True, type=options.Count(min=2), help="Points of each curve.")
 @click.option(
-    "--draws", default=8, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
+    "--draws", default=20, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
 )
 @click.option(
     "--depths",

@@ -10,7 +10,7 @@ from explain.commands import shared
 from zoo import options, output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from explain.budget import Progress
@@ -218,7 +218,10 @@ def _on_clips(
     spec = loaded.zoo_entry
     classes = {one.name: one.labels for one in spec.outputs if one.kind == "classes"}
     decoded = dict.fromkeys(source.path for source in many)
-    known = {source.path: truths(source.label or _label_of(source.path), classes) for source in many}
+    known = {
+        source.path: truths(source.label, classes) if source.label else _of_sample(source.path, classes)
+        for source in many
+    }
     heads = [name for name in classes if all(name in truth for truth in known.values())]
     if classes and not heads and any(source.label for source in many):
         output.note("note: not every clip has a label that names a class, so no accuracy is measured")
@@ -276,14 +279,15 @@ def _part(show: Progress, done: int, clips: int) -> Progress:
     return lambda part, whole: show(done * whole + part, clips * whole)
 
 
-def _label_of(path: str) -> str | None:
-    """What a bundled sample shows."""
+def _of_sample(path: str, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The true class of each output that a bundled sample says; none of any other clip."""
+    from explain.truths import shown, truths
     from zoo import clips
 
     if not path.startswith("sample:") or path not in clips.samples():
-        return None
+        return {}
     sample, index = clips.samples()[path]
-    return str(sample.labels[index])
+    return truths(sample.labels[index], classes) | shown(sample.classes[index] if sample.classes else {}, classes)
 
 
 def _table(result: Robustness) -> str:

@@ -24,11 +24,12 @@ out = click.option(
 )
 target = click.option(
     "--target",
-    metavar="HEAD|HEAD:CLASS|HEAD[T,Y,X]|LAYER/UNIT|LAYER/UNIT:max",
+    metavar="HEAD|HEAD:CLASS|HEAD[T,Y,X]|LAYER/UNIT|LAYER/UNIT:max|all",
     help="What to explain. Of an output that is a clip, the mean of a region: 'output[3]' is frame 3, "
     "'output[3, 10:18, 4:12]' rows 10 to 17 and columns 4 to 11 of it, 'output[y=5, x=7]' a pixel in all frames. Of a "
-    "unit, :max is the highest activation, else the mean. [default: the first output's predicted class, its value, or "
-    "the mean of the clip]",
+    "unit, :max is the highest activation, else the mean. `explain attribute` and `explain report` take `all` for "
+    "every output. [default: the first output's predicted class, its value, or the part of a clip that is farthest "
+    "from what it should be]",
 )
 layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
 steps = click.option(
@@ -90,6 +91,17 @@ def warn(written: Report) -> None:
         output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
     for warning in written.warnings:
         output.note(f"warning: {warning}")
+
+
+def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
+    """What is explained, by the name of its output; "" stands for a single target, as it was asked for."""
+    if asked != "all":
+        return {"": asked}
+    from explain.targets import resolve
+    from zoo.prediction import output_specs, outputs
+
+    heads = output_specs(model, outputs(model, batch))
+    return {head if heads.keys() - {head} else "": resolve(model, batch, head=head) for head in heads}
 
 
 def attributed(

@@ -17,8 +17,8 @@ from explain.faithfulness.randomization import chosen_depths, randomized, rank_c
 from explain.faithfulness.results import Faithfulness, Randomized
 from explain.faithfulness.sensitivity import max_sensitivity
 from explain.faithfulness.subject import Subject
-from explain.faithfulness.verdicts import judge
-from explain.layouts import layout_of, to_ncthw
+from explain.faithfulness.verdicts import UNTRAINED, judge
+from explain.layouts import has_random_weights, layout_of, to_ncthw
 from explain.precision import computed_in
 from explain.preservation import prepared
 from explain.progress import telling
@@ -49,15 +49,17 @@ class Effort:
 
     #: Points of each curve beyond the first.
     steps: int = 64
-    #: Random orders.
-    draws: int = 8
+    #: Random orders, in pairs of one and its reverse.
+    draws: int = 20
     #: Depths at which the randomised model's map is made; None takes every layer.
     depths: int | None = None
+    #: Draws of random weights for the last layer, by which the verdict goes; deeper layers are drawn once.
+    redraws: int = 8
     #: Boxes for infidelity.
     boxes: int = 64
     #: Draws of noise for max-sensitivity.
     neighbours: int = 8
-    #: Whether clips are removed in all ways; else by pixels of single frames alone.
+    #: Whether clips are removed in all ways; else in those that the verdict needs: frames, and pixels of single frames.
     every_kind: bool = True
     #: What takes the place of removed parts: "surroundings" or "baseline".
     fill: str = "surroundings"
@@ -67,7 +69,7 @@ class Effort:
     def __post_init__(self) -> None:
         """Refuse counts and names that cannot be."""
         # A curve of one step joins the whole clip and the empty one, whatever the map.
-        fewest = {"steps": 2, "draws": 2, "depths": 1, "boxes": 2, "neighbours": 1}
+        fewest = {"steps": 2, "draws": 2, "depths": 1, "redraws": 1, "boxes": 2, "neighbours": 1}
         for name, least in fewest.items():
             count = getattr(self, name)
             if count is not None and count < least:
@@ -85,7 +87,7 @@ def check_faithfulness(
     baseline: Tensor | float | str | None = None,
     steps: int = 64,
     seed: int = 0,
-    draws: int = 8,
+    draws: int = 20,
     depths: int | None = None,
     fill: str = "surroundings",
     method: Method | None = None,
@@ -107,6 +109,9 @@ def check_faithfulness(
     - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.
       Of a region, or a unit at one position, pixels that neither map points at are left out.
 
+    The verdict uses all of these but infidelity (`explain.faithfulness.verdicts`). A model that `zoo.load` gave random
+    weights gets none.
+
     The model is explained in eval mode and left as it was found, also on failure; its parameters are never written to.
 
     Args:
@@ -117,8 +122,10 @@ def check_faithfulness(
         baseline: What stands for "nothing there", as in `explain.attribute`; None takes the attribution's own, else
             zeros.
         steps: Points of each curve, at most as many as there are parts to remove.
-        draws: Random orders, in pairs of an order and its reverse.
-        depths: How many depths of randomisation: 1 is the last layer alone; None is every layer.
+        draws: Random orders, in pairs of an order and its reverse. From 20 on they bound a further one themselves; with
+            fewer, Student's t distribution does, and more maps are inconclusive.
+        depths: How many depths of randomisation: 1 is the last layer alone, which is drawn eight times; None is every
+            layer.
         fill: What takes the place of removed parts in deletion and insertion: "surroundings", or "baseline" as in the
             paper, whose blocks of one colour blind many networks wherever they lie. Areas on a photo of a cat
             (SqueezeNet, `chelsea.png`; what the map points at removed first, and last; random orders have the same
@@ -244,6 +251,7 @@ class _Checks:
         self.model, self.batch, self.effort = model, batch, effort
         self.batch_size, self.seed, self.progress = batch_size, seed, progress
         self.precision = computed_in(model, batch.device)
+        self.untrained = has_random_weights(model)
         self.grounds: list[_Ground] = []
         self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
 
@@ -287,7 +295,7 @@ class _Checks:
             infidelity=ground.boxes.infidelity(attribution, method).cpu(),
             sensitivity=sensitivity,
             randomization=depths,
-            verdict=judge(curves, depths, missing),
+            verdict=UNTRAINED if self.untrained else judge(curves, depths, missing, sensitivity, subject.extent[0]),
             missing=missing,
             settings={
                 "baseline": f"tensor {tuple(against.shape)}" if isinstance(against, torch.Tensor) else against,
@@ -296,6 +304,7 @@ class _Checks:
                 "draws": len(ground.controls[-1].random_deletion),
                 "boxes": self.effort.boxes,
                 "neighbours": self.effort.neighbours,
+                "redraws": self.effort.redraws,
                 "layers": len(self._layers(attribution.target, subject)) if depths else None,
                 "remade": dict(self.effort.settings),
                 "seed": self.seed,
@@ -314,7 +323,7 @@ class _Checks:
                 return ground
         effort = self.effort
         subject = Subject(self.model, self.batch, target, baseline, self.batch_size)
-        kinds = kinds_of(subject.extent)[0 if effort.every_kind else -1 :]
+        kinds = kinds_of(subject.extent)[0 if effort.every_kind else -2 :]
         orders = 2 * ((effort.draws + 1) // 2) + 2
         parts = [min(effort.steps, subject.extent[0]) if kind == "temporal" else effort.steps for kind in kinds]
         self._tell(subject, "controls", len(self.batch) * (effort.boxes + sum(orders * (steps - 1) for steps in parts)))
@@ -351,7 +360,7 @@ class _Checks:
         layers = self._layers(attribution.target, subject)
         depths = chosen_depths(len(layers), self.effort.depths)
         samples = torch.arange(len(self.batch), device=self.batch.device)
-        total = len(self.batch) + len(depths) + (not again.as_made)
+        total = len(self.batch) + len(depths) + self.effort.redraws - 1 + (not again.as_made)
         done = 0
 
         def told(step: str) -> Callable[[int, int], None]:
@@ -367,10 +376,15 @@ class _Checks:
         part = attribution.target.region is not None or attribution.target.positions is not None
         for depth in depths:
             changed = [name for names in list(layers.values())[:depth] for name in names]
-            with randomized(self.model, changed, self.seed):
-                other = again(self.batch, samples, told(step))
-            correlation = rank_correlation(known, other, seen=part).cpu()
-            found.append(Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=correlation))
+            draws = []
+            for draw in range(self.effort.redraws if depth == 1 else 1):
+                with randomized(self.model, changed, self.seed, draw):
+                    other = again(self.batch, samples, told(step))
+                draws.append(rank_correlation(known, other, seen=part).cpu())
+            each = torch.stack(draws)
+            found.append(
+                Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=each.nanmean(dim=0), draws=each)
+            )
         return sensitivity.double().cpu(), tuple(found)
 
     def _layers(self, target: Target, subject: Subject) -> dict[str, tuple[str, ...]]:

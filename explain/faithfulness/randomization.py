@@ -95,18 +95,18 @@ def chosen_depths(layers: int, depths: int | None) -> list[int]:
 
 
 @contextlib.contextmanager
-def randomized(model: nn.Module, names: Sequence[str], seed: int) -> Iterator[None]:
+def randomized(model: nn.Module, names: Sequence[str], seed: int, draw: int = 0) -> Iterator[None]:
     """Within, the parameters of those names hold noise: normal, mean 0, each of its own root mean square.
 
-    The noise of a parameter depends on the seed and its place in the model alone. What the model holds is never written
-    to: parameters point to other numbers for a while, and point back afterwards, come what may.
+    The noise of a parameter depends on the seed, the draw and its place in the model alone. What the model holds is
+    never written to: parameters point to other numbers for a while, and point back afterwards, come what may.
     """
     places = {name: (place, one) for place, (name, one) in enumerate(model.named_parameters())}
     kept = [(one, one.data) for _, one in places.values()]
     try:
         for name in names:
             place, one = places[name]
-            one.data = _noise(one.data, seed, place)
+            one.data = _noise(one.data, seed, place + draw * len(places))
         yield
     finally:
         for one, numbers in kept:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from explain.faithfulness.verdicts import chance
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -25,7 +27,12 @@ def record(result: Faithfulness) -> dict[str, Any]:
         "infidelity": _mean(result.infidelity),
         "sensitivity": _mean(result.sensitivity),
         "randomization": [
-            {"layer": one.layer, "depth": one.depth, "correlation": _mean(one.correlation)}
+            {
+                "layer": one.layer,
+                "depth": one.depth,
+                "correlation": _mean(one.correlation),
+                "draws": None if one.draws is None else [_number(value) for value in one.draws.nanmean(dim=1).tolist()],
+            }
             for one in result.randomization
         ],
         "missing": dict(result.missing),
@@ -45,7 +52,7 @@ def _curves(curves: Curves) -> dict[str, Any]:
         "insertion": _one(curves.insertion, curves.inserted_area(curves.insertion)),
         "random_deletion": {
             **_one(curves.random_deletion.flatten(0, 1), random[0]),
-            "spread": _mean(random[0].std(correction=1)),
+            **_sampling(curves),
         },
         "random_insertion": {
             **_one(curves.random_insertion.flatten(0, 1), random[1]),
@@ -54,6 +61,13 @@ def _curves(curves: Curves) -> dict[str, Any]:
         "centre_deletion": _one(curves.centre_deletion, curves.area(curves.centre_deletion)),
         "centre_insertion": _one(curves.centre_insertion, curves.inserted_area(curves.centre_insertion)),
     }
+
+
+def _sampling(curves: Curves) -> dict[str, Any]:
+    """The spread of random orders, and where 90 % of them lie."""
+    random = chance(curves)
+    found = {"spread": random.spread, "low": random.low, "high": random.high}
+    return {name: _number(value) for name, value in found.items()} | {"draws": random.draws}
 
 
 def _one(curves: Tensor, areas: Tensor) -> dict[str, Any]:

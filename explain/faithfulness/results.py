@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: How a verdict, or a part of it, ends.
-Word = Literal["passes", "unsure", "flagged"]
+Word = Literal["passes", "inconclusive", "flagged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,18 +55,28 @@ class Randomized:
     #: The layer that was randomised last, and how many were, counted from the model's end.
     layer: str
     depth: int
-    #: N: Spearman's rank correlation with the map of the model as it is; NaN where there is none.
+    #: N: Spearman's rank correlation with the map of the model as it is, the mean over draws of random weights; NaN
+    #: where there is none.
     correlation: Tensor
+    #: Draws x N: the same for each draw; None in results of earlier versions, which drew once.
+    draws: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether a map can be trusted, in words. The mean over samples counts."""
+    """Whether a map can be trusted, in words: the rules are in `explain.faithfulness.verdicts`."""
 
-    #: "flagged" if any part is, else "unsure" if any part is, else "passes".
+    #: "flagged" if any part is, else "inconclusive" if any part is, else "passes".
     word: Word
-    #: Each part by name ("model", "deletion"): its word, and a sentence that says why.
+    #: Each part by name ("model", "deletion", "frames", "stability"): its word, and a sentence that says why.
     parts: Mapping[str, tuple[Word, str]]
+
+    def __post_init__(self) -> None:
+        """Read what 0.1 called "unsure"."""
+        renamed = {"unsure": "inconclusive"}
+        object.__setattr__(self, "word", renamed.get(self.word, self.word))
+        parts = {name: (renamed.get(word, word), sentence) for name, (word, sentence) in self.parts.items()}
+        object.__setattr__(self, "parts", parts)
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -1,90 +1,266 @@
-"""From numbers to words: the one place that decides what passes."""
+"""The verdict on a map: the one place that decides what passes.
+
+==========  ========================================  ====================================  ============================
+test        number                                    passes                                flagged
+==========  ========================================  ====================================  ============================
+model       rank correlation with the map of a model  its 90 % interval lies below 0.5      its 90 % interval lies above
+            whose last layer is random                                                      0.7
+deletion    area under the deletion curve of pixels   below what random orders leave, the   above the mean of random
+            of single frames                          gain too, and below the center first  orders
+frames      the same of whole frames                  below what random orders leave, the   above the mean of random
+                                                      gain too                              orders
+stability   largest relative change of the map under  below 0.5                             above 1: further away than
+            noise of 2 % of the clip's range                                                an empty map is
+==========  ========================================  ====================================  ============================
+
+Whatever else is *inconclusive*: within the sampling error of the draws, within `MARGIN` of the unchanged output, or
+equal to the threshold as printed. A map passes if all its tests do, and is flagged if one is. A clip of one frame has
+no frame test, nor has one of so few that a random order often is the best one (`FEWEST_FRAMES`).
+
+Sampling error comes from the draws alone (n random orders, k random last layers):
+
+- *what random orders leave*: 1 of 20 random orders leaves less. From `ENOUGH` draws on, the order statistic that bounds
+  a further draw with that probability, whatever the distribution (for 19 draws, the least of them: the Monte Carlo
+  permutation test at 5 %, Dwass, Ann. Math. Stat. 28, 1957); of fewer, Student's prediction bound,
+  m - t(n - 1) s sqrt(1 + 1/n);
+- *the gain*, area when the map is removed last less area when it is removed first (symmetric relevance gain; Blücher,
+  Vielhaben & Strodthoff, arXiv 2401.06654, section 5): bounded likewise. Random orders come in pairs, an order and its
+  reverse, whose gains are each other's negatives: their mean is 0, and n / 2 of them are independent;
+- *the mean of random orders*: its 90 % confidence interval, m -+ t(n - 1) s / sqrt(n);
+- *rank correlation*: the 90 % confidence interval of the mean over the k random last layers, by Student's t. It is wide
+  for signed maps of few classes, where a random last layer may turn every sign.
+
+With several samples, the mean over samples is what is judged. All of this is about the draws: it says nothing of other
+clips.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from explain.faithfulness.results import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
 
     from explain.faithfulness.results import Curves, Randomized, Word
 
+#: How often chance may be beyond a bound: every bound here is one-sided, so that an interval of two holds 90 %.
+TAIL: Final = 0.05
+#: From so many draws on, random orders bound a further one themselves.
+ENOUGH: Final = 19
 #: Rank correlation with the map of a model whose last layer is random: above, the map does not depend on the model;
-#: below `DEPENDS`, it does; between, who knows.
-INDEPENDENT = 0.7
-DEPENDS = 0.5
-#: A deletion is no better than random unless its area lies below the mean of random orders by one of their standard
-#: deviations and this share of the unchanged output.
-MARGIN = 0.02
-#: The map finds what matters if the area when that is removed last exceeds the area when it is removed first by so many
-#: standard deviations of the same difference for random orders, whose mean is 0. That difference, the symmetric
-#: relevance gain (Blücher, Vielhaben & Strodthoff, arXiv 2401.06654, section 5), hangs less than either area on what
-#: takes the place of removed parts.
-DEVIATIONS = 3.0
+#: below `DEPENDS`, it does.
+INDEPENDENT: Final = 0.7
+DEPENDS: Final = 0.5
+#: Half width of the interval of a rank correlation of which there is one draw only.
+SINGLE: Final = 0.1
+#: Largest relative change of a map under noise: below, it is stable; above `UNSTABLE`, an empty map is nearer to it.
+#: The maximum of a few draws is a lower bound of that of many: what lies between is inconclusive.
+STABLE: Final = 0.5
+UNSTABLE: Final = 1.0
+#: Areas closer than this share of the unchanged output are equal: curves have a few points only.
+MARGIN: Final = 0.02
+#: Of fewer frames, more than 1 of 20 random orders removes those that matter first, whichever they are: C(5, 2) = 10.
+FEWEST_FRAMES: Final = 6
 #: Shares that random orders leave on average: beyond, removing parts changes the output more than removing all of the
 #: clip does, by which changes are measured, as in a region of an output clip that is dark with the clip and without.
-MEASURABLE = (-0.5, 1.5)
+MEASURABLE: Final = (-0.5, 1.5)
 
 
-def judge(curves: Mapping[str, Curves], randomization: Sequence[Randomized], missing: Mapping[str, str]) -> Verdict:
-    """The verdict on a map."""
+#: Of a model that has learned nothing, no map can be right or wrong.
+UNTRAINED: Final = Verdict(
+    word="inconclusive",
+    parts={
+        "weights": ("inconclusive", "The model's weights are random: it has learned nothing that a map could show.")
+    },
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chance:
+    """What random orders leave of the output when removed first, as shares of it: means over samples."""
+
+    mean: float
+    #: Standard deviation over orders.
+    spread: float
+    #: Orders drawn.
+    draws: int
+    #: 1 of 20 random orders leaves less than `low`, 1 of 20 more than `high`, and 1 of 20 gains more than `gain`.
+    low: float
+    high: float
+    gain: float
+    #: Half width of the 90 % confidence interval of `mean`.
+    error: float
+
+
+def chance(curves: Curves) -> Chance:
+    """What random orders leave, with its sampling error (see this module)."""
+    areas = curves.area(curves.random_deletion).nanmean(dim=1)
+    gains = curves.inserted_area(curves.random_insertion).nanmean(dim=1) - areas
+    draws, mean, spread = len(areas), float(areas.mean()), float(areas.std(correction=1))
+    if draws >= ENOUGH:
+        rank = int((draws + 1) * TAIL)
+        low, high = (float(areas.kthvalue(at).values) for at in (rank, draws + 1 - rank))
+        gain = float(gains.kthvalue(draws + 1 - rank).values)
+    else:
+        reach = quantile(1 - TAIL, draws - 1) * spread * math.sqrt(1 + 1 / draws)
+        low, high = mean - reach, mean + reach
+        gain = quantile(1 - TAIL, draws // 2) * float(gains.square().mean().sqrt())
+    return Chance(
+        mean=mean,
+        spread=spread,
+        draws=draws,
+        low=min(low, mean - MARGIN),
+        high=max(high, mean + MARGIN),
+        gain=max(gain, MARGIN),
+        error=max(quantile(1 - TAIL, draws - 1) * spread / math.sqrt(draws), MARGIN),
+    )
+
+
+@lru_cache
+def quantile(probability: float, freedom: int) -> float:
+    """A quantile of Student's t distribution."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, freedom))
+
+
+def judge(
+    curves: Mapping[str, Curves],
+    randomization: Sequence[Randomized],
+    missing: Mapping[str, str],
+    sensitivity: Tensor | None,
+    frames: int,
+) -> Verdict:
+    """The verdict on a map, from all its tests.
+
+    Args:
+        curves: By kind; the last one is of pixels of single frames, "temporal" of whole frames.
+        randomization: The first one is of the last layer.
+        missing: Why a test was left out: "randomization", "deletion", "sensitivity".
+        sensitivity: N, or None.
+        frames: How many the clip has.
+    """
     main = list(curves.values())[-1] if curves else None
     parts = {"model": on_model(randomization, missing), "deletion": on_deletion(main, missing)}
-    words = [word for word, _ in parts.values()]
-    worst: Word = "flagged" if "flagged" in words else "unsure" if "unsure" in words else "passes"
-    return Verdict(word=worst, parts=parts)
+    if frames >= FEWEST_FRAMES:
+        parts["frames"] = on_frames(curves.get("temporal"), missing)
+    parts["stability"] = on_stability(sensitivity, missing)
+    return Verdict(word=worst(word for word, _ in parts.values()), parts=parts)
+
+
+def worst(words: Iterable[Word]) -> Word:
+    """The word for all tests together: flagged if one is, inconclusive if one is, else passes."""
+    found = set(words)
+    return "flagged" if "flagged" in found else "inconclusive" if "inconclusive" in found else "passes"
 
 
 def on_model(randomization: Sequence[Randomized], missing: Mapping[str, str]) -> tuple[Word, str]:
     """Whether the map depends on the model."""
     if not randomization:
-        return "unsure", f"Whether it depends on the model was not tested: {missing.get('randomization', 'left out')}."
-    correlation = float(randomization[0].correlation.nanmean())
+        why = missing.get("randomization", "left out")
+        return "inconclusive", f"Whether it depends on the model was not tested: {why}."
+    first = randomization[0]
+    correlation = float(first.correlation.nanmean())
     if math.isnan(correlation):
-        return "unsure", "Whether it depends on the model cannot be told: a map is empty or not finite."
-    said = f"with the last layer randomised, the map's rank correlation with the original is {_written(correlation, 2)}"
-    if correlation > INDEPENDENT:
-        return "flagged", f"It does not depend on the model: {said} (above {INDEPENDENT:g})."
-    if correlation < DEPENDS:
-        return "passes", f"It depends on the model: {said} (below {DEPENDS:g})."
-    return "unsure", f"It may not depend on the model: {said} (between {DEPENDS:g} and {INDEPENDENT:g})."
+        return "inconclusive", "Whether it depends on the model is unknown: a map is empty or not finite."
+    half = _half(first.draws)
+    draws = "one draw" if first.draws is None or len(first.draws) < 2 else f"{len(first.draws)} draws"
+    low, high = max(correlation - half, -1.0), min(correlation + half, 1.0)
+    said = (
+        f"with the last layer randomized, the map's rank correlation with the original is {_written(correlation, 2)} "
+        f"({_written(low, 2)} to {_written(high, 2)}, the 90\N{NO-BREAK SPACE}% interval of {draws})"
+    )
+    # As printed: 0.498 is not below 0.50.
+    if round(low, 2) > INDEPENDENT:
+        return "flagged", f"It does not depend on the model: {said}, above {INDEPENDENT:g}."
+    if round(high, 2) < DEPENDS:
+        return "passes", f"It depends on the model: {said}, below {DEPENDS:g}."
+    return (
+        "inconclusive",
+        f"It may not depend on the model: {said}; below {DEPENDS:g} it would, above {INDEPENDENT:g} not.",
+    )
+
+
+def _half(draws: Tensor | None) -> float:
+    """Half width of the 90 % confidence interval of a mean rank correlation (draws x N)."""
+    means = None if draws is None else draws.nanmean(dim=1)
+    if means is None or len(means) < 2:
+        return SINGLE
+    return quantile(1 - TAIL, len(means) - 1) * float(means.std(correction=1)) / math.sqrt(len(means))
 
 
 def on_deletion(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word, str]:
-    """Whether removing what the map points at lowers the output faster than removing anything."""
+    """Whether removing the pixels that the map marks lowers the output faster than random orders and the center do."""
     if curves is None:
-        return "unsure", f"Removing what it points at was not tested: {missing.get('deletion', 'left out')}."
+        return "inconclusive", f"Removing the pixels it marks was not tested: {missing.get('deletion', 'left out')}."
+    word, said, own = _against_chance(curves, "pixels")
+    center = float(curves.area(curves.centre_deletion).nanmean())
+    if word != "passes":
+        return word, said
+    if own >= center - MARGIN:
+        return "inconclusive", f"{said[:-1]}; but removing the center first does as well ({_percent(center)})."
+    return "passes", f"{said[:-1]}, the center first {_percent(center)}."
+
+
+def on_frames(curves: Curves | None, missing: Mapping[str, str]) -> tuple[Word, str]:
+    """Whether removing the frames that the map marks lowers the output faster than random orders do."""
+    if curves is None:
+        return "inconclusive", f"Removing the frames it marks was not tested: {missing.get('deletion', 'left out')}."
+    word, said, _ = _against_chance(curves, "frames")
+    return word, said
+
+
+def _against_chance(curves: Curves, parts: str) -> tuple[Word, str, float]:
+    """The word for an order against random ones, a sentence that says why, and the area under its deletion curve."""
     own, last = (
         float(area.nanmean()) for area in (curves.area(curves.deletion), curves.inserted_area(curves.insertion))
     )
-    random = curves.area(curves.random_deletion).nanmean(dim=1)
-    gains = curves.inserted_area(curves.random_insertion).nanmean(dim=1) - random
-    centre = float(curves.area(curves.centre_deletion).nanmean())
-    mean, spread = float(random.mean()), max(float(random.std(correction=1)), MARGIN)
-    if not MEASURABLE[0] <= mean <= MEASURABLE[1]:
+    random = chance(curves)
+    if not MEASURABLE[0] <= random.mean <= MEASURABLE[1]:
         return (
-            "unsure",
-            f"Whether it finds what matters cannot be told: parts removed in a random order leave {_percent(mean)}, "
-            "where the whole clip is 100 % and none of it 0 %, so that what removing all of it changes is no measure; "
-            "explain something that the clip changes more, such as a brighter region.",
+            "inconclusive",
+            f"Whether it finds the {parts} that matter is unknown: removed in a random order they leave "
+            f"{_percent(random.mean)}, where the whole clip is 100\N{NO-BREAK SPACE}% and none of it "
+            "0\N{NO-BREAK SPACE}%, so that what removing all of it changes is no measure; explain something that the "
+            "clip changes more, such as a brighter region.",
+            own,
         )
     said = (
-        f"removing what it points at first leaves {_percent(own)} of the output on average, removing it last "
-        f"{_percent(last)}, a random order {_percent(mean)} (give or take {_percent(float(random.std(correction=1)))})"
+        f"removing the {parts} it marks first leaves {_percent(own)} of the output on average, removing them last "
+        f"{_percent(last)}, a random order {_percent(random.mean)} (90\N{NO-BREAK SPACE}% of them "
+        f"{_percent(random.low)} to {_percent(random.high)})"
     )
-    if own >= mean - spread:
-        return "flagged", f"It finds what matters no better than chance: {said}."
-    if last - own <= DEVIATIONS * max(float(gains.square().mean().sqrt()), MARGIN):
-        return "unsure", f"It may find what matters by chance: {said}."
-    if own >= centre - MARGIN:
-        return (
-            "passes",
-            f"It finds what matters: {said}; but removing the middle first does as well ({_percent(centre)}).",
-        )
-    return "passes", f"It finds what matters: {said}, the middle first {_percent(centre)}."
+    if own >= random.mean + random.error:
+        return "flagged", f"It finds the {parts} that matter no better than chance: {said}.", own
+    if own < random.low and last - own > random.gain:
+        return "passes", f"It finds the {parts} that matter: {said}.", own
+    return "inconclusive", f"It may find the {parts} that matter by chance: {said}.", own
+
+
+def on_stability(sensitivity: Tensor | None, missing: Mapping[str, str]) -> tuple[Word, str]:
+    """Whether the map stays much the same under noise that can hardly be seen."""
+    if sensitivity is None:
+        why = missing.get("sensitivity", "left out")
+        return "inconclusive", f"Whether it is stable under noise was not tested: {why}."
+    change = float(sensitivity.nanmean())
+    if not math.isfinite(change):
+        return "inconclusive", "Whether it is stable under noise is unknown: the map is empty or not finite."
+    said = f"noise of 2\N{NO-BREAK SPACE}% changes the map by {_percent(change)}"
+    if round(change, 2) > UNSTABLE:
+        return "flagged", f"It is not stable: {said}, more than an empty map differs from it."
+    if round(change, 2) < STABLE:
+        return "passes", f"It is stable: {said}."
+    return (
+        "inconclusive",
+        f"It may not be stable: {said}; below {_percent(STABLE)} it would be, above {_percent(UNSTABLE)} not.",
+    )
 
 
 def _percent(share: float) -> str:

@@ -44,6 +44,13 @@ def measure(pictures: Iterable[Tensor]) -> Tensor:
     return signed
 
 
+def independent(signal: Tensor) -> Tensor:
+    """The inverse of `correlated`."""
+    axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
+    found: Tensor = (signal.transpose(1, 4) @ torch.linalg.inv(axes).T).transpose(1, 4)
+    return found
+
+
 def correlated(signal: Tensor) -> Tensor:
     """Independent numbers, U x 3 x T x H x W, as red, green and blue that vary together as in real pictures."""
     axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)

@@ -58,6 +58,7 @@ def maximize(
     copies: int = 1,
     decorrelate: bool = True,
     learning_rate: float | None = None,
+    start: Tensor | None = None,
     progress: Progress | bool | None = None,
 ) -> Maximization:
     """Make clips that activate units of a layer as much as possible (Erhan et al., technical report 1341, 2009).
@@ -91,6 +92,8 @@ def maximize(
             three channels are left alone.
         learning_rate: Step size of Adam; None is 0.05, less for more than 120 steps, so that these refine the clips
             instead of driving them to pure black, white and full colours.
+        start: Display values C x T x H x W in [0, 1] that every clip begins from (`explain.display.to_display` gives
+            those of a batch), held off pure black and white a little; None begins from almost even grey.
         progress: Called as progress(done, total), in steps; True shows a bar.
 
     Raises:
@@ -107,6 +110,8 @@ def maximize(
     if not 0 < rate < math.inf:
         raise UsageError(f"learning_rate is a positive number, not {learning_rate}")
     clip_shape, layout = _shape_of(model, shape, layout)
+    if start is not None and tuple(start.shape) != clip_shape:
+        raise UsageError(f"start is {tuple(start.shape)}; expected the shape of the clips, {clip_shape}")
     make, transform = find_parametrization(parametrization), find_transform(transforms)
     # Even where the units are still to be counted, one of them says what will be read.
     asked = [*wanted, *([channel(layer, 0)] if layer is not None and not wanted else []), *([extra] if extra else [])]
@@ -122,6 +127,7 @@ def maximize(
         climb = _Climb(
             passes=passes,
             make=lambda seeds: make(clip_shape, seeds, like, colour=decorrelate and clip_shape[0] == 3),
+            start=start,
             spec=input_of(model),
             layout=layout,
             steps=steps,
@@ -173,6 +179,7 @@ def maximize(
             "copies": copies,
             "decorrelate": decorrelate and clip_shape[0] == 3,
             "learning_rate": rate,
+            "started": start is not None,
             "seed": seed,
             **({"precision": precision} if precision else {}),
         },
@@ -237,6 +244,8 @@ class _Climb:
 
     passes: Passes
     make: Callable[[list[int]], Parametrization]
+    #: C x T x H x W that clips begin from; None leaves it to the parametrisation.
+    start: Tensor | None
     spec: InputSpec | None
     layout: Layout
     steps: int
@@ -251,6 +260,8 @@ class _Climb:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Clips, objective, initial objective and history of some objectives."""
         parametrization = self.make([self._seed_of(objective, copy) for objective, copies in items for copy in copies])
+        if self.start is not None:
+            parametrization.begin(self.start)
         generator = torch.Generator().manual_seed(self.seed % 2**63)
         optimizer = torch.optim.Adam([parametrization.values], lr=self.rate)
 

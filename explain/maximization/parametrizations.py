@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.maximization.colour import correlated
+from explain.maximization.colour import correlated, independent
 from explain.precision import exact
 from zoo.errors import UnknownNameError
 
@@ -21,6 +21,8 @@ Shape = tuple[int, int, int, int]
 
 #: Spread of the first values, before the sigmoid that makes display values of them: clips begin as almost even grey.
 SPREAD = 0.01
+#: Clips to begin from are held off pure black and white by so much: there, a sigmoid passes no gradient.
+EDGE = 0.02
 #: Size of `fourier3d`'s signal, as lucid has it: with more of it, the sigmoid is soon driven to pure black and white.
 GAIN = 0.25
 #: Power of the frequency by which amplitudes fall where there is time; 1 in images.
@@ -35,6 +37,13 @@ class Parametrization:
     values: Tensor
     #: values -> U x C x T x H x W, in the display range [0, 1].
     render: Callable[[Tensor], Tensor]
+    #: The inverse, of clips away from pure black and white.
+    values_of: Callable[[Tensor], Tensor]
+
+    def begin(self, clips: Tensor) -> None:
+        """Let every clip begin as C x T x H x W display values, or as near to them as can be rendered."""
+        with torch.no_grad():
+            self.values.copy_(self.values_of(clips.to(self.values)[None].clamp(EDGE, 1 - EDGE)).expand_as(self.values))
 
     def clips(self) -> Tensor:
         """The clips as they are now, U x C x T x H x W in [0, 1]."""
@@ -50,7 +59,11 @@ def pixel(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = Fa
         like: Device and dtype; of 16 bits, 32 are taken.
         colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
     """
-    return Parametrization(_draw(shape, seeds, like), lambda values: _displayed(values, colour=colour))
+    return Parametrization(
+        _draw(shape, seeds, like),
+        lambda values: _displayed(values, colour=colour),
+        lambda clips: _signal(clips, colour=colour),
+    )
 
 
 def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
@@ -83,7 +96,11 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
         signal = torch.fft.irfftn(spectrum * scale, s=size, dim=(-3, -2, -1), norm="ortho")
         return _displayed(signal, colour=colour)
 
-    return Parametrization(values, render)
+    def values_of(clips: Tensor) -> Tensor:
+        spectrum = torch.fft.rfftn(_signal(clips, colour=colour), s=size, dim=(-3, -2, -1), norm="ortho")
+        return torch.view_as_real(spectrum / scale)
+
+    return Parametrization(values, render, values_of)
 
 
 def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = False) -> Parametrization:
@@ -102,7 +119,11 @@ def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
     channels, frames, *size = shape
     image = fourier3d((channels, 1, size[0], size[1]), seeds, like, colour=colour)
     # Copies, not a view of one frame: a model may begin with an operation in place.
-    return Parametrization(image.values, lambda values: image.render(values).repeat(1, 1, frames, 1, 1))
+    return Parametrization(
+        image.values,
+        lambda values: image.render(values).repeat(1, 1, frames, 1, 1),
+        lambda clips: image.values_of(clips.mean(dim=2, keepdim=True)),
+    )
 
 
 #: Parametrisations by name.
@@ -127,6 +148,12 @@ def find_parametrization(name: str) -> Callable[..., Parametrization]:
 def _displayed(signal: Tensor, *, colour: bool) -> Tensor:
     """Any numbers as display values."""
     return torch.sigmoid(correlated(signal) if colour else signal)
+
+
+def _signal(clips: Tensor, *, colour: bool) -> Tensor:
+    """The inverse of `_displayed`."""
+    signal = clips.logit()
+    return independent(signal) if colour else signal
 
 
 def _draw(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import zoo
 from explain.attribution.methods import find_method
 from explain.layers import find_layer
-from explain.layouts import entry_of, fixed, layout_of, to_ncthw
+from explain.layouts import entry_of, fixed, has_random_weights, layout_of, to_ncthw
 from explain.precision import changed
 from explain.preservation import preserved
 from explain.progress import telling
@@ -23,7 +23,7 @@ from explain.reporting import composition, sequels, writing
 from explain.reporting.builtin import prediction, provenance
 from explain.reporting.context import Context, Options
 from explain.reporting.media import clip_sprite
-from explain.reporting.sections import BUILT_IN, COLLECTED, select
+from explain.reporting.sections import BUILT_IN, COLLECTED, OF_LEARNED, select
 from explain.sources import find as find_sources
 from explain.targets import Target
 from explain.targets import resolve as resolve_target
@@ -40,8 +40,15 @@ if TYPE_CHECKING:
     from zoo.entries import Layout
 
 
+#: The target that stands for every output.
+ALL = "all"
 #: What random weights mean for a page of maps (`untrained`).
 MAPS = ", and the maps mean nothing yet"
+#: The same, where what was learned is left out for it.
+LEFT_OUT = (
+    f"These weights are random: the model has learned nothing{MAPS}. Tests of maps, synthesized clips of units and "
+    "motions of filters are left out.",
+)
 
 
 def report(
@@ -88,7 +95,8 @@ def report(
         sections: Names of sections; None takes all, those of plugins too (which are about one clip). What no section
             needs is not computed.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class, its value, or
-            the mean of a clip.
+            the part of a clip that is farthest from what it should be. "all" explains each output, one after the other
+            (of one clip).
         layout: Order of the axes of a batch, as in `explain.attribute`, for a module that did not come from the zoo.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
@@ -139,6 +147,10 @@ def report(
         if (wanted, units, unit_steps) != (3, 2, 64):
             raise UsageError(f"units are maximised for one clip, not for the {len(many)} of {place}")
         select(COLLECTED, sections)
+        if _is_all(target):
+            raise UsageError(
+                f"every output is explained of one clip; of the {len(many)} of {place}, name one as target"
+            )
     asked_by = model if isinstance(model, str) else None
     with telling(progress) as tell:
         if isinstance(model, str):
@@ -169,8 +181,10 @@ def report(
             )
             if asked_by is not None and dtype is not None:
                 context = warned(context, changed(model, context.clip, asked_by, weights=weights, seed=seed))
+            random = has_random_weights(model)
+            built_in = [one for one in BUILT_IN if sections is not None or not (random and one.name in OF_LEARNED)]
             parts, problems = composition.build(
-                BUILT_IN, sections, {context.picture.name}, context.timed, "explain_sections", context=context
+                built_in, sections, {context.picture.name}, context.timed, "explain_sections", context=context
             )
             return _write(folder, context, parts, problems)
 
@@ -222,7 +236,7 @@ def read(
     entry = provenance_of.entry_of(model)
     decoded, frames, batch = see(model, clip, part)
     said, truths = sequels.ask(model, decoded, batch)
-    resolved: Target = resolve_target(model, batch, asked)
+    resolved: Target = resolve_target(model, batch, None if _is_all(asked) else asked, truths=truths)
     return Context(
         model=model,
         entry=entry,
@@ -233,12 +247,17 @@ def read(
         picture=clip_sprite(picture, frames.numpy()),
         batch=batch,
         target=resolved,
-        asked=asked,
+        asked=None if _is_all(asked) else asked,
         prediction=said,
         truths=truths,
+        everything=_is_all(asked),
         device=str(devices.like(model).device),
         **shared,
     )
+
+
+def _is_all(target: Any) -> bool:
+    return isinstance(target, str) and target == ALL
 
 
 def named(model: nn.Module) -> str:
@@ -317,7 +336,7 @@ def _write(folder: Path, context: Context, parts: list[Part], problems: list[dic
         "model": context.name,
         "clip": context.clip.source,
         "summary": said,
-        "warnings": list(context.clip.warnings),
+        "warnings": [*context.clip.warnings, *(LEFT_OUT if has_random_weights(context.model) else ())],
         "target": context.target.description,
         "run": run,
         "problems": problems,
@@ -351,7 +370,8 @@ def clip_name(clip: clips.Clip) -> str:
 def _notices(context: Context, problems: list[dict[str, str]]) -> list[str]:
     """What a reader must know before anything else."""
     said = [f"Note: {warning}" for warning in context.clip.warnings]
-    return said + untrained(context.model, MAPS) + composition.broken(problems)
+    left_out = list(LEFT_OUT) if has_random_weights(context.model) else untrained(context.model, MAPS)
+    return said + left_out + composition.broken(problems)
 
 
 def untrained(model: nn.Module, meaning: str) -> list[str]:

@@ -151,6 +151,8 @@ def _check(
         )
     if steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}")
+    if isinstance(target, str) and target == "all":
+        raise UsageError("every output is explained by `explain report`; a comparison explains one: name it as target")
     modules = [type(model).__name__ for model in models if not isinstance(model, str | os.PathLike)]
     if dtype is not None and len(modules) == len(models):
         raise UsageError("dtype is for models given by name; modules are used as they are")

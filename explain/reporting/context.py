@@ -109,6 +109,8 @@ class Context(Subject):
     target: Target
     #: What the target was asked for as; `explain.attribute` takes it.
     asked: Any
+    #: Whether every output is explained, and not the target alone.
+    everything: bool = False
     #: What the model says of the sample: head -> what `explain.reporting.sequels.ask` gives.
     prediction: Mapping[str, Mapping[str, Any]]
     #: How the clip goes on, on the CPU, in the shape of the outputs that predict it; none where it ends before.

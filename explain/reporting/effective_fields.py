@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.patches import Rectangle
 
 from explain.reporting import colour, figures, media
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from markupsafe import Markup
     from matplotlib.axes import Axes
+    from torch import Tensor
 
     from explain.effective_fields import EffectiveField
 
@@ -73,6 +75,37 @@ def in_words(field: EffectiveField) -> str:
 
     said = f"{100 * field.share:g} % within {product(field.extent)}"
     return said if field.theoretical is None else f"{said}; can see {product(field.theoretical)}"
+
+
+def in_the_middle(field: EffectiveField) -> float | None:
+    """Share of a unit's gradients in the middle half of the rows and columns that it can see: 1/4 where evenly spread.
+
+    None where they are all zero.
+    """
+    heat = field.heat.sum(dim=0)
+    box = field.theoretical_box or field.box
+    if box is None:
+        return None
+    rows, columns = (slice(max(first, 0), last + 1) for first, last in box[1:])
+    return centre_share(heat[rows, columns])
+
+
+def centre_share(sizes: Tensor) -> float | None:
+    """Share of H x W magnitudes that lies in the middle half of the rows and of the columns: 1/4 where evenly spread.
+
+    Pixels that the boundary cuts count in part. None where all are zero.
+    """
+    total = float(sizes.double().sum())
+    if not total:
+        return None
+    inside = [_inside(length, sizes) for length in sizes.shape]
+    return float(inside[0] @ sizes.double() @ inside[1]) / total
+
+
+def _inside(length: int, like: Tensor) -> Tensor:
+    """How much of each of `length` pixels lies in the middle half."""
+    edges = torch.arange(length + 1, device=like.device, dtype=torch.float64).clamp(length / 4, 3 * length / 4)
+    return edges.diff()
 
 
 def picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:

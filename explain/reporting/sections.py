@@ -64,6 +64,9 @@ BUILT_IN: tuple[Section, ...] = (
     Section(name="provenance", title="What was run", build="explain.reporting.builtin.provenance:build"),
 )
 
+#: Those of them that show what was learned: left out where weights are random, unless asked for.
+OF_LEARNED = ("units", "motion")
+
 #: The sections of a comparison, in the order of the page.
 COMPARED: tuple[Section, ...] = (
     Section(name="measurements", title="What was measured", build="explain.reporting.compared.measurements:build"),
@@ -93,6 +96,13 @@ COLLECTED: tuple[Section, ...] = (
 #: Those of them that show maps, and those that need maps tested.
 WITH_MAPS = ("examples", "time", "space", "agreement", "faithfulness")
 WITH_TESTS = ("faithfulness",)
+
+
+def left_out(reason: str) -> Content:
+    """A section that says why it shows nothing."""
+    from explain.reporting.rendering import render
+
+    return Content(html=render("left_out.html", reason=reason), data={"left_out": reason})
 
 
 def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:

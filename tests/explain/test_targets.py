@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from explain.regions import Region
-from explain.targets import Score, resolve
+from explain.targets import Score, join, resolve, select
 from zoo.entries import OutputSpec
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
@@ -308,3 +308,78 @@ def test_samples_of_a_target_can_be_picked_and_repeated(nets):
         assert torch.allclose(Score(model, picked)(batch[[2, 0, 2]], torch.arange(3)), expected)
         assert torch.equal(picked.value, target.value[[2, 0, 2]])
         assert picked.descriptions == tuple(target.descriptions[at] for at in (2, 0, 2))
+
+
+class Films(nn.Module):
+    """Gives its clip again, wrong by 2 in one block of one frame; in another one of clips with a bright pixel."""
+
+    def __init__(self, *, image=False, frames=None):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.image, self.frames = image, frames
+
+    def forward(self, x):
+        y = self.weight * x
+        for sample in range(len(y)):
+            at = int(x[sample].max() > 1)
+            y[sample, :, 1 + 2 * at, 8:12, 4 + 4 * at : 8 + 4 * at] += 2.0
+        return y[:, :, 1] if self.image else y[:, :, : self.frames]
+
+
+def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(nets):
+    model, batch = Films(), torch.rand(2, 1, 5, 16, 16)
+    batch[1, :, 0, 0, 0] = 2.0
+    found = resolve(model, batch)
+    assert found.descriptions == ("output[t=1, y=8:12, x=4:8]", "output[t=3, y=8:12, x=8:12]")
+    assert found.against == "the clip"
+    expected = torch.stack([batch[0, 0, 1, 8:12, 4:8].mean(), batch[1, 0, 3, 8:12, 8:12].mean()]) + 2
+    assert torch.allclose(found.value, expected)
+    alone = [resolve(model, batch[:1]), select(found, torch.tensor([1]))]
+    assert alone[0].descriptions == found.descriptions[:1]
+    assert alone[1].region == found.regions[1]
+    with torch.no_grad():
+        scores = Score(model, found)(batch, torch.tensor([0, 1]))
+        assert torch.allclose(scores, found.value)
+    joined = join([select(found, torch.tensor([1])), select(found, torch.tensor([0]))])
+    assert joined.regions == found.regions[::-1]
+
+
+def test_a_map_of_many_samples_explains_the_region_of_each(nets):
+    import explain
+
+    model, batch = Films(), torch.rand(2, 1, 5, 16, 16)
+    batch[1, :, 0, 0, 0] = 2.0
+    found = explain.attribute(model, batch, method="saliency", batch_size=1)
+    for at, place in enumerate([(1, slice(8, 12), slice(4, 8)), (3, slice(8, 12), slice(8, 12))]):
+        inside = torch.zeros(5, 16, 16, dtype=torch.bool)
+        inside[place] = True
+        assert bool((found.map[at][inside] > 0).all())
+        assert not bool(found.map[at][~inside].any())
+
+
+def test_a_prediction_is_held_against_what_follows_or_the_last_frame():
+    from types import SimpleNamespace
+
+    model, batch = Films(frames=2), torch.zeros(1, 1, 5, 16, 16)
+    spec = OutputSpec(name="output", kind="clip", follows=True)
+    model.zoo_entry = SimpleNamespace(outputs=(spec,), input=SimpleNamespace(layout="NCTHW"))
+    assert resolve(model, batch).against == "the last frame"
+    assert resolve(model, batch).description == "output[t=1, y=8:12, x=4:8]"
+    truth = torch.zeros(1, 1, 2, 16, 16)
+    truth[:, :, 0, 0:4, 12:16] = 9.0
+    known = resolve(model, batch, truths={"output": truth})
+    assert known.against == "what follows"
+    assert known.description == "output[t=0, y=0:4, x=12:16]"
+
+
+def test_without_anything_to_hold_it_against_a_whole_clip_is_explained():
+    model, batch = Films(frames=3), torch.rand(1, 1, 5, 16, 16)
+    assert resolve(model, batch).description == "output"
+    assert torch.allclose(resolve(model, batch).value, model(batch).flatten(1).mean(1))
+    assert resolve(model, batch, "output").description == "output"
+
+
+def test_none_may_stand_for_another_output(nets):
+    model, batch = nets.TwoHeads().eval(), torch.randn(2, 1, 4, 6, 6)
+    assert resolve(model, batch, head="speed").description == "speed"
+    assert resolve(model, batch, head="digit").description == resolve(model, batch).description

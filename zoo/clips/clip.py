@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
@@ -25,6 +27,8 @@ class Clip:
     fps: float | None = None
     #: What the clip shows, if that is known.
     label: str | None = None
+    #: Its class by what it is a class of ("digit" -> "4"), where a sample says so.
+    classes: Mapping[str, str] = field(default_factory=dict)
     #: What a reader should know, such as frames that are missing.
     warnings: tuple[str, ...] = ()
     #: Seconds of each frame on the clock of the source, T of them in ascending order; None if they are not known.

@@ -252,7 +252,8 @@ def _sample(name: str, request: _Request) -> Clip:
     sample, index = samples()[name]
     with safe_open(weights.locate(sample.resource), framework="pt") as file:
         frames = file.get_slice("clips")[index : index + 1][0]
-    return _stacked(name, frames, request, label=sample.labels[index])
+    clip = _stacked(name, frames, request, label=sample.labels[index])
+    return replace(clip, classes=sample.classes[index]) if sample.classes else clip
 
 
 def _tensor(path: Path) -> Tensor:

@@ -79,6 +79,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
         {
             "name": f"sample:{sample.name}",
             "labels": list(sample.labels),
+            "classes": [dict(one) for one in sample.classes],
             "license": sample.licence,
             "source": sample.source,
         }

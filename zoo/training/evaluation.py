@@ -85,7 +85,8 @@ def measure(
     Returns:
         JSON-ready: `model`, `sha256` of the weights file (None for random weights), `measured_as` (name of the
         recipe), `clips_measured`, `metrics` (a list of dataset, split, name, value), `breakdown` (the same metrics in
-        tables by name, each a list of rows), `torch` and `device`.
+        tables by name, each a list of rows), `torch` and `device`; where the recipe's evaluation gives it, `per_clip`
+        (for a metric by name, what `per_clip` makes of each clip's, in the order of the fixed set).
 
     Raises:
         PluginError: where the recipe's evaluation gives something else.
@@ -105,6 +106,20 @@ def measure(
         "torch": torch.__version__,
         "device": str(device),
     }
+
+
+def per_clip(values: torch.Tensor) -> str | list[float]:
+    """What an evaluation keeps of each clip under one metric, so that models can be compared clip by clip.
+
+    Args:
+        values: N truth values (right or wrong), or N numbers (errors).
+
+    Returns:
+        Truth values as a text of N digits 1 and 0; numbers as a list, with six digits that count.
+    """
+    if not values.is_floating_point():
+        return "".join("1" if one else "0" for one in values.tolist())
+    return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def stored(name: str) -> dict[str, Any]:
@@ -218,9 +233,26 @@ def _problem(evaluation: Any) -> str:
     clips = evaluation.get("clips_measured")
     if clips is not None and not (isinstance(clips, int) and clips > 0):
         return f"`clips_measured` {clips!r}, which is no number of clips"
+    if not _is_per_clip(evaluation.get("per_clip", {}), {row["name"] for row in metrics}):
+        return "a `per_clip` that is no mapping of metrics to a text of 1 and 0, or to a list of finite numbers"
     if not isinstance(evaluation.get("model", ""), str) or not isinstance(evaluation.get("sha256"), str | None):
         return "a `model` or `sha256` that is no text"
     return ""
+
+
+def _is_per_clip(given: Any, metrics: set[str]) -> bool:
+    """Whether a value maps names of metrics to what `per_clip` gives."""
+    return isinstance(given, dict) and all(
+        name in metrics
+        and (
+            (isinstance(values, str) and not values.strip("01"))
+            or (
+                isinstance(values, list)
+                and all(type(value) in (int, float) and math.isfinite(value) for value in values)
+            )
+        )
+        for name, values in given.items()
+    )
 
 
 def _wrong_value(record: dict[str, Any]) -> str:

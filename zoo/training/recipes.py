@@ -131,6 +131,8 @@ class Recipe:
     #: "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips` clips (`UsageError` where
     #: there are fewer). A row holds what it is of, its `clips`, and the metrics by name. The table `constant answers`
     #: says what answers get that do not depend on the clip: what a model must beat to have learned anything.
+    #: "per_clip" may be left out; it keeps each clip's own ({metric: `zoo.training.evaluation.per_clip(values)`}), so
+    #: that models are compared clip by clip.
     evaluate: str
     #: `example() -> Tensor`: one batch for the golden tensors.
     example: str

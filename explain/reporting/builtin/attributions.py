@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -11,12 +11,15 @@ from markupsafe import Markup
 import explain
 from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
+from explain.faithfulness.moments import shares_of, strongest
 from explain.reporting import colour
 from explain.reporting.builtin import faithfulness
 from explain.reporting.media import Sprite, overlay_sprite
 from explain.reporting.rendering import exact, number_text, percent, render
 from explain.reporting.sections import Content
+from explain.targets import resolve
 from zoo.errors import ModelError, PluginError
+from zoo.prediction import output_specs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +58,8 @@ class Shown:
     #: Frame with the largest of these numbers, whatever its sign, and its share of the sum of their sizes.
     peak: int
     peak_share: float
+    #: The share of each frame where all are alike.
+    even_share: float
     seconds: float
     colours: ColourMap
     picture: Sprite
@@ -96,7 +101,34 @@ class Shown:
 
 
 def build(context: Context) -> Content:
-    """Run the methods and show them on one time axis."""
+    """Run the methods and show them on one time axis; where every output is explained, one after the other.
+
+    The first output's numbers come first in the data; those of the others are in a list under "others".
+    """
+    if not context.everything or len(context.outputs) == 1:
+        return _one(context)
+    heads = list(output_specs(context.model, context.outputs))
+    contents = []
+    for place, head in enumerate(heads):
+        target = resolve(context.model, context.batch, head=head, truths=context.truths)
+        key = f"output-{place}-" if place else ""
+        contents.append(_one(replace(context, target=target, asked=None), key))
+    first, *others = contents
+    return Content(
+        html=render("attributions_of_all.html", parts=list(zip(heads, contents, strict=True))),
+        data={**first.data, "others": [one.data for one in others]},
+        tensors={
+            name if head == heads[0] else f"{head}/{name}": tensor
+            for head, content in zip(heads, contents, strict=True)
+            for name, tensor in content.tensors.items()
+        },
+        sprites=tuple(sprite for content in contents for sprite in content.sprites),
+        problems=first.problems,
+    )
+
+
+def _one(context: Context, key: str = "") -> Content:
+    """The maps of one target; `key` begins the names of their sprites and cards."""
     names = context.options.methods or DEFAULT
     shown: list[Shown] = []
     maps: list[Attribution] = []
@@ -119,14 +151,16 @@ def build(context: Context) -> Content:
             continue
         tensors[f"{name}/raw"], tensors[f"{name}/map"] = attribution.raw, attribution.map
         maps.append(attribution)
-        shown.append(show(find_method(name), attribution, context.seconds[step]))
+        shown.append(show(find_method(name), attribution, context.seconds[step], key))
     tested, saved = faithfulness.check(context, maps) if maps else ([], "")
+    moments = [strongest(one.time[0], trust.frames if trust else None) for one, trust in zip(maps, tested, strict=True)]
     data = {
         "target": context.target.description,
         "value": float(context.target.value[0]),
         "steps": context.options.steps,
         "methods": [
-            {**data_of(one), "faithfulness": trust and trust.record} for one, trust in zip(shown, tested, strict=True)
+            {**data_of(one), "strongest": moment and asdict(moment), "faithfulness": trust and trust.record}
+            for one, moment, trust in zip(shown, moments, tested, strict=True)
         ],
         "refused": refused,
     }
@@ -135,11 +169,13 @@ def build(context: Context) -> Content:
         context=context,
         shown=shown,
         tested=tested,
+        moments=moments,
         saved=saved,
         refused=refused,
         target=data["target"],
         value=data["value"],
         box=_box(context),
+        key=key,
     )
     return Content(
         html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in shown), problems=problems
@@ -191,13 +227,13 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
     return from_blur if bool(from_blur.missed[0] < from_zeros.missed[0]) else from_zeros
 
 
-def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
-    """A method's answer on its own scale."""
+def show(method: Method, attribution: Attribution, seconds: float, key: str = "") -> Shown:
+    """A method's answer on its own scale; `key` begins the name of its sprite."""
     values = attribution.map[0].detach().float().cpu().numpy()
     share, scale, colours = colour.scaled(values)
     time = attribution.time[0].detach().float().cpu()
-    total = float(time.abs().sum())
-    peak = int(attribution.peak[0])
+    shares = shares_of(time)
+    peak = int(shares.argmax())
     delta = None if attribution.delta is None else float(attribution.delta[0])
     difference = None if delta is None else float(attribution.raw[0].double().sum()) - delta
     return Shown(
@@ -213,10 +249,11 @@ def show(method: Method, attribution: Attribution, seconds: float) -> Shown:
         time=time.tolist(),
         time_unit=attribution.time_unit,
         peak=peak,
-        peak_share=abs(float(time[peak])) / total if total else 0.0,
+        peak_share=float(shares[peak]),
+        even_share=1 / len(shares),
         seconds=seconds,
         colours=colours,
-        picture=overlay_sprite(f"map-{method.name.replace('_', '-')}", share, colours),
+        picture=overlay_sprite(f"map-{key}{method.name}".replace("_", "-"), share, colours),
     )
 
 
@@ -244,6 +281,7 @@ def data_of(one: Shown) -> dict[str, Any]:
         "time_unit",
         "peak",
         "peak_share",
+        "even_share",
         "seconds",
         "signed",
         "incomplete",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from explain.attribution.occlusion import default_blocks
 from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.records import record
-from explain.layouts import layout_of, to_ncthw
+from explain.layouts import has_random_weights, layout_of, to_ncthw
 from explain.reporting.cost import DEAR, operations
 from zoo.errors import MemoryLimitError, ModelError
 
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from explain.reporting.context import Context
 
 #: Blocks of occlusion, and places in time, where its map is made again.
-BLOCKS = (16, 4)
+BLOCKS = (8, 4)
+#: Random orders that each map is compared with.
+DRAWS = 20
 #: Verdicts in words for readers.
-WORDS = {"passes": "Passes its tests", "unsure": "Tests leave it open", "flagged": "Fails a test"}
+WORDS = {"passes": "Passes its tests", "inconclusive": "Inconclusive", "flagged": "Fails a test"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,11 @@ class Trust:
         return [reason["text"] for reason in self.record["reasons"].values()]
 
     @property
+    def frames(self) -> str | None:
+        """How the test of frames ended; None where there was none."""
+        return verdict_on(self.record, "frames")
+
+    @property
     def main(self) -> Mapping[str, Any] | None:
         """The curves that are drawn."""
         curves = self.record["curves"]
@@ -59,6 +66,12 @@ class Trust:
         return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
 
 
+def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
+    """How one test of a map ended ("passes", "inconclusive", "flagged"); None where it was not run."""
+    found = (record or {}).get("reasons", {}).get(part)
+    return found and str(found["verdict"])
+
+
 def check(
     context: Context, attributions: Sequence[Attribution], *, short: bool = False
 ) -> tuple[list[Trust | None], str]:
@@ -69,6 +82,8 @@ def check(
         attributions: The maps.
         short: Whether the clip is one of many, whose means are steadier than its own numbers need be.
     """
+    if has_random_weights(context.model):
+        return [None] * len(attributions), ""
     effort, saved = effort_for(context, short=short)
     try:
         with context.timed("faithfulness"):
@@ -91,22 +106,23 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
         return Effort(), "Thorough tests: 64 steps, every layer."
     dear = operations(context) > DEAR
     if dear or short:
-        blocks = _blocks(context, 8, 2)
+        blocks = _blocks(context, 6, 2)
         effort = Effort(
-            steps=8,
-            draws=2 if dear else 4,
+            steps=6,
+            draws=DRAWS,
             depths=1,
+            redraws=4,
             boxes=8,
-            neighbours=1,
+            neighbours=2,
             every_kind=False,
             settings={"steps": 4, **blocks},
         )
         why = "With so many clips" if short else "Each pass of this model is dear, so"
         return effort, (
-            f"{why} these are short tests: 8 steps, the last layer alone; --thorough takes 64 steps and every layer."
+            f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2, settings={"steps": 4, **blocks})
+    effort = Effort(steps=16, draws=DRAWS, depths=4, redraws=8, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
     return effort, "Quick tests: 16 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 

@@ -8,6 +8,7 @@ from explain.effective_fields import effective_fields
 from explain.layouts import layout_of, to_ncthw
 from explain.reporting.cost import DEAR, FORBIDDING, operations
 from explain.reporting.effective_fields import draw as draw_effective
+from explain.reporting.effective_fields import in_the_middle
 from explain.reporting.rendering import evenly, render
 from explain.reporting.sections import Content
 from explain.reporting.temporal_fields import draw, temporal_field
@@ -40,10 +41,12 @@ def build(context: Context) -> Content:
         for one in found
     ]
     effective, left_out = _effective(context)
+    middles = [in_the_middle(one) for one in effective]
     html = render(
         "fields.html",
         effective=draw_effective(effective, context.frames) if effective else "",
         left_out=left_out,
+        middles=[(one.layer, share) for one, share in zip(effective, middles, strict=True) if share is not None],
         several=clip[0] > 1,
         clip=list(clip),
         layers=rows,
@@ -56,7 +59,7 @@ def build(context: Context) -> Content:
         "clip": list(clip),
         "layers": rows,
         "temporal_field": drawn and drawn.data,
-        "effective": [one.record() for one in effective],
+        "effective": [{**one.record(), "in_the_middle": share} for one, share in zip(effective, middles, strict=True)],
     }
     return Content(html=html, data=data, tensors={one.layer: one.heat.float() for one in effective})
 

@@ -10,11 +10,12 @@ import numpy as np
 from markupsafe import Markup
 
 import explain
+from explain.layouts import has_random_weights
 from explain.reporting import colour, motion, slices
 from explain.reporting.cost import operations
 from explain.reporting.media import Sprite, as_frames, clip_sprite, overlay_sprite
 from explain.reporting.rendering import evenly, exact, render
-from explain.reporting.sections import Content
+from explain.reporting.sections import Content, left_out
 from explain.temporal import kernel_of, tables
 from explain.temporal.motions import most_moving
 from explain.views import view_units
@@ -115,6 +116,8 @@ class Panel:
 
 def build(context: Context) -> Content:
     """Read or fit the motion of every 3D filter; a model without any says so in one line."""
+    if has_random_weights(context.model):
+        return left_out("The model's weights are random: its filters have learned no motion.")
     try:
         with context.timed("motion in the filters") as progress:
             parameters = explain.temporal_parameters(

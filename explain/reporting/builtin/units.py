@@ -1,23 +1,27 @@
-"""Clips made up so as to excite single units of a few layers."""
+"""Clips synthesized to excite single units of a few layers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 import explain
-from explain.layers import Capture, find_layer
-from explain.layouts import layout_of, to_ncthw
-from explain.preservation import prepared
+from explain.display import to_display, to_input
+from explain.layers import find_layer
+from explain.layouts import has_random_weights, input_of, layout_of, to_ncthw
+from explain.maximization.firing import firing
 from explain.reporting.media import Sprite, as_frames, clip_sprite
 from explain.reporting.rendering import evenly, render
-from explain.reporting.sections import Content
+from explain.reporting.sections import Content, left_out
 
 if TYPE_CHECKING:
+    from explain.budget import Progress
     from explain.fields import ReceptiveField
+    from explain.maximization import Maximization
+    from explain.maximization.firing import Firing
     from explain.reporting.context import Context
 
 _CONVOLUTIONS = {"convolution", "transposed convolution"}
@@ -29,61 +33,88 @@ class _Maximized:
 
     layer: str
     unit: int
-    #: Mean activation on the clip of the report; on the made-up one as it began, and as it ended.
+    #: Activation function that reads the unit; None where none reads it alone.
+    function: str | None
+    #: Mean behind it: on the clip of the report, and on the synthesized one.
     on_clip: float
+    synthesized: float
+    #: Mean in front of it, which is what was raised: of the synthesized clip as it began, and as it ended.
     initial: float
     activation: float
     history: list[float]
+    #: Whether it began from the report's clip, since that excites the unit more than what was synthesized from grey.
+    from_clip: bool
     picture: Sprite
 
 
 def build(context: Context) -> Content:
-    """Maximise the units that this clip excites most, in a few layers."""
+    """Maximise the units that fire most on this clip, in a few layers."""
+    if has_random_weights(context.model):
+        return left_out("The model's weights are random: its units have learned nothing to respond to.")
     made: list[_Maximized] = []
     tensors: dict[str, Tensor] = {}
     layout = layout_of(context.model, context.batch)
     shape = tuple(context.batch.shape[1:] if layout == "NCHW" else to_ncthw(context.batch, layout).shape[1:])
     for layer in _layers(context):
-        units, on_clip = _most_excited(context, layer)
+        on_clip = firing(context.model, layer, context.batch)
+        units = on_clip.after[0].topk(min(context.options.units, on_clip.after.shape[1])).indices.tolist()
         with context.timed(f"maximising {layer}") as progress:
-            maximization = explain.maximize(
-                context.model,
-                layer,
-                units,
-                shape=shape,
-                steps=context.options.unit_steps,
-                seed=context.seed,
-                progress=progress,
-            )
-        tensors[layer] = maximization.clips
-        for index, unit in enumerate(units):
-            made.append(
-                _Maximized(
-                    layer=layer,
-                    unit=unit,
-                    on_clip=on_clip[index],
-                    initial=float(maximization.initial[index]),
-                    activation=float(maximization.activation[index]),
-                    history=maximization.history[:, index].tolist(),
-                    picture=clip_sprite(f"unit-{len(made)}", as_frames(maximization.clips[index]), lossy=True),
-                )
-            )
+            clips = []
+            for unit in units:
+                one, picture = _synthesized(context, layer, unit, shape, on_clip, progress)
+                name = f"unit-{len(made)}"
+                made.append(replace(one, picture=clip_sprite(name, as_frames(picture), lossy=True)))
+                clips.append(picture)
+        tensors[layer] = torch.stack(clips)
+    kept = [entry.name for entry in fields(_Maximized) if entry.name != "picture"]
     data: dict[str, Any] = {
         "steps": context.options.unit_steps,
-        "units": [
-            {
-                "layer": one.layer,
-                "unit": one.unit,
-                "on_clip": one.on_clip,
-                "initial": one.initial,
-                "activation": one.activation,
-                "history": one.history,
-            }
-            for one in made
-        ],
+        "units": [{name: getattr(one, name) for name in kept} for one in made],
     }
     html = render("units.html", made=made, steps=context.options.unit_steps)
     return Content(html=html, data=data, tensors=tensors, sprites=tuple(one.picture for one in made))
+
+
+def _synthesized(
+    context: Context, layer: str, unit: int, shape: tuple[int, ...], on_clip: Firing, progress: Progress
+) -> tuple[_Maximized, Tensor]:
+    """A unit, and its synthesized clip C x T x H x W: from grey, or on from the report's clip where that is better."""
+    spec, layout = input_of(context.model), layout_of(context.model, context.batch)
+    wanted = float(on_clip.after[0, unit])
+
+    def climb(start: Tensor | None) -> tuple[Maximization, float]:
+        found = explain.maximize(
+            context.model,
+            layer,
+            unit,
+            shape=shape,
+            steps=context.options.unit_steps,
+            seed=context.seed,
+            start=start,
+            progress=progress,
+        )
+        batch = to_input(found.clips, spec, layout).to(context.batch)
+        return found, float(firing(context.model, layer, batch).after[0, unit])
+
+    found, reached = climb(None)
+    # What is shown of a batch without a specification is stretched: the model cannot be given it back.
+    from_clip = reached < wanted and spec is not None
+    if from_clip:
+        further, again = climb(to_display(context.batch, spec, layout)[0])
+        found, reached, from_clip = (further, again, True) if again > reached else (found, reached, False)
+    one = _Maximized(
+        layer=layer,
+        unit=unit,
+        function=on_clip.function,
+        on_clip=wanted,
+        synthesized=reached,
+        initial=float(found.initial[0]),
+        activation=float(found.activation[0]),
+        history=found.history[:, 0].tolist(),
+        from_clip=from_clip,
+        picture=context.picture,
+    )
+    return one, found.clips[0]
 
 
 def _layers(context: Context) -> list[str]:
@@ -140,12 +171,3 @@ def _drawing(context: Context) -> str | None:
     if len(shapes) != 1 or len(shapes[0]) < 4 or not last:
         return None
     return last if getattr(find_layer(context.model, last), "out_channels", None) == shapes[0][1] else None
-
-
-def _most_excited(context: Context, layer: str) -> tuple[list[int], list[float]]:
-    """Units of the layer with the highest mean activation on the clip, and these means."""
-    with prepared(context.model), torch.no_grad(), Capture(context.model, layer) as capture:
-        capture.run(context.batch)
-        means = capture.maps(len(context.batch))[0].float().mean(dim=(1, 2, 3))
-    values, units = means.topk(min(context.options.units, len(means)))
-    return units.tolist(), values.tolist()

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from explain.reporting.collected.collection import Collection
 
 
+#: Methods agree from this mean rank correlation on: below, the order of one says less than 1 % of that of the other.
+ENOUGH = 0.1
+
+
 def build(collection: Collection) -> Content:
     """The mean rank correlation of any two methods' maps, with intervals."""
     methods = collection.methods
@@ -33,6 +37,7 @@ def build(collection: Collection) -> Content:
             least=min(pairs, default=None),
             most=max(pairs, default=None),
             title=title,
+            enough=ENOUGH,
             **data,
         ),
         data=data,

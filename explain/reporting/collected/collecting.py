@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from explain.layouts import entry_of
+from explain.layouts import entry_of, has_random_weights
 from explain.preservation import preserved
 from explain.reporting import assembly, composition
 from explain.reporting.builtin import provenance
@@ -60,7 +60,9 @@ def report(
         ClipError: none of the clips can be used.
         ModelError: a method that was asked for does not apply to this model.
     """
-    chosen = select(COLLECTED, sections)
+    random = has_random_weights(model)
+    known = [one for one in COLLECTED if sections is not None or not (random and one.name in WITH_TESTS)]
+    chosen = select(known, sections)
     wanted = {section.name for section in chosen}
     name = assembly.named(model)
     setup = Setup(
@@ -71,7 +73,7 @@ def report(
         part=part,
         seed=seed,
         maps=bool(wanted & set(WITH_MAPS)),
-        tests=bool(wanted & set(WITH_TESTS)),
+        tests=bool(wanted & set(WITH_TESTS)) and not random,
     )
     subject = Subject(
         model=model,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.reporting.sequels import compared_with
-from explain.truths import truths
+from explain.truths import shown, truths
 from zoo import catalog
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def entry(
     """
     head = record["head"] if record["head"] in classes else next(iter(classes), None)
     truth = truths(source.label or record["shown"], classes)
+    if source.label is None:
+        truth |= shown(record["classes"], classes)
     probabilities = {name: tensors[f"probabilities/{name}"] for name in classes}
     said = {name: int(values.argmax()) for name, values in probabilities.items()}
     score = float(record["value"])

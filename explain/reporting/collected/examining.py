@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,11 +11,13 @@ from torch.nn import functional as F
 
 from explain.attribution.grad_cam import default_layer
 from explain.attribution.methods import find_method
+from explain.faithfulness.moments import shares_of, strongest
 from explain.faithfulness.randomization import rank_correlation
 from explain.layouts import entry_of, input_of
 from explain.reporting import assembly, sequels
 from explain.reporting.builtin import attributions, faithfulness
 from explain.reporting.context import Context, Options, silent
+from explain.reporting.effective_fields import centre_share
 from explain.reporting.media import clip_sprite
 from explain.reporting.sections import Section
 from explain.targets import resolve as resolve_target
@@ -100,6 +102,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     record: dict[str, Any] = {
         "warnings": list(clip.warnings),
         "shown": clip.label,
+        "classes": dict(clip.classes),
         "frames": len(context.frames),
         "times": None if context.times is None else list(context.times),
         "heads": {head: _short(said) for head, said in context.prediction.items()},
@@ -119,7 +122,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     views: dict[str, Tensor] = {"frames": frames, **_films(context)}
     for one in made:
         size = one.map[0].detach().abs().float()
-        tensors[f"time/{one.method}"] = _shares(one.time[0].detach().double()).float().cpu()
+        tensors[f"time/{one.method}"] = shares_of(one.time[0]).float().cpu()
         tensors[f"space/{one.method}"] = _shares(_coarse(size.sum(dim=0))).cpu()
         views[f"map/{one.method}"] = one.map[0].detach().float().cpu()
     tensors["thumbnail"] = _thumbnail(frames)
@@ -132,6 +135,11 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         record["faithfulness"] = {
             one.method: _tested(result.record) for one, result in zip(made, results, strict=True) if result
         }
+    for one in made:
+        moment = strongest(
+            one.time[0], faithfulness.verdict_on(record.get("faithfulness", {}).get(one.method), "frames")
+        )
+        record["methods"][one.method]["strongest"] = moment and asdict(moment)
     record["seconds"] = {**context.seconds, "": time.perf_counter() - began}
     return Examined(record=record, tensors=tensors, views=views)
 
@@ -152,7 +160,7 @@ def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]
         frames=frames.numpy(),
         picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
         batch=batch,
-        target=resolve_target(model, batch, setup.target),
+        target=resolve_target(model, batch, setup.target, truths=truths),
         asked=setup.target,
         prediction=said,
         truths=truths,
@@ -216,7 +224,7 @@ def _probabilities(said: Mapping[str, Any]) -> Tensor:
 
 def _numbers(attribution: Attribution) -> dict[str, Any]:
     """What is told of one map."""
-    shares = _shares(attribution.time[0].detach().double())
+    shares = shares_of(attribution.time[0])
     missed = float(attribution.missed[0])
     return {
         "layer": attribution.layer,
@@ -224,27 +232,10 @@ def _numbers(attribution: Attribution) -> dict[str, Any]:
         "empty": not bool(attribution.map.any()),
         "peak": int(shares.argmax()),
         "peak_share": float(shares.max()),
+        "even_share": 1 / len(shares),
         "centre": centre_share(attribution.map[0].detach().abs().sum(dim=0)),
         "missed": missed,
     }
-
-
-def centre_share(sizes: Tensor) -> float | None:
-    """Share of H x W magnitudes that lies in the middle half of the rows and of the columns: 1/4 where evenly spread.
-
-    Pixels that the boundary cuts count in part. None where all are zero.
-    """
-    total = float(sizes.double().sum())
-    if not total:
-        return None
-    inside = [_inside(length, sizes) for length in sizes.shape]
-    return float(inside[0] @ sizes.double() @ inside[1]) / total
-
-
-def _inside(length: int, like: Tensor) -> Tensor:
-    """How much of each of `length` pixels lies in the middle half."""
-    edges = torch.arange(length + 1, device=like.device, dtype=torch.float64).clamp(length / 4, 3 * length / 4)
-    return edges.diff()
 
 
 def _shares(values: Tensor) -> Tensor:
@@ -295,16 +286,18 @@ def agreement(made: list[Attribution]) -> list[list[float | None]]:
 
 #: Numbers of `explain.faithfulness.records.record` that are kept.
 _AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
+_OF_FRAMES = ("deletion", "random_deletion")
 
 
 def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of one map's tests, without curves."""
-    curves = list(record["curves"].values())
+    curves, frames = list(record["curves"].values()), record["curves"].get("temporal")
     depths = record["randomization"]
     return {
         "verdict": record["verdict"],
         "reasons": dict(record["reasons"]),
         **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
+        **{f"frames_{name}": frames and frames[name]["area"] for name in _OF_FRAMES},
         "correlation": depths[0]["correlation"] if depths else None,
         "infidelity": record["infidelity"],
         "sensitivity": record["sensitivity"],

@@ -27,7 +27,7 @@ _PICTURES = ("picture", "overlay", "given", "after")
 
 def build(collection: Collection) -> Content:
     """A few clips of either end; with fewer clips, all of them."""
-    method = _method(collection)
+    method, passed = _method(collection)
     best, worst = collection.extremes()
     tensors: dict[str, Tensor] = {}
     shown = {
@@ -40,11 +40,12 @@ def build(collection: Collection) -> Content:
         name: [{key: value for key, value in card.items() if key not in _PICTURES} for card in group]
         for name, group in shown.items()
     }
-    data = {"method": method, **told}
+    data = {"method": method, "passed": passed, **told}
     html = render(
         "collected_examples.html",
         groups=shown,
         method=method,
+        passed=passed,
         title=title,
         judged=bool(collection.known),
         head=collection.head,
@@ -53,11 +54,14 @@ def build(collection: Collection) -> Content:
     return Content(html=html, data=data, tensors=tensors, sprites=tuple(sprites))
 
 
-def _method(collection: Collection) -> str | None:
-    """The method whose maps pass most often; of equals the first."""
+def _method(collection: Collection) -> tuple[str | None, int]:
+    """The method whose maps pass most often, and how often; of equals the first."""
     methods = collection.methods
     passed = {method: tested(collection, method)["verdicts"]["passes"]["hits"] for method in methods}
-    return max(methods, key=lambda method: passed[method]) if methods else None
+    if not methods:
+        return None, 0
+    best = max(methods, key=lambda method: passed[method])
+    return best, passed[best]
 
 
 def _card(
@@ -88,7 +92,7 @@ def _card(
         "is_mean": one.record["is_mean"],
         "peak": peak,
         "moment": None if peak is None else moment(peak, one.record["frames"], one.record["times"]),
-        "peak_share": one.record["methods"].get(method, {}).get("peak_share"),
+        "strongest": one.record["methods"].get(method, {}).get("strongest"),
         "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
         "signed": overlay is not None and colours.low < 0,
         "picture": picture,

@@ -77,7 +77,7 @@ def _row(collection: Collection, one: Entry) -> dict[str, Any]:
         "verdicts": {method: record["verdict"] for method, record in one.record.get("faithfulness", {}).items()},
         "passed": sum(record["verdict"] == "passes" for record in one.record.get("faithfulness", {}).values()),
         "tested": len(one.record.get("faithfulness", {})),
-        "peaks": {method: record["peak"] for method, record in one.record["methods"].items()},
+        "strongest": {method: record["strongest"] for method, record in one.record["methods"].items()},
         "warnings": one.record["warnings"],
         "seconds": one.record["seconds"][""],
     }

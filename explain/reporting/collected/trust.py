@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from explain.reporting.collected.collection import Collection
 
 #: Verdicts, the best first.
-WORDS = ("passes", "unsure", "flagged")
+WORDS = ("passes", "inconclusive", "flagged")
 
 
 def build(collection: Collection) -> Content:
@@ -50,6 +50,7 @@ def tested(collection: Collection, method: str) -> dict[str, Any]:
         "verdicts": {word: intervals.share(verdicts[word], len(found)) for word in WORDS},
         "deletion": over("deletion"),
         "deletion_gain": gap("random_deletion", "deletion"),
+        "frames_gain": gap("frames_random_deletion", "frames_deletion"),
         "insertion": over("insertion"),
         "insertion_gain": gap("insertion", "random_insertion"),
         "correlation": over("correlation", -1, 1),

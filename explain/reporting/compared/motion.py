@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import explain
+from explain.layouts import has_random_weights
 from explain.reporting import motion
 from explain.reporting.builtin.motion import ENOUGH, raw, row, summary
 from explain.reporting.rendering import render
@@ -26,6 +27,11 @@ def build(contexts: Sequence[Context]) -> Content:
     data: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}
     for context in contexts:
+        if has_random_weights(context.model):
+            data.append(
+                {"name": context.name, "reason": "its weights are random, so that its filters follow no motion"}
+            )
+            continue
         try:
             with context.timed(f"motion in the filters: {context.name}") as progress:
                 parameters = explain.temporal_parameters(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from zoo.datasets import digits
 from zoo.errors import UsageError
-from zoo.training.evaluation import CONSTANT
+from zoo.training.evaluation import CONSTANT, per_clip
 from zoo_sequence_convlstm import data
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ def evaluate(
             for name, value in _means(measured, found.of_set).items()
         ],
         "clips_measured": len(found.inputs),
+        "per_clip": {
+            f"{name} {one}": per_clip(measured[one][own]) for name, own in found.of_set.items() for one in MEASURES
+        },
         "breakdown": {
             "frame": [
                 {

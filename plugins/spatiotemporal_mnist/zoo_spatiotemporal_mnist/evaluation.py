@@ -10,6 +10,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zoo.training.evaluation import per_clip
 from zoo_spatiotemporal_mnist import blinking
 
 #: Names of the metrics, as they stand in entries and cards.
@@ -53,6 +54,10 @@ def evaluate(
             for name, value in values.items()
         ],
         "clips_measured": len(parameters),
+        "per_clip": {
+            name: per_clip(column if "error" in name else column.bool())
+            for name, column in zip(METRICS, scores.unbind(1), strict=True)
+        },
         "breakdown": {name: _table(scores, parameters, by) for name, by in TABLES.items()},
     }
 

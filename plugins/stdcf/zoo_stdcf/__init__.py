@@ -51,6 +51,7 @@ _MOTION_MNIST = Sample(
         "digit 9, down",
         "digit 6, still",
     ),
+    classes=tuple({"digit": digit, "motion": motion} for digit, motion in zip("411074696", MOTIONS, strict=True)),
     licence="CC-BY-SA-3.0",
     source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
 )

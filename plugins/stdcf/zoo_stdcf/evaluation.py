@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from zoo.datasets import motion, translate_rotate
+from zoo.training.evaluation import per_clip
 from zoo_stdcf.training import as_input, labels
 
 
@@ -39,6 +40,7 @@ def evaluate_reconstruction(
     return {
         "metrics": [{"dataset": "tr_mnist", "split": split, "name": name, "value": _figures(errors.mean())}],
         "clips_measured": len(painted),
+        "per_clip": {name: per_clip(errors.mean(1))},
         "breakdown": {
             "frame": [
                 {"frame": str(frame), "clips": len(painted), name: _figures(errors[:, frame].mean())}
@@ -73,6 +75,7 @@ def evaluate_motion(
     return {
         "metrics": [{"dataset": "motion_mnist", "split": split, "name": name, "value": share(right)}],
         "clips_measured": len(right),
+        "per_clip": {name: per_clip(right)},
         "breakdown": {
             "motion": [
                 {"motion": label, "clips": int((shown == index).sum()), name: share(right[shown == index])}

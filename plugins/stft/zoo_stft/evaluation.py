@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from zoo.datasets import motion
+from zoo.training.evaluation import per_clip
 from zoo_stft import training
 
 
@@ -49,6 +50,7 @@ def evaluate(
     return {
         "metrics": [{"dataset": dataset, "split": split, "name": name, "value": _share(right)}],
         "clips_measured": len(right),
+        "per_clip": {name: per_clip(right)},
         "breakdown": {
             table: [
                 {table: label, "clips": int((keys == index).sum()), name: _share(right[keys == index])}

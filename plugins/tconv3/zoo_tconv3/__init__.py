@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.hookspecs import hookimpl
 from zoo_tconv3.recipes import CLASSES, RECIPES
@@ -35,6 +36,12 @@ _SAMPLES = (
             "digit 7, still",
             "digit 4, zoom in 4.2 % per frame, clockwise 5.4° per frame",
             "digit 4, zoom in 4.1 % per frame, counter-clockwise 3.5° per frame, left 1.2 pixels per frame",
+        ),
+        # The last two move in several ways at once, which is no class.
+        classes=(
+            *({"digit": digit, "motion": motion} for digit, motion in zip("309865857", MOTIONS, strict=True)),
+            {"digit": "4"},
+            {"digit": "4"},
         ),
         licence="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",

@@ -172,7 +172,7 @@ def test_where_the_clip_does_not_matter_there_is_no_curve(nets, first):
     result = explain.check_faithfulness(model, batch, attribution, steps=5)
     assert result.curves == {}
     assert "does not change the output" in result.missing["deletion"]
-    assert result.verdict.parts["deletion"][0] == "unsure"
+    assert result.verdict.parts["deletion"][0] == "inconclusive"
 
 
 def test_the_baseline_is_that_of_the_attribution_unless_told(nets, first):

@@ -55,3 +55,14 @@ def test_a_still_is_one_frame_s_spectrum_shown_in_every_frame():
     assert still.values[0].numel() * 5 == fourier3d((2, 5, 6, 8), [1], LIKE).values[0].numel()
     (gradient,) = torch.autograd.grad(still.clips()[:, :, 3].sum(), still.values)
     assert torch.allclose(gradient, torch.autograd.grad(image.clips().sum(), image.values)[0])
+
+
+@pytest.mark.parametrize("name", ["pixel", "fourier3d", "fourier2d"])
+@pytest.mark.parametrize("size", [(1, 5, 7, 9), (3, 4, 6, 8), (3, 1, 8, 8)])
+def test_clips_begin_where_they_are_told(name, size):
+    drawn = torch.rand(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    drawn = drawn.mean(dim=1, keepdim=True).expand(size) if name == "fourier2d" else drawn
+    made = PARAMETRIZATIONS[name](size, [0, 1], torch.zeros(1, dtype=torch.float64), colour=size[0] == 3)
+    made.begin(drawn)
+    assert torch.allclose(made.clips(), drawn.clamp(0.02, 0.98).expand(2, *size), atol=1e-6)
+    assert made.values.requires_grad

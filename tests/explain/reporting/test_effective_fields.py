@@ -1,5 +1,6 @@
 """Drawings of effective fields, and what a report measures of them."""
 
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -56,3 +57,26 @@ def test_very_dear_models_are_not_measured(model, clip, tmp_path, monkeypatch):
     report = explain.report(model, clip, tmp_path / "out", sections=["fields"])
     assert report.data["sections"]["fields"]["effective"] == []
     assert "too dear to measure" in report.page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("where", "share"), [("middle", 1.0), ("edge", 0.0), ("even", 0.25), ("nowhere", None)])
+def test_what_a_page_says_of_the_middle_is_measured(where, share):
+    from explain.reporting.effective_fields import in_the_middle
+
+    heat = torch.zeros(2, 16, 16, dtype=torch.float64)
+    inside = heat[:, 4:12, 4:12]  # the field; the rest it cannot see
+    if where == "even":
+        inside += 1.0
+    elif where == "middle":
+        inside[:, 2:6, 2:6] += 3.0
+    elif where == "edge":
+        inside[:, 0, :] += 2.0
+    field = SimpleNamespace(heat=heat, box=None, theoretical_box=((0, 1), (4, 11), (4, 11)))
+    assert in_the_middle(field) == (None if share is None else pytest.approx(share))
+
+
+def test_no_page_claims_that_layers_look_at_the_middle(written):
+    page = written.page.read_text(encoding="utf-8")
+    assert "mostly at the middle" not in page
+    for one in written.data["sections"]["fields"]["effective"]:
+        assert 0 <= one["in_the_middle"] <= 1

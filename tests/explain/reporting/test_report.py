@@ -182,7 +182,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     assert "Quick tests" in page
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
-    effort = Effort(steps=16, draws=4, depths=4, boxes=16, neighbours=2)
+    effort = Effort(steps=16, draws=20, depths=4, redraws=8, boxes=16, neighbours=4)
     expected = record(check_all(model, batch, [saliency], effort)[0])
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
@@ -206,9 +206,9 @@ def test_dear_models_get_shorter_tests(model, clip, tmp_path, monkeypatch):
     monkeypatch.setattr(faithfulness, "DEAR", 0)
     report = cheap(model, clip, tmp_path / "out", sections=["attributions"])
     (method,) = report.data["sections"]["attributions"]["methods"]
-    assert method["faithfulness"]["settings"]["steps"] == 8
-    assert list(method["faithfulness"]["curves"]) == ["both"]
-    assert "short tests: 8 steps" in report.page.read_text(encoding="utf-8")
+    assert method["faithfulness"]["settings"]["steps"] == 6
+    assert list(method["faithfulness"]["curves"]) == ["temporal", "both"]
+    assert "short tests: 6 steps" in report.page.read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(model, clip, tmp_path):
@@ -671,3 +671,99 @@ def test_an_image_model_says_that_it_took_one_image_of_a_folder(tmp_path):
     assert "The folder holds 3 images and the model takes one" in one.warnings[0]
     many = cheap(model, tmp_path, tmp_path.parent / "many", sections=["predictions"], each=True)
     assert many.data["clips"] == 3
+
+
+def test_of_random_weights_nothing_learned_is_shown(clip, plugin, tmp_path):
+    """No verdicts, no synthesized units, no motions; trained weights of the same network have all of it."""
+    plugin("smaller", INFLATED)
+    catalog.listings.cache_clear()
+    random = zoo.load("small", weights=None)
+    save_file(random.state_dict(), tmp_path / "trained.safetensors")
+    trained = zoo.load("small", weights=tmp_path / "trained.safetensors")
+    catalog.listings.cache_clear()
+    shown = {
+        name: cheap(
+            net, clip, tmp_path / name, sections=None, methods=["saliency"], units=1, unit_steps=1, unit_layers=1
+        )
+        for name, net in (("random", random), ("trained", trained))
+    }
+    sections = {name: set(report.data["sections"]) for name, report in shown.items()}
+    assert sections["trained"] - sections["random"] == {"units", "motion"}
+    tested = {
+        name: report.data["sections"]["attributions"]["methods"][0]["faithfulness"] for name, report in shown.items()
+    }
+    assert tested["random"] is None
+    assert tested["trained"]["verdict"] in {"passes", "inconclusive", "flagged"}
+    assert not any(
+        step.startswith(("faithfulness", "maximising", "motion")) for step in shown["random"].data["run"]["seconds"]
+    )
+    assert "weights are random" in " ".join(shown["random"].warnings)
+    assert shown["trained"].warnings == []
+    page = shown["random"].page.read_text(encoding="utf-8")
+    assert 'class="trust"' not in page
+    asked = cheap(random, clip, tmp_path / "asked", sections=["units", "motion"])
+    for section in ("units", "motion"):
+        assert "random" in asked.data["sections"][section]["left_out"]
+
+
+def test_no_frame_is_named_that_its_test_does_not_bear_out(written):
+    """In words, in labels for screen readers, and in the strip of all frames."""
+    page = written.page.read_text(encoding="utf-8")
+    for method in written.data["sections"]["attributions"]["methods"]:
+        passed = method["faithfulness"]["reasons"]["frames"]["verdict"] == "passes"
+        assert (method["strongest"] is not None) is (passed and method["peak_share"] >= 2 * method["even_share"])
+        card = page.partition(f'id="method-{method["method"]}"')[2].partition("</article>")[0]
+        assert ("trongest in frame" in card) is (method["strongest"] is not None)
+        assert ('class="cell peak"' in card) is (method["strongest"] is not None)
+
+
+def test_units_that_fire_on_the_clip_are_shown_and_compared_with_it(model, clip, tmp_path):
+    """A unit that is silent behind ReLU comes last, though its mean before is the highest."""
+    with torch.no_grad():
+        model.norm.bias[0], model.norm.weight[0] = -50.0, 1e-3  # silent ...
+        model.early.bias[0] = 30.0  # ... whatever the convolution gives
+    report = cheap(model, clip, tmp_path / "out", sections=["units"], units=4, unit_layers=["early"], unit_steps=1)
+    units = report.data["sections"]["units"]["units"]
+    assert [unit["function"] for unit in units] == ["relu"] * 4
+    assert units[-1]["unit"] == 0
+    assert units[-1]["on_clip"] == 0
+    assert [unit["on_clip"] for unit in units] == sorted((unit["on_clip"] for unit in units), reverse=True)
+    batch = zoo.preprocess(clip, model)
+    with torch.no_grad():
+        fired = torch.relu(model.norm(model.early(batch))).mean(dim=(2, 3, 4))[0]
+    for unit in units:
+        assert unit["on_clip"] == pytest.approx(float(fired[unit["unit"]]), abs=1e-6)
+    page = report.page.read_text(encoding="utf-8")
+    assert "does not fire on the report" in page
+    better = [unit for unit in units if 0 < unit["synthesized"] < unit["on_clip"]]
+    assert ("excites it more than the synthesized one" in page) is bool(better)
+
+
+def test_a_clip_that_excites_a_unit_more_is_what_its_synthesis_goes_on_from(model, clip, tmp_path):
+    report = cheap(model, clip, tmp_path / "out", sections=["units"], units=4, unit_layers=["early"], unit_steps=1)
+    units = report.data["sections"]["units"]["units"]
+    assert any(unit["from_clip"] for unit in units)  # one step from grey makes no bright square
+    for unit in units:
+        assert not unit["from_clip"] or unit["synthesized"] > 0
+
+
+def test_every_output_is_explained_where_all_are_asked_for(model, clip, tmp_path):
+    options = {"methods": ["saliency"], "sections": ["attributions"]}
+    report = cheap(model, clip, tmp_path / "all", target="all", **options)
+    first, (other,) = report.data["sections"]["attributions"], report.data["sections"]["attributions"]["others"]
+    alone = cheap(model, clip, tmp_path / "speed", target="speed", **options).data["sections"]["attributions"]
+    assert (first["target"], other["target"]) == (report.data["target"], "speed")
+    assert other["methods"][0]["time"] == pytest.approx(alone["methods"][0]["time"])
+    ids = [attributes["id"] for _, attributes in Shown(report.page).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    with safe_open(report.folder / "tensors.safetensors", framework="pt") as file:
+        assert {"attributions/saliency/map", "attributions/speed/saliency/map"} <= set(file.keys())
+    with pytest.raises(UsageError, match="one"):
+        explain.compare([model, copy.deepcopy(model)], tmp_path / "compared", clip=clip, target="all")
+
+
+def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(copying, clip, tmp_path):
+    """Frame 7, which the model makes brighter."""
+    report = cheap(copying(), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
+    assert report.data["target"].startswith("film[t=7, y=")
+    assert "farthest from the clip" in report.page.read_text(encoding="utf-8")

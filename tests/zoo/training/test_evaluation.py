@@ -227,3 +227,36 @@ def test_a_record_of_wrong_values_says_where(tmp_path, metric, row, said):
     path.write_text(json.dumps({"metrics": metrics, "breakdown": {"side": [good, {**good, **row}]}}))
     with pytest.raises(WeightsError, match=rf"given\.json, {said}; measure again"):
         stored(str(path))
+
+
+def test_what_is_kept_of_each_clip_is_text_for_answers_and_numbers_for_errors():
+    import torch
+
+    from zoo.training.evaluation import per_clip
+
+    assert per_clip(torch.tensor([True, False, True])) == "101"
+    assert per_clip(torch.tensor([0.1234567891, 2.0], dtype=torch.float64)) == [0.123457, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("per_clip", "right"),
+    [
+        ({"sum": "0110"}, True),
+        ({"sum": [0.5, 1]}, True),
+        ({}, True),
+        ({"sum": "012"}, False),
+        ({"other": "01"}, False),
+        ({"sum": [True]}, False),
+        ({"sum": [float("nan")]}, False),
+        ({"sum": 3}, False),
+        (["01"], False),
+    ],
+)
+def test_records_of_each_clip_are_checked(tmp_path, per_clip, right):
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps({**RECORD, "per_clip": per_clip}))
+    if right:
+        assert stored(str(path))["per_clip"] == per_clip
+    else:
+        with pytest.raises(WeightsError, match="per_clip"):
+            stored(str(path))

@@ -102,7 +102,7 @@ def test_verdicts_and_gains_are_those_of_each_clips_tests(collected):
     for one in section(collected, "faithfulness")["methods"]:
         words = [row["verdicts"][one["method"]] for row in rows]
         assert {word: share["hits"] for word, share in one["verdicts"].items()} == {
-            word: words.count(word) for word in ("passes", "unsure", "flagged")
+            word: words.count(word) for word in ("passes", "inconclusive", "flagged")
         }
         assert one["clips"] == 10
         assert one["deletion_gain"]["low"] <= one["deletion_gain"]["mean"] <= one["deletion_gain"]["high"]
