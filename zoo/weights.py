@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import describing
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
 from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, one_line
 from zoo.writing import write
@@ -42,7 +43,6 @@ _DTYPES = frozenset(
 )
 #: Nanoseconds within which a file may be changed twice and bear the same time.
 _TICK = 20_000_000
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def locate(source: str) -> Path:
@@ -170,6 +170,10 @@ def _placed(index: Path) -> dict[str, str]:
     try:
         if index.stat().st_size > _LONGEST_INDEX:
             raise ValueError(f"it is longer than {_LONGEST_INDEX:,} bytes")
+        with index.open("rb") as file:
+            found = describing.identify(file.read(describing.LENGTH))
+        if found and "JSON" not in found[0]:
+            raise ValueError(f"it is {found[0]}; {found[1]}")
         placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         if not isinstance(placed, dict) or not placed:
             raise ValueError("its weight_map names no tensors")
@@ -191,7 +195,8 @@ def size_of(path: Path) -> int:
     try:
         return sum(part.stat().st_size for part in parts(path))
     except OSError as error:
-        raise WeightsError(f"{error.filename} cannot be read: {error.strerror}; {path} names it") from error
+        what = f"the shard {Path(error.filename).name} of {path}" if path.name.endswith(INDEX) else str(path)
+        raise WeightsError(f"{what} cannot be read: {error.strerror}") from error
 
 
 def digest_of(path: Path, *, remembered: bool = True) -> str:
@@ -204,15 +209,20 @@ def digest_of(path: Path, *, remembered: bool = True) -> str:
 
 def check(path: Path, weights: WeightsEntry) -> None:
     """Raise WeightsError unless the file is the one that its entry describes."""
-    size = size_of(path)
+    size, digest = size_of(path), ""
+    if size == weights.bytes:
+        digest = digest_of(path)
+        if digest == weights.sha256:
+            return
+    kind = describing.identify_file(path)
+    if kind and not (path.name.endswith(INDEX) and "JSON" in kind):
+        raise WeightsError(f"{path} {kind}")
     if size != weights.bytes:
         raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
-    digest = digest_of(path)
-    if digest != weights.sha256:
-        raise WeightsError(
-            f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
-            "the file was changed: reinstall or fetch it again"
-        )
+    raise WeightsError(
+        f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
+        "the file was changed: reinstall or fetch it again"
+    )
 
 
 @dataclass(frozen=True)
@@ -237,12 +247,9 @@ def read_header(path: Path) -> Header:
 
     try:
         with path.open("rb") as file:
-            start = file.read(9)
-        if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":  # a header's length may begin as a pickle does
-            raise WeightsError(
-                f"{path} is a pickle under another name, and pickles are never opened here; "
-                "convert it with safetensors.torch.save_file where you trust its source"
-            )
+            start = file.read(describing.LENGTH)
+        if found := describing.identify(start):
+            raise WeightsError(f"{path} is {found[0]}; {found[1]}")
         if int.from_bytes(start[:8], "little") > LONGEST_HEADER:
             raise ValueError(f"its header has more than {LONGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
@@ -277,6 +284,8 @@ def _merged(index: Path) -> Header:
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     metadata: dict[str, str] = {}
     for shard in parts(index)[1:]:
+        if not shard.is_file():
+            raise WeightsError(f"the shard {shard.name} of {index} is missing; put it beside the index")
         header = read_header(shard)
         expected = {name for name, where in placed.items() if where == shard.name}
         if header.tensors.keys() != expected:

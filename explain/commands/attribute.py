@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -71,6 +73,8 @@ def attribute(
     order: str,
     smooth: str,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -94,7 +98,9 @@ def attribute(
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
 
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
+    loaded, decoded, batch = shared.opened(
+        model, clip, weights, device, seed, dtype, num_classes=num_classes, in_channels=in_channels
+    )
     with Line() as line:
         results = shared.attributed(
             loaded,

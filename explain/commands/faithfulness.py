@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     help="Depths at which the model is randomised; 1 is the last layer alone. [default: every layer]",
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -59,6 +61,8 @@ def faithfulness(
     draws: int,
     depths: int | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -85,7 +89,9 @@ def faithfulness(
     from explain.progress import Line
 
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype)
+    loaded, decoded, batch = shared.opened(
+        model, clip, weights, device, seed, dtype, num_classes=num_classes, in_channels=in_channels
+    )
     with Line() as line:
         baseline = shared.chosen_baseline(baselines)
         maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)

@@ -48,6 +48,8 @@ from zoo import options, output
     help="The unit drawn: its layer or block, and its position in time from 0. [default: one of the deepest layer]",
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -59,6 +61,8 @@ def fields(
     unit: str | None,
     draws: int,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -91,9 +95,18 @@ def fields(
 
     batch = None
     if clip is None:
-        loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+        loaded: Any = zoo.load(
+            model,
+            weights=options.resolve_weights(weights),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            device=device,
+            seed=seed,
+        )
     else:
-        loaded, decoded, batch = shared.opened(model, clip, weights, device, seed)
+        loaded, decoded, batch = shared.opened(
+            model, clip, weights, device, seed, num_classes=num_classes, in_channels=in_channels
+        )
         for warning in decoded.warnings:
             output.note(f"warning: {warning}")
     spec = loaded.zoo_entry

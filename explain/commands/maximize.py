@@ -112,6 +112,8 @@ class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
 @click.option("--top", default=4, show_default=True, type=options.Count(min=1), help="Clips to find for each unit.")
 @shared.out
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -129,6 +131,8 @@ def maximize(
     top: int,
     out: Path | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -157,7 +161,14 @@ def maximize(
     find_transform(transforms)
     if clips is not None:
         named(clips)  # nobody waits for clips to be made before a refusal
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded = zoo.load(
+        model,
+        weights=options.resolve_weights(weights),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        device=device,
+        seed=seed,
+    )
     extra = [-weight * REGULARISERS[name]() for name, weight in penalties]
     raised = [logit(int(target) if target.isdecimal() else target) for target in targets]
     real = None

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -68,6 +70,8 @@ def report(
     units: int,
     unit_steps: int,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -97,6 +101,8 @@ def report(
             device=device,
             dtype=dtype,
             weights=options.resolve_weights(weights),
+            num_classes=num_classes,
+            in_channels=in_channels,
             layer=layer,
             steps=steps,
             unit_layers=unit_layers or 3,

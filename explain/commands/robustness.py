@@ -60,6 +60,8 @@ _ENDING = (
 @shared.target
 @shared.out
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -75,6 +77,8 @@ def robustness(
     target: str | None,
     out: Path | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -116,7 +120,14 @@ def robustness(
     find(list(asked) if asked else None)
     check_fill(fill)
     given_up: list[dict[str, str]] = []
-    loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded: Any = zoo.load(
+        model,
+        weights=options.resolve_weights(weights),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        device=device,
+        seed=seed,
+    )
     given: dict[str, Any] = {"levels": levels, "fill": fill, "seed": seed, "perturbations": asked}
     if data:
         result, spoiled, source = _on_recipe(loaded, recipe, clips, given)

@@ -206,7 +206,7 @@ def test_shards_are_one_file(trained, shards, mmap):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "cannot be read|not a whole"),
+        (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "shard model-00002.* is missing"),
         (lambda index: index.write_text("{"), "no index of safetensors files"),
         (lambda index: index.write_text(json.dumps({"weight_map": {}})), "names no tensors"),
         (lambda index: os.truncate(index, 2**24 + 1), "it is longer than 16,777,216 bytes"),
