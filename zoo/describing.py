@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final
@@ -25,12 +26,22 @@ _STARTS: Final = (
 #: Protocols 0 and 1 of pickle have no mark of their own; torch.save writes 2 or a ZIP archive.
 _PICKLES: Final = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
+#: How names of files with weights end, in this and in other formats.
+_SUFFIXES: Final = (
+    *(".safetensors", ".json", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin", ".pkl", ".pickle", ".npz", ".npy"),
+    *(".h5", ".hdf5", ".keras", ".onnx", ".gguf", ".msgpack", ".zip"),
+)
 #: Who begins the names of a state dictionary so.
 _WRAPPERS: Final = {
     "module.": "DataParallel, DistributedDataParallel or AveragedModel: save `model.module.state_dict()`",
     "_orig_mod.": "torch.compile: save `model._orig_mod.state_dict()`",
     "model.": "a module that holds the model, as Lightning's do: save `module.model.state_dict()`",
 }
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a text names a file rather than a model or the tag of weights, whether or not the file is there."""
+    return "/" in name or os.sep in name or name.lower().endswith(_SUFFIXES)
 
 
 def identify(start: bytes) -> tuple[str, str] | None:
@@ -41,16 +52,16 @@ def identify(start: bytes) -> tuple[str, str] | None:
     """
     if not start:
         return "empty", "fetch it again"
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 2**32:
+        return None  # a header's length may begin as any of what follows
     plain = start.removeprefix(b"\xef\xbb\xbf")
     if _PAGE.match(plain):
         return "a web page, probably an error message of the server", "download the file itself"
     for mark, what, remedy in _STARTS:
         if start.startswith(mark):
             return what, remedy
-    if start[8:9] == b"{":  # a header's length may begin as a pickle does
-        return None
     if start.startswith(_PICKLES):
-        return "a pickle under another name, and pickles are never opened here", _TORCH
+        return "a pickle (as torch.save writes), and pickles are never opened here", _TORCH
     if plain.lstrip()[:1] in (b"{", b"["):
         return "JSON text", "expected safetensors"
     return None

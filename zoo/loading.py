@@ -255,10 +255,8 @@ def _chosen(
             if found is None:
                 raise UsageError(f"{other.entry.name} has no trained weights to adapt")
             return entry, dataclasses.replace(found, tag=f"{other.entry.name}.{found.tag}")
-    if weights.endswith((".safetensors", weights_files.INDEX)) or "/" in weights:
+    if describing.is_file_name(weights) or os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
         return entry, weights_files.describe_file(weights, entry.known)
-    if os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
-        raise UsageError(f"{weights} is no safetensors file, and only those are opened")
     return entry, catalog.weights_of(entry, weights)
 
 

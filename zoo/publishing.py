@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import cards, catalog, devices, hub, loading, output, verification
+from zoo import cards, catalog, describing, devices, hub, loading, output, verification
 from zoo import weights as files
 from zoo.entries import WeightsEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
@@ -154,7 +154,7 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
     """The files of a model."""
     if isinstance(model, nn.Module):
         return _of_module(model)
-    named = model.endswith((".safetensors", files.INDEX)) or "/" in model or Path(model).is_file()
+    named = describing.is_file_name(model) or Path(model).is_file()
     from_file = named and not model.startswith("hub:")
     if from_file:
         path = files.locate(model)

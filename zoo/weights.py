@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import describing
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
-from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, one_line
+from zoo.errors import OutputError, PluginError, UnknownNameError, UsageError, WeightsError, one_line
 from zoo.writing import write
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def locate(source: str) -> Path:
 
     Raises:
         WeightsError: where a bundled file is missing from its package.
-        UnknownNameError: where there is no such file on disk.
+        UnknownNameError, UsageError: where there is no such file on disk, or a folder.
     """
     if source.startswith("hub:"):
         from zoo import hub
@@ -62,10 +62,11 @@ def locate(source: str) -> Path:
     if colon and len(package) > 1 and all(part.isidentifier() for part in package.split(".")):  # C: is a drive
         return _bundled(package, inside)
     path = Path(source).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the weights file in it")
     if not path.is_file():
         siblings = [other.name for other in path.parent.glob("*.safetensors")]
-        hint = "expected a tag, a .safetensors file, or none"
-        raise UnknownNameError(f"weights file in {path.parent}", path.name, siblings, hint)
+        raise UnknownNameError("weights file", path.name, siblings, f"there is no such file in {path.parent}")
     return path
 
 

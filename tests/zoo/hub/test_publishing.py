@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 
 import pytest
 import torch
@@ -128,6 +129,92 @@ def test_a_model_that_could_not_be_built_again_is_refused(hub_server, token, tra
     assert not hub_server.asked
 
 
+def _weight_norm(model):
+    torch.nn.utils.parametrizations.weight_norm(model[5])
+
+
+def _old_weight_norm(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model[5])
+
+
+def _adapter(model):
+    model[5] = torch.nn.Sequential(model[5], torch.nn.Linear(3, 3, bias=False))
+
+
+def _extra_head(model):
+    model.extra = torch.nn.Linear(2, 4)
+
+
+def _forward(model):
+    plain = model.forward
+    model.forward = lambda batch: plain(batch) + 1
+
+
+CHANGES = {
+    "another head": lambda model: model.__setitem__(5, torch.nn.Linear(2, 5)),
+    "a wrapped head": lambda model: model.__setitem__(5, torch.nn.Sequential(torch.nn.Dropout(), model[5])),
+    "no head": lambda model: model.__setitem__(5, torch.nn.Identity()),
+    "an extra head": _extra_head,
+    "an adapter": _adapter,
+    "weight_norm": _weight_norm,
+    "the old weight_norm": _old_weight_norm,
+    "another activation": lambda model: model.__setitem__(2, torch.nn.GELU()),
+    "a clipped activation": lambda model: model.__setitem__(2, torch.nn.Hardtanh(0, 0.1)),
+    "another forward": _forward,
+    "a hook": lambda model: model[0].register_forward_hook(lambda module, inputs, output: 2 * output),
+    "quantized weights": lambda model: model.__setitem__(5, _quantized(model[5])),
+    "NaN": lambda model: torch.nn.init.constant_(model[5].bias, float("nan")),
+    "infinity in statistics": lambda model: model[1].running_var.fill_(float("inf")),
+}
+
+
+def _quantized(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {torch.nn.Linear})[0]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_changed_after_building_is_not_pushed(hub_server, token, trained, change):
+    model = zoo.load("tiny", weights=trained)
+    CHANGES[change](model)
+    with pytest.raises(ModelError):
+        zoo.push(model, "me/tiny")
+    assert not hub_server.asked
+    assert not hub_server.repositories
+
+
+@pytest.mark.parametrize("part", ["whole", "layer", "in place"])
+def test_a_compiled_model_is_pushed_as_the_model_it_was(hub_server, token, trained, part):
+    model = zoo.load("tiny", weights=trained, num_classes=5)
+    expected = outputs(model)["shape"]
+    if part == "in place":
+        model.compile(backend="eager")
+    elif part == "layer":
+        model[5] = torch.compile(model[5], backend="eager")
+    pushed = zoo.push(torch.compile(model, backend="eager") if part == "whole" else model, "me/tiny")
+    torch.testing.assert_close(outputs(zoo.load(pushed.name))["shape"], expected, rtol=0, atol=0)
+    assert zoo.verify(pushed.name).passed
+
+
+def test_weights_that_do_not_give_their_golden_tensors_are_not_pushed(hub_server, token, trained, installed, tiny,
+                                                                       monkeypatch, tmp_path):  # fmt: skip
+    golden = tmp_path / "golden.safetensors"
+    batch = torch.rand(1, 1, 4, 8, 8)
+    save_file({"input": batch, "shape": zoo.load("tiny", weights=trained)(batch).detach() + 0.1}, golden)
+    said = (
+        f"WeightsEntry(tag='a', source={str(trained)!r}, bytes={trained.stat().st_size}, "
+        f"sha256={files.sha256_of(trained)!r}, golden={str(golden)!r})"
+    )
+    installed.add("full", tiny.replace("entry()", f"entry('other', weights=({said},))"))
+    installed.use(monkeypatch)
+    with pytest.raises(ModelError, match="shape"):
+        zoo.push("other", "me/other")
+    assert not hub_server.asked
+
+
 @pytest.mark.parametrize(
     ("limit", "said"),
     [("files.MOST_OF_AN_ARGUMENT", "numbers in arguments"), ("hub.LONGEST_CONFIG", "is longer than 2")],
@@ -195,7 +282,7 @@ def test_pickles_and_damaged_files_do_not_go_up(hub_server, token, trained, tmp_
         with pytest.raises(WeightsError, match=said):
             zoo.push(str(path), "me/tiny")
     torch.save({"a": torch.ones(1)}, tmp_path / "weights.pth")
-    with pytest.raises(WeightsError, match="is a pickle under another name"):
+    with pytest.raises(WeightsError, match="is a pickle"):
         zoo.push(str(tmp_path / "weights.pth"), "me/tiny")
     assert not hub_server.asked
 
