@@ -115,9 +115,8 @@ def _prefix(name: str, expected: Mapping[str, object]) -> str | None:
     if (plain := name.replace("_orig_mod.", "")) != name and plain in expected:
         return "_orig_mod."
     parts = name.split(".")
-    for at in range(1, len(parts)):
-        if (rest := ".".join(parts[at:])) in expected:
-            return name.removesuffix(rest)
-        if rest.replace("_orig_mod.", "") in expected:
-            return ".".join(parts[:at]) + "."
-    return None
+    rests = [".".join(parts[at:]) for at in range(1, len(parts))]
+    whole = next((rest for rest in rests if rest in expected), None)
+    if whole is None:  # a part inside may have been compiled as well
+        whole = next((rest for rest in rests if rest.replace("_orig_mod.", "") in expected), None)
+    return None if whole is None else name.removesuffix(whole)

@@ -34,8 +34,6 @@ LONGEST_HEADER = 2**25
 MOST_TENSORS = 2**17
 #: Characters of JSON that says what differs from an architecture's entry.
 LONGEST_OVERRIDES = 2**20
-#: Number in the arguments that a file or a repository gives to a builder, which may make so many of something.
-MOST_OF_AN_ARGUMENT = 2**16
 #: Types of tensors that models have, as safetensors writes them.
 _DTYPES = frozenset(
     {*("BOOL", "C64", "BF16", "F8_E4M3", "F8_E5M2", "F16", "F32", "F64")}
@@ -260,7 +258,9 @@ def read_header(path: Path) -> Header:
             tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
             _check_dtypes(tensors)
             return Header(tensors, dict(file.metadata() or {}))
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
 
 
@@ -341,7 +341,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         source=str(path),
         bytes=size_of(path),
         sha256=digest_of(path),
-        licence="unknown",
+        license="unknown",
         record=str(record) if record.is_file() else None,
         **overrides,
     )
@@ -356,15 +356,6 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {one_line(error)}") from error
 
 
-def _check_arguments(value: Any) -> None:
-    """Raise ValueError for numbers by which a builder would fill the memory."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_arguments(item)
-    elif isinstance(value, int | float) and not abs(value) <= MOST_OF_AN_ARGUMENT:
-        raise ValueError(f"numbers in arguments are at most {MOST_OF_AN_ARGUMENT:,}, not {value!r:.40}")
-
-
 def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     """What JSON says of arguments, input and outputs, as fields of a WeightsEntry.
 
@@ -374,7 +365,6 @@ def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if "arguments" in said:
         overrides["arguments"] = dict(said["arguments"])
-        _check_arguments(overrides["arguments"])
     if "input" in said:
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
