@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from zoo import devices
 from zoo.devices import is_out_of_memory
 from zoo.errors import MemoryLimitError
 
@@ -36,30 +35,7 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(_system_memory(), _cgroup_memory())
-
-
-def _system_memory() -> int:
-    """Available bytes by /proc/meminfo; where there is none, a quarter of the physical memory."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, OSError, ValueError):
-        return 2**31
-
-
-def _cgroup_memory() -> int:
-    """Bytes left under the control group's limit (containers); very many where there is no limit."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        return int((group / "memory.max").read_text("ascii")) - int((group / "memory.current").read_text("ascii"))
-    except (OSError, ValueError):
-        return 2**62
+    return devices.free_memory()
 
 
 class MeasuredBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import DeviceError
@@ -68,3 +70,31 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and any(said in text for said in _FULL)
+
+
+def free_memory() -> int:
+    """Bytes that can be allocated in main memory, as the system and the limit of a container say."""
+    return min(_system_memory(), _cgroup_memory())
+
+
+def _system_memory() -> int:
+    """Available bytes by /proc/meminfo; where there is none, a quarter of the physical memory."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, OSError, ValueError):
+        return 2**31
+
+
+def _cgroup_memory() -> int:
+    """Bytes left under the control group's limit (containers); very many where there is no limit."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        return int((group / "memory.max").read_text("ascii")) - int((group / "memory.current").read_text("ascii"))
+    except (OSError, ValueError):
+        return 2**62

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.overrides import TorchFunctionMode
 
 from zoo import adaptation, catalog, describing, devices, plugins, resizing
@@ -265,10 +268,12 @@ def build(entry: ModelEntry) -> nn.Module:
 
     Raises:
         PluginError: where it fails or returns no module.
+        MemoryLimitError: where it makes more than memory holds, or more tensors than a weights file may have.
     """
     builder = plugins.resolve(entry.builder)
     try:
-        model = builder(**entry.arguments)
+        with _limited(entry):
+            model = builder(**entry.arguments)
     except Exception as error:
         if isinstance(error, ZooError) or devices.is_out_of_memory(error):
             raise
@@ -281,6 +286,34 @@ def build(entry: ModelEntry) -> nn.Module:
             f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module"
         )
     return model
+
+
+@contextmanager
+def _limited(entry: ModelEntry) -> Iterator[None]:
+    """Stop a builder whose modules ask for more memory than is free, before their parameters are filled."""
+    owner, most = threading.get_ident(), devices.free_memory()
+    bytes_made, tensors_made = 0, 0
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal bytes_made, tensors_made
+        del module, name
+        if tensor is None or threading.get_ident() != owner:  # the hooks are global
+            return
+        tensors_made += 1
+        bytes_made += 0 if tensor.is_meta else tensor.numel() * tensor.element_size()
+        if bytes_made > most or tensors_made > weights_files.MOST_TENSORS:
+            made = f"{tensors_made:,} tensors" if bytes_made <= most else f"{bytes_made:,} bytes"
+            raise MemoryLimitError(
+                f"{entry.name} with the arguments {dict(entry.arguments)!s:.200} makes {made} or more; {most:,} bytes "
+                f"of memory are free, and at most {weights_files.MOST_TENSORS:,} tensors are expected"
+            )
+
+    handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _MetaLeftUnfilled(TorchFunctionMode):
@@ -416,7 +449,8 @@ def _fitted(
         **{head: _tensors_of(entry, head, count) for head, count in asked.classes.items() if head not in layers},
     }
     expected, drawn, left = dict(wanted), set[str](), set[str]()
-    for names in heads.values():
+    others = header.tensors.keys() - wanted.keys() - before.keys()
+    for names in heads.values() if not others else ():  # under other names a head may be there
         found = {name: header.tensors[name][1] for name in names if name in header.tensors}
         here = {name: wanted[name] for name in names if name in wanted}
         if found != here and found in ({}, {name: before[name] for name in names if name in before}):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import cards, catalog, describing, devices, hub, loading, output, verification
+from zoo import cards, catalog, describing, devices, hub, licenses, loading, output, verification
 from zoo import weights as files
 from zoo.entries import WeightsEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
@@ -83,7 +83,8 @@ def push(
 
     Raises:
         UnknownNameError: for an unknown model.
-        UsageError: where the repository's name is none, is public already, or the weights are somebody else's.
+        UsageError: where the repository's name is none, is public already, the weights are somebody else's, or their
+            license is no identifier.
         ModelError: for a model that could not be loaded again, since something in it was changed after it was built,
             or that holds NaN or infinity. Nothing is sent before it was built anew, loaded strictly and compared.
         WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
@@ -212,7 +213,7 @@ def _of_module(model: nn.Module) -> _Bundle:
         source="",
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        licence=entry.licence if known is None else known.licence,
+        license=entry.license if known is None else known.license,
     )
     batch = 4 * torch.randn(entry.input.shape, generator=torch.Generator().manual_seed(1))  # far from zero, too
     return _bundled(entry, weights, data, _golden(model), None, further=[(batch, _outputs(model, batch))])
@@ -256,6 +257,7 @@ def _bundled(
     """What goes up, once a model built of it gives the golden outputs, and those for `further` batches."""
     from safetensors.torch import load
 
+    licenses.check(weights.license)
     same = (entry.name, entry.builder)
     listing = next((one for one in catalog.listings() if (one.entry.name, one.entry.builder) == same), None)
     if listing is None:
@@ -274,7 +276,7 @@ def _bundled(
             "tag": weights.tag,
             "bytes": weights.bytes,
             "sha256": weights.sha256,
-            "licence": weights.licence,
+            "license": weights.license,
             "metrics": weights.metrics,
         },
     }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from zoo.entries import ModelEntry
     from zoo.training.recipes import Recipe
 
 
@@ -50,7 +51,8 @@ def finalize(
     with torch.no_grad():
         outputs = network(example)
     if isinstance(outputs, Tensor):
-        outputs = {"output": outputs}
+        described = _described(recipe)
+        outputs = {"output" if described is None else described.outputs[0].name: outputs}
     check_loads(recipe, network, [(example, outputs)])
     path = out / f"{recipe.name}.safetensors"
     write_tensors(path, network.state_dict(), {"zoo": json.dumps(dict(recipe.header))})
@@ -64,14 +66,20 @@ def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor
 
     A recipe of an architecture that no plugin registers makes a file for its author's own code, and is left alone.
     """
+    described = _described(recipe)
+    if described is not None:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        verification.check_rebuilt(described, tensors, cases)
+
+
+def _described(recipe: Recipe) -> ModelEntry | None:
+    """The entry that `zoo.load` builds for a recipe's weights; None where no plugin registers the architecture."""
     try:
         listing, _, _ = catalog.find(recipe.name.partition(".")[0])
     except UnknownNameError:
-        return
+        return None
     header = json.loads(json.dumps(plain(recipe.header)))
-    described = listing.entry.resolve(WeightsEntry(tag="new", source="", bytes=0, sha256="", **overrides_of(header)))
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    verification.check_rebuilt(described, tensors, cases)
+    return listing.entry.resolve(WeightsEntry(tag="new", source="", bytes=0, sha256="", **overrides_of(header)))
 
 
 def write_record(

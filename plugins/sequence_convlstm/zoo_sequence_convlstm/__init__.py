@@ -18,7 +18,7 @@ _SAMPLES = (
         name="digit_sequences",
         resource="zoo_sequence_convlstm:samples/digit_sequences.safetensors",
         labels=tuple(f"digit {digit}, 16 frames" for digit in (6, 6, 3, 3, 8, 5)),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), turned, moved and dimmed, under noise",
     ),
 )

@@ -35,7 +35,7 @@ _SAMPLES = (
             "digit 8, order 1-4-2-3, 2 pixels per frame, visible every 12 frames",
             "digit 0, order 1-4-3-2, 6 pixels per frame, visible every 8 frames",
         ),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
     ),
 )

@@ -33,7 +33,7 @@ _SAMPLES = (
             "digit 9, down 0.8 pixels per frame",
             "digit 5, still",
         ),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
     ),
 )

@@ -36,7 +36,7 @@ _SAMPLES = (
             "digit 4, zoom in 4.2 % per frame, clockwise 5.4° per frame",
             "digit 4, zoom in 4.1 % per frame, counter-clockwise 3.5° per frame, left 1.2 pixels per frame",
         ),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
     ),
 )

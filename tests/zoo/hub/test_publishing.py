@@ -215,15 +215,64 @@ def test_weights_that_do_not_give_their_golden_tensors_are_not_pushed(hub_server
     assert not hub_server.asked
 
 
-@pytest.mark.parametrize(
-    ("limit", "said"),
-    [("files.MOST_OF_AN_ARGUMENT", "numbers in arguments"), ("hub.LONGEST_CONFIG", "is longer than 2")],
-)
-def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch, limit, said):
+def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch):
     installed.add("sized", tiny.replace("entry()", "entry(arguments={'classes': 3})"))
     installed.use(monkeypatch)
-    monkeypatch.setattr(f"zoo.publishing.{limit}", 2)
-    with pytest.raises(UsageError, match=f"tiny would not load from a repository: .*{said}"):
+    monkeypatch.setattr("zoo.publishing.hub.LONGEST_CONFIG", 2)
+    with pytest.raises(UsageError, match=r"tiny would not load from a repository: .*is longer than 2"):
+        zoo.push(zoo.load("tiny", weights=None), "me/tiny")
+    assert not hub_server.asked
+
+
+@pytest.mark.parametrize("rate", [96_000, 151_936, 2**40])
+def test_builders_take_any_number(hub_server, token, installed, tiny, monkeypatch, rate):
+    code = tiny.replace("classes=3", "classes=3, rate=1").replace("entry()", f"entry(arguments={{'rate': {rate}}})")
+    installed.add("rated", code)
+    installed.use(monkeypatch)
+    model = zoo.load("tiny", weights=None)
+    assert_same(zoo.load(zoo.push(model, "me/tiny").name), model)
+
+
+@pytest.mark.parametrize(
+    ("written", "called", "name"),
+    [
+        ("GPL-3.0-or-later", "gpl-3.0", None),
+        ("CC BY-NC 4.0", "cc-by-nc-4.0", None),
+        ("Apache-2.0", "apache-2.0", None),
+        ("ODbL-1.0", "odbl", None),
+        ("MIT AND BSD-3-Clause", "other", "mit-and-bsd-3-clause"),
+        ("0BSD", "other", "0bsd"),
+        ("LicenseRef-mine", "other", "mine"),
+    ],
+)
+def test_a_card_calls_licenses_as_the_hub_does(hub_server, token, installed, tiny, monkeypatch, written, called, name):
+    installed.add("plain", tiny.replace("entry()", f"entry(license={written!r})"))
+    installed.use(monkeypatch)
+    zoo.push(zoo.load("tiny", weights=None), "me/tiny")
+    content = hub_server.repositories["me/tiny"].commits[-1][1]
+    card = content["README.md"].decode().splitlines()
+    assert f"license: {called}" in card
+    assert (f"license_name: {name}" in card) == (name is not None)
+    assert json.loads(content["config.json"])["weights"]["license"] == written
+
+
+def test_a_repository_of_version_0_1_says_its_license_by_the_former_name(hub_server, token, trained):
+    zoo.push(str(trained), "me/tiny")
+    repository = hub_server.repositories["me/tiny"]
+    config = json.loads(repository.commits[-1][1]["config.json"])
+    del config["weights"]["license"]
+    config["weights"]["licence"] = "MIT"
+    revision = repository.commit({"config.json": json.dumps(config).encode()})
+    with pytest.warns(DeprecationWarning, match="licence"):
+        entry = zoo.info(f"hub:me/tiny@{revision or repository.commits[-1][0]}")
+    assert entry.weights[0].license == "MIT"
+
+
+@pytest.mark.parametrize("written", ["my own terms", "MIT, or so", ""])
+def test_a_license_that_is_no_identifier_is_refused(hub_server, token, installed, tiny, monkeypatch, written):
+    installed.add("plain", tiny.replace("entry()", f"entry(license={written!r})"))
+    installed.use(monkeypatch)
+    with pytest.raises(UsageError, match="LicenseRef-NAME"):
         zoo.push(zoo.load("tiny", weights=None), "me/tiny")
     assert not hub_server.asked
 
