@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ from zoo import weights as files
 from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError
 
 REPO = "org/tiny"
+
+
+#: Releases of huggingface_hub before 2 leave what came of a broken download in their cache, under a name of its own.
+leaves_nothing = pytest.mark.skipif(
+    version("huggingface_hub").startswith("1."), reason="huggingface_hub 1 keeps files *.incomplete"
+)
 
 
 @pytest.fixture
@@ -181,6 +188,7 @@ def test_passing_faults_are_got_over(published, hub_server, fault):
     assert hub.obtain(published[0])
 
 
+@leaves_nothing
 def test_a_broken_connection_is_gone_on_with(published, hub_server, fault, monkeypatch):
     from huggingface_hub import constants
 
@@ -197,6 +205,7 @@ def test_a_connection_that_always_breaks_is_told(published, hub_server, fault):
     expect(published[0], "could not be transferred: http://127.*check the network")
 
 
+@leaves_nothing
 def test_a_truncated_body_is_told(published, hub_server, fault):
     hub_server.faults = [fault("GET .*resolve", changed=lambda data: data[:500])]
     expect(published[0], "could not be transferred.*Consistency check failed")
@@ -333,6 +342,7 @@ def test_a_file_that_comes_damaged_and_has_no_checksum_is_told(hub_server, fault
     assert not stored()
 
 
+@leaves_nothing
 def test_a_full_disk_is_told(published, monkeypatch):
     from huggingface_hub import file_download
 
