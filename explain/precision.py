@@ -63,15 +63,14 @@ def _named(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed: int = 0) -> str:
+def changed(model: nn.Module, clip: Any, name: str, **asked: Any) -> str:
     """What a model that was loaded with another type says differently from one with the architecture's own.
 
     Args:
         model: The model as it was loaded, with `dtype`.
         clip: The clip, as `zoo.preprocess` takes it.
         name: What it was loaded by.
-        weights: As they were given to `zoo.load`.
-        seed: The seed it was loaded with.
+        asked: What else `zoo.load` was given, but for the device and the type: weights, seed, numbers.
 
     Returns:
         A sentence; empty where the same classes lead, values and clips differ by less than 5 %, or memory does not hold
@@ -80,7 +79,7 @@ def changed(model: nn.Module, clip: Any, name: str, *, weights: str | None, seed
     if entry_of(model) is None:
         return ""
     try:
-        own = zoo.load(name, weights=weights, device=str(devices.like(model).device), seed=seed)
+        own = zoo.load(name, device=str(devices.like(model).device), **asked)
         if devices.like(own).dtype == devices.like(model).dtype:
             return ""
         batches = [zoo.preprocess(clip, one) for one in (model, own)]

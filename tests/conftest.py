@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,12 @@ _EVERYWHERE = {"deadline": None, "database": None, "suppress_health_check": list
 settings.register_profile("suite", derandomize=True, max_examples=50, **_EVERYWHERE)
 settings.register_profile("long", max_examples=5000, print_blob=True, **_EVERYWHERE)
 settings.load_profile("suite")
+
+# The Hub's library reads these when it is first imported: no token or setting of the user's, and no uploads by another
+# way than a server on loopback takes.
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 #: Real clips, photos and MNIST for tests; absent on most machines.
 TEST_DATA = Path(os.environ.get("ZOO_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -56,3 +56,21 @@ def test_no_file_of_a_package_is_left_out_of_its_wheel():
     if done.returncode == 128:
         pytest.skip("not a checkout")
     assert done.stdout == ""
+
+
+def test_every_lower_bound_is_one_that_is_tried():
+    """`.ci/lowest` runs tests with the releases in constraints-lowest.txt."""
+    text = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8")
+    lowest = {name.lower(): version for name, version in re.findall(r"^([\w-]+)==([\d.]+)", text, re.MULTILINE)}
+    for path in (ROOT / "pyproject.toml", *PLUGINS):
+        for requirement in project(path)["project"]["dependencies"]:
+            name, version = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()
+            if name != "motion-zoo":
+                parts = version.split(".")
+                assert lowest[name.lower()].split(".")[: len(parts)] == parts, f"{path.parent.name}: {requirement}"
+
+
+def test_every_requirement_of_an_extra_has_a_lower_bound():
+    for extra, requirements in project(ROOT / "pyproject.toml")["project"]["optional-dependencies"].items():
+        for requirement in requirements:
+            assert re.search(r">=\d|==\d|^motion-zoo\[", requirement), f"{extra}: {requirement}"

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import catalog
+from zoo import catalog, licenses
 from zoo.errors import OutputError, PluginError
 from zoo.weights import locate
 
@@ -163,8 +163,7 @@ def _merged(said: dict[str, Any], entry: ModelEntry) -> dict[str, Any]:
 def _metadata(entry: ModelEntry) -> dict[str, Any]:
     from huggingface_hub import EvalResult
 
-    licence = entry.weights[0].licence if entry.weights else entry.licence
-    known = not licence.startswith("LicenseRef-")
+    license_, license_name = licenses.on_hub(entry.weights[0].license if entry.weights else entry.license)
     task = _task(entry)
     results = [
         EvalResult(
@@ -182,8 +181,8 @@ def _metadata(entry: ModelEntry) -> dict[str, Any]:
     ]
     return {
         "library_name": "motion-zoo",
-        "license": licence.lower() if known else "other",
-        "license_name": None if known else licence.removeprefix("LicenseRef-"),
+        "license": license_,
+        "license_name": license_name,
         "pipeline_tag": task,
         "tags": ["motion-zoo", "image" if entry.input.layout == "NCHW" else "video"],
         "datasets": sorted({result.dataset_type for result in results}) or None,
@@ -227,7 +226,7 @@ def _block(entry: ModelEntry) -> str:
             for output in one.outputs or ()
             if output not in entry.outputs
         ),
-        ("licence of the code", entry.licence),
+        ("licence of the code", entry.license),
         *([("paper", entry.paper)] if entry.paper else []),
     ]
     parts = [_table(("", ""), rows)]
@@ -241,7 +240,7 @@ def _block(entry: ModelEntry) -> str:
                         f"`{re.split('[:/]', one.source)[-1]}`" if one.source else "-",
                         f"{one.bytes:,}",
                         f"`{one.sha256}`" + (" (its beginning)" if one.is_foreign else ""),
-                        one.licence,
+                        one.license,
                         f"`{one.recipe}`" if one.recipe else "-",
                     )
                     for one in entry.weights

@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import DeviceError, ResourceError, ZooError, describe, one_line
@@ -113,3 +114,94 @@ def shortages_apart(what: str) -> Iterator[None]:
             f"cannot {what}: {describe(cause)}; the machine ran short of memory, threads, open files or disk, or a "
             "disk failed: free some, or wait, and run the same again"
         ) from error
+
+
+def free_memory() -> int:
+    """Bytes that can be allocated in main memory, as the system, control groups and the process's own limits say."""
+    return max(0, min(_system_memory(), group_memory(), _limited_memory()))
+
+
+def _system_memory() -> int:
+    """Available bytes by /proc/meminfo; where there is none, a quarter of the physical memory."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, OSError, ValueError):
+        return 2**31
+
+
+#: Of a control group, by version: the files of its limits, of what it uses, and the line of memory.stat that says how
+#: much of that is a cache of files, which is given back when asked for.
+_GROUP_FILES = {
+    "cgroup2": (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    "cgroup": (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def group_memory(process: Path = Path("/proc/self")) -> int:
+    """Bytes that control groups leave to a process: the least of its group and all around it; very many for no limit.
+
+    Containers, batch systems and service managers set such limits, at any level, and of both versions (cgroups(7)).
+
+    Args:
+        process: Its folder in /proc.
+    """
+    least = 2**62
+    try:
+        mounts = (process / "mountinfo").read_text().splitlines()
+        groups = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
+    except (OSError, ValueError):
+        return least
+    for line in mounts:
+        before, _, after = line.partition(" - ")
+        kind, _, options = [*after.split(" ", 2), "", ""][:3]
+        if kind not in _GROUP_FILES or (kind == "cgroup" and "memory" not in options.split(",")):
+            continue
+        root, mounted = before.split(" ")[3:5]
+        for _, controllers, path in groups:
+            if controllers == "" if kind == "cgroup2" else "memory" in controllers.split(","):
+                top = Path(mounted.replace("\\040", " "))
+                inside = Path(path).relative_to(root) if Path(path).is_relative_to(root) else Path()
+                folders = [top / inside, *(top / above for above in inside.parents)]
+                least = min([least, *(_left(folder, *_GROUP_FILES[kind]) for folder in folders)])
+    return least
+
+
+def _left(folder: Path, limits: tuple[str, ...], usage: str, cache: str) -> int:
+    """Bytes that one control group leaves; very many where it has no limit."""
+    least = 2**62
+    for limit in limits:
+        try:
+            most = int((folder / limit).read_text("ascii"))  # "max" for none
+            used = int((folder / usage).read_text("ascii"))
+        except (OSError, ValueError):
+            continue
+        try:
+            lines = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
+            used -= min(used, int(lines.get(cache, 0)))
+        except (OSError, ValueError):
+            pass
+        least = min(least, most - used)
+    return least
+
+
+def _limited_memory() -> int:
+    """Bytes that the limits of this process itself leave (`ulimit -v`, `ulimit -d`); very many for none."""
+    try:
+        import resource
+
+        pages = list(map(int, Path("/proc/self/statm").read_text("ascii").split()))
+        size = os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError, ValueError):
+        return 2**62
+    least = 2**62
+    for limit, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
+        soft = resource.getrlimit(limit)[0]
+        if soft != resource.RLIM_INFINITY:
+            least = min(least, soft - used * size)
+    return least

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 Channels = Literal["RGB", "BGR", "L", "other"]
@@ -15,6 +16,8 @@ Sampling = Literal["uniform", "consecutive"]
 Resize = Literal["exact", "short_side"]
 Interpolation = Literal["bilinear", "bicubic"]
 Kind = Literal["classes", "value", "clip"]
+
+_Entry = TypeVar("_Entry")
 
 #: Most pixels, over all frames and, where these are no colours, all channels, that an input may ask for.
 MOST_PIXELS = 2**28
@@ -141,6 +144,31 @@ def _in_words(kind: str) -> str:
         several = _WORDS.get(one, ("", one))[1]
         return f"a tuple of {several}" if items.endswith(", ...") else f"a tuple of {items.count(',') + 1} {several}"
     return _WORDS.get(kind, (kind, ""))[0]
+
+
+def warn_of_licence(where: str, stacklevel: int = 3) -> None:
+    """Warn that a field is called by its former name."""
+    warnings.warn(f"{where}: `licence` is now called `license`; the old name will go", DeprecationWarning, stacklevel)
+
+
+def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
+    """Let a class below take and give its field `license` by the name `licence`, as in version 0.1."""
+    plain = kind.__init__
+
+    @functools.wraps(plain)
+    def init(self: Any, **fields: Any) -> None:
+        if "licence" in fields:
+            warn_of_licence(kind.__name__)
+            fields["license"] = fields.pop("licence")
+        plain(self, **fields)
+
+    def licence(self: Any) -> str:
+        warn_of_licence(kind.__name__)
+        return str(self.license)
+
+    kind.__init__ = init  # type: ignore[method-assign]  # the dataclass's own, with one more name
+    kind.licence = property(licence)  # type: ignore[attr-defined]  # deprecated, so that type checkers do not offer it
+    return kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +300,7 @@ class Metric:
         check_types(self)
 
 
+@_takes_licence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsEntry:
     """One weights file of an architecture, and everything a reader must know before trusting it."""
@@ -289,7 +318,7 @@ class WeightsEntry:
     #: shards that of the lines which `sha256sum` prints of the index and of them, by name.
     sha256: str
     #: SPDX identifier.
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     #: Name of the recipe that made the file.
     recipe: str | None = None
     #: What was measured of them.
@@ -322,6 +351,7 @@ class WeightsEntry:
         return self.source.startswith("hub:")
 
 
+@_takes_licence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """Named clips that a plugin ships: `sample:NAME` is the first, `sample:NAME/3` the one at index 3."""
@@ -333,7 +363,7 @@ class Sample:
     #: What each clip shows, K texts.
     labels: tuple[str, ...]
     #: SPDX identifier.
-    licence: str
+    license: str
     #: Where the clips come from.
     source: str
     #: The class of each clip by what it is a class of, K mappings ({"digit": "4", "motion": "zoom in"}), or none: what
@@ -341,6 +371,7 @@ class Sample:
     classes: tuple[Mapping[str, Any], ...] = ()
 
 
+@_takes_licence
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEntry:
     """One architecture: how to build it, what goes in, what comes out, and its weights.
@@ -377,7 +408,7 @@ class ModelEntry:
     #: Citation with its identifier.
     paper: str = ""
     #: SPDX identifier of the code.
-    licence: str = "Apache-2.0"
+    license: str = "Apache-2.0"
     #: Names that this architecture once had, or of others that it replaces: they still load, with a warning that names
     #: it, and are not listed.
     formerly: tuple[str, ...] = ()

@@ -71,6 +71,10 @@ class PluginWarning(UserWarning):
     """A plugin does not work and was left out; everything else goes on."""
 
 
+class NotFiniteWarning(UserWarning):
+    """Weights that were loaded hold NaN or infinity."""
+
+
 class FormerNameWarning(FutureWarning):
     """A model or its weights were asked for by a name that they no longer have."""
 

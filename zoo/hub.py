@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from zoo import catalog, downloads, foreign
 from zoo import weights as files
-from zoo.entries import Metric, ModelEntry, WeightsEntry
+from zoo.entries import Metric, ModelEntry, WeightsEntry, warn_of_licence
 from zoo.errors import OutputError, UnknownNameError, UsageError, WeightsError, one_line
 
 if TYPE_CHECKING:
@@ -450,7 +450,7 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
             source=f"{place}:{WEIGHTS}",
             bytes=int(listed["bytes"]),
             sha256=str(listed["sha256"]),
-            licence=str(listed.get("licence", "unknown")),
+            license=_license(listed, str(config)),
             metrics=tuple(Metric(**metric) for metric in listed.get("metrics", ())),
             golden=f"{place}:{GOLDEN}",
             parameters=None if said.get("parameters") is None else int(said["parameters"]),
@@ -482,6 +482,14 @@ def _said(path: Path) -> dict[str, Any]:
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise ValueError(f"expected a JSON object with format {FORMAT}")
     return said
+
+
+def _license(listed: dict[str, Any], where: str) -> str:
+    """The license of weights; version 0.1 wrote it under another name."""
+    if "license" not in listed and "licence" in listed:
+        warn_of_licence(where, stacklevel=5)
+        return str(listed["licence"])
+    return str(listed.get("license", "unknown"))
 
 
 def _matching(text: object, pattern: re.Pattern[str], what: str) -> str:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.overrides import TorchFunctionMode
 
-from zoo import adaptation, catalog, devices, plugins, provenance, resizing
+from zoo import adaptation, catalog, describing, devices, plugins, provenance, resizing
 from zoo import weights as weights_files
 from zoo.errors import (
     MemoryLimitError,
     ModelError,
+    NotFiniteWarning,
     PluginError,
     PluginExitError,
     UnknownNameError,
@@ -79,6 +84,8 @@ class LoadReport:
     initialised_names: tuple[str, ...] = ()
     #: SHA-256 of the tensors that were adapted or initialised, as they were then (`zoo.provenance.digest`).
     initial_sha256: str = ""
+    #: Names of parameters and buffers that hold NaN or infinity.
+    not_finite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +166,8 @@ def load(
     resolved = entry.resolve(chosen)
     asked = resizing.wish(resolved, num_classes, in_channels)
     try:
+        if asked.kept and adapt is None and chosen is not None and _lacks_tensors(resolved, chosen):
+            asked = asked.with_kept()
         if asked:
             model, taken, resolved = _resized(resolved, chosen, asked, adapt, seed, mmap)
             chosen = resolved.weights[0] if resolved.weights else None
@@ -170,6 +179,7 @@ def load(
         if devices.is_out_of_memory(error):
             raise MemoryLimitError(f"{name} does not fit into the memory of {device}: {error}") from error
         raise
+    odd = not_finite(model) if chosen is not None else ()
     tensors = model.state_dict()
     dtypes = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
     model.zoo_entry = resolved  # type: ignore[assignment]  # plain attributes on a module
@@ -199,7 +209,16 @@ def load(
         adapted_names=taken.adapted,
         initialised_names=taken.initialised,
         initial_sha256=provenance.digest(tensors, (*taken.initialised, *taken.adapted)),
+        not_finite=odd,
     )
+    if odd:
+        said = f"{', '.join(odd[:3])}{', ...' if len(odd) > 3 else ''}"
+        warnings.warn(
+            f"{name}: {len(odd)} of {len(tensors)} tensors hold NaN or infinity ({said}); its outputs mean nothing, as "
+            "where training diverged",
+            NotFiniteWarning,
+            stacklevel=2,
+        )
     model.eval()
     return model if features is None else Features(model, features)
 
@@ -245,10 +264,8 @@ def _chosen(
             if found is None:
                 raise UsageError(f"{other.entry.name} has no trained weights to adapt")
             return entry, dataclasses.replace(found, tag=f"{other.entry.name}.{found.tag}")
-    if weights.endswith((".safetensors", weights_files.INDEX)) or "/" in weights:
+    if describing.is_file_name(weights) or os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
         return entry, weights_files.describe_file(weights, entry.known)
-    if os.path.exists(weights):  # noqa: PTH110 - a name, not yet a path
-        raise UsageError(f"{weights} is no safetensors file, and only those are opened")
     return entry, catalog.weights_of(entry, weights)
 
 
@@ -257,10 +274,11 @@ def build(entry: ModelEntry) -> nn.Module:
 
     Raises:
         PluginError: where it fails or returns no module.
+        MemoryLimitError: where it makes more than memory holds, or more tensors than a weights file may have.
     """
     builder = plugins.resolve(entry.builder)
     try:
-        with guarded():
+        with guarded(), _limited(entry):
             model = builder(**entry.arguments)
     except Exception as error:
         if (isinstance(error, ZooError) and not isinstance(error, PluginExitError)) or devices.is_out_of_memory(error):
@@ -271,6 +289,34 @@ def build(entry: ModelEntry) -> nn.Module:
             f"the builder of {entry.name} ({entry.builder}) gave {type(model).__name__}, not a torch module"
         )
     return model
+
+
+@contextmanager
+def _limited(entry: ModelEntry) -> Iterator[None]:
+    """Stop a builder whose modules ask for more memory than is free, before their parameters are filled."""
+    owner, most = threading.get_ident(), devices.free_memory()
+    bytes_made, tensors_made = 0, 0
+
+    def count(module: nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal bytes_made, tensors_made
+        del module, name
+        if tensor is None or threading.get_ident() != owner:  # the hooks are global
+            return
+        tensors_made += 1
+        bytes_made += 0 if tensor.is_meta else tensor.numel() * tensor.element_size()
+        if bytes_made > most or tensors_made > weights_files.MOST_TENSORS:
+            made = f"{tensors_made:,} tensors" if bytes_made <= most else f"{bytes_made:,} bytes"
+            raise MemoryLimitError(
+                f"{entry.name} with the arguments {dict(entry.arguments)!s:.200} makes {made} or more; {most:,} bytes "
+                f"of memory are free, and at most {weights_files.MOST_TENSORS:,} tensors are expected"
+            )
+
+    handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class _MetaLeftUnfilled(TorchFunctionMode):
@@ -351,23 +397,126 @@ def _resized(
     """The model with other classes or input channels, and its entry."""
     given, rest = resizing.arguments(entry, asked)
     built = dataclasses.replace(entry, arguments={**entry.arguments, **given})
-    if given and weights is not None and adapt is None:
-        known, said = _from_file(entry, weights, mmap)
-        model = _initialised(built, seed)
-        moved = resizing.transfer(known, model, asked, entry.input.channel_count)
-        taken = _retold(said, moved.adapted, moved.initialised, moved.left)
+    fits = weights is not None and adapt is None
+    if fits:
+        model, taken = _initialised(built, seed), _Taken()
     else:
         model, taken = _as_said(built, weights, adapt, seed, mmap)
+    layers: dict[str, set[str]] = {}
     if rest:
         as_built = built if asked.channels == rest.channels else _with_channels(built, asked)
-        became = resizing.replace(model.eval(), as_built, rest, seed, trained=bool(taken.taken or taken.adapted))
+        trained = bool(taken.taken or taken.adapted)
+        became, layers = resizing.replace(model.eval(), as_built, rest, seed, trained=trained)
         adapted, drawn = ([name for name, how in became.items() if how == one] for one in ("adapted", "initialised"))
         taken = _retold(taken, adapted, drawn, [name for name in drawn if name in (*taken.taken, *taken.adapted)])
         taken = dataclasses.replace(taken, replaced=tuple(dict.fromkeys(name.rpartition(".")[0] for name in became)))
+    if fits:
+        assert weights is not None  # noqa: S101 - as `fits` says
+        taken = dataclasses.replace(_fitted(model, entry, weights, asked, layers, mmap=mmap), replaced=taken.replaced)
     resolved = resizing.describe(entry, asked, given, sum(parameter.numel() for parameter in model.parameters()))
     resizing.check(model.eval(), resolved, asked)
     kept = () if weights is None else (_changed(weights, "resized"),)
     return model, taken, dataclasses.replace(resolved, weights=kept)
+
+
+def _fitted(
+    model: nn.Module,
+    entry: ModelEntry,
+    weights: WeightsEntry,
+    asked: resizing.Wish,
+    layers: Mapping[str, set[str]],
+    *,
+    mmap: bool,
+) -> _Taken:
+    """Load a file into a model that was built with other numbers than its entry says, in place.
+
+    The file was saved from a model with the numbers asked for, or from one as the entry says; it may lack heads of
+    which another number is asked for. Everything else is strict.
+
+    Args:
+        model: As asked for, initialised.
+        entry: Of the architecture without what was asked for.
+        weights: The file.
+        asked: The numbers asked for.
+        layers: Names of the tensors of the heads that were exchanged after building.
+        mmap: As in `load`.
+
+    Raises:
+        WeightsError: where the file is neither.
+    """
+    path, header = _opened(weights)
+    wanted = shapes_of(model.state_dict())
+    before = shapes(entry)
+    heads = {
+        **layers,
+        **{head: _tensors_of(entry, head, count) for head, count in asked.classes.items() if head not in layers},
+    }
+    expected, drawn, left = dict(wanted), set[str](), set[str]()
+    others = header.tensors.keys() - wanted.keys() - before.keys()
+    for names in heads.values() if not others else ():  # under other names a head may be there
+        found = {name: header.tensors[name][1] for name in names if name in header.tensors}
+        here = {name: wanted[name] for name in names if name in wanted}
+        if found != here and found in ({}, {name: before[name] for name in names if name in before}):
+            drawn |= here.keys()
+            left |= found.keys()
+    for name in wanted.keys() & before.keys() - {name for names in heads.values() for name in names}:
+        if header.tensors.get(name, ("", ()))[1] == before[name]:  # of other channels: to be adapted
+            expected[name] = before[name]
+    left |= header.tensors.keys() & (before.keys() - wanted.keys())
+    described = {name: shape for name, shape in expected.items() if name not in drawn}
+    _check_architecture(entry.name, path, described, {n: s for n, (_, s) in header.tensors.items() if n not in left})
+    state = model.state_dict()
+    tensors = weights_files.map_tensors(path, mmap=mmap)
+    converted = 0
+    adapted: list[str] = []
+    for name in described.keys() & tensors.keys():
+        tensor = _checked_kind(tensors[name], state[name], name, path)
+        converted += tensor.dtype != state[name].dtype
+        if expected[name] == wanted[name]:
+            state[name] = tensor.to(state[name].dtype)
+        elif asked.channels is not None and resizing.is_input(
+            before[name], wanted[name], entry.input.channel_count, asked.channels
+        ):
+            state[name] = resizing.spread(tensor.to(state[name].dtype), asked.channels)
+            adapted.append(name)
+        else:
+            drawn.add(name)
+            left.add(name)
+    model.load_state_dict(state, strict=True, assign=True)
+    initialised = [name for name in state if name in drawn or name not in tensors]
+    return _Taken(
+        taken=tuple(name for name in state if name in described and name in tensors and name not in {*drawn, *adapted}),
+        adapted=tuple(sorted(adapted, key=list(state).index)),
+        converted=converted,
+        left=(*(name for name in state if name in left), *sorted(left - state.keys(), key=catalog.natural)),
+        initialised=tuple(initialised),
+        build_reason="what the file does not give is initialised" if initialised else "built with other numbers",
+    )
+
+
+def shapes(entry: ModelEntry) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that an entry's network has."""
+    return shapes_of(_meta_build(entry)[0].state_dict())
+
+
+def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _tensors_of(entry: ModelEntry, head: str, count: int) -> set[str]:
+    """Names of the tensors that depend on the number of classes of a head, which the builder takes."""
+    one, other = (
+        shapes(dataclasses.replace(entry, arguments={**entry.arguments, **resizing.argument(entry, head, number)}))
+        for number in (count, count + 1)
+    )
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+
+
+def _lacks_tensors(entry: ModelEntry, weights: WeightsEntry) -> bool:
+    """Whether a file does not hold all tensors of the model that its entry describes."""
+    _, header = _opened(weights)
+    return any(name not in header.tensors and not name.endswith(_COUNTER) for name in shapes(entry))
 
 
 def _with_channels(entry: ModelEntry, asked: resizing.Wish) -> ModelEntry:
@@ -390,9 +539,7 @@ def _retold(taken: _Taken, adapted: Iterable[str], initialised: Iterable[str], l
 
 
 def _inflated(entry: ModelEntry, weights: WeightsEntry, seed: int, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
-    path = weights_files.locate(weights.source)
-    weights_files.check(path, weights)
-    weights_files.read_header(path)  # says what is wrong with a damaged file
+    path, _ = _opened(weights)  # says what is wrong with a damaged file
     model = _initialised(entry, seed)
     done = adaptation.inflate(model, weights_files.map_tensors(path, mmap=mmap), name=entry.name, source=str(path))
     return model, _Taken(
@@ -411,17 +558,31 @@ def _from_file(
     dtype: torch.dtype | None = None,
 ) -> tuple[nn.Module, _Taken]:
     """The model with a file's tensors; floating-point ones become `dtype` at once, or stay where they are it."""
-    path = weights_files.locate(weights.source)
-    weights_files.check(path, weights)
-    header = weights_files.read_header(path)
+    path, _ = _opened(weights)
+    return assemble(entry, weights_files.map_tensors(path, mmap=mmap), str(path), dtype)
+
+
+def assemble(
+    entry: ModelEntry, tensors: dict[str, torch.Tensor], source: str, dtype: torch.dtype | None = None
+) -> tuple[nn.Module, _Taken]:
+    """Build an entry's network and load tensors strictly, as `load` does with those of a file.
+
+    Args:
+        entry: Resolved.
+        tensors: By name; those whose type changes are replaced.
+        source: What messages call them.
+        dtype: Floating-point type to load as; None is the network's own.
+
+    Raises:
+        WeightsError: where they are not those of the network.
+        PluginError: where the builder fails.
+    """
     model, reason = _meta_build(entry)
     expected = model.state_dict()
-    _check_architecture(entry.name, path, expected, header)
-    tensors = weights_files.map_tensors(path, mmap=mmap)
+    _check_architecture(entry.name, source, shapes_of(expected), shapes_of(tensors))
     converted = 0
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() != expected[name].is_floating_point():
-            raise WeightsError(f"{path}: {name} is {tensor.dtype}, expected {expected[name].dtype}; nothing was loaded")
+        _checked_kind(tensor, expected[name], name, source)
         wanted = dtype if dtype is not None and tensor.is_floating_point() else expected[name].dtype
         if tensor.dtype != wanted:
             tensors[name] = tensor.to(wanted)
@@ -439,6 +600,20 @@ def _from_file(
         build="ordinary" if reason else "meta",
         build_reason=reason,
     )
+
+
+def _opened(weights: WeightsEntry) -> tuple[Path, weights_files.Header]:
+    """The file of an entry, once it is what the entry says, and its header."""
+    path = weights_files.locate(weights.source)
+    weights_files.check(path, weights)
+    return path, weights_files.read_header(path)
+
+
+def _checked_kind(tensor: torch.Tensor, expected: torch.Tensor, name: str, source: object) -> torch.Tensor:
+    """The tensor; raise WeightsError where only one of the two is of a floating-point type."""
+    if tensor.is_floating_point() != expected.is_floating_point():
+        raise WeightsError(f"{source}: {name} is {tensor.dtype}, expected {expected.dtype}; nothing was loaded")
+    return tensor
 
 
 def _left_on_meta(model: nn.Module) -> list[str]:
@@ -462,31 +637,73 @@ def _meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
         return _initialised(entry, seed=0), f"no build on meta: {error.__cause__ or error}"
 
 
-def _check_architecture(name: str, path: Path, expected: dict[str, torch.Tensor], header: weights_files.Header) -> None:
-    """Raise WeightsError where a file's tensors are not those of the architecture."""
-    missing = [key for key in expected if key not in header.tensors and not key.endswith(_COUNTER)]
-    unexpected = [key for key in header.tensors if key not in expected]
-    reshaped = [
-        f"{key} {list(header.tensors[key][1])}, expected {list(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in header.tensors and header.tensors[key][1] != tuple(tensor.shape)
-    ]
-    problems = [
+def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """How tensors differ from those of an architecture, both given by name and shape; empty where they do not."""
+    missing, unexpected, reshaped = _differing(expected, found)
+    shapes = [f"{key} {list(found[key])}, expected {list(expected[key])}" for key in reshaped]
+    return "; ".join(
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape"))
+        for keys, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
         if keys
-    ]
-    if problems:
-        flat = any(
-            len(header.tensors[key][1]) == 4 and tensor.ndim == 5
-            for key, tensor in expected.items()
-            if key in header.tensors
-        )
-        hint = "; where these are 2D weights, zoo.load(..., adapt='inflate') takes their convolutions" if flat else ""
+    )
+
+
+def _differing(
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names of the tensors that are missing, unexpected and of another shape."""
+    missing = [key for key in expected if key not in found and not key.endswith(_COUNTER)]
+    unexpected = [key for key in found if key not in expected]
+    return missing, unexpected, [key for key, shape in expected.items() if key in found and found[key] != shape]
+
+
+def _check_architecture(
+    name: str, source: object, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Raise WeightsError where the tensors of a file, by their names and shapes, are not those of the architecture."""
+    if problems := differences(expected, found):
         raise WeightsError(
-            f"{path} holds weights of another architecture than {name}: {'; '.join(problems)} "
-            f"of {len(expected)} tensors; nothing was loaded{hint}"
+            f"{source} holds weights of another architecture than {name}: {problems} of {len(expected)} tensors; "
+            f"nothing was loaded{_remedy(expected, found)}"
         )
+
+
+def _remedy(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """What to do about a file that does not fit, where its names and shapes tell it."""
+    missing, unexpected, reshaped = _differing(expected, found)
+    if unexpected and (hint := describing.prefix_remedy(expected, found)):
+        return f"; {hint}"
+    if any(len(found[key]) == 4 and len(expected[key]) == 5 for key in reshaped):
+        return "; where these are 2D weights, zoo.load(..., adapt='inflate') takes their convolutions"
+    if unexpected:
+        return ""
+    layers = {key.rpartition(".")[0] for key in (*missing, *reshaped)}
+    counts = {found[key][0] for key in reshaped if found[key] and found[key][1:] == expected[key][1:]}
+    if len(layers) == 1 and reshaped and not missing and len(counts) == 1:
+        count = counts.pop()
+        return f"; a head of {count} classes is loaded with --num-classes {count} (num_classes={count} in Python)"
+    last = (list(expected) or [""])[-1].rpartition(".")[0]
+    if layers == {last} and not reshaped:
+        return "; where it lacks only the head, --num-classes N (num_classes=N in Python) initialises one of N classes"
+    return ""
+
+
+def not_finite(model: nn.Module) -> tuple[str, ...]:
+    """Names of parameters that hold NaN or infinity, and of buffers that hold NaN or +inf: masks may well hold -inf."""
+    parameters = {id(parameter) for parameter in model.parameters()}
+    return tuple(
+        name
+        for name, tensor in model.state_dict(keep_vars=True).items()
+        if isinstance(tensor, torch.Tensor) and (tensor.is_floating_point() or tensor.is_complex())
+        if not _is_finite(tensor.detach(), mask=id(tensor) not in parameters)
+    )
+
+
+def _is_finite(tensor: torch.Tensor, *, mask: bool) -> bool:
+    values = tensor.float() if tensor.itemsize == 1 else tensor
+    if bool(torch.isfinite(values.sum())):  # one pass without a copy; a sum may overflow, so that False needs a second
+        return True
+    return not bool((values.isnan() | values.isposinf()).any() if mask else (~values.isfinite()).any())
 
 
 def _check_whole(model: nn.Module, name: str) -> None:

@@ -78,6 +78,35 @@ def cut(command: Callable[..., Any]) -> Callable[..., Any]:
     return _start(_end(command))
 
 
+def _numbers(given: tuple[str, ...]) -> int | dict[str, int] | None:
+    """What `--num-classes` says: a number, or one for each head."""
+    if len(given) == 1 and given[0].isdecimal():
+        return int(given[0])
+    numbers = {}
+    for one in given:
+        head, equals, number = one.rpartition("=")
+        if not (equals and head and number.isdecimal()):
+            raise UsageError(f"--num-classes {one}: expected a whole number, or HEAD=N for each of several heads")
+        numbers[head] = int(number)
+    return numbers or None
+
+
+num_classes = click.option(
+    "--num-classes",
+    multiple=True,
+    metavar="N|HEAD=N",
+    callback=lambda *given: _numbers(given[-1]),
+    help="Other number of classes, of the only head that has some or of the one named; may be given again. Weights "
+    "that were saved with it load as they are; a head of another number is drawn from the seed.",
+)
+in_channels = click.option(
+    "--in-channels",
+    type=Count(min=1),
+    help="Other number of input channels. Weights that were saved with it load as they are; the first filters of "
+    "others are adapted.",
+)
+
+
 offline = click.option(
     "--offline",
     is_flag=True,

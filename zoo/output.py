@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from zoo.errors import FormerNameWarning, PluginWarning, ZooError
+from zoo.errors import FormerNameWarning, NotFiniteWarning, PluginWarning, ZooError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -173,7 +173,7 @@ def run(commands: click.Group) -> NoReturn:
     # Before torch loads OpenMP: threads that wait hand their core over; spinning makes busy machines far slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.simplefilter("ignore")  # a library's warnings are for its callers; a plugin's concern the user
-    for category in (PluginWarning, FormerNameWarning):
+    for category in (PluginWarning, FormerNameWarning, NotFiniteWarning):
         warnings.simplefilter("always", category)
     warnings.showwarning = lambda message, *_: note(f"warning: {message}")
     _keep_stdout()

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from zoo import cards, catalog, hub, loading, output, provenance
+from zoo import cards, catalog, describing, devices, hub, licenses, loading, output, provenance, verification
 from zoo import weights as files
 from zoo.entries import WeightsEntry
-from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
 from zoo.features import Features
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from zoo.entries import ModelEntry
 
@@ -83,8 +83,10 @@ def push(
 
     Raises:
         UnknownNameError: for an unknown model.
-        UsageError: where the repository's name is none, is public already, or the weights are somebody else's.
-        ModelError: for a model whose builder has no argument for what was changed in it.
+        UsageError: where the repository's name is none, is public already, the weights are somebody else's, or their
+            license is no identifier.
+        ModelError: for a model that could not be loaded again, since something in it was changed after it was built,
+            or that holds NaN or infinity. Nothing is sent before it was built anew, loaded strictly and compared.
         WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
     """
     if not hub.is_repository(repo):
@@ -153,7 +155,7 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
     """The files of a model."""
     if isinstance(model, nn.Module):
         return _of_module(model)
-    named = model.endswith((".safetensors", files.INDEX)) or "/" in model or Path(model).is_file()
+    named = describing.is_file_name(model) or Path(model).is_file()
     from_file = named and not model.startswith("hub:")
     if from_file:
         path = files.locate(model)
@@ -183,26 +185,28 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
             hub.fetch(hub.parse(chosen.golden), token=token)
         golden = files.locate(chosen.golden).read_bytes()
     listed = not from_file and not model.startswith("hub:") and weights == "default"
+    _check_finite(loaded)
     return _bundled(entry.resolve(chosen), chosen, path.read_bytes(), golden, cards.render(model) if listed else None)
 
 
 def _of_module(model: nn.Module) -> _Bundle:
     from safetensors.torch import save
 
+    model = getattr(model, "_orig_mod", model)  # torch.compile wraps what it is given
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     report: Any = getattr(model, "zoo_load_report", None)
     if entry is None or report is None or isinstance(model, Features):
-        raise UsageError("only a model that zoo.load gave, its name, or a safetensors file can be pushed")
+        hint = "; of DataParallel and its like push `model.module`" if hasattr(model, "module") else ""
+        raise UsageError(f"only a model that zoo.load gave, its name, or a safetensors file can be pushed{hint}")
     if report.replaced:
         raise ModelError(
             f"{', '.join(report.replaced)} of {entry.name} was replaced after building, and no argument of its builder "
             "says so, so that the model could not be built again; add the arguments to the builder"
         )
+    _check_finite(model)
     said = {"arguments": entry.arguments, "input": entry.input, "outputs": entry.outputs}
     header = json.dumps(output.plain(said))
-    state = model.state_dict()  # copied: tensors that share memory could not be written
-    tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    data = save(tensors, metadata={files.METADATA_KEY: header})
+    data = save(_state(model), metadata={files.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
     origin = provenance.origin_of(model)
     # A name that a catalogue gives to other tensors would be believed: what was changed is the pusher's own.
@@ -213,12 +217,51 @@ def _of_module(model: nn.Module) -> _Bundle:
         source="",
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        licence=entry.licence if known is None else known.licence,
+        license=entry.license if known is None else known.license,
     )
-    return _bundled(entry, weights, data, _golden(model), None)
+    batch = 4 * torch.randn(entry.input.shape, generator=torch.Generator().manual_seed(1))  # far from zero, too
+    return _bundled(entry, weights, data, _golden(model), None, further=[(batch, _outputs(model, batch))])
 
 
-def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: bytes, card: str | None) -> _Bundle:
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model by the names that its builder gives them, each with memory of its own.
+
+    Raises:
+        ModelError: where some of its state is not plain tensors.
+    """
+    tensors = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor) or value.is_quantized:
+            what = type(value).__name__ if not isinstance(value, Tensor) else "a quantized tensor"
+            raise ModelError(
+                f"{name} of the model is {what}, which a weights file does not hold: quantized models are not pushed; "
+                "push the model as it was before"
+            )
+        copied = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[name.replace("_orig_mod.", "")] = copied  # of parts that were compiled
+    return tensors
+
+
+def _check_finite(model: nn.Module) -> None:
+    if odd := loading.not_finite(model):
+        raise ModelError(
+            f"{len(odd)} tensors of the model hold NaN or infinity ({', '.join(odd[:3])}), and nothing was sent; push "
+            "a checkpoint from before its training diverged"
+        )
+
+
+def _bundled(
+    entry: ModelEntry,
+    weights: WeightsEntry,
+    data: bytes,
+    golden: bytes,
+    card: str | None,
+    further: Sequence[tuple[Tensor, Mapping[str, Tensor]]] = (),
+) -> _Bundle:
+    """What goes up, once a model built of it gives the golden outputs, and those for `further` batches."""
+    from safetensors.torch import load
+
+    licenses.check(weights.license)
     same = (entry.name, entry.builder)
     listing = next((one for one in catalog.listings() if (one.entry.name, one.entry.builder) == same), None)
     if listing is None:
@@ -237,17 +280,21 @@ def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: byte
             "tag": weights.tag,
             "bytes": weights.bytes,
             "sha256": weights.sha256,
-            "licence": weights.licence,
+            "license": weights.license,
             "metrics": weights.metrics,
         },
     }
     said = (json.dumps(output.plain(config), indent=1) + "\n").encode()
     try:
-        files.overrides_of(json.loads(said))
+        overrides = files.overrides_of(json.loads(said))
         if len(said) > hub.LONGEST_CONFIG:
             raise ValueError(f"its configuration is longer than {hub.LONGEST_CONFIG:,} bytes")
     except ValueError as error:
         raise UsageError(f"{entry.name} would not load from a repository: {error}") from error
+    expected = load(golden)
+    described = listing.entry.resolve(dataclasses.replace(weights, **overrides))
+    cases = [(expected.pop("input"), expected), *further]
+    verification.check_rebuilt(described, load(data), cases)
     content = {
         hub.WEIGHTS: data,
         hub.CONFIG: said,
@@ -256,18 +303,35 @@ def _bundled(entry: ModelEntry, weights: WeightsEntry, data: bytes, golden: byte
     return _Bundle(entry=dataclasses.replace(entry, weights=(weights,)), weights=weights, content=content, card=card)
 
 
-@torch.no_grad()
 def _golden(model: nn.Module) -> bytes:
     """One input, drawn from seed 0, and what the model makes of it on the CPU in float32."""
-    import copy
-
     from safetensors.torch import save
 
     entry: Any = model.zoo_entry
-    plain = copy.deepcopy(model).float().cpu().eval()
     batch = torch.rand(entry.input.shape, generator=torch.Generator().manual_seed(0))
-    heads: dict[str, Tensor] = by_head(plain, plain(batch))
-    return save({"input": batch, **{name: head.contiguous() for name, head in heads.items()}})
+    return save({"input": batch, **_outputs(model, batch)})
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+    """What a copy of a model gives on the CPU in float32, by head.
+
+    Raises:
+        ModelError: where it does not run so.
+    """
+    import copy
+
+    try:
+        plain = copy.deepcopy(model).float().cpu().eval()
+        given = plain(batch)
+    except Exception as error:  # whatever was changed in it may raise anything
+        if devices.is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"the model does not run in float32 on the CPU on its own input {list(batch.shape)}, and nothing was "
+            f"sent: {type(error).__name__}: {one_line(error)}"
+        ) from error
+    return {name: head.contiguous() for name, head in by_head(plain, given).items()}
 
 
 def _begun(bundle: _Bundle, repo: str) -> str:

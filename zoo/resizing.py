@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -24,7 +24,7 @@ from zoo import devices, plugins, prediction
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from zoo.entries import InputSpec, ModelEntry
 
@@ -41,6 +41,12 @@ class Wish:
     classes: Mapping[str, int]
     #: Input channels; None leaves them.
     channels: int | None
+    #: As `classes`, of heads that have this number already.
+    kept: Mapping[str, int] = field(default_factory=dict)
+
+    def with_kept(self) -> Wish:
+        """The same, with the heads that have their number already asked for anew."""
+        return Wish(classes={**self.classes, **self.kept}, channels=self.channels)
 
     def __bool__(self) -> bool:
         return bool(self.classes) or self.channels is not None
@@ -76,6 +82,7 @@ def wish(entry: ModelEntry, num_classes: int | Mapping[str, int] | None, in_chan
     return Wish(
         classes={head: count for head, count in classes.items() if known[head] != count},
         channels=None if in_channels == entry.input.channel_count else in_channels,
+        kept={head: count for head, count in classes.items() if known[head] == count},
     )
 
 
@@ -86,19 +93,29 @@ def _check_count(name: str, count: object) -> None:
 
 def arguments(entry: ModelEntry, asked: Wish) -> tuple[dict[str, Any], Wish]:
     """The builder's arguments for what is asked, and what the builder cannot be asked for."""
-    taken = inspect.signature(plugins.resolve(entry.builder)).parameters
-    heads = [head for head in entry.outputs if head.name in asked.classes]
-    single = len([head for head in entry.outputs if head.kind == "classes"]) == 1
     given: dict[str, Any] = {}
-    for head in heads:
-        keyword = head.argument or (_CLASSES if single and _CLASSES in taken else "")
-        if keyword:
-            given[keyword] = asked.classes[head.name]
-    named = {head.name for head in heads if head.argument or (single and _CLASSES in taken)}
-    rest = {head: count for head, count in asked.classes.items() if head not in named}
-    if asked.channels is not None and _CHANNELS in taken:
+    rest: dict[str, int] = {}
+    for head, count in asked.classes.items():
+        taken = argument(entry, head, count)
+        given |= taken
+        if not taken:
+            rest[head] = count
+    if asked.channels is not None and _CHANNELS in _parameters(entry):
         return {**given, _CHANNELS: asked.channels}, Wish(classes=rest, channels=None)
     return given, Wish(classes=rest, channels=asked.channels)
+
+
+def argument(entry: ModelEntry, head: str, count: int) -> dict[str, int]:
+    """The builder's argument for the number of classes of a head; empty where it has none."""
+    heads = [one for one in entry.outputs if one.kind == "classes"]
+    keyword = next(one.argument for one in heads if one.name == head)
+    if not keyword and len(heads) == 1 and _CLASSES in _parameters(entry):
+        keyword = _CLASSES
+    return {keyword: count} if keyword else {}
+
+
+def _parameters(entry: ModelEntry) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(plugins.resolve(entry.builder)).parameters
 
 
 def describe(entry: ModelEntry, asked: Wish, given: Mapping[str, Any], parameters: int) -> ModelEntry:
@@ -134,49 +151,15 @@ def spread(kernel: Tensor, channels: int) -> Tensor:
     return total.expand(-1, channels, *kernel.shape[2:]).contiguous()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transfer:
-    """What became of one network's tensors in another of the same architecture, all by name."""
-
-    adapted: tuple[str, ...]
-    initialised: tuple[str, ...]
-    left: tuple[str, ...]
+def is_input(found: Sequence[int], wanted: Sequence[int], had: int, channels: int) -> bool:
+    """Whether shapes are those of a filter bank of `had` input channels and of the same one of `channels`."""
+    return len(found) > 2 and found[1] == had and tuple(wanted) == (found[0], channels, *found[2:])
 
 
 @torch.no_grad()
-def transfer(old: nn.Module, new: nn.Module, asked: Wish, channels: int) -> Transfer:
-    """Take what fits of one network into another that was built with other numbers.
-
-    Args:
-        old: The network with the weights; `new` holds them afterwards.
-        new: The network asked for.
-        asked: What was asked.
-        channels: Input channels of `old`.
-    """
-    state, given = new.state_dict(), old.state_dict()
-    adapted, initialised = [], []
-    for name, tensor in state.items():
-        found = given.get(name)
-        if found is None:
-            initialised.append(name)
-        elif found.shape == tensor.shape:
-            state[name] = found
-        elif asked.channels is not None and _is_input(found, tensor, channels, asked.channels):
-            state[name] = spread(found, asked.channels)
-            adapted.append(name)
-        else:
-            initialised.append(name)
-    new.load_state_dict(state, assign=True)
-    left = [name for name in given if name not in state or name in initialised]
-    return Transfer(adapted=tuple(adapted), initialised=tuple(initialised), left=tuple(left))
-
-
-def _is_input(found: Tensor, wanted: Tensor, had: int, channels: int) -> bool:
-    return found.ndim > 2 and found.shape[1] == had and wanted.shape == (found.shape[0], channels, *found.shape[2:])
-
-
-@torch.no_grad()
-def replace(model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trained: bool) -> dict[str, str]:
+def replace(
+    model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trained: bool
+) -> tuple[dict[str, str], dict[str, set[str]]]:
     """Replace the layers that builders cannot be asked for, in place.
 
     Args:
@@ -187,16 +170,18 @@ def replace(model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trai
         trained: Whether the filters of the input are worth keeping; else they are drawn from `seed` as well.
 
     Returns:
-        Of each tensor replaced, "adapted" or "initialised".
+        Of each tensor replaced, "adapted" or "initialised"; of each head asked for, the names of its layer's tensors.
 
     Raises:
         ModelError: where no layer can be told to be the one.
     """
     became: dict[str, str] = {}
+    heads: dict[str, set[str]] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for head, count in asked.classes.items():
             path, layer = _head_layer(model, entry, head)
+            heads[head] = {f"{path}.{name}" for name, _ in layer.named_parameters()}
             if _width(layer) == count:  # without labels an entry does not say how many there are
                 continue
             _exchange(model, path, _widened(layer, count))
@@ -211,7 +196,7 @@ def replace(model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trai
                 _exchange(model, path, changed)
                 names = [f"{path}.weight"] if trained else [f"{path}.{name}" for name, _ in stem.named_parameters()]
                 became |= dict.fromkeys(names, "adapted" if trained else "initialised")
-    return became
+    return became, heads
 
 
 @torch.no_grad()

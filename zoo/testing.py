@@ -279,7 +279,7 @@ def entry_is_complete(subject: Subject) -> str:
     """The entry says what a user must know, and what it names is there."""
     entry = subject.entry
     catalog.validate(entry)
-    for field in ("summary", "licence"):
+    for field in ("summary", "license"):
         text = getattr(entry, field)
         if not isinstance(text, str) or not text.strip() or "\n" in text:
             raise ConformanceError(f"{field} is one line of text, not {text!r}")
@@ -448,8 +448,8 @@ def card_is_true(subject: Subject) -> str:
 def weights_are_as_declared(subject: Subject) -> str:
     """The file has the bytes, hash and parameters of its entry, and its header says what the entry says."""
     weights = subject.weights
-    if not weights.licence.strip():
-        raise ConformanceError("licence is an SPDX identifier, or LicenseRef- and a name")
+    if not weights.license.strip():
+        raise ConformanceError("license is an SPDX identifier, or LicenseRef- and a name")
     _check_verified(subject, lambda name: not name.startswith("golden"))
     if not weights.is_foreign:
         assert subject.listing is not None  # noqa: S101 - checks of weights are given a model's

@@ -10,11 +10,13 @@ import torch
 
 from zoo import catalog, foreign, hub, loading
 from zoo import weights as weights_files
-from zoo.errors import UsageError, WeightsError, ZooError
+from zoo.errors import ModelError, UsageError, WeightsError, ZooError
 from zoo.prediction import by_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    from zoo.entries import ModelEntry
 
 #: Largest relative difference to a golden output, on CPU in float32.
 RTOL = 1e-4
@@ -72,6 +74,10 @@ def verify(name: str, *, offline: bool = False, token: str | None = None) -> Ver
         model = loading.load(name, **fetching)
         count = sum(parameter.numel() for parameter in model.parameters())
         checks.append(_equal("parameters", count, resolved.parameters))
+        odd: Any = model.zoo_load_report.not_finite  # type: ignore[union-attr]  # a plain attribute
+        checks.append(
+            Check(name="finite", passed=not odd, detail=f"NaN or infinity in {', '.join(odd[:3])}" if odd else "all")
+        )
         if weights.golden is not None:
             checks += _golden(model, weights.golden, fetching)
     except ZooError as error:
@@ -96,6 +102,63 @@ def verify_all(pattern: str = "*", *, offline: bool = False, token: str | None =
         hint = "`zoo list --pretrained` shows the models that have some"
         raise UsageError(f"no weights match {pattern!r} on this machine; {hint}")
     return [verify(name, offline=offline, token=token) for name in names]
+
+
+def check_rebuilt(
+    entry: ModelEntry,
+    tensors: dict[str, torch.Tensor],
+    cases: Iterable[tuple[torch.Tensor, Mapping[str, torch.Tensor]]],
+) -> None:
+    """Build a model anew, load tensors strictly and compare its outputs: what is written must be loaded by others.
+
+    Args:
+        entry: As it will be read with the file.
+        tensors: The file's, by name.
+        cases: Batches, and what the model gave for each, by head, on the CPU in float32.
+
+    Raises:
+        ModelError: where the tensors are not those of the entry's network, or it gives other outputs with them.
+    """
+    changed = f"{entry.name} could not be loaded again, and nothing was written"
+    known = loading.shapes(entry)
+    if problems := loading.differences(known, loading.shapes_of(tensors)):
+        raise ModelError(
+            f"{changed}: its tensors are not those that its builder makes: {problems}. Merge adapters and remove "
+            "parametrizations (torch.nn.utils.parametrize.remove_parametrizations); ask for another head with "
+            "zoo.load(..., num_classes=N), or give the builder an argument for what was changed"
+        )
+    try:
+        model = loading.assemble(entry, tensors, "the model")[0].float().eval()
+    except WeightsError as error:
+        raise ModelError(f"{changed}: {error}") from error
+    model.zoo_entry = entry  # type: ignore[assignment]  # a plain attribute, by which its outputs are named
+    for batch, expected in cases:
+        with torch.inference_mode():
+            heads = by_head(model, model(batch))
+        wrong = [
+            f"{name} (largest difference {_difference(heads.get(name), value):.1e})"
+            for name, value in expected.items()
+            if not _agree(heads.get(name), value)
+        ]
+        if wrong:
+            raise ModelError(
+                f"{changed}: built anew with its tensors it gives other outputs: {', '.join(wrong)}. Something that "
+                "holds no tensors was changed after it was built, such as an activation, a hook or its forward"
+            )
+
+
+def _difference(found: torch.Tensor | None, expected: torch.Tensor) -> float:
+    if found is None or found.shape != expected.shape:
+        return float("nan")
+    return float((found - expected).abs().max())
+
+
+def _agree(found: torch.Tensor | None, expected: torch.Tensor) -> bool:
+    """Whether outputs are equal but for rounding, however small they are."""
+    if found is None or found.shape != expected.shape:
+        return False
+    allowed = RTOL * max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)
+    return torch.allclose(found, expected, rtol=0, atol=allowed)
 
 
 def _equal(name: str, found: object, expected: object) -> Check:

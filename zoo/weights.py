@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from zoo import describing
 from zoo.entries import InputSpec, OutputSpec, WeightsEntry
-from zoo.errors import OutputError, PluginError, UnknownNameError, WeightsError, describe, one_line
+from zoo.errors import OutputError, PluginError, UnknownNameError, UsageError, WeightsError, describe, one_line
 from zoo.isolation import contained
 from zoo.writing import write
 
@@ -34,8 +35,6 @@ LONGEST_HEADER = 2**25
 MOST_TENSORS = 2**17
 #: Characters of JSON that says what differs from an architecture's entry.
 LONGEST_OVERRIDES = 2**20
-#: Number in the arguments that a file or a repository gives to a builder, which may make so many of something.
-MOST_OF_AN_ARGUMENT = 2**16
 #: Types of tensors that models have, as safetensors writes them.
 _DTYPES = frozenset(
     {*("BOOL", "C64", "BF16", "F8_E4M3", "F8_E5M2", "F16", "F32", "F64")}
@@ -43,7 +42,6 @@ _DTYPES = frozenset(
 )
 #: Nanoseconds within which a file may be changed twice and bear the same time.
 _TICK = 20_000_000
-_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def locate(source: str) -> Path:
@@ -51,7 +49,7 @@ def locate(source: str) -> Path:
 
     Raises:
         WeightsError: where a bundled file is missing from its package.
-        UnknownNameError: where there is no such file on disk.
+        UnknownNameError, UsageError: where there is no such file on disk, or a folder.
     """
     if source.startswith("hub:"):
         from zoo import hub
@@ -63,10 +61,11 @@ def locate(source: str) -> Path:
     if colon and len(package) > 1 and all(part.isidentifier() for part in package.split(".")):  # C: is a drive
         return _bundled(package, inside)
     path = Path(source).expanduser()
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the weights file in it")
     if not path.is_file():
         siblings = [other.name for other in path.parent.glob("*.safetensors")]
-        hint = "expected a tag, a .safetensors file, or none"
-        raise UnknownNameError(f"weights file in {path.parent}", path.name, siblings, hint)
+        raise UnknownNameError("weights file", path.name, siblings, f"there is no such file in {path.parent}")
     return path
 
 
@@ -174,6 +173,10 @@ def _placed(index: Path) -> dict[str, str]:
     try:
         if index.stat().st_size > _LONGEST_INDEX:
             raise ValueError(f"it is longer than {_LONGEST_INDEX:,} bytes")
+        with index.open("rb") as file:
+            found = describing.identify(file.read(describing.LENGTH))
+        if found and "JSON" not in found[0]:
+            raise ValueError(f"it is {found[0]}; {found[1]}")
         placed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         if not isinstance(placed, dict) or not placed:
             raise ValueError("its weight_map names no tensors")
@@ -195,7 +198,8 @@ def size_of(path: Path) -> int:
     try:
         return sum(part.stat().st_size for part in parts(path))
     except OSError as error:
-        raise WeightsError(f"{error.filename} cannot be read: {error.strerror}; {path} names it") from error
+        what = f"the shard {Path(error.filename).name} of {path}" if path.name.endswith(INDEX) else str(path)
+        raise WeightsError(f"{what} cannot be read: {error.strerror}") from error
 
 
 def digest_of(path: Path, *, remembered: bool = True) -> str:
@@ -208,15 +212,20 @@ def digest_of(path: Path, *, remembered: bool = True) -> str:
 
 def check(path: Path, weights: WeightsEntry) -> None:
     """Raise WeightsError unless the file is the one that its entry describes."""
-    size = size_of(path)
+    size, digest = size_of(path), ""
+    if size == weights.bytes:
+        digest = digest_of(path)
+        if digest == weights.sha256:
+            return
+    kind = describing.identify_file(path)
+    if kind and not (path.name.endswith(INDEX) and "JSON" in kind):
+        raise WeightsError(f"{path} {kind}")
     if size != weights.bytes:
         raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
-    digest = digest_of(path)
-    if digest != weights.sha256:
-        raise WeightsError(
-            f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
-            "the file was changed: reinstall or fetch it again"
-        )
+    raise WeightsError(
+        f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
+        "the file was changed: reinstall or fetch it again"
+    )
 
 
 @dataclass(frozen=True)
@@ -241,12 +250,9 @@ def read_header(path: Path) -> Header:
 
     try:
         with path.open("rb") as file:
-            start = file.read(9)
-        if start.startswith(_PICKLE_STARTS) and start[8:] != b"{":  # a header's length may begin as a pickle does
-            raise WeightsError(
-                f"{path} is a pickle under another name, and pickles are never opened here; "
-                "convert it with safetensors.torch.save_file where you trust its source"
-            )
+            start = file.read(describing.LENGTH)
+        if found := describing.identify(start):
+            raise WeightsError(f"{path} is {found[0]}; {found[1]}")
         if int.from_bytes(start[:8], "little") > LONGEST_HEADER:
             raise ValueError(f"its header has more than {LONGEST_HEADER:,} bytes")
         with safe_open(path, framework="numpy") as file:
@@ -256,7 +262,9 @@ def read_header(path: Path) -> Header:
             tensors = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
             _check_dtypes(tensors)
             return Header(tensors, dict(file.metadata() or {}))
-    except (SafetensorError, OSError, ValueError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {one_line(error)}") from error
 
 
@@ -281,6 +289,8 @@ def _merged(index: Path) -> Header:
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     metadata: dict[str, str] = {}
     for shard in parts(index)[1:]:
+        if not shard.is_file():
+            raise WeightsError(f"the shard {shard.name} of {index} is missing; put it beside the index")
         header = read_header(shard)
         expected = {name for name, where in placed.items() if where == shard.name}
         if header.tensors.keys() != expected:
@@ -335,7 +345,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         source=str(path),
         bytes=size_of(path),
         sha256=digest_of(path),
-        licence="unknown",
+        license="unknown",
         record=str(record) if record.is_file() else None,
         **overrides,
     )
@@ -350,15 +360,6 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {one_line(error)}") from error
 
 
-def _check_arguments(value: Any) -> None:
-    """Raise ValueError for numbers by which a builder would fill the memory."""
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_arguments(item)
-    elif isinstance(value, int | float) and not abs(value) <= MOST_OF_AN_ARGUMENT:
-        raise ValueError(f"numbers in arguments are at most {MOST_OF_AN_ARGUMENT:,}, not {value!r:.40}")
-
-
 def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     """What JSON says of arguments, input and outputs, as fields of a WeightsEntry.
 
@@ -368,7 +369,6 @@ def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     if "arguments" in said:
         overrides["arguments"] = dict(said["arguments"])
-        _check_arguments(overrides["arguments"])
     if "input" in said:
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()

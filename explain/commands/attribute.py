@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 )
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -74,6 +76,8 @@ def attribute(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -97,7 +101,18 @@ def attribute(
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
 
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype, start=start, end=end)
+    loaded, decoded, batch = shared.opened(
+        model,
+        clip,
+        weights,
+        device,
+        seed,
+        dtype,
+        start=start,
+        end=end,
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
     with Line() as line:
         named = {
             f"{head}.{name}" if head else name: result

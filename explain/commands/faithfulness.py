@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 )
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -62,6 +64,8 @@ def faithfulness(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -88,7 +92,18 @@ def faithfulness(
     from explain.progress import Line
 
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
-    loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, dtype, start=start, end=end)
+    loaded, decoded, batch = shared.opened(
+        model,
+        clip,
+        weights,
+        device,
+        seed,
+        dtype,
+        start=start,
+        end=end,
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
     with Line() as line:
         baseline = shared.chosen_baseline(baselines)
         maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)

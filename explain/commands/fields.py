@@ -49,6 +49,8 @@ from zoo import options, output
 )
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -62,6 +64,8 @@ def fields(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -96,9 +100,26 @@ def fields(
 
     batch = None
     if clip is None:
-        loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+        loaded: Any = zoo.load(
+            model,
+            weights=options.resolve_weights(weights),
+            num_classes=num_classes,
+            in_channels=in_channels,
+            device=device,
+            seed=seed,
+        )
     else:
-        loaded, decoded, batch = shared.opened(model, clip, weights, device, seed, start=start, end=end)
+        loaded, decoded, batch = shared.opened(
+            model,
+            clip,
+            weights,
+            device,
+            seed,
+            start=start,
+            end=end,
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
         for warning in decoded.warnings:
             output.note(f"warning: {warning}")
     spec = loaded.zoo_entry

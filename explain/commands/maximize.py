@@ -113,6 +113,8 @@ class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
 @shared.out
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -132,6 +134,8 @@ def maximize(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -162,7 +166,14 @@ def maximize(
         raise click.UsageError("--start and --end cut the clips of --clips; name a folder or a list")
     if clips is not None:
         named(clips)  # nobody waits for clips to be made before a refusal
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded = zoo.load(
+        model,
+        weights=options.resolve_weights(weights),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        device=device,
+        seed=seed,
+    )
     extra = [-weight * REGULARISERS[name]() for name, weight in penalties]
     raised = [logit(int(target) if target.isdecimal() else target) for target in targets]
     real = None

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 )
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.dtype
 @options.seed
@@ -71,6 +73,8 @@ def report(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     dtype: str | None,
     seed: int,
@@ -100,6 +104,8 @@ def report(
             device=device,
             dtype=dtype,
             weights=options.resolve_weights(weights),
+            num_classes=num_classes,
+            in_channels=in_channels,
             layer=layer,
             steps=steps,
             unit_layers=unit_layers or 3,

@@ -61,6 +61,8 @@ _ENDING = (
 @shared.out
 @options.cut
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -78,6 +80,8 @@ def robustness(
     start: float,
     end: float | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -121,7 +125,14 @@ def robustness(
     find(list(asked) if asked else None)
     check_fill(fill)
     given_up: list[dict[str, str]] = []
-    loaded: Any = zoo.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded: Any = zoo.load(
+        model,
+        weights=options.resolve_weights(weights),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        device=device,
+        seed=seed,
+    )
     given: dict[str, Any] = {"levels": levels, "fill": fill, "seed": seed, "perturbations": asked}
     if data:
         result, spoiled, source = _on_recipe(loaded, recipe, clips, given)

@@ -70,17 +70,31 @@ def opened(
     *,
     start: float = 0.0,
     end: float | None = None,
+    **numbers: Any,
 ) -> tuple[Any, Any, Any]:
-    """The model, the clip as it was read, and the batch that the model takes of it."""
+    """The model, the clip as it was read, and the batch that the model takes of it.
+
+    Args:
+        model: A name of the zoo.
+        clip: Where the clip is.
+        weights: As `--weights` says.
+        device: As in `zoo.load`.
+        seed: Of everything drawn at random.
+        dtype: As in `zoo.load`.
+        start: Seconds of the clip at which to begin.
+        end: Seconds at which to stop; None goes to the end.
+        numbers: `num_classes` and `in_channels`, as in `zoo.load`.
+    """
     import zoo
     from zoo import clips
 
-    loaded = zoo.load(model, weights=options.resolve_weights(weights), device=device, dtype=dtype, seed=seed)
+    asked: dict[str, Any] = {"weights": options.resolve_weights(weights), "seed": seed, **numbers}
+    loaded = zoo.load(model, device=device, dtype=dtype, **asked)
     decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
     if dtype is not None:
         from explain.precision import changed
 
-        told = changed(loaded, decoded, model, weights=options.resolve_weights(weights), seed=seed)
+        told = changed(loaded, decoded, model, **asked)
         decoded = dataclasses.replace(decoded, warnings=(*decoded.warnings, *filter(None, [told])))
     return loaded, decoded, zoo.preprocess(decoded, loaded)
 

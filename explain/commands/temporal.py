@@ -22,6 +22,8 @@ from zoo import options, output
     help="Folder for every parameter and the drawings; new, empty, or an earlier result.",
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -30,6 +32,8 @@ def temporal(
     pattern: str | None,
     out: Path | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -58,7 +62,14 @@ def temporal(
     found, kernels = {}, {}
     with Line() as line:
         for name in models:
-            loaded = zoo.load(name, weights=options.resolve_weights(weights), device=device, seed=seed)
+            loaded = zoo.load(
+                name,
+                weights=options.resolve_weights(weights),
+                num_classes=num_classes,
+                in_channels=in_channels,
+                device=device,
+                seed=seed,
+            )
             try:
                 found[name] = temporal_parameters(loaded, pattern, progress=line.step(name))
             except (ModelError, UnknownNameError) as error:

@@ -72,6 +72,8 @@ def report(
     each: bool = False,
     start: float = 0.0,
     end: float | None = None,
+    num_classes: int | Mapping[str, int] | None = None,
+    in_channels: int | None = None,
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
@@ -112,6 +114,8 @@ def report(
             frame by frame.
         start: Seconds of the clip, or of each of many, at which to begin.
         end: Seconds at which to stop; None goes to the end.
+        num_classes: As in `zoo.load`, for a name: other numbers of classes.
+        in_channels: As in `zoo.load`, for a name: other number of input channels.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total); True shows bars with the time left.
 
@@ -139,8 +143,13 @@ def report(
         unit_steps=unit_steps,
         thorough=thorough,
     )
-    if not isinstance(model, str) and (device is not None or dtype is not None or weights != "default"):
-        raise UsageError("device, dtype and weights are for a model given by name; a module is used where and as it is")
+    asked_for: dict[str, Any] = {"weights": weights, "num_classes": num_classes, "in_channels": in_channels}
+    nothing = {"weights": "default", "num_classes": None, "in_channels": None}
+    if not isinstance(model, str) and (device is not None or dtype is not None or asked_for != nothing):
+        raise UsageError(
+            "device, dtype, weights, num_classes and in_channels are for a model given by name; a module is used "
+            "where and as it is"
+        )
     place = os.fspath(clip) if isinstance(clip, str | os.PathLike) else ""
     many = find_sources(place, each=each) if place else None
     if many is not None:
@@ -154,7 +163,7 @@ def report(
     asked_by = model if isinstance(model, str) else None
     with telling(progress) as tell:
         if isinstance(model, str):
-            model = zoo.load(model, weights=weights, device=device or "auto", dtype=dtype, seed=seed)
+            model = zoo.load(model, device=device or "auto", dtype=dtype, seed=seed, **asked_for)
         for name in [*([layer] if layer else []), *(() if isinstance(wanted, int) else wanted)]:
             find_layer(model, name)
         if many is not None:
@@ -180,7 +189,7 @@ def report(
                 model, clip, target, part=part, seed=seed, options=options, progress=tell, seconds={}, began=began
             )
             if asked_by is not None and dtype is not None:
-                context = warned(context, changed(model, context.clip, asked_by, weights=weights, seed=seed))
+                context = warned(context, changed(model, context.clip, asked_by, seed=seed, **asked_for))
             random = has_random_weights(model)
             built_in = [one for one in BUILT_IN if sections is not None or not (random and one.name in OF_LEARNED)]
             parts, problems = composition.build(

@@ -243,6 +243,25 @@ def test_attribute_prints_a_row_for_each_method_and_keeps_the_maps(explain, clip
     assert len(text.stdout.splitlines()) == 4
 
 
+def test_weights_that_were_saved_with_another_number_of_classes_are_explained(explain, clip, tmp_path):
+    save = (
+        "import sys, zoo; from safetensors.torch import save_file; "
+        "save_file(zoo.load('tiny', weights=None, num_classes=7, seed=5).state_dict(), sys.argv[1])"
+    )
+    path = tmp_path / "mine.safetensors"
+    assert explain(path, code=save).returncode == 0
+    given = ("tiny", clip, "--weights", path)
+    kept = ("--method", "saliency", "--target", "6")
+    done = explain("attribute", *given, *kept, "--num-classes", "7", "--json")
+    assert "6" in json.loads(done.stdout)[0]["target"]
+    out = tmp_path / "report"
+    done = explain("report", *given, *kept, "--num-classes", "7", "--section", "prediction", "--out", out, "--json")
+    assert "6" in json.loads(done.stdout)["target"]
+    for command in (["attribute", *given, "--method", "saliency"], ["report", *given, "--out", tmp_path / "x"]):
+        done = explain(*command)
+        assert (done.returncode, "--num-classes 7" in done.stderr) == (1, True)
+
+
 def test_attribute_looks_at_the_layer_behind_a_method_in_the_numbers_asked_for(explain, clip):
     asked = ("--method", "layer_activation@wide", "--method", "occlusion", "--method", "grad_cam@wide", "--json")
     run = explain("attribute", "tiny", clip, *asked, "--weights", "none", "--dtype", "bfloat16")

@@ -50,7 +50,7 @@ JUNK = JSON | OBJECTS | st.lists(JSON | OBJECTS, max_size=3).map(tuple)
 
 INPUT = entries.InputSpec(frames=4, size=(8, 8))
 WEIGHTS = entries.WeightsEntry(tag="some", source="nowhere.safetensors", bytes=1, sha256="0" * 64)
-SAMPLE = entries.Sample(name="s", resource="nowhere:s", labels=("a",), licence="", source="")
+SAMPLE = entries.Sample(name="s", resource="nowhere:s", labels=("a",), license="", source="")
 ENTRY = entries.ModelEntry(
     name="tiny",
     builder="nowhere:build",
@@ -119,7 +119,7 @@ CONFIG = {
         "tag": "a",
         "bytes": len(TENSORS),
         "sha256": hashlib.sha256(TENSORS).hexdigest(),
-        "licence": "MIT",
+        "license": "MIT",
         "metrics": [{"dataset": "d", "split": "s", "name": "n", "value": 0.5}],
     },
 }

@@ -22,7 +22,7 @@ def carded(installed, tiny, monkeypatch, tmp_path):
     path.parent.mkdir()
     weights = ", ".join(
         f"WeightsEntry(tag={tag!r}, source='p:w/tiny.{tag}.safetensors', bytes=1234, sha256='{HASH}', "
-        f"licence='LicenseRef-mine', metrics=(Metric(dataset='Shapes in Motion, {tag}', split='test', "
+        f"license='LicenseRef-mine', metrics=(Metric(dataset='Shapes in Motion, {tag}', split='test', "
         "name='accuracy', value=0.5), Metric(dataset='x', split='test', name='mean absolute error', value=0.25)))"
         for tag in ("first", "second")
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 import zoo
@@ -143,3 +145,31 @@ def test_a_name_in_use_wins_over_a_former_one(renamed, installed, tiny, monkeypa
     installed.add("other", tiny.replace("[entry()]", "[entry('small')]"))
     installed.use(monkeypatch)
     assert zoo.info("small").name == "small"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (zoo.WeightsEntry, {"tag": "a", "source": "a.safetensors", "bytes": 1, "sha256": HASH}),
+        (zoo.Sample, {"name": "s", "resource": "a:s", "labels": ("a",), "source": "here"}),
+        (
+            zoo.ModelEntry,
+            {
+                "name": "a",
+                "builder": "a:b",
+                "summary": "",
+                "parameters": 1,
+                "input": zoo.InputSpec(frames=1, size=(1, 1)),
+                "outputs": (zoo.OutputSpec(),),
+            },
+        ),
+    ],
+)
+def test_a_license_may_still_be_given_and_read_by_its_former_name(kind, fields):
+    with pytest.warns(DeprecationWarning, match=f"{kind.__name__}.*licence.*license"):
+        made = kind(**fields, licence="MIT")
+    assert made == kind(**fields, license="MIT")
+    with pytest.warns(DeprecationWarning, match="licence"):
+        assert made.licence == "MIT"
+    with pytest.warns(DeprecationWarning, match="licence"):
+        assert dataclasses.replace(made, licence="ISC").license == "ISC"

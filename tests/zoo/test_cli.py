@@ -124,6 +124,20 @@ def test_predict_reads_the_clip_as_the_weights_file_says(run, tiny_zoo, clip, tm
     assert any("2 frames" in said for said in data["conversion"])
 
 
+def test_predict_takes_weights_that_were_saved_with_other_numbers(run, tiny_zoo, clip, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    model = zoo.load("tiny", weights=None, num_classes=7, in_channels=3, seed=5)
+    save_file(model.state_dict(), path)
+    numbers = ("--num-classes", "7", "--in-channels", "3")
+    data = json.loads(run("predict", "tiny", clip, "--weights", path, *numbers, "--json", "--top", "7")[1])
+    with torch.no_grad():
+        expected = model(zoo.preprocess(clip, model)).softmax(-1)[0].sort(descending=True).values
+    given = [one["probability"] for one in data["prediction"]["shape"]["top"]]
+    assert given == pytest.approx(expected.tolist())
+    status, _, err = run("predict", "tiny", clip, "--weights", path, "--num-classes", "five")
+    assert (status, "--num-classes five" in err) == (2, True)
+
+
 def test_predict_keeps_a_clip_that_every_command_reads(run, installed, tiny, clip, tmp_path, monkeypatch):
     code = tiny.replace("nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, classes)", "nn.Conv3d(2, 1, 1)")
     installed.add("little", code.replace("""OutputSpec(name="shape", labels=("round", "square", "flat"))""", "FILM"))

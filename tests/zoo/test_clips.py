@@ -155,7 +155,7 @@ def sampled(installed, tiny, monkeypatch, tmp_path):
     stacked = torch.randint(256, (2, 4, 8, 8, 1), dtype=torch.uint8)
     save_file({"clips": stacked}, tmp_path / "s.safetensors")
     resource = str(tmp_path / "s.safetensors")
-    sample = f"Sample(name='dots', resource={resource!r}, labels=('a', 'b'), licence='CC0', source='x')"
+    sample = f"Sample(name='dots', resource={resource!r}, labels=('a', 'b'), license='CC0', source='x')"
     code = tiny.replace("import InputSpec", "import Sample, InputSpec").replace(
         "entry()", f"entry(samples=({sample},))"
     )

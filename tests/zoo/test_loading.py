@@ -5,16 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import zoo
 from zoo import loading
 from zoo import weights as weights_files
-from zoo.errors import DeviceError, PluginError, UnknownNameError, UsageError, WeightsError
+from zoo.errors import (
+    DeviceError,
+    MemoryLimitError,
+    NotFiniteWarning,
+    PluginError,
+    UnknownNameError,
+    UsageError,
+    WeightsError,
+)
 
 
 @pytest.fixture
@@ -206,7 +215,7 @@ def test_shards_are_one_file(trained, shards, mmap):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "cannot be read|not a whole"),
+        (lambda index: index.with_name("model-00002-of-00002.safetensors").unlink(), "shard model-00002.* is missing"),
         (lambda index: index.write_text("{"), "no index of safetensors files"),
         (lambda index: index.write_text(json.dumps({"weight_map": {}})), "names no tensors"),
         (lambda index: os.truncate(index, 2**24 + 1), "it is longer than 16,777,216 bytes"),
@@ -403,3 +412,101 @@ def test_a_broken_builder_is_named(installed, tiny, monkeypatch, body):
     installed.use(monkeypatch)
     with pytest.raises(PluginError, match="broken:build"):
         zoo.load("tiny", weights=None)
+
+
+STACKED = """
+    def stacked(layers=1, width=1):
+        from torch import nn
+        return nn.Sequential(*[nn.Linear(width, width) for _ in range(layers)])
+
+    @hookimpl
+    def zoo_models():
+        return [entry("stack", builder=f"{__name__}:stacked", arguments=ARGUMENTS)]
+"""
+
+
+@pytest.mark.parametrize("arguments", [{"layers": 10**9}, {"width": 200_000}, {"width": 10_000_000}, {"layers": 500}])
+@pytest.mark.parametrize("header", [True, False])
+def test_what_a_builder_makes_is_limited_by_memory_and_not_its_arguments(
+    installed, tiny, monkeypatch, tmp_path, arguments, header
+):
+    """The arguments are those of a file, or of the entry; the last ones alone fit."""
+    monkeypatch.setattr("zoo.devices.free_memory", lambda: 2**20)
+    monkeypatch.setattr(weights_files, "MOST_TENSORS", 2000)
+    installed.add("deep", tiny + STACKED.replace("ARGUMENTS", "{}" if header else repr(arguments)))
+    installed.use(monkeypatch)
+    fits = arguments == {"layers": 500}
+    if not header:
+        if fits:
+            assert zoo.load("stack", weights=None).zoo_load_report.parameters == 1000
+        else:
+            with pytest.raises(MemoryLimitError, match=r"stack"):
+                zoo.load("stack", weights=None)
+        return
+    path = tmp_path / "stack.safetensors"
+    save_file({"0.weight": torch.ones(1, 1)}, path, metadata={"zoo": json.dumps({"arguments": arguments})})
+    with pytest.raises((MemoryLimitError, WeightsError), match=r"stack"):
+        zoo.load("stack", weights=path)
+
+
+def test_weights_that_are_not_finite_are_reported(trained, tmp_path):
+    _, tensors = trained
+    bad = {**tensors, "5.bias": torch.full_like(tensors["5.bias"], float("nan"))}
+    save_file(bad, tmp_path / "nan.safetensors")
+    with pytest.warns(NotFiniteWarning, match=r"5\.bias"):
+        model = zoo.load("tiny", weights=tmp_path / "nan.safetensors")
+    assert model.zoo_load_report.not_finite == ("5.bias",)
+    bad = {**tensors, "1.running_var": torch.full_like(tensors["1.running_var"], float("inf"))}
+    save_file(bad, tmp_path / "inf.safetensors")
+    with pytest.warns(NotFiniteWarning, match=r"1\.running_var"):
+        zoo.load("tiny", weights=tmp_path / "inf.safetensors")
+    large = {**tensors, "0.weight": torch.full_like(tensors["0.weight"], 3e38)}  # finite, though its sum is not
+    save_file(large, tmp_path / "large.safetensors")
+    assert zoo.load("tiny", weights=tmp_path / "large.safetensors").zoo_load_report.not_finite == ()
+
+
+def test_a_mask_may_hold_minus_infinity():
+    module = torch.nn.Linear(2, 2)
+    module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    module.register_buffer("bad", torch.tensor([0.0, float("nan")]))
+    module.bias.data[0] = float("-inf")
+    assert loading.not_finite(module) == ("bias", "bad")
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "model_ema.", "net.ema."])
+@pytest.mark.parametrize("more", [(), ("n_averaged", "optimizer.state")])
+def test_a_prefix_is_named_with_what_to_do_about_it(trained, tmp_path, prefix, more):
+    _, tensors = trained
+    wrapped = {f"{prefix}{name}": value for name, value in tensors.items()}
+    path, new = tmp_path / "wrapped.safetensors", tmp_path / "plain.safetensors"
+    save_file({**wrapped, **{name: torch.ones(1) for name in more}}, path)
+    for numbers in ({}, {"num_classes": 5}):
+        with pytest.raises(WeightsError, match=re.escape(repr(prefix))) as caught:
+            zoo.load("tiny", weights=path, **numbers)
+        assert all(name in str(caught.value) for name in more)
+    remedy = re.search(r"save_file\(.*\)$", str(caught.value)).group()
+    exec(remedy, {"load_file": load_file, "save_file": save_file, "FILE": path, "NEW_FILE": new})
+    assert zoo.load("tiny", weights=new).zoo_load_report.taken == len(tensors)
+
+
+def test_a_prefix_of_a_compiled_part_is_named(trained, tmp_path):
+    _, tensors = trained
+    path = tmp_path / "part.safetensors"
+    save_file({name.replace("5.", "5._orig_mod."): value for name, value in tensors.items()}, path)
+    with pytest.raises(WeightsError, match=r"without the prefix '_orig_mod\.'"):
+        zoo.load("tiny", weights=path)
+
+
+@pytest.mark.parametrize("name", ["nofile.pth", "nofile.safetensors", "sub/nofile", "model.CKPT", "a/b.bin"])
+def test_a_missing_file_is_not_taken_for_a_tag(trained, name):
+    with pytest.raises(UnknownNameError, match="weights file") as caught:
+        zoo.load("loaded", weights=name)
+    assert "tag" not in str(caught.value)
+
+
+def test_files_that_are_not_safetensors_are_identified(trained, tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "mine.pth")
+    with pytest.raises(WeightsError, match="pickle"):
+        zoo.load("tiny", weights=tmp_path / "mine.pth")
+    with pytest.raises(UsageError, match="folder"):
+        zoo.load("tiny", weights=f"{tmp_path}/")

@@ -11,7 +11,7 @@ from torch import nn
 
 import zoo
 from zoo import resizing
-from zoo.errors import ModelError, UnknownNameError, UsageError
+from zoo.errors import ModelError, UnknownNameError, UsageError, WeightsError
 
 NETWORKS = """
     def network(kind, **given):
@@ -260,3 +260,87 @@ def test_a_head_without_labels_that_has_the_number_already_is_kept(installed, ti
     assert kept.zoo_load_report.replaced == ()
     other = zoo.load("tiny", weights=tmp_path / "tiny.safetensors", num_classes=4)
     assert other.zoo_load_report.replaced == ("5",)
+
+
+def trained_further(model, path):
+    """Change every parameter of a model, as training does, and save its state as users do."""
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) / 10)
+    save_file(model.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("tiny", {"num_classes": 7}),
+        ("convolution", {"num_classes": 7}),
+        ("two", {"num_classes": {"shape": 2, "colour": 6}}),
+        ("two", {"num_classes": {"colour": 6}, "in_channels": 3}),
+        ("convolution", {"in_channels": 3}),
+        ("convolution", {"num_classes": 2, "in_channels": 1}),
+    ],
+)
+@pytest.mark.parametrize("start", ["a file", None])
+def test_what_was_trained_with_other_numbers_loads_back_with_them(networks, tmp_path, name, numbers, start):
+    model = zoo.load(name, weights=start and networks[name][0], seed=3, **numbers)
+    path = trained_further(model, tmp_path / "mine.safetensors")
+    again = zoo.load(name, weights=path, **numbers)
+    batch = torch.randn(again.zoo_entry.input.shape)
+    torch.testing.assert_close(again(batch), model(batch), rtol=0, atol=0)
+    report = again.zoo_load_report
+    assert set(report.taken_names) == set(model.state_dict())
+    assert (report.initialised, report.left, report.adapted, report.converted) == (0, 0, 0, 0)
+    assert again.zoo_entry.input == model.zoo_entry.input
+    assert again.zoo_entry.outputs == model.zoo_entry.outputs
+
+
+@pytest.mark.parametrize(("name", "head"), [("tiny", "5"), ("convolution", "2")])
+@pytest.mark.parametrize("count", [7, 3, 5])
+def test_a_backbone_without_its_head_gets_one_of_the_number_asked_for(networks, tmp_path, name, head, count):
+    kept = {key: tensor for key, tensor in networks[name][1].items() if not key.startswith(f"{head}.")}
+    save_file(kept, tmp_path / "backbone.safetensors")
+    with pytest.raises(WeightsError, match="--num-classes N"):
+        zoo.load(name, weights=tmp_path / "backbone.safetensors")
+    model = zoo.load(name, weights=tmp_path / "backbone.safetensors", num_classes=count, seed=2)
+    assert model(torch.zeros(model.zoo_entry.input.shape)).shape == (1, count)
+    report = model.zoo_load_report
+    assert set(report.initialised_names) == {f"{head}.weight", f"{head}.bias"}
+    assert set(report.taken_names) == set(kept)
+    assert same(model, kept, kept)
+    assert model.zoo_entry.outputs[0].labels == ()
+    again = zoo.load(name, weights=tmp_path / "backbone.safetensors", num_classes=count, seed=2)
+    assert same(again, model.state_dict(), model.state_dict())
+
+
+def test_a_file_of_one_more_head_takes_what_it_has(networks, tmp_path):
+    whole = zoo.load("two", weights=None, num_classes={"shape": 2})
+    kept = {key: value for key, value in whole.state_dict().items() if not key.startswith("colour")}
+    save_file(kept, tmp_path / "part.safetensors")
+    model = zoo.load("two", weights=tmp_path / "part.safetensors", num_classes={"shape": 2, "colour": 3})
+    assert same(model, kept, kept)
+    assert set(model.zoo_load_report.initialised_names) == {"colour.weight", "colour.bias"}
+
+
+@pytest.mark.parametrize("name", ["tiny", "convolution"])
+@pytest.mark.parametrize("change", ["backbone missing", "half a head", "another number", "backbone of another shape"])
+def test_other_numbers_do_not_excuse_anything_else(networks, tmp_path, name, change):
+    head, tensors = {"tiny": "5", "convolution": "2"}[name], dict(networks[name][1])
+    if change == "backbone missing":
+        del tensors["0.weight"]
+    elif change == "half a head":
+        del tensors[f"{head}.bias"]
+    elif change == "another number":
+        tensors |= {key: torch.cat([tensors[key]] * 2) for key in (f"{head}.weight", f"{head}.bias")}
+    else:
+        tensors["0.weight"] = torch.cat([tensors["0.weight"]] * 2)
+    save_file(tensors, tmp_path / "bad.safetensors")
+    with pytest.raises(WeightsError, match="another architecture"):
+        zoo.load(name, weights=tmp_path / "bad.safetensors", num_classes=7)
+
+
+def test_a_file_with_another_number_of_classes_says_how_to_load_it(networks, tmp_path):
+    path = trained_further(zoo.load("tiny", weights=None, num_classes=7), tmp_path / "mine.safetensors")
+    with pytest.raises(WeightsError, match="--num-classes 7"):
+        zoo.load("tiny", weights=path)

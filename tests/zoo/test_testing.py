@@ -105,7 +105,7 @@ def test_a_plugin_that_keeps_the_contract_passes_every_check(plugin):
         ({"outputs": "(OutputSpec(argument='kinds'),)"}, "builder resolves", "kinds"),
         ({"flops": 5}, "parameters are as declared", "its entry says 5"),
         ({"summary": "' '"}, "entry is complete", "summary is one line"),
-        ({"licence": "''"}, "entry is complete", "licence is one line"),
+        ({"license": "''"}, "entry is complete", "license is one line"),
         ({"arguments": "{'meta': False}"}, "builds on meta", "meta=False"),
         ({"outputs": "(OutputSpec(labels=('a', 'b')),)"}, "outputs are as declared", "gives 1 x 2"),
         ({"outputs": "(OutputSpec(kind='value'),)"}, "outputs are as declared", "gives 1 x 1; give each number of"),
@@ -268,7 +268,7 @@ def test_samples_are_looked_at(plugin, tmp_path, shape, labels, said):
     save_file({"clips": torch.zeros(shape, dtype=torch.uint8)}, tmp_path / "clips.safetensors")
     sample = (
         f"__import__('zoo').Sample(name='s', resource={str(tmp_path / 'clips.safetensors')!r}, "
-        f"labels=tuple('abcd'[:{labels}]), licence='MIT', source='made')"
+        f"labels=tuple('abcd'[:{labels}]), license='MIT', source='made')"
     )
     outcomes = plugin(samples=f"({sample},)")
     assert failed(outcomes) == ({"entry is complete"} if said else set())
@@ -346,7 +346,7 @@ def other_recipe(folder):
     [
         ({"bytes": 5}, "weights are as declared", "the entry says 5"),
         ({"sha256": "0" * 64}, "weights are as declared", "sha256"),
-        ({"licence": " "}, "weights are as declared", "SPDX"),
+        ({"license": " "}, "weights are as declared", "SPDX"),
         ({"metadata": {"zoo": '{"arguments": {"classes": 3}}'}}, "weights are as declared", "header gives arguments"),
         ({"change": another_golden}, "golden outputs are recomputed", "largest difference"),
         ({"change": headless_golden}, "golden outputs are recomputed", "no such output"),

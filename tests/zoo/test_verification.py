@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 import zoo
 from zoo import weights as weights_files
-from zoo.errors import UsageError
+from zoo.errors import NotFiniteWarning, UsageError
 from zoo.verification import verify_all
 
 
@@ -16,10 +16,11 @@ from zoo.verification import verify_all
 def verified(installed, tiny, monkeypatch, tmp_path):
     """Install `tiny` with weights, golden tensors and a declared number of parameters, then verify it."""
 
-    def make(parameters=69, golden_change=0.0, damage=False):
+    def make(parameters=69, golden_change=0.0, damage=False, bias=0.0):
         installed.add("bare", tiny)
         installed.use(monkeypatch)
         model = zoo.load("tiny", weights=None)
+        torch.nn.init.constant_(model[5].bias, bias)
         path, golden = tmp_path / "w.safetensors", tmp_path / "golden.safetensors"
         save_file(model.state_dict(), path)
         batch = torch.rand(1, 1, 4, 8, 8)
@@ -51,7 +52,7 @@ def failed(verification):
 def test_right_weights_pass_every_check(verified):
     result = verified()
     assert result.passed
-    assert [check.name for check in result.checks] == ["sha256", "bytes", "parameters", "golden shape"]
+    assert [check.name for check in result.checks] == ["sha256", "bytes", "parameters", "finite", "golden shape"]
 
 
 def test_each_fault_fails_its_own_check(verified):
@@ -87,3 +88,8 @@ def test_two_plugins_with_one_name_are_verified_apart(verified, installed, tiny,
 
 def test_a_file_changed_behind_the_memory_of_checksums_is_found(verified):
     assert "sha256" in failed(verified(damage=True))
+
+
+def test_weights_that_are_not_finite_fail(verified):
+    with pytest.warns(NotFiniteWarning, match="sure"):
+        assert failed(verified(bias=float("nan"))) == ["finite", "golden shape"]

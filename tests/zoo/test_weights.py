@@ -109,7 +109,48 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(file, content):
     assert ("pickle" in str(caught.value)) == (content in ("pickle", "zip"))
 
 
-@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
+KINDS = {
+    "Git LFS pointer": LFS,
+    "web page": b"\n<!DOCTYPE html><html><body>404 Not Found</body></html>",
+    "a web page": b"\xef\xbb\xbf<html>",
+    "JSON": b'{"abc": {"error": "Repository not found"}}',
+    "pickle": pickle.dumps({"a": 1}, protocol=2),
+    "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(64),
+    "GGUF": b"GGUF\x03\x00\x00\x00" + bytes(64),
+    "NumPy": b"\x93NUMPY\x01\x00" + bytes(64),
+    "gzip": b"\x1f\x8b\x08\x00" + bytes(64),
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_file_is_instead_of_weights_is_said_wherever_it_is_read(file, kind):
+    known = entry(file)
+    file.write_bytes(KINDS[kind])
+    with pytest.raises(WeightsError, match=kind):
+        weights.read_header(file)
+    with pytest.raises(WeightsError, match=kind):  # a plugin's bundled file, of which more is known
+        weights.check(file, known)
+    with pytest.raises(WeightsError, match=kind):
+        weights.describe_file(str(file))
+
+
+@pytest.mark.parametrize("kind", ["Git LFS pointer", "web page", "pickle", "empty"])
+def test_an_index_and_its_shards_are_identified_likewise(tmp_path, kind):
+    index, shard = tmp_path / f"a{weights.INDEX}", tmp_path / "a-00001.safetensors"
+    index.write_text(json.dumps({"weight_map": {"a": shard.name}}))
+    with pytest.raises(WeightsError, match=f"{shard.name}.* is missing"):
+        weights.describe_file(str(index))
+    shard.write_bytes(KINDS[kind])
+    with pytest.raises(WeightsError, match=f"{shard.name}.*{kind}"):
+        weights.describe_file(str(index))
+    index.write_bytes(KINDS[kind])
+    with pytest.raises(WeightsError, match=kind):
+        weights.describe_file(str(index))
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408, 0x8B1F + 1])
 def test_a_header_whose_length_begins_as_a_pickle_does_is_read(tmp_path, length):
     save_file({"a": torch.ones(1)}, tmp_path / "some.safetensors", metadata={"padding": ""})
     spare = length - int.from_bytes((tmp_path / "some.safetensors").read_bytes()[:8], "little")

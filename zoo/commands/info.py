@@ -36,7 +36,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
         f"{entry.name}: {entry.summary}",
         f"parameters  {entry.parameters:,}",
         *([] if entry.flops is None else [f"operations  {entry.flops:,} floating-point operations a clip"]),
-        f"licence     {entry.licence}",
+        f"licence     {entry.license}",
         f"paper       {entry.paper or '-'}",
         f"input       {entry.input.layout}, {entry.input.channels}, {entry.input.frames} frames of "
         f"{entry.input.size[1]} x {entry.input.size[0]} pixels, {entry.input.sampling} sampling",
@@ -47,7 +47,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
     for weights in entry.weights:
         lines += [
             "",
-            f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.licence}, recipe {weights.recipe or '-'}",
+            f"weights     {weights.tag}: {weights.bytes:,} bytes, {weights.license}, recipe {weights.recipe or '-'}",
         ]
         lines += [f"sha256      {weights.sha256}{'...' if weights.is_foreign else ''}"]
         lines += [
@@ -64,23 +64,22 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
     for sample in entry.samples:
         lines += [
             "",
-            f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.licence}, {sample.source}",
+            f"samples     sample:{sample.name}, {len(sample.labels)} clips, {sample.license}, {sample.source}",
         ]
         lines += [f"            sample:{sample.name}/{index}  {label}" for index, label in enumerate(sample.labels)]
     output.emit(data, lines, as_json=as_json)
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:
-    """An entry as JSON; weights say `license`, the term of the Hub."""
+    """An entry as JSON."""
     data = dataclasses.asdict(entry)
-    data["license"] = data.pop("licence")
     data["weights"] = [_describe_weights(weights) for weights in entry.weights]
     data["samples"] = [
         {
             "name": f"sample:{sample.name}",
             "labels": list(sample.labels),
             "classes": [dict(one) for one in sample.classes],
-            "license": sample.licence,
+            "license": sample.license,
             "source": sample.source,
         }
         for sample in entry.samples
@@ -96,7 +95,7 @@ def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
         "source": weights.source,
         "bytes": weights.bytes,
         "sha256": weights.sha256,
-        "license": weights.licence,
+        "license": weights.license,
         "recipe": weights.recipe,
         "record": weights.record,
         "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from zoo import options, output
-from zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from zoo.adaptation import Adapt
@@ -29,15 +28,8 @@ if TYPE_CHECKING:
     type=click.Choice(["inflate"]),
     help="Take the convolutions of a 2D network's weights, with the same names, into the 3D ones of MODEL.",
 )
-@click.option(
-    "--num-classes",
-    multiple=True,
-    metavar="N|HEAD=N",
-    help="Other number of classes, of the only head that has some or of the one named; may be given again.",
-)
-@click.option(
-    "--in-channels", type=options.Count(min=1), help="Other number of input channels; the first filters are adapted."
-)
+@options.num_classes
+@options.in_channels
 @click.option("--no-mmap", is_flag=True, help="Read the file at once instead of mapping it (network disks).")
 @options.weights
 @options.device
@@ -49,7 +41,7 @@ def load(
     model: str,
     dtype: str | None,
     adapt: Adapt | None,
-    num_classes: tuple[str, ...],
+    num_classes: int | dict[str, int] | None,
     in_channels: int | None,
     weights: str,
     device: str,
@@ -71,7 +63,7 @@ def load(
         weights=options.resolve_weights(weights),
         device=device,
         dtype=dtype,
-        num_classes=_numbers(num_classes),
+        num_classes=num_classes,
         in_channels=in_channels,
         adapt=adapt,
         seed=seed,
@@ -87,19 +79,6 @@ def load(
         lines += _grouped("left in the file", report.left_names)
         lines += _grouped("initialised", report.initialised_names)
     output.emit(data, lines, as_json=as_json)
-
-
-def _numbers(given: tuple[str, ...]) -> int | dict[str, int] | None:
-    """What `--num-classes` says: a number, or one for each head."""
-    if len(given) == 1 and given[0].isdecimal():
-        return int(given[0])
-    numbers = {}
-    for one in given:
-        head, equals, number = one.rpartition("=")
-        if not (equals and head and number.isdecimal()):
-            raise UsageError(f"--num-classes {one}: expected a whole number, or HEAD=N for each of several heads")
-        numbers[head] = int(number)
-    return numbers or None
 
 
 def _shown(value: Any) -> Any:

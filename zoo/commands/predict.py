@@ -22,6 +22,8 @@ from zoo import options, output
     help="Keep outputs that are clips; every command reads the file as a clip.",
 )
 @options.weights
+@options.num_classes
+@options.in_channels
 @options.device
 @options.seed
 @options.as_json
@@ -33,6 +35,8 @@ def predict(
     end: float | None,
     out: Path | None,
     weights: str,
+    num_classes: int | dict[str, int] | None,
+    in_channels: int | None,
     device: str,
     seed: int,
     *,
@@ -47,7 +51,14 @@ def predict(
         if out.suffix != ".safetensors":
             raise UsageError(f"--out {out}: a clip is kept as safetensors; call the file {out.stem}.safetensors")
         writing.check_writable(out)
-    loaded = loading.load(model, weights=options.resolve_weights(weights), device=device, seed=seed)
+    loaded = loading.load(
+        model,
+        weights=options.resolve_weights(weights),
+        num_classes=num_classes,
+        in_channels=in_channels,
+        device=device,
+        seed=seed,
+    )
     decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
     batch = clips.preprocess(decoded, loaded)
     given = prediction.outputs(loaded, batch)

@@ -8,15 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from zoo import catalog, verification
+from zoo.entries import WeightsEntry
+from zoo.errors import UnknownNameError
 from zoo.output import plain
 from zoo.plugins import resolve
 from zoo.training.evaluation import measure
-from zoo.weights import sha256_of
+from zoo.weights import overrides_of, sha256_of
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from zoo.entries import ModelEntry
     from zoo.training.recipes import Recipe
 
 
@@ -35,6 +40,10 @@ def finalize(
     The weights file's header carries, as JSON under the key `zoo`, what differs from the architecture's entry. The
     golden file holds `input` and one tensor for each output, computed in float32 on the CPU in eval mode. The JSON
     file is written last, because measuring takes long (`write_record`).
+
+    Raises:
+        ModelError: where the recipe's architecture is in the catalogue and could not be loaded with these weights, or
+            gives other outputs with them; nothing is written then.
     """
     network: nn.Module = resolve(recipe.export)(module)
     network.eval().to("cpu", torch.float32)
@@ -42,12 +51,35 @@ def finalize(
     with torch.no_grad():
         outputs = network(example)
     if isinstance(outputs, Tensor):
-        outputs = {"output": outputs}
+        described = _described(recipe)
+        outputs = {"output" if described is None else described.outputs[0].name: outputs}
+    check_loads(recipe, network, [(example, outputs)])
     path = out / f"{recipe.name}.safetensors"
     write_tensors(path, network.state_dict(), {"zoo": json.dumps(dict(recipe.header))})
     write_tensors(out / f"{recipe.name}.golden.safetensors", {"input": example, **outputs}, {})
     write_record(recipe, network, path, log=log, device=device, clips=clips, start=start)
     return path
+
+
+def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor, Mapping[str, Tensor]]] = ()) -> None:
+    """Raise ModelError unless `zoo.load` can take the weights of a recipe's network and gives these outputs.
+
+    A recipe of an architecture that no plugin registers makes a file for its author's own code, and is left alone.
+    """
+    described = _described(recipe)
+    if described is not None:
+        tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        verification.check_rebuilt(described, tensors, cases)
+
+
+def _described(recipe: Recipe) -> ModelEntry | None:
+    """The entry that `zoo.load` builds for a recipe's weights; None where no plugin registers the architecture."""
+    try:
+        listing, _, _ = catalog.find(recipe.name.partition(".")[0])
+    except UnknownNameError:
+        return None
+    header = json.loads(json.dumps(plain(recipe.header)))
+    return listing.entry.resolve(WeightsEntry(tag="new", source="", bytes=0, sha256="", **overrides_of(header)))
 
 
 def write_record(

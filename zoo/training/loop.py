@@ -26,9 +26,9 @@ from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameErr
 from zoo.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
-from zoo.training.finalizing import finalize
+from zoo.training.finalizing import check_loads, finalize
 from zoo.training.recipes import OPTIMIZERS
-from zoo.weights import sha256_of
+from zoo.weights import read_header, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +74,7 @@ def train(
         OutputError: where `out` cannot be written.
         DeviceError: where there is no such device.
         WeightsError: where `from_weights` does not fit.
+        ModelError: where what the recipe makes would not load as weights of its architecture.
         UnknownNameError: where `until` is no stage.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -91,6 +92,7 @@ def train(
         if from_weights is not None:
             start = take_weights(Path(from_weights), resolve(recipe.export)(module), recipe.name)
         if first:  # only now: weights that do not fit leave no folder
+            check_loads(recipe, resolve(recipe.export)(module))  # rather than at the end of the run
             _make(out)
             folder.enter_context(checkpoints.held(out))
             checkpoints.clear_remains(out)
@@ -131,6 +133,7 @@ def take_weights(path: Path, network: nn.Module, name: str) -> str:
     from safetensors.torch import load_file
 
     try:
+        read_header(path)  # says what a file is that is none of weights
         found = load_file(path)
         digest = sha256_of(path)
     except (OSError, SafetensorError) as error:

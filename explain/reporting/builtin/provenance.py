@@ -48,14 +48,14 @@ def of_model(subject: Subject) -> dict[str, Any]:
         "parameters": counted if counted is not None or entry is None else entry.parameters,
         "dtype": None if model is None else _dtype(model),
         "paper": entry.paper if entry else None,
-        "license": entry.licence if entry else None,
+        "license": entry.license if entry else None,
         "weights": None
         if weights is None
         else {
             "tag": weights.tag,
             "sha256": weights.sha256,
             "bytes": weights.bytes,
-            "license": weights.licence,
+            "license": weights.license,
             "recipe": weights.recipe,
             "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
         },

@@ -19,7 +19,7 @@ _SAMPLES = (
         resource="zoo_sequence_convlstm:samples/digit_sequences.safetensors",
         labels=tuple(f"digit {digit}, 16 frames" for digit in (6, 6, 3, 3, 8, 5)),
         classes=tuple({"digit": digit} for digit in "663385"),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), turned, moved and dimmed, under noise",
     ),
 )

@@ -43,7 +43,7 @@ _SAMPLES = (
             {"digit": "8", "order": "1-4-2-3"},
             {"digit": "0", "order": "1-4-3-2"},
         ),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
     ),
 )

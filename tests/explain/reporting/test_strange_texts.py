@@ -95,7 +95,7 @@ def strange(request):
         OutputSpec(name="shape", labels=labels),
         OutputSpec(name="speed", kind="value", unit=f"pixels {ALL}"),
     )
-    model.zoo_entry = dataclasses.replace(model.zoo_entry, summary=ALL, paper=ALL, licence=ALL, outputs=outputs)
+    model.zoo_entry = dataclasses.replace(model.zoo_entry, summary=ALL, paper=ALL, license=ALL, outputs=outputs)
     return model, dataclasses.replace(clip, source=ALL, label=ALL, warnings=(ALL,))
 
 

@@ -30,7 +30,7 @@ def test_its_own_normalisation_is_taken(squeezenet):
     spec = squeezenet.zoo_entry.input
     assert (spec.channels, spec.range, spec.size) == ("BGR", (0.0, 255.0), (227, 227))
     assert spec.mean == (103.939, 116.779, 123.68)
-    assert squeezenet.zoo_weights.licence == "MIT"
+    assert squeezenet.zoo_weights.license == "MIT"
     assert squeezenet.zoo_load_report.tag == "imagenet_caffe"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-import types
 from pathlib import Path
 
 import pytest
 
-from zoo import downloads, hub
+from zoo import hub
 
 
 def _load(name):
@@ -29,17 +28,12 @@ def own_surroundings(monkeypatch, tmp_path):
     for name in ("HF_HUB_CACHE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "ZOO_OFFLINE", "HF_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     from huggingface_hub import constants
-    from huggingface_hub.utils import _http
 
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(hub, "_PATIENCE", 0.1)
-    impatient = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
-    for module in (downloads, _http):
-        monkeypatch.setattr(module, "time", impatient)
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.03)))  # between attempts
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save, save_file
 
 import zoo
@@ -714,7 +715,8 @@ def test_a_token_of_any_form_is_redacted(published, hub_server, fault, monkeypat
     if where == "HF_TOKEN":
         monkeypatch.setenv("HF_TOKEN", secret)
     if where == "file":
-        (tmp_path / "no-token").write_text(secret)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        (tmp_path / "token").write_text(secret)
     body = json.dumps({"error": f"no {secret}"}).encode()
     hub_server.faults = [fault("GET", status=302, headers={"Location": f"ftp://{secret}"}, body=body)]
     with pytest.raises(WeightsError) as caught:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 
 import pytest
 import torch
@@ -128,15 +129,150 @@ def test_a_model_that_could_not_be_built_again_is_refused(hub_server, token, tra
     assert not hub_server.asked
 
 
-@pytest.mark.parametrize(
-    ("limit", "said"),
-    [("files.MOST_OF_AN_ARGUMENT", "numbers in arguments"), ("hub.LONGEST_CONFIG", "is longer than 2")],
-)
-def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch, limit, said):
+def _weight_norm(model):
+    torch.nn.utils.parametrizations.weight_norm(model[5])
+
+
+def _old_weight_norm(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(model[5])
+
+
+def _adapter(model):
+    model[5] = torch.nn.Sequential(model[5], torch.nn.Linear(3, 3, bias=False))
+
+
+def _extra_head(model):
+    model.extra = torch.nn.Linear(2, 4)
+
+
+def _forward(model):
+    plain = model.forward
+    model.forward = lambda batch: plain(batch) + 1
+
+
+CHANGES = {
+    "another head": lambda model: model.__setitem__(5, torch.nn.Linear(2, 5)),
+    "a wrapped head": lambda model: model.__setitem__(5, torch.nn.Sequential(torch.nn.Dropout(), model[5])),
+    "no head": lambda model: model.__setitem__(5, torch.nn.Identity()),
+    "an extra head": _extra_head,
+    "an adapter": _adapter,
+    "weight_norm": _weight_norm,
+    "the old weight_norm": _old_weight_norm,
+    "another activation": lambda model: model.__setitem__(2, torch.nn.GELU()),
+    "a clipped activation": lambda model: model.__setitem__(2, torch.nn.Hardtanh(0, 0.1)),
+    "another forward": _forward,
+    "a hook": lambda model: model[0].register_forward_hook(lambda module, inputs, output: 2 * output),
+    "quantized weights": lambda model: model.__setitem__(5, _quantized(model[5])),
+    "NaN": lambda model: torch.nn.init.constant_(model[5].bias, float("nan")),
+    "infinity in statistics": lambda model: model[1].running_var.fill_(float("inf")),
+}
+
+
+def _quantized(layer):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(layer), {torch.nn.Linear})[0]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_changed_after_building_is_not_pushed(hub_server, token, trained, change):
+    model = zoo.load("tiny", weights=trained)
+    CHANGES[change](model)
+    with pytest.raises(ModelError):
+        zoo.push(model, "me/tiny")
+    assert not hub_server.asked
+    assert not hub_server.repositories
+
+
+@pytest.mark.parametrize("part", ["whole", "layer", "in place"])
+def test_a_compiled_model_is_pushed_as_the_model_it_was(hub_server, token, trained, part):
+    model = zoo.load("tiny", weights=trained, num_classes=5)
+    expected = outputs(model)["shape"]
+    if part == "in place":
+        model.compile(backend="eager")
+    elif part == "layer":
+        model[5] = torch.compile(model[5], backend="eager")
+    pushed = zoo.push(torch.compile(model, backend="eager") if part == "whole" else model, "me/tiny")
+    torch.testing.assert_close(outputs(zoo.load(pushed.name))["shape"], expected, rtol=0, atol=0)
+    assert zoo.verify(pushed.name).passed
+
+
+def test_weights_that_do_not_give_their_golden_tensors_are_not_pushed(hub_server, token, trained, installed, tiny,
+                                                                       monkeypatch, tmp_path):  # fmt: skip
+    golden = tmp_path / "golden.safetensors"
+    batch = torch.rand(1, 1, 4, 8, 8)
+    save_file({"input": batch, "shape": zoo.load("tiny", weights=trained)(batch).detach() + 0.1}, golden)
+    said = (
+        f"WeightsEntry(tag='a', source={str(trained)!r}, bytes={trained.stat().st_size}, "
+        f"sha256={files.sha256_of(trained)!r}, golden={str(golden)!r})"
+    )
+    installed.add("full", tiny.replace("entry()", f"entry('other', weights=({said},))"))
+    installed.use(monkeypatch)
+    with pytest.raises(ModelError, match="shape"):
+        zoo.push("other", "me/other")
+    assert not hub_server.asked
+
+
+def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch):
     installed.add("sized", tiny.replace("entry()", "entry(arguments={'classes': 3})"))
     installed.use(monkeypatch)
-    monkeypatch.setattr(f"zoo.publishing.{limit}", 2)
-    with pytest.raises(UsageError, match=f"tiny would not load from a repository: .*{said}"):
+    monkeypatch.setattr("zoo.publishing.hub.LONGEST_CONFIG", 2)
+    with pytest.raises(UsageError, match=r"tiny would not load from a repository: .*is longer than 2"):
+        zoo.push(zoo.load("tiny", weights=None), "me/tiny")
+    assert not hub_server.asked
+
+
+@pytest.mark.parametrize("rate", [96_000, 151_936, 2**40])
+def test_builders_take_any_number(hub_server, token, installed, tiny, monkeypatch, rate):
+    code = tiny.replace("classes=3", "classes=3, rate=1").replace("entry()", f"entry(arguments={{'rate': {rate}}})")
+    installed.add("rated", code)
+    installed.use(monkeypatch)
+    model = zoo.load("tiny", weights=None)
+    assert_same(zoo.load(zoo.push(model, "me/tiny").name), model)
+
+
+@pytest.mark.parametrize(
+    ("written", "called", "name"),
+    [
+        ("GPL-3.0-or-later", "gpl-3.0", None),
+        ("CC BY-NC 4.0", "cc-by-nc-4.0", None),
+        ("Apache-2.0", "apache-2.0", None),
+        ("ODbL-1.0", "odbl", None),
+        ("MIT AND BSD-3-Clause", "other", "mit-and-bsd-3-clause"),
+        ("0BSD", "other", "0bsd"),
+        ("LicenseRef-mine", "other", "mine"),
+    ],
+)
+def test_a_card_calls_licenses_as_the_hub_does(hub_server, token, installed, tiny, monkeypatch, written, called, name):
+    installed.add("plain", tiny.replace("entry()", f"entry(license={written!r})"))
+    installed.use(monkeypatch)
+    zoo.push(zoo.load("tiny", weights=None), "me/tiny")
+    content = hub_server.repositories["me/tiny"].commits[-1][1]
+    card = content["README.md"].decode().splitlines()
+    assert f"license: {called}" in card
+    assert (f"license_name: {name}" in card) == (name is not None)
+    assert json.loads(content["config.json"])["weights"]["license"] == written
+
+
+def test_a_repository_of_version_0_1_says_its_license_by_the_former_name(hub_server, token, trained):
+    zoo.push(str(trained), "me/tiny")
+    repository = hub_server.repositories["me/tiny"]
+    config = json.loads(repository.commits[-1][1]["config.json"])
+    del config["weights"]["license"]
+    config["weights"]["licence"] = "MIT"
+    revision = repository.commit({"config.json": json.dumps(config).encode()})
+    with pytest.warns(DeprecationWarning, match="licence"):
+        entry = zoo.info(f"hub:me/tiny@{revision or repository.commits[-1][0]}")
+    assert entry.weights[0].license == "MIT"
+
+
+@pytest.mark.parametrize("written", ["my own terms", "MIT, or so", ""])
+def test_a_license_that_is_no_identifier_is_refused(hub_server, token, installed, tiny, monkeypatch, written):
+    installed.add("plain", tiny.replace("entry()", f"entry(license={written!r})"))
+    installed.use(monkeypatch)
+    with pytest.raises(UsageError, match="LicenseRef-NAME"):
         zoo.push(zoo.load("tiny", weights=None), "me/tiny")
     assert not hub_server.asked
 
@@ -195,7 +331,7 @@ def test_pickles_and_damaged_files_do_not_go_up(hub_server, token, trained, tmp_
         with pytest.raises(WeightsError, match=said):
             zoo.push(str(path), "me/tiny")
     torch.save({"a": torch.ones(1)}, tmp_path / "weights.pth")
-    with pytest.raises(WeightsError, match="is a pickle under another name"):
+    with pytest.raises(WeightsError, match="is a pickle"):
         zoo.push(str(tmp_path / "weights.pth"), "me/tiny")
     assert not hub_server.asked
 

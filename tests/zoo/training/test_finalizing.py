@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 import types
@@ -7,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from zoo.training import Recipe, evaluation
+import zoo
+from zoo.errors import ModelError
+from zoo.training import Recipe, evaluation, loop
 from zoo.training.finalizing import finalize
 from zoo.weights import sha256_of
 
@@ -85,3 +88,42 @@ def test_a_metric_that_is_no_number_is_null_in_the_record(line, tmp_path):
     finalize(RECIPE, network, tmp_path, log=[])
     text = (tmp_path / "line.tag.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["metrics"][0]["value"] is None
+
+
+TAGGED = dataclasses.replace(RECIPE, name="tiny.tag")
+
+
+@pytest.fixture
+def tiny_line(line, installed, tiny, monkeypatch):
+    """The recipe's architecture is in the catalogue, and its example what `tiny` takes."""
+    installed.add("plain", tiny)
+    installed.use(monkeypatch)
+    line.example = lambda: torch.rand(1, 1, 4, 8, 8)
+    line.evaluate = lambda network, device, clips=None: {"metrics": [], "clips_measured": 1, "breakdown": {}}
+    return zoo.load("tiny", weights=None)
+
+
+def test_what_training_writes_can_be_loaded(tiny_line, tmp_path):
+    path = finalize(TAGGED, tiny_line, tmp_path, log=[])
+    golden = load_file(tmp_path / "tiny.tag.golden.safetensors")
+    torch.testing.assert_close(zoo.load("tiny", weights=path)(golden["input"]), golden["shape"])
+
+
+@pytest.mark.parametrize("change", ["head", "activation", "export"])
+def test_what_could_not_be_loaded_is_not_written(tiny_line, line, tmp_path, change):
+    if change == "head":
+        tiny_line[5] = nn.Linear(2, 5)
+    elif change == "activation":
+        tiny_line[2] = nn.GELU()
+    else:
+        line.export = lambda module: nn.Sequential(module)
+    with pytest.raises(ModelError, match="tiny"):
+        finalize(TAGGED, tiny_line, tmp_path, log=[])
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_run_whose_weights_could_not_be_loaded_does_not_begin(tiny_line, line, tmp_path):
+    line.build = lambda: nn.Linear(3, 1)
+    with pytest.raises(ModelError, match="tiny"):
+        loop.train(TAGGED, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

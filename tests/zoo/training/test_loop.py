@@ -425,7 +425,8 @@ def test_the_record_says_which_weights_the_build_began_with(toy, tmp_path, monke
     ("tensors", "message"),
     [
         (None, "cannot be read"),
-        (b"damaged", "cannot be read"),
+        (b"damaged", "not a whole safetensors file"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         (
             {f"0.{k}": torch.ones(2) for k in range(99)},
             r"another network than toy.tag \(first difference: 0.weight is missing, expected with shape \[4, 3\]\)$",

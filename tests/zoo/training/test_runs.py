@@ -158,10 +158,11 @@ def test_a_run_begins_from_named_weights_and_goes_on_with_the_same_command(run, 
         tag="tag",
         source=str(tmp_path / "start.safetensors"),
         sha256=digest,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         bytes=(tmp_path / "start.safetensors").stat().st_size,
     )
-    monkeypatch.setattr(catalog, "find", lambda name: (None, entry, True))
+    find = catalog.find
+    monkeypatch.setattr(catalog, "find", lambda name: (None, entry, True) if name == "net.tag" else find(name))
     (tmp_path / "net.tag").mkdir()  # of a run that made such weights
     assert run("regression.plain", "--from-weights", "net.tag", "--minutes", "0")[1]["status"] == "stopped"
     status, found, _ = run("regression.plain", "--from-weights", "start.safetensors")
