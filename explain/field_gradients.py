@@ -18,7 +18,7 @@ from explain.preservation import prepared
 from zoo.devices import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from explain.budget import Progress
     from explain.reach import Triple
@@ -136,7 +136,8 @@ def _pooled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Te
     dims = int(name[-2])
     given: Tensor = args[0] if args else kwargs["input"]
     if name.startswith("adaptive"):
-        return getattr(F, f"adaptive_avg_pool{dims}d")(given, result.shape[-dims:])
+        averaged: Tensor = getattr(F, f"adaptive_avg_pool{dims}d")(given, result.shape[-dims:])
+        return averaged
     names = ("kernel_size", "stride", "padding", "dilation")
     asked = {**dict(zip(names, args[1:], strict=False)), **{key: kwargs[key] for key in names if key in kwargs}}
     size, step, padding, spread = (
@@ -154,7 +155,9 @@ def _pooled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Te
     sides = itertools.chain.from_iterable(zip(reversed(padding), reversed(ends), strict=True))
     convolve = getattr(F, f"conv{dims}d")
     summed: Tensor = convolve(F.pad(flat, list(sides)), flat.new_ones(1, 1, *size), stride=step, dilation=spread)
-    kept = summed[(..., *(slice(left) for left in result.shape[-dims:]))]
+    kept = summed
+    for axis, left in zip(range(-dims, 0), result.shape[-dims:], strict=True):
+        kept = kept.narrow(axis, 0, left)
     return kept.reshape(result.shape)
 
 
@@ -165,7 +168,7 @@ def _several(value: Any, dims: int) -> list[int]:
 
 @through_mutations
 def boxes(
-    model: nn.Module, batch: Tensor, wanted: dict[Key, tuple[Triple, Sequence[Triple]]], tell: Progress
+    model: nn.Module, batch: Tensor, wanted: Mapping[Key, tuple[Triple, Sequence[Triple]]], tell: Progress
 ) -> dict[Key, list[Box]]:
     """The frames, rows and columns that positions of layers depend on, by one backward pass for each position.
 
@@ -206,9 +209,12 @@ def _box(unit: Tensor, inputs: Tensor, layout: Any) -> Box:
     """What the channels at one position depend on."""
     weights = torch.rand(unit.shape, generator=torch.Generator().manual_seed(0)).to(unit) + 0.5
     for scale in (_SCALE, 1.0):
-        (gradient,) = torch.autograd.grad(unit, inputs, weights * scale, retain_graph=True, allow_unused=True)
-        if gradient is None:
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(
+            unit, inputs, weights * scale, retain_graph=True, allow_unused=True
+        )
+        if found[0] is None:
             return None
+        gradient = found[0]
         if bool(gradient.isfinite().all()):
             break
     reached = (to_ncthw(gradient, layout)[0] != 0).any(dim=0)

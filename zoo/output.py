@@ -108,7 +108,7 @@ def emit(data: Any, text: str | Sequence[str], *, as_json: bool) -> None:
         _discard(_results or sys.stdout)
 
 
-def _discard(stream: TextIO | None) -> None:
+def _discard(stream: TextIO | Terminal | None) -> None:
     """Let what a stream still holds go nowhere: at its end, Python would fail to write it once more."""
     with contextlib.suppress(OSError, ValueError):  # closed, or not a file
         if stream is not None:

@@ -5,6 +5,7 @@ import torch
 
 from explain import budget
 from explain.budget import MeasuredBytes, fitting, free_memory, in_parts, is_out_of_memory, within_memory
+from zoo import devices
 from zoo.errors import MemoryLimitError
 
 
@@ -104,7 +105,7 @@ def _process(folder, mounts, groups, files):
         (folder / place).write_text(content)
     (folder / "mountinfo").write_text("".join(f"30 25 0:27 {mount}\n" for mount in mounts))
     (folder / "cgroup").write_text("".join(f"{group}\n" for group in groups))
-    return budget.group_memory(folder)
+    return devices.group_memory(folder)
 
 
 def test_the_least_of_all_nested_groups_counts(tmp_path):
@@ -146,7 +147,7 @@ def test_groups_of_the_first_version_count(tmp_path):
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
-    assert budget.group_memory(tmp_path / "nothing") == 2**62
+    assert devices.group_memory(tmp_path / "nothing") == 2**62
     assert _process(tmp_path, [f"/ {tmp_path}/fs rw - cgroup2 cgroup2 rw"], ["0::/../../elsewhere"], {}) == 2**62
 
 

@@ -112,5 +112,5 @@ def _tag(image: Image, number: int) -> int:
 def _is_transparent(image: Image) -> bool:
     if not image.has_transparency_data:
         return False
-    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
-    return bool(lowest < 255)
+    alpha: Any = image.convert("RGBA").getchannel("A")
+    return bool(alpha.getextrema()[0] < 255)

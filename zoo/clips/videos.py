@@ -294,7 +294,7 @@ class _Reading:
             self._open()
         return self._timed(self._decode())
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[av.Packet[Any]]:
         """Packets of the stream to the end of the file, or to where nothing more can be read of it."""
         import av
 
@@ -332,11 +332,11 @@ class _Reading:
         if not is_flushed:
             yield from self._frames_of(None, None)
 
-    def _frames_of(self, packet: av.Packet | None, stamp: int | None) -> list[av.VideoFrame]:
+    def _frames_of(self, packet: av.Packet[Any] | None, stamp: int | None) -> list[av.VideoFrame]:
         import av
 
         try:
-            return self.stream.codec_context.decode(packet)  # type: ignore[arg-type, return-value]
+            return self.stream.codec_context.decode(packet)
         except av.error.EOFError:
             return []
         except av.error.FFmpegError as error:
@@ -404,7 +404,7 @@ class _Reading:
         if has_alpha and frame.to_ndarray(format="rgba")[..., 3].min() < 255:
             self.notes[images.TRANSPARENT] = None
         if width == frame.width:
-            pixels = frame.to_ndarray(format="rgb24")
+            pixels: Any = frame.to_ndarray(format="rgb24")
         else:
             pixels = frame.reformat(width=width, height=height, format="rgb24", interpolation="BICUBIC").to_ndarray()
         return turned(pixels, self.matrix)
@@ -531,7 +531,8 @@ def turned(pixels: npt.NDArray[np.uint8], matrix: Sequence[int] | None) -> npt.N
 def _display_matrix(frame: av.VideoFrame) -> Sequence[int]:
     from av.sidedata.sidedata import Type
 
-    for data in frame.side_data:
+    side: Any = frame.side_data  # PyAV's stubs take it for a mapping of names
+    for data in side:
         if data.type == Type.DISPLAYMATRIX:
             a, b, _, c, d, *_ = struct.unpack("9i", bytes(data)[:36])
             return a, b, c, d
