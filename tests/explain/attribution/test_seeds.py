@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+import subprocess
+import sys
 
 #: Prints a hash of each method's raw values, as a process with so much free memory makes them.
 CODE = """
@@ -33,17 +34,12 @@ METHODS = (
 )
 
 
-@pytest.fixture(scope="module")
-def bytes_of(preloaded):
-    def run(memory, state, size):
-        done = preloaded(memory, state, size, *METHODS, code=CODE)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def bytes_of(*arguments):
+    command = [sys.executable, "-c", CODE, *map(str, arguments), *METHODS]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_one_batch_size_and_number_of_threads_give_the_same_bytes(bytes_of):
+def test_one_batch_size_and_number_of_threads_give_the_same_bytes():
     expected = bytes_of(2**34, 1, 4)
     assert len(set(expected.split())) == 2 * len(METHODS)
     assert bytes_of(2**34, 2, 4) == expected  # whatever was drawn before
