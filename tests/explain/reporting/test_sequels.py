@@ -104,7 +104,9 @@ def test_many_clips_are_ranked_by_error_and_those_without_one_come_last(predicti
     from safetensors.torch import save_file
 
     save_file({"clip": short[..., :1].contiguous()}, folder / "short.safetensors")
-    found = explain.report(model, folder, tmp_path / "report", sections=["predictions", "examples", "clips"], **METHODS)
+    found = explain.report(
+        model, folder, tmp_path / "report", sections=["predictions", "examples", "clips"], target="film", **METHODS
+    )
     expected = {f"{at}.safetensors": errors(model, folder / f"{at}.safetensors", 1) for at in range(4)}
     rows = found.data["sections"]["clips"]["clips"]
     worst_first = sorted(expected, key=lambda name: -expected[name][0])
