@@ -18,7 +18,7 @@ from explain.preservation import prepared
 from zoo.devices import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from explain.budget import Progress
     from explain.reach import Triple
@@ -165,7 +165,7 @@ def _several(value: Any, dims: int) -> list[int]:
 
 @through_mutations
 def boxes(
-    model: nn.Module, batch: Tensor, wanted: dict[Key, tuple[Triple, Sequence[Triple]]], tell: Progress
+    model: nn.Module, batch: Tensor, wanted: Mapping[Key, tuple[Triple, Sequence[Triple]]], tell: Progress
 ) -> dict[Key, list[Box]]:
     """The frames, rows and columns that positions of layers depend on, by one backward pass for each position.
 
@@ -224,9 +224,8 @@ def _unit(calls: list[tuple[Tensor, int]], extent: Triple, position: Triple) -> 
         return None
     time, row, column = position
     output, dims = calls[-1]
-    by_frame = len(calls) == extent[0] > 1 and output.ndim <= dims + 2 and dims < 3
-    if by_frame:
-        output, extent, time = calls[time][0], (1, *extent[1:]), 0
+    if len(calls) >= extent[0] > 1 and dims < 3 and output.shape[0] == 1:  # frame by frame, the last of all runs
+        output, extent, time = calls[time - extent[0]][0], (1, *extent[1:]), 0
     output = output[None] if output.ndim == dims + 1 else output  # without samples
     if dims == 3 and output.ndim == 5:
         return _taken(output[0], extent, (time, row, column))
