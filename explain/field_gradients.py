@@ -136,7 +136,8 @@ def _pooled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Te
     dims = int(name[-2])
     given: Tensor = args[0] if args else kwargs["input"]
     if name.startswith("adaptive"):
-        return getattr(F, f"adaptive_avg_pool{dims}d")(given, result.shape[-dims:])
+        averaged: Tensor = getattr(F, f"adaptive_avg_pool{dims}d")(given, result.shape[-dims:])
+        return averaged
     names = ("kernel_size", "stride", "padding", "dilation")
     asked = {**dict(zip(names, args[1:], strict=False)), **{key: kwargs[key] for key in names if key in kwargs}}
     size, step, padding, spread = (
@@ -154,8 +155,9 @@ def _pooled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Te
     sides = itertools.chain.from_iterable(zip(reversed(padding), reversed(ends), strict=True))
     convolve = getattr(F, f"conv{dims}d")
     summed: Tensor = convolve(F.pad(flat, list(sides)), flat.new_ones(1, 1, *size), stride=step, dilation=spread)
-    kept = summed[(..., *(slice(left) for left in result.shape[-dims:]))]
-    return kept.reshape(result.shape)
+    for axis, left in enumerate(result.shape[-dims:], start=summed.ndim - dims):
+        summed = summed.narrow(axis, 0, left)
+    return summed.reshape(result.shape)
 
 
 def _several(value: Any, dims: int) -> list[int]:
@@ -206,7 +208,9 @@ def _box(unit: Tensor, inputs: Tensor, layout: Any) -> Box:
     """What the channels at one position depend on."""
     weights = torch.rand(unit.shape, generator=torch.Generator().manual_seed(0)).to(unit) + 0.5
     for scale in (_SCALE, 1.0):
-        (gradient,) = torch.autograd.grad(unit, inputs, weights * scale, retain_graph=True, allow_unused=True)
+        gradient: Tensor | None = torch.autograd.grad(
+            unit, inputs, weights * scale, retain_graph=True, allow_unused=True
+        )[0]
         if gradient is None:
             return None
         if bool(gradient.isfinite().all()):

@@ -78,7 +78,7 @@ def digest(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
         value = tensors[name].detach().cpu().contiguous()
         found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         if value.numel():
-            found.update(value.reshape(-1).view(torch.uint8).numpy())
+            found.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest() if chosen else ""
 
 
