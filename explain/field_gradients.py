@@ -155,10 +155,9 @@ def _pooled(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Te
     sides = itertools.chain.from_iterable(zip(reversed(padding), reversed(ends), strict=True))
     convolve = getattr(F, f"conv{dims}d")
     summed: Tensor = convolve(F.pad(flat, list(sides)), flat.new_ones(1, 1, *size), stride=step, dilation=spread)
-    kept = summed
-    for axis, left in zip(range(-dims, 0), result.shape[-dims:], strict=True):
-        kept = kept.narrow(axis, 0, left)
-    return kept.reshape(result.shape)
+    for axis, left in enumerate(result.shape[-dims:], start=summed.ndim - dims):
+        summed = summed.narrow(axis, 0, left)
+    return summed.reshape(result.shape)
 
 
 def _several(value: Any, dims: int) -> list[int]:
@@ -230,9 +229,8 @@ def _unit(calls: list[tuple[Tensor, int]], extent: Triple, position: Triple) -> 
         return None
     time, row, column = position
     output, dims = calls[-1]
-    by_frame = len(calls) == extent[0] > 1 and output.ndim <= dims + 2 and dims < 3
-    if by_frame:
-        output, extent, time = calls[time][0], (1, *extent[1:]), 0
+    if len(calls) >= extent[0] > 1 and dims < 3 and output.shape[0] == 1:  # frame by frame, the last of all runs
+        output, extent, time = calls[time - extent[0]][0], (1, *extent[1:]), 0
     output = output[None] if output.ndim == dims + 1 else output  # without samples
     if dims == 3 and output.ndim == 5:
         return _taken(output[0], extent, (time, row, column))
