@@ -196,11 +196,6 @@ def _resolve(
     asked, times = _frames_asked(heads, target)
     head, spec_labels, choice = _choose(heads, asked)
     scores, folded = outputs[head], takes_one(model)
-    if scores.ndim == 0:
-        raise ModelError(
-            f"output {head!r} is one number for the whole batch; let the model give one for each sample, or give a "
-            "callable target that does"
-        )
     if any(one.name == head and one.frames for one in heads):
         return dataclasses.replace(_resolve_frames(scores, head, spec_labels, choice, times), folded=folded)
     if isinstance(choice, Region) and target is None:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 #: `measure` on 24 photographs and 24 videos, 8 frames of each (`benchmarks/colours.py`): rows red, green and blue,
 #: columns the axes of greatest spread, which read grey, yellow-blue and green-magenta.
 AXES = (
-    (0.5745, 0.1959, 0.0614),
-    (0.5840, -0.0102, -0.1311),
-    (0.5735, -0.1858, 0.0719),
+    (0.5745, 0.1958, 0.0615),
+    (0.5840, -0.0101, -0.1311),
+    (0.5735, -0.1859, 0.0719),
 )
 
 

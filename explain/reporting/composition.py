@@ -108,7 +108,7 @@ def build(
             with timed(section.name), contained():
                 content = _checked(plugins.resolve(section.build)(argument), sprites)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = describe(error) + _place(error, section.build)
+            reason = describe(error) + _place(error.__cause__ or error, section.build)
             problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
             parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
         else:

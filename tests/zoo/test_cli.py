@@ -492,7 +492,7 @@ def test_what_a_stranger_wrote_steers_no_terminal(run, installed, tiny, monkeypa
 
 def test_messages_steer_no_terminal(capsys):
     output.note("odd \x1b[2J\nname")
-    assert capsys.readouterr().err == "odd \\u001b[2J\nname\n"
+    assert capsys.readouterr().err == "odd \\u001b[2J\\nname\n"
 
 
 def test_tables_align_and_group_digits():

@@ -205,8 +205,14 @@ RECIPES = """
     ("change", "said"),
     [
         ("", "1 recipe, 0 methods"),
-        ("texts['example'] = 'faults:exmaple'", "recipe tiny.a: 'faults:exmaple' names no function"),
-        ("stage['loss'] = 'nowhere:loss'", "recipe tiny.a: 'nowhere:loss' names no function"),
+        (
+            "texts['example'] = 'faults:exmaple'",
+            "'faults:exmaple' of plugin 'mine' (dist-mine 1.0) names no function",
+        ),
+        (
+            "stage['loss'] = 'nowhere:loss'",
+            "'nowhere:loss' of plugin 'mine' (dist-mine 1.0) names no function",
+        ),
         ("stage['optimizer'] = 'Adma'", "unknown optimizer of stage 'all' 'Adma'; did you mean 'Adamax' or 'Adam'"),
         ("name = 'tny.a'", "unknown model 'tny'; did you mean 'tiny'"),
         ("arguments = {'colour': 3}", "recipe tiny.a: faults:build_model does not take {'colour': 3}"),

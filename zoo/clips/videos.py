@@ -317,6 +317,7 @@ class _Reading:
         """Frames as they come out of the decoder; a packet that does not decode is left out."""
         is_begun = not self.has_sought
         is_flushed = False
+        begins: int | None = None
         for packet in self._packets():
             if packet.size:
                 is_begun = is_begun or packet.is_keyframe
@@ -324,7 +325,10 @@ class _Reading:
                     continue
                 self.packets += 1
                 stamp = packet.pts if self.is_timed_for_display else packet.dts
-                if stamp is not None and not packet.is_discard:
+                if begins is None and packet.is_keyframe:
+                    begins = stamp
+                # What is shown before the first key frame depends on frames that were cut off.
+                if stamp is not None and not packet.is_discard and not (begins is not None and stamp < begins):
                     self.expected.append(stamp)
             else:
                 is_flushed = True

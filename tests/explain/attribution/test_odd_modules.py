@@ -452,7 +452,7 @@ def test_complex_outputs_are_refused_with_the_way_out():
 
 
 def test_one_number_for_the_whole_batch_is_refused():
-    with pytest.raises(ModelError, match="whole batch"):
+    with pytest.raises(UsageError, match="whole batch"):
         explain.attribute(Outputs(torch.sum).eval(), clips(), method="saliency")
 
 

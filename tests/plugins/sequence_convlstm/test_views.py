@@ -83,7 +83,8 @@ def test_the_last_layers_see_both_frames_and_stand_at_one(model, tmp_path):
     assert boxes["head"] == [[0, 1], [14, 22], [14, 22]]
 
 
-def test_units_are_those_of_cells_not_gates_or_pixels(model, tmp_path):
+def test_units_are_those_of_cells_not_gates_or_pixels(tmp_path):
+    model = zoo.load("sequence_convlstm_k16")  # random weights have no units to show
     found, _ = report(model, SAMPLE, tmp_path / "out", "units", unit_steps=1, units=1)
     assert [unit["layer"] for unit in found["units"]["units"]] == ["layers.0.cell", "layers.1.cell"]
 
