@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from zoo_spatiotemporal_mnist import blinking
+from zoo_spatiotemporal_mnist import blinking, sparse
+from zoo_spatiotemporal_mnist.networks import BlinkingNetwork
 
 #: Names of the metrics, as they stand in entries and cards.
 METRICS = ("digit accuracy", "order accuracy", "speed mean absolute error", "rounded speed accuracy")
@@ -64,7 +65,7 @@ def score(network: nn.Module, images: Tensor, parameters: blinking.Parameters, b
     with torch.inference_mode(), tqdm(total=len(parameters), desc="measured", unit="clip", disable=None) as bar:
         for start in range(0, len(parameters), batch_size):
             true = parameters[start : start + batch_size]
-            outputs = network(blinking.render(images, true).float() / 255)
+            outputs = _answers(network, blinking.render(images, true))
             heads = {name: output.double().cpu() for name, output in outputs.items()}
             speed = heads["speed"][:, 0]
             found.append(
@@ -80,6 +81,14 @@ def score(network: nn.Module, images: Tensor, parameters: blinking.Parameters, b
             )
             bar.update(len(true))
     return torch.cat(found)
+
+
+def _answers(network: nn.Module, clips: Tensor) -> dict[str, Tensor]:
+    """The outputs for uint8 clips, in eval mode; convolutional networks are computed where clips are not empty."""
+    if isinstance(network, BlinkingNetwork) and network.lstm is not None:
+        features = network.pooled(sparse.body(network.body, clips))
+        return network.read(network.states(features)[:, -1])
+    return cast("dict[str, Tensor]", network(clips.float() / 255))
 
 
 def example() -> Tensor:
