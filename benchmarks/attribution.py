@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from memory import LiveBytes
-from timing import milliseconds
-from torch.utils.flop_counter import FlopCounterMode
+from timing import flops, milliseconds
 
 import explain
 import zoo
@@ -70,16 +69,9 @@ class Bench:
     def compare(self, what: str, calls: dict[str, Callable[[], Any]], ratio: tuple[str, str], limit: str) -> None:
         """Print the median times of calls taken in turns, and the ratio of two of them."""
         if self.repeats:
-            found = milliseconds(calls, self.device, self.repeats)
+            found = milliseconds(calls, self.device, self.repeats, what)
             print("  " + ", ".join(f"{name} {value:.0f} ms" for name, value in found.items()))
             told(what, found[ratio[0]] / found[ratio[1]], limit)
-
-
-def flops(call: Callable[[], Any]) -> int:
-    """Floating-point operations of a call."""
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 def told(what: str, ratio: float, limit: str) -> None:

@@ -57,7 +57,7 @@ def compare(title: str, build: Callable[[], nn.Module], x: Tensor, repeats: int)
     torch.testing.assert_close(_tensor(ours(x)), _tensor(theirs(x)), rtol=1e-3, atol=1e-4)
     fast = torch.cuda.make_graphed_callables(ours, (x,)) if x.is_cuda else ours
     calls = {"plain": lambda: _tensor(theirs(x)).sum().backward(), "ours": lambda: _tensor(fast(x)).sum().backward()}
-    found = milliseconds(calls, x.device.type, repeats)
+    found = milliseconds(calls, x.device.type, repeats, title)
     ratio = found["plain"] / found["ours"]
     print(f"{title}: plain {found['plain']:.1f} ms, ours {found['ours']:.1f} ms, {ratio:.2f} times as fast")
 

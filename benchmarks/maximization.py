@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 import torch
+from timing import note
 from torch.utils.flop_counter import FlopCounterMode
 
 import explain
@@ -76,12 +77,12 @@ def seconds(runs: dict[str, Run], device: str, repeats: int) -> dict[str, float]
         for name, run in runs.items():
             moments: list[float] = []
 
-            def note(*_: int, moments: list[float] = moments) -> None:
+            def tick(*_: int, moments: list[float] = moments) -> None:
                 if device != "cpu":
                     torch.cuda.synchronize()
                 moments.append(time.perf_counter())
 
-            run(note)
+            run(tick)
             found[name] += [after - before for before, after in itertools.pairwise(moments)]
     return {name: statistics.median(times) for name, times in found.items()}
 
@@ -105,6 +106,8 @@ def main() -> None:
             asked.device,
             asked.repeats,
         )
+        note(f"{layer}, a step: whole passes", 1000 * times["whole"], full)
+        note(f"{layer}, a step: explain.maximize", 1000 * times["ours"], own)
         print(
             f"{layer}: whole passes {full / 1e9:.0f} GFLOP and {1000 * times['whole']:.0f} ms a step, "
             f"explain.maximize {own / 1e9:.0f} GFLOP and {1000 * times['ours']:.0f} ms: {full / own:.2f} times "

@@ -60,7 +60,7 @@ def case(
     chosen = min(costs, key=lambda way: costs[way])
     for learning, name in ((False, "forward"), (True, "forward and backward")):
         calls = {way: call(way, learning=learning) for way in costs}
-        found = milliseconds({str(way): run for way, run in calls.items()}, device, 10)
+        found = milliseconds({str(way): run for way, run in calls.items()}, device, 10, f"{title}, {name}")
         faster = min(found, key=lambda way: found[way])
         told = ", ".join(f"{way} {value:.3g} ms" for way, value in found.items())
         right = "the faster" if faster == chosen else f"the slower, by {found[chosen] / found[faster]:.2f} times"

@@ -88,21 +88,21 @@ def layer(axes: Axes, shape: tuple[int, ...], device: str) -> None:
     upstream = torch.randn_like(own(x))
 
     def both(way: Callable[[Tensor], Tensor]) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(way(x), x, upstream)
+        return lambda: torch.autograd.grad(way(x.clone()), x, upstream)  # a leaf itself cannot be counted
 
     def forward(way: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], object]:
         return lambda: way(given)
 
     title = f"fixed layer {axes} on {' x '.join(map(str, shape))}"
-    told(f"{title}, forward and backward", milliseconds({n: both(w) for n, w in ways.items()}, device, 10), "grouped")
+    compare(f"{title}, forward and backward", {n: both(w) for n, w in ways.items()}, device, 10, "grouped")
     unit = Unit(own, own.out_channels, "leaky_relu").to(device).eval()
     folded = fuse(unit)
     with torch.inference_mode():
         still = x.detach().clone()
         calls = {name: forward(way, still) for name, way in ways.items()}
-        told(f"{title}, forward", milliseconds(calls, device, 20), "grouped")
+        compare(f"{title}, forward", calls, device, 20, "grouped")
         calls = {"BatchNorm apart": forward(unit, still), "ours": forward(folded, still)}
-        told(f"{title}, forward with BatchNorm and activation", milliseconds(calls, device, 20), "BatchNorm apart")
+        compare(f"{title}, forward with BatchNorm and activation", calls, device, 20, "BatchNorm apart")
 
 
 def networks(device: str, suffix: str, batch: int) -> None:
@@ -115,9 +115,10 @@ def networks(device: str, suffix: str, batch: int) -> None:
     clips = torch.randn(batch, *entries["i3d"].input.shape[1:], device=device)
     print(f"clips of {' x '.join(map(str, clips.shape))}; shares of i3d{suffix}:")
     with torch.inference_mode():
-        plain = milliseconds({name: lambda net=net: net(clips) for name, net in nets.items()}, device, 6)
-        fused = milliseconds({name: lambda net=net: net(clips) for name, net in folded.items()}, device, 6)
-    steps = milliseconds({name: step(net, clips) for name, net in nets.items()}, device, 4)
+        plain = milliseconds({name: lambda net=net: net(clips) for name, net in nets.items()}, device, 6, "forward")
+        calls = {name: lambda net=net: net(clips) for name, net in folded.items()}
+        fused = milliseconds(calls, device, 6, "BatchNorm folded")
+    steps = milliseconds({name: step(net, clips) for name, net in nets.items()}, device, 4, "training step")
     counted = {name: counting.flops(entry) for name, entry in entries.items()}
     sizes = {name: sum(value.numel() for value in net.parameters()) for name, net in nets.items()}
     for name in nets:
@@ -163,8 +164,9 @@ def reading(device: str, suffix: str, batch: int) -> None:
         print(f"{name}{suffix}, {total / 1000:.4g} ms: {shares}")
 
 
-def told(title: str, found: dict[str, float], peer: str) -> None:
-    """Print times, and each as a share of the peer's."""
+def compare(title: str, calls: dict[str, Callable[[], object]], device: str, repeats: int, peer: str) -> None:
+    """Print the times of calls, and each as a share of the peer's."""
+    found = milliseconds(calls, device, repeats, title)
     times = ", ".join(f"{name} {value:.3g} ms" for name, value in found.items())
     shares = ", ".join(f"{name} {value / found[peer]:.2f}" for name, value in found.items() if name != peer)
     print(f"{title}: {times}; over {peer}: {shares}")

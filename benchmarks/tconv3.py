@@ -47,7 +47,7 @@ def building(into: int, out: int, k: int, device: str) -> None:
         return lambda: torch.autograd.grad(build(), list(layer.parameters()), upstream)
 
     calls = {"slice by slice": call(lambda: slice_by_slice(layer)), "ours": call(layer.kernel)}
-    told(f"kernel of {into} -> {out}, k = {k}, forward and backward", milliseconds(calls, device, 50), "slice by slice")
+    compare(f"kernel of {into} -> {out}, k = {k}, forward and backward", calls, device, 50, "slice by slice")
 
 
 def forward(into: int, out: int, k: int, device: str) -> None:
@@ -56,8 +56,8 @@ def forward(into: int, out: int, k: int, device: str) -> None:
     plain = layer.fold()
     clip = torch.randn(1, into, 8, 38, 56, device=device)
     with torch.inference_mode():
-        found = milliseconds({"nn.Conv3d": lambda: plain(clip), "ours": lambda: layer(clip)}, device, 100)
-    told(f"eval forward of {into} -> {out}, k = {k}, on 8 x 38 x 56", found, "nn.Conv3d")
+        calls = {"nn.Conv3d": lambda: plain(clip), "ours": lambda: layer(clip)}
+        compare(f"eval forward of {into} -> {out}, k = {k}, on 8 x 38 x 56", calls, device, 100, "nn.Conv3d")
 
 
 def step(device: str) -> None:
@@ -77,12 +77,13 @@ def step(device: str) -> None:
         return run
 
     names = {"3d_resnet18": "3D", "3t_resnet18": "ours"}
-    calls = {told: call(zoo.load(name, weights=None, device=device)) for name, told in names.items()}
-    told("training step of ResNet-18 on 1 x 3 x 30 x 150 x 224", milliseconds(calls, device, 8), "3D")
+    calls = {shown: call(zoo.load(name, weights=None, device=device)) for name, shown in names.items()}
+    compare("training step of ResNet-18 on 1 x 3 x 30 x 150 x 224", calls, device, 8, "3D")
 
 
-def told(title: str, found: dict[str, float], peer: str) -> None:
-    """Print both times and their ratio."""
+def compare(title: str, calls: dict[str, Callable[[], object]], device: str, repeats: int, peer: str) -> None:
+    """Print the times of both calls and their ratio."""
+    found = milliseconds(calls, device, repeats, title)
     times = ", ".join(f"{name} {value:.3g} ms" for name, value in found.items())
     print(f"{title}: {times}; ours over {peer} {found['ours'] / found[peer]:.3f}, {found[peer] / found['ours']:.2f} x")
 

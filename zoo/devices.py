@@ -15,6 +15,7 @@ from zoo.errors import DeviceError, ResourceError, ZooError, describe, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor, nn
 
 #: What torch's allocators and oneDNN say where memory is full.
@@ -61,6 +62,22 @@ def like(model: nn.Module) -> Tensor:
     import torch
 
     return next((value.new_empty(0) for value in model.parameters() if value.is_floating_point()), torch.empty(0))
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes convolutions of bfloat16 itself, with sums in float32.
+
+    On a CPU oneDNN does, given AVX-512 or its like. Elsewhere torch falls back on kernels that add the weight gradients
+    of a batch's clips one after the other in bfloat16, and that take several times as long as float32.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own function
+        return False
+    # what torch itself asks before it hands a convolution of bfloat16 to oneDNN; there is no public name
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
 def keep_freed_memory() -> None:

@@ -47,6 +47,7 @@ def test_a_working_plugin_gives_its_models_and_names_its_hooks(installed, tiny):
     assert registry.plugins[0].key == "dist-good:good"
 
 
+@pytest.mark.filterwarnings("ignore:sys.meta_path is empty:ImportWarning")
 @pytest.mark.parametrize(
     ("code", "reason"),
     [

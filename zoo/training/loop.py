@@ -278,6 +278,7 @@ class _Run:
         self._restore_moments(optimizer, learning)
         if stage.averaging and not self.average:
             self.average = {name: value.detach().clone() for name, value in learning.items()}
+        halves = stage.autocast and devices.has_bfloat16(self.device)
         sums: dict[str, Tensor] = {}
         counted = over = 0
         started = saved = time.monotonic()
@@ -291,7 +292,7 @@ class _Run:
                 self._seed()
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=stage.autocast):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=halves):
                     loss, terms = loss_of(self.module, part.of(batch_at(self.step)), stage)
                 optimizer.zero_grad(set_to_none=True)
                 (loss * part.weight).backward()

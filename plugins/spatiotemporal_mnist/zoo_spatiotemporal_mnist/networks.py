@@ -8,6 +8,7 @@ open; what stands here is what makes the published parameter counts come out (th
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import cast
@@ -44,6 +45,11 @@ class Design:
     def by_frame(self) -> bool:
         """Whether the features of a frame depend on nothing but that frame."""
         return self.kernel is not None and self.kernel[0] == 1
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames for which a time step of the features stands: the product of the strides in time."""
+        return math.prod(row.stride for row in self.rows) if self.strided_time else 1
 
 
 def _rows(narrow: int, wide: int, features: int) -> tuple[BlockRow, ...]:
@@ -130,6 +136,7 @@ class BlinkingNetwork(nn.Module):
     def __init__(self, design: Design, *, in_channels: int = 1, digits: int = 10, orders: int = 6) -> None:
         super().__init__()
         self.by_frame = design.by_frame
+        self.frames_per_step = design.frames_per_step
         first = design.rows[0]
         rows = (BlockRow(first.name, in_channels, first.inside, first.outgoing, first.stride), *design.rows[1:])
         self.body = nn.Sequential(
@@ -147,8 +154,11 @@ class BlinkingNetwork(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Standardised features of each frame: N x C x T x 64 x 64 to N x T x F."""
-        pooled = self.pool(self.body(x)).flatten(2)
-        return cast("Tensor", self.standardize(pooled).transpose(1, 2))
+        return self.pooled(self.body(x))
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Standardised features of what the body gives: N x F x T x H x W to N x T x F."""
+        return cast("Tensor", self.standardize(self.pool(x).flatten(2)).transpose(1, 2))
 
     def states(self, features: Tensor) -> Tensor:
         """What the heads can be read from at each time step: N x T x F to N x T x F."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import zoo
 from zoo.datasets import digits as mnist
 from zoo.training import parallel
-from zoo_spatiotemporal_mnist import blinking, growth, networks
+from zoo_spatiotemporal_mnist import blinking, growth, networks, sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,8 @@ REACH = blinking.FRAME_SIZE - blinking.DIGIT_SIZE
 class AuxiliaryHeads(nn.Module):
     """A network together with the heads that only training needs.
 
-    `frame` reads the features of a frame: hidden or which quadrant (5), digit (10), order (6), corner (2), speed (1).
+    `frame` reads the features of a time step: for each of the `frames_per_step` frames that the step stands for, hidden
+    or which quadrant (5) and the corner (2); for all of them together, digit (10), order (6) and speed (1).
     `track` reads the LSTM: corner (2) and velocity (2) of the digit at that frame, visible or not.
     """
 
@@ -48,7 +49,9 @@ class AuxiliaryHeads(nn.Module):
         super().__init__()
         self.network = network
         features = network.hidden.in_features
-        self.frame = nn.Linear(features, 5 + 10 + 6 + 2 + 1)
+        #: Frames that a time step of the features stands for: the product of the strides in time.
+        self.frames_per_step = network.frames_per_step
+        self.frame = nn.Linear(features, 7 * self.frames_per_step + 10 + 6 + 1)
         self.track = nn.Linear(features, 4)
         #: Names and sha256 of the weights that the network begins with.
         self.zoo_start: dict[str, str] = {}
@@ -65,6 +68,8 @@ class AuxiliaryHeads(nn.Module):
             index = torch.full(visible.shape, len(frames), device=clips.device)
             index[visible] = torch.arange(len(frames), device=clips.device)
             return self._features(packed)[:, 0][index]
+        if self.network.lstm is not None:
+            return self.network.pooled(sparse.body(self.network.body, clips)).float()
         return self._features(clips)
 
     def _features(self, clips: Tensor) -> Tensor:
@@ -161,29 +166,33 @@ def truth(parameters: blinking.Parameters) -> Batch:
 
 
 def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the features of single frames (N x T x F) say about them."""
-    quadrant, digit, order, corner, speed = module.frame(features).split((5, 10, 6, 2, 1), dim=-1)
+    """What the features of single time steps (N x T' x F) say about the frames that each of them stands for."""
+    each = module.frames_per_step
+    frames, steps = batch["quadrant"].shape[1], features.shape[1]
+    heads = module.frame(features).split((5 * each, 10, 6, 2 * each, 1), dim=-1)
+    digit, order, speed = heads[1], heads[2], heads[4]
+    quadrant, corner = (heads[k].reshape(len(features), steps * each, -1)[:, :frames] for k in (0, 3))
     visible = batch["quadrant"] >= 0
     masked = visible & batch["masked"][:, None]
     state = batch["quadrant"] + 1
-    shown = features.shape[1]
     blinks = batch["masked"]
     quadrant_loss = _mean(F.cross_entropy(quadrant[blinks].flatten(0, 1), state[blinks].flatten(), reduction="none"))
-    digits = batch["digit"][:, None].expand(-1, shown)
-    digit_loss = _mean(F.cross_entropy(digit[visible], digits[visible], reduction="none"))
     corner_loss = _mean((corner[visible] - batch["corner"][visible]).abs())
-    # Three neighbouring quadrants tell the order and the speed: within the network's reach up to every fourth frame.
-    near = masked & (batch["period"] <= 4)[:, None]
-    orders = batch["order"][:, None].expand(-1, shown)
+    shows = F.pad(visible, (0, each * steps - frames)).view(-1, steps, each).any(-1)
+    digits = batch["digit"][:, None].expand(-1, steps)
+    digit_loss = _mean(F.cross_entropy(digit[shows], digits[shows], reduction="none"))
+    # Three neighboring quadrants tell the order and the speed: within the network's reach up to every fourth frame.
+    near = shows & (batch["masked"] & (batch["period"] <= 4))[:, None]
+    orders = batch["order"][:, None].expand(-1, steps)
     order_loss = _mean(F.cross_entropy(order[near], orders[near], reduction="none"))
-    moving = visible & (batch["period"] <= 8)[:, None]
-    speeds = batch["speed"][:, None].expand(-1, shown, -1)
+    moving = shows & (batch["period"] <= 8)[:, None]
+    speeds = batch["speed"][:, None].expand(-1, steps, -1)
     speed_loss = _mean((speed[moving] + 3.5 - speeds[moving]).abs())
     loss = quadrant_loss + digit_loss + 4 * corner_loss + 0.5 * order_loss + 0.5 * speed_loss
     with torch.no_grad():
         terms = {
             "frame_quadrant": _mean((quadrant[masked].argmax(-1) == state[masked]).float()),
-            "frame_digit": _mean((digit[visible].argmax(-1) == digits[visible]).float()),
+            "frame_digit": _mean((digit[shows].argmax(-1) == digits[shows]).float()),
             "frame_corner": corner_loss * REACH,
             "frame_order": _mean((order[near].argmax(-1) == orders[near]).float()),
             "frame_speed": speed_loss,
@@ -233,8 +242,7 @@ def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, di
     The stage arguments `frame_weight` and `track_weight` (1 unless told) weigh what the auxiliary heads are asked: of
     single frames, and of the digit's way.
 
-    The body runs in whatever precision the stage has, LSTM, heads and losses in float32. Networks that stride in time
-    have no features of single frames: their stages give that loss no weight.
+    The body runs in whatever precision the stage has, LSTM, heads and losses in float32.
     """
     features = module.features(batch["clips"], batch["quadrant"] >= 0)
     with torch.autocast(features.device.type, enabled=False):

@@ -190,30 +190,36 @@ def test_single_frames_are_asked_for_order_and_speed_up_to_a_period(module, rows
 
 
 class Knowing(nn.Module):
-    """Heads that know a batch's truth."""
+    """Heads that know a batch's truth, at steps of so many frames."""
 
-    def __init__(self, batch):
+    def __init__(self, batch, each):
         super().__init__()
-        self.batch = batch
+        self.batch, self.each = batch, each
 
     def forward(self, features):
-        batch, frames = self.batch, features.shape[1]
+        batch, steps = self.batch, features.shape[1]
         quadrant = 50.0 * nn.functional.one_hot(batch["quadrant"] + 1, 5)
+        missing = steps * self.each - quadrant.shape[1]
+        quadrant, corner = (
+            nn.functional.pad(value, (0, 0, 0, missing), value=-9.0).reshape(len(features), steps, -1)
+            for value in (quadrant, batch["corner"])
+        )
         classes = [
-            50.0 * nn.functional.one_hot(batch[name], size)[:, None].expand(-1, frames, -1)
+            50.0 * nn.functional.one_hot(batch[name], size)[:, None].expand(-1, steps, -1)
             for name, size in (("digit", 10), ("order", 6))
         ]
-        speed = (batch["speed"] - 3.5)[:, None].expand(-1, frames, -1)
-        return torch.cat((quadrant, *classes, batch["corner"], speed), dim=-1)
+        speed = (batch["speed"] - 3.5)[:, None].expand(-1, steps, -1)
+        return torch.cat((quadrant, *classes, corner, speed), dim=-1)
 
 
-def test_frame_losses_vanish_for_heads_that_know_the_truth():
+@pytest.mark.parametrize(("design", "frames", "steps"), [("conv3d", 12, 12), ("ts_conv3d_xl", 24, 2)])
+def test_frame_losses_vanish_for_heads_that_know_the_truth(design, frames, steps):
     torch.manual_seed(0)
-    module = training.build(design="conv3d")
-    batch = batch_of(drawn(pairs=[(2, 2), (3, 1), (1, 5)]), whole=1)
-    features = torch.zeros(6, 12, 128)
+    module = training.build(design=design)
+    batch = batch_of(drawn(frames=frames, pairs=[(2, 2), (3, 1), (1, 5)]), whole=1)
+    features = torch.zeros(6, steps, module.network.hidden.in_features)
     assert training.frame_loss(module, features, batch)[0] > 1
-    module.frame = Knowing(batch)
+    module.frame = Knowing(batch, module.frames_per_step)
     loss, terms = training.frame_loss(module, features, batch)
     assert float(loss) < 1e-4
     assert {name: round(float(value), 3) for name, value in terms.items()} == {

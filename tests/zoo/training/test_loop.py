@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from zoo import devices
 from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.training import Recipe, Stage
 from zoo.training.checkpoints import CHECKPOINT, LOG
@@ -318,7 +319,11 @@ def test_recalibration_leaves_the_statistics_of_its_batches_as_the_stage_ends(to
     assert not torch.allclose(found["1.running_mean"], network[1].running_mean)
 
 
-def test_a_stage_runs_in_bfloat16_unless_told(toy, tmp_path):
+@pytest.mark.parametrize("native", [True, False])
+def test_a_stage_runs_in_bfloat16_where_the_device_does_and_unless_it_says_otherwise(
+    toy, tmp_path, monkeypatch, native
+):
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: native and device.type == "cpu")
     seen = []
     plain = toy.loss
 
@@ -329,7 +334,7 @@ def test_a_stage_runs_in_bfloat16_unless_told(toy, tmp_path):
     toy.loss = loss
     train(one_stage(steps=1, recalibration=1), tmp_path / "1", progress=False)
     train(one_stage(steps=1, autocast=False), tmp_path / "2", progress=False)
-    assert seen == [torch.bfloat16, torch.float32, torch.float32]
+    assert seen == [torch.bfloat16 if native else torch.float32, torch.float32, torch.float32]
 
 
 def test_a_checkpoint_from_before_a_setting_existed_is_still_this_recipes(toy, tmp_path):
