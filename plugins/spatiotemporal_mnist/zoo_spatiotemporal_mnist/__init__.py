@@ -79,8 +79,8 @@ _FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
     ),
     "ts_conv3d_xl": (
         4_614_812,
-        "f4bf44d3cd82b5e40fefe90b38b7b3d5e8a7cfce30cab500d5b90ca235e34c70",
-        (0.8867, 0.6326, 0.2887, 0.849),
+        "568114219c2f3ff430d71731796a34071a3022c42e900f251684f936b0065b03",
+        (0.9241, 0.8695, 0.2243, 0.9023),
     ),
     "convlstm_xl": (
         7_893_492,

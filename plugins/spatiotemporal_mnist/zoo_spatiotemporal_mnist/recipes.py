@@ -74,6 +74,14 @@ def _averaged(
     return _stage(name, steps, batch_size, learning_rate, averaging=0.99, recalibration=40, arguments=arguments)
 
 
+def _supervised(
+    steps: int, batch_size: int, learning_rate: float, *, name: str = "supervised", **settings: Any
+) -> Stage:
+    """Whole clips in float32, for a network that strides in time: each step is asked for all of its frames."""
+    arguments = {"frames": 48, "frame_weight": 0.3}
+    return _stage(name, steps, batch_size, learning_rate, autocast=False, arguments=arguments, **settings)
+
+
 def _refined(steps: int, batch_size: int, learning_rate: float) -> Stage:
     """Whole clips at a low rate, for networks that know their tasks; their auxiliary heads know nothing, and rest."""
     arguments = {"frames": 48, "frame_weight": 0, "track_weight": 0}
@@ -111,11 +119,17 @@ RECIPES: tuple[Recipe, ...] = (
     _grown("conv3d", _refined(300, 16, 2e-4)),
     _recipe(
         "ts_conv3d_xl",
-        "Begun with the weights of the trained conv3d, at other strides in time; then as the others",
+        "Begun with the weights of the trained conv3d, at other strides in time; later asked for single frames as well",
         _clips(900, 32, frame_weight=0),
         _averaged(500, 32, frame_weight=0),
         _clips(700, 32, frame_weight=0, name="more_clips"),
         _averaged(400, 32, frame_weight=0, name="averaged_again"),
+        # Run later, from the weights file that the stages above had left: the auxiliary heads, which it does not hold,
+        # began anew.
+        _supervised(1_100, 32, 1.5e-3, final_rate=0.1),
+        _supervised(600, 32, 1e-3, name="supervised_again", final_rate=0.1),
+        _supervised(800, 32, 1e-3, name="supervised_more", final_rate=0.1),
+        _supervised(240, 32, 3e-4, name="averaged_last", averaging=0.99, recalibration=40),
         grown_from="conv3d.blinking_mnist",
     ),
     _grown("convlstm", _refined(60, 16, 5e-4)),

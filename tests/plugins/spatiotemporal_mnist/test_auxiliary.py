@@ -231,9 +231,11 @@ def test_frame_losses_vanish_for_heads_that_know_the_truth(design, frames, steps
     }
 
 
-def test_every_learning_part_gets_a_gradient(mnist, module):
-    module.zero_grad()
-    batch = training.clips(module, stage(periods=2), 0, CPU)(0)
+@pytest.mark.parametrize(("design", "frames"), [("conv3d", 6), ("ts_conv3d_xl", 17)])
+def test_every_learning_part_gets_a_gradient(mnist, design, frames):
+    torch.manual_seed(0)
+    module = training.build(design=design)
+    batch = training.clips(module, stage(periods=2, frames=frames), 0, CPU)(0)
     loss, terms = training.loss(module, batch, stage())
     loss.backward()
     assert math.isfinite(loss.item())
