@@ -218,12 +218,15 @@ def _check_finite(method: Method, raw: Raw, job: Job) -> None:
 @contextmanager
 def working(method: Method, reference: str) -> Iterator[None]:
     """Raise PluginError where a plugin's method fails inside, whatever it raises; `reference` names its function."""
+    if method in BUILT_IN:
+        yield
+        return
     try:
         with guarded():
             yield
     except Exception as error:
         ours = isinstance(error, ZooError) and not isinstance(error, PluginExitError)
-        if ours or method in BUILT_IN or is_out_of_memory(error):
+        if ours or is_out_of_memory(error):
             raise
         raise PluginError(
             f"the attribution method {method.name} ({reference}) does not work: {describe(error)}"

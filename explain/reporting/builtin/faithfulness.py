@@ -122,8 +122,8 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
             f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=16, draws=DRAWS, depths=4, redraws=8, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
-    return effort, "Quick tests: 16 steps, 4 depths; --thorough takes 64 steps and every layer."
+    effort = Effort(steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
+    return effort, "Quick tests: 8 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 
 def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, int, int]]:

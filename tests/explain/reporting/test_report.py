@@ -174,7 +174,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     methods = written.data["sections"]["attributions"]["methods"]
     for method in methods:
         tested = method["faithfulness"]
-        assert tested["settings"]["steps"] == 16
+        assert tested["settings"]["steps"] == 8
         assert len(tested["randomization"]) == 4
         assert list(tested["curves"]) == ["spatial", "temporal", "both"]
         for reason in tested["reasons"].values():
@@ -182,7 +182,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     assert "Quick tests" in page
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
-    effort = Effort(steps=16, draws=20, depths=4, redraws=8, boxes=16, neighbours=4)
+    effort = Effort(steps=8, draws=20, depths=4, redraws=6, boxes=16, neighbours=4)
     expected = record(check_all(model, batch, [saliency], effort)[0])
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
