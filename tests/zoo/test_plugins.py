@@ -326,8 +326,8 @@ def test_a_plugin_that_waits_is_slow_in_import_and_in_its_hook(installed, tiny):
     registry = installed.registry()
     names(registry)
     slow = {plugin.name: plugin.slow for plugin in registry.plugins}
-    assert slow["import_waits"].startswith("importing import_waits takes 1.")
-    assert slow["hook_waits"].startswith("hook zoo_models takes 1.")
+    assert slow["import_waits"].startswith("importing import_waits takes ")
+    assert slow["hook_waits"].startswith("hook zoo_models takes ")
 
 
 @pytest.mark.parametrize("name", ["good", "Good", "dist-good", "DIST_good", "dist-good:good", "dist.good:good"])
