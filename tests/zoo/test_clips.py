@@ -471,7 +471,7 @@ SHORTAGES = [
     ImportError("libavcodec.so: cannot open shared object file: Too many open files"),
     av.error.BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
     av.error.OSError(errno.EMFILE, "Too many open files"),
-    np._core._exceptions._ArrayMemoryError((2**40,), np.dtype("u1")),
+    MemoryError("Unable to allocate 1.00 TiB for an array"),
 ]
 
 

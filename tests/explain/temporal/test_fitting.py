@@ -45,7 +45,7 @@ def test_large_motions_of_one_kind_come_back_in_both_directions(motion, which):
 
 
 @pytest.mark.parametrize(
-    ("which", "far", "bound"), [(0, 2.1, 2), (1, 1.62, torch.pi / 2), (2, 1.05, 1), (3, -1.05, -1)]
+    ("which", "far", "bound"), [(0, 2.1, 2**0.5), (1, 1.62, torch.pi / 2), (2, 1.05, 1), (3, -1.05, -1)]
 )
 def test_motions_larger_than_what_is_searched_are_not_identified_though_they_fit(motion, which, far, bound):
     planted = torch.zeros(4, 1, 8, dtype=torch.float64)
@@ -94,14 +94,6 @@ def test_the_share_of_the_unmoved_slice_is_the_squared_cosine_and_none_where_con
     cosine = F.cosine_similarity(first.flatten(), second.flatten(), dim=0)
     torch.testing.assert_close(found.r2_still[0], torch.stack([cosine**2, torch.zeros_like(cosine)]))
     assert (found.r2 >= found.r2_still).all()
-
-
-def test_the_share_explained_is_that_of_the_slice_resampled_by_the_definition(motion):
-    slices = torch.randn(6, 3, 2, 5, 5, generator=motion.draw, dtype=torch.float64)
-    found = fit(slices)
-    again = motion.moved(slices[:, :, 0], motion.read(found))[:, :, 1]
-    rest = (slices[:, :, 1] - found.gain[0].reshape(6, 1, 1, 1) * again).square().sum(dim=(1, 2, 3))
-    torch.testing.assert_close(found.r2[0], 1 - rest / slices[:, :, 1].square().sum(dim=(1, 2, 3)))
 
 
 def test_slopes_and_curvatures_are_those_of_finite_differences(motion):
