@@ -553,6 +553,17 @@ def _current_module(model: nn.Module, tracker: Tracker) -> Iterator[None]:
             handle.remove()
 
 
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """Within, torch's encoder layers run operation by operation, not as one fused operation that cannot be followed."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 def tracked(model: nn.Module, batch: Tensor, *, blocks: bool, follow: bool = True) -> Tracker:
     """One run of the model on one sample; `follow` its positions in time, too."""
     clips = to_ncthw(batch, layout_of(model, batch))
@@ -563,6 +574,6 @@ def tracked(model: nn.Module, batch: Tensor, *, blocks: bool, follow: bool = Tru
     if follow:
         at = {"NCTHW": 2, "NTCHW": 1, "NCHW": None}[layout_of(model, batch)]
         tracker.keep(batch, (at if extent[0] > 1 else None, Timeline.of_input(extent[0])))
-    with prepared(model, seed=0), torch.no_grad(), _current_module(model, tracker), tracker:
+    with prepared(model, seed=0), torch.no_grad(), _unfused(), _current_module(model, tracker), tracker:
         within_memory(lambda _: model(batch), 1, f"one sample of {tuple(batch.shape[1:])}")
     return tracker

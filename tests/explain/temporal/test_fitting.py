@@ -44,9 +44,7 @@ def test_large_motions_of_one_kind_come_back_in_both_directions(motion, which):
     assert (motion.read(found) - planted).abs().max() < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("which", "far", "bound"), [(0, 2.1, 2**0.5), (1, 1.62, torch.pi / 2), (2, 1.05, 1), (3, -1.05, -1)]
-)
+@pytest.mark.parametrize(("which", "far", "bound"), [(1, 1.62, torch.pi / 2), (2, 1.05, 1), (3, -1.05, -1)])
 def test_motions_larger_than_what_is_searched_are_not_identified_though_they_fit(motion, which, far, bound):
     planted = torch.zeros(4, 1, 8, dtype=torch.float64)
     planted[0], planted[which] = 1, far
