@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from zoo.errors import OutputError, one_line
+from zoo.writing import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,22 +121,12 @@ def _sweep(part: Path) -> None:
             continue
         with contextlib.suppress(OSError, Timeout):
             owner = re.fullmatch(r"\..+\.(\d+)\.part", other.name)  # as version 0.1 named them
-            if owner is not None and not _is_running(int(owner[1])):
+            if owner is not None and not is_running(int(owner[1])):
                 other.unlink()
             elif time.time() - other.stat().st_mtime > ABANDONED:
                 with FileLock(f"{other}.lock", blocking=False):
                     other.unlink()
                     os.unlink(f"{other}.lock")  # noqa: PTH108 - a text
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def download(ask: Ask, part: Path, *, most: int) -> None:

@@ -116,12 +116,17 @@ def _is_left_over(entry: Path) -> bool:
             return True
     machine, _, rest = entry.name.removeprefix(TEMPORARY).partition("-")
     process = rest.partition("-")[0]
-    if os.name != "posix" or machine != _machine() or not process.isdigit():
-        return False  # elsewhere os.kill ends a process whatever the signal
+    return machine == _machine() and process.isdigit() and not is_running(int(process))
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this number runs on this machine; True where that cannot be known."""
+    if os.name != "posix":
+        return True  # elsewhere os.kill ends a process whatever the signal
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):  # somebody else's, or no number of a process
         return False
-    return False
+    except (OSError, OverflowError):
+        return True
+    return True
