@@ -8,13 +8,16 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := report
-.PHONY: report test lint types wheels clean
+.PHONY: report test golden lint types wheels clean
 
 report: .venv/installed  ## a report on the bundled model and a bundled clip, in report/report.html
 	$(BIN)/explain report conv3d sample:blinking_mnist --out report
 
 test: .venv/installed  ## all tests
 	$(BIN)/pytest
+
+golden: .venv/installed  ## whether pages and printed results are the stored ones (`make golden TASK=store` stores them)
+	$(BIN)/python tests/golden $(or $(TASK),compare)
 
 lint: .venv/installed  ## style
 	$(BIN)/ruff check .
