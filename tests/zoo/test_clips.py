@@ -81,8 +81,7 @@ def test_a_video_shorter_than_it_declares_is_read_with_a_warning(video):
     clip = clips.decode(path, spec=entry(frames=4).input)
     assert 0 < clip.total < 60
     assert clip.indices[-1] == clip.total - 1
-    (warning,) = clip.warnings
-    assert f"after {clip.total} of 60 frames" in warning
+    assert f"after {clip.total} of 60 frames" in clip.warnings[0]  # the cut may also fall into a frame that is used
 
 
 @pytest.mark.parametrize("sampling", [{}, {"sampling": "consecutive"}, {"sampling": "consecutive", "stride": 3}])
