@@ -57,16 +57,25 @@ def listings() -> tuple[Listing, ...]:
 
 def listings_of(registry: plugins.Registry) -> tuple[Listing, ...]:
     """The same of the plugins of one registry."""
-    found: list[Listing] = []
-    for plugin, entry in registry.collect("zoo_models", ModelEntry):
-        try:
-            with guarded():
+    given = registry.collect("zoo_models", ModelEntry)
+    try:
+        with guarded():  # all in one, because guarding an entry takes longer than checking it
+            for _, entry in given:
                 validate(entry)
-        except Exception as error:  # noqa: BLE001 - an entry may hold anything
-            plugin.fail(f"model {shown(entry.name)}", error)
-        else:
-            found.append(Listing(entry, plugin))
-    return tuple(sorted(found, key=lambda listing: natural(listing.entry.name)))
+    except Exception:  # noqa: BLE001 - an entry may hold anything
+        given = [(plugin, entry) for plugin, entry in given if _is_valid(plugin, entry)]
+    return tuple(sorted((Listing(entry, plugin) for plugin, entry in given), key=lambda one: natural(one.entry.name)))
+
+
+def _is_valid(plugin: plugins.Plugin, entry: ModelEntry) -> bool:
+    """Whether an entry keeps its contract; report its plugin where it does not."""
+    try:
+        with guarded():
+            validate(entry)
+    except Exception as error:  # noqa: BLE001 - an entry may hold anything
+        plugin.fail(f"model {shown(entry.name)}", error)
+        return False
+    return True
 
 
 def validate(entry: ModelEntry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from zoo import cards, catalog, describing, devices, hub, licenses, loading, output, provenance, verification
 from zoo import weights as files
 from zoo.entries import WeightsEntry
-from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
+from zoo.errors import ModelError, UnknownNameError, UsageError, one_line, shown
 from zoo.features import Features
 from zoo.prediction import by_head
 
@@ -56,10 +57,10 @@ class Pushed:
 
 
 def push(
-    model: str | nn.Module,
+    model: str | os.PathLike[str] | nn.Module,
     repo: str,
     *,
-    weights: str = "default",
+    weights: str | os.PathLike[str] = "default",
     architecture: str | None = None,
     public: bool = False,
     dry_run: bool = False,
@@ -82,7 +83,7 @@ def push(
         message: Of the commit.
 
     Raises:
-        UnknownNameError: for an unknown model.
+        UnknownNameError: for an unknown model, or a file that is not there.
         UsageError: where the repository's name is none, is public already, the weights are somebody else's, or their
             license is no identifier.
         ModelError: for a model that could not be loaded again, since something in it was changed after it was built,
@@ -91,7 +92,7 @@ def push(
     """
     if not hub.is_repository(repo):
         raise UsageError(f"{repo!r} is no name of a repository on the Hub; expected ORG/REPO, such as me/my_model")
-    bundle = _bundle(model, weights, architecture, token)
+    bundle = _bundle(_named(model), _named(weights), architecture, token)
     card = (bundle.card or _begun(bundle, repo)).encode()
     uploads = tuple(
         Upload(name=file, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
@@ -151,10 +152,17 @@ class _Bundle:
         return f"{self.entry.name}.{self.weights.tag}"
 
 
+def _named(given: Any) -> Any:
+    """The same, but a path as a text that names a file and nothing else."""
+    return str(Path(given).absolute()) if isinstance(given, os.PathLike) else given
+
+
 def _bundle(model: str | nn.Module, weights: str, architecture: str | None, token: str | None) -> _Bundle:
     """The files of a model."""
     if isinstance(model, nn.Module):
         return _of_module(model)
+    if not isinstance(model, str):
+        raise UsageError(f"expected the name of a model, the path of a file or a module, not {shown(model)}")
     named = describing.is_file_name(model) or Path(model).is_file()
     from_file = named and not model.startswith("hub:")
     if from_file:

@@ -81,8 +81,8 @@ def test_a_video_shorter_than_it_declares_is_read_with_a_warning(video):
     clip = clips.decode(path, spec=entry(frames=4).input)
     assert 0 < clip.total < 60
     assert clip.indices[-1] == clip.total - 1
-    (warning,) = clip.warnings
-    assert f"after {clip.total} of 60 frames" in warning
+    said = f"after {clip.total} of 60 frames"
+    assert any(said in warning for warning in clip.warnings)  # another, where the cut falls into a frame, is right too
 
 
 @pytest.mark.parametrize("sampling", [{}, {"sampling": "consecutive"}, {"sampling": "consecutive", "stride": 3}])

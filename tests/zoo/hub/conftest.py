@@ -38,8 +38,14 @@ def own_surroundings(monkeypatch, tmp_path):
 
 @pytest.fixture
 def hub_server(monkeypatch):
+    from huggingface_hub import constants
+
     server = _server.Hub()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
+    # The library reads the variable when it is imported, and its older releases parse the address of a commit by that.
+    template = server.url + constants.HUGGINGFACE_CO_URL_TEMPLATE.removeprefix(constants.ENDPOINT)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
     yield server
     server.close()
 

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors.torch import load, save_file
 import zoo
 from zoo import catalog, hub, publishing, testing
 from zoo import weights as files
-from zoo.errors import ModelError, UsageError, WeightsError
+from zoo.errors import ModelError, UnknownNameError, UsageError, WeightsError
 from zoo.prediction import by_head
 
 #: huggingface_hub 2.4 uploads to large-file storage in a way that its HTTP library deprecates.
@@ -104,6 +105,23 @@ def test_a_file_is_pushed_by_its_name_or_for_the_architecture_said(hub_server, t
     pushed = zoo.push(str(other), "me/other", architecture="tiny")
     assert pushed.model == "tiny.whatever"
     assert zoo.verify(pushed.name).passed
+
+
+def test_a_file_is_pushed_by_its_path(hub_server, token, trained, tmp_path, monkeypatch):
+    assert_same(zoo.load(zoo.push(trained, "me/tiny").name), zoo.load("tiny", weights=trained))
+    assert zoo.push("tiny", "me/tiny", weights=trained, dry_run=True).model == zoo.push(trained, "me/tiny").model
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").write_bytes(trained.read_bytes())
+    assert zoo.push(Path("tiny"), "me/tiny", dry_run=True).model == "tiny.tiny"
+    with pytest.raises(UnknownNameError, match="absent"):
+        zoo.push(Path("absent"), "me/tiny")
+
+
+@pytest.mark.parametrize("model", [None, 3, b"tiny", {"weight": torch.zeros(1)}])
+def test_what_is_no_model_is_not_pushed(hub_server, model):
+    with pytest.raises(UsageError, match=re.escape(repr(model)[:8])):
+        zoo.push(model, "me/tiny")
+    assert not hub_server.asked
 
 
 def test_a_model_trained_further_with_other_classes_comes_back(hub_server, token, trained):
