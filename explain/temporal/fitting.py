@@ -27,10 +27,12 @@ drifting grating would move both ways alike. R² is the share of the energy comp
 removed. R² of the slice left where it is stands beside it: that of a filter that repeats itself, or only changes
 contrast, is 1 too.
 
-Identified is a motion that explains at least 0.6, is known to a quarter of a pixel in its worst direction, has no rival
-elsewhere that explains nearly as much, and is no larger than what is searched: twice or half the size, a quarter turn,
-half a kernel. Kernels that are not square move as their pixels do: a turn is a turn, and the shift along each axis is
-in halves of that extent. A pattern that shrinks in a 3 x 3 kernel leaves one pixel to compare, and is not identified.
+A motion is identified if it explains at least 0.6, less the standard error of that share, which is large where few
+numbers are compared; is known to a fifth of a pixel in its worst direction; has no rival elsewhere that explains nearly
+as much; reads at least 0.3 of the pixels wholly from inside; and is no larger than what is searched: twice or half the
+size, a quarter turn, half a kernel. Kernels that are not square move as their pixels do: a turn is a turn, and the
+shift along each axis is in halves of that extent. A pattern that shrinks in a 3 x 3 kernel leaves one pixel whose
+source is wholly inside, and is not identified.
 
 `benchmarks/temporal_fit.py` measures errors on planted motion, and how often unrelated slices seem to move.
 """
@@ -61,12 +63,14 @@ POWER = 8
 LEAST_COVERED, MARGIN = 0.3, 0.02
 #: Numbers that the fit takes out of those compared: five fitted ones, and two for having searched.
 FREEDOM = 7
-#: Least R² of a motion that counts as identified, corrected for `FREEDOM`.
+#: Least R² of a motion that counts as identified, corrected for `FREEDOM` and less its standard error.
 LEAST_R2 = 0.6
+#: Least coverage of a pixel that counts as wholly inside; an identified motion leaves `LEAST_COVERED` of the pixels so.
+WHOLE = 0.98
 #: Least share of the pattern's energy that must change where it moves by a pixel, whichever way.
 LEAST_CHANGE = 0.01
 #: Largest standard error of an identified motion, in pixels, in the direction that is known worst.
-LARGEST_ERROR = 0.25
+LARGEST_ERROR = 0.2
 #: Motions further apart than this (pixels) are two; where the second explains nearly as much, neither is identified.
 APART, NEARLY = 0.5, 0.02
 #: Largest share of its energy that a slice that was made by padding with zeros may leave unexplained: the rounding of
@@ -270,15 +274,22 @@ def _tried(pairs: _Pairs, maps: Tensor) -> Tensor:
 
 
 def _is_determined(pairs: _Pairs, state: _State) -> Tensor:
-    """Whether a fit explains enough, inside the bounds, and knows every direction of motion well enough."""
+    """Whether a fit explains enough, inside the bounds, and knows every direction of motion well enough.
+
+    The standard error of an R² over N numbers is 2 (1 - R²) (R² / N)^½: unrelated slices reach 0.7 over ten numbers.
+    """
     unit = _pixels(pairs, state.at)
     curvature = state.curvature / (unit.unsqueeze(0) * unit.unsqueeze(1))
     least: Tensor = torch.linalg.eigvalsh(curvature)[:, 0].clamp_min(0)
     error = (state.loss / state.numbers / least.clamp_min(1e-300)).sqrt()
-    enough = (1 - state.loss >= LEAST_R2) & (least >= LEAST_CHANGE * (1 - state.unexplained)) & (error <= LARGEST_ERROR)
+    r2 = 1 - state.loss
+    explained = r2 - 2 * state.loss * (r2.clamp_min(0) / state.numbers).sqrt() >= LEAST_R2
+    known = (least >= LEAST_CHANGE * (1 - state.unexplained)) & (error <= LARGEST_ERROR)
     inside = (state.at.abs() < _bounds(pairs, state.at) * (1 - 1e-9)).all(dim=1)
     share = state.numbers / (pairs.pixels * pairs.channels)
-    return enough & inside & (share >= LEAST_COVERED + MARGIN) & (state.numbers > FREEDOM + 1)
+    whole = (state.weights >= WHOLE**POWER).double().mean(dim=1)
+    compared = (share >= LEAST_COVERED + MARGIN) & (whole >= LEAST_COVERED) & (state.numbers > FREEDOM + 1)
+    return explained & known & inside & compared
 
 
 def _starts(pairs: _Pairs) -> Tensor:

@@ -44,6 +44,8 @@ class Statistics:
 
     #: Number of filters.
     filters: int
+    #: Number of filters that have a step that sees data.
+    filters_seen: int
     #: Number of motions that see data: steps times filters, over layers.
     motions: int
     #: Number of motions that see none at the clip length asked for.
@@ -75,6 +77,7 @@ def statistics(layers: Iterable[LayerParameters]) -> Statistics:
     known = torch.cat([layer.identified[seen] for layer, seen in zip(layers, counted, strict=True)])
     return Statistics(
         filters=sum(layer.scale.shape[1] for layer in layers),
+        filters_seen=sum(int(seen.any(dim=0).sum()) for seen in counted),
         motions=known.numel(),
         unseen=sum(int((~seen).sum()) for seen in counted),
         identified=float(known.double().mean()) if known.numel() else 0.0,
@@ -85,6 +88,12 @@ def statistics(layers: Iterable[LayerParameters]) -> Statistics:
         parameters={name: spread(torch.cat(values)) for name, values in raw.items()},
         pattern={name: spread(torch.cat(values)) for name, values in seen.items()},
     )
+
+
+def filters_counted(found: Statistics) -> str:
+    """How many filters count, and of how many where some do not."""
+    seen, every = f"{found.filters_seen:,}", f"{found.filters:,}"
+    return every if seen == every else f"{seen} of {every}"
 
 
 def spread(deviations: Tensor) -> Spread:

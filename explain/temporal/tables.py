@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from explain.temporal.statistics import filters_counted
+
 if TYPE_CHECKING:
     from explain.temporal.parameters import LayerParameters, TemporalParameters
     from explain.temporal.statistics import Spread, Statistics
@@ -50,7 +52,7 @@ def absolute_table(parameters: TemporalParameters) -> tuple[list[str], list[list
     for name, kind, kernel, found in _lines(parameters):
         known = [f"{100 * found.identified:.1f} %", _number(found.r2), _number(found.r2_still)] if fitted else []
         spreads = [_pair(one.absolute_mean, one.absolute_std, 1000) for one in found.parameters.values()]
-        rows.append([name, kind, kernel, found.filters, *known, *spreads])
+        rows.append([name, kind, kernel, filters_counted(found), *known, *spreads])
     return [*header, "s", "r", "tx", "ty"], rows
 
 

@@ -18,6 +18,7 @@ from explain.reporting.rendering import evenly, exact, render
 from explain.reporting.sections import Content, left_out
 from explain.temporal import kernel_of, tables
 from explain.temporal.motions import most_moving
+from explain.temporal.statistics import filters_counted
 from explain.views import view_units
 from zoo.errors import ModelError
 
@@ -163,7 +164,6 @@ def summary(parameters: TemporalParameters) -> dict[str, Any]:
     """The statistics of a model and of its layers, as a JSON file holds them."""
     told = motion.spreads(parameters)
     found = parameters.statistics()
-    blind = [layer for layer in parameters.layers.values() if layer.steps_seen == 0]
     return {
         "kinds": sorted({layer.kind for layer in parameters.layers.values()}),
         # What a reader asks first: how far, on average, whatever the direction.
@@ -179,7 +179,7 @@ def summary(parameters: TemporalParameters) -> dict[str, Any]:
         "headline": len(told.size) > 0 and found.identified >= HEADLINE,
         # Filters of layers that have one step in time at this clip length: nothing in them can move.
         "all_filters": found.filters,
-        "unseen_filters": sum(layer.scale.shape[1] for layer in blind),
+        "unseen_filters": found.filters - found.filters_seen,
         **tables.summary(parameters),
     }
 
@@ -206,7 +206,7 @@ def row(name: str, statistics: Statistics, kernel_size: tuple[int, int, int] | N
     return {
         "name": name,
         "kernel_size": kernel_size,
-        "filters": statistics.filters,
+        "filters": filters_counted(statistics),
         "identified": statistics.identified,
         "r2": statistics.r2,
         "r2_still": statistics.r2_still,

@@ -54,6 +54,22 @@ def test_motions_larger_than_what_is_searched_are_not_identified_though_they_fit
     assert not found.identified.any()
 
 
+@pytest.mark.parametrize(("far", "found"), [(1 / 1.9, 1 / 1.9), (1 / 2.1, 1 / 2)], ids=["within", "beyond"])
+def test_growth_beyond_what_is_searched_ends_at_the_bound_and_is_not_identified(motion, far, found):
+    planted = torch.zeros(4, 1, 8, dtype=torch.float64)
+    planted[0] = far
+    fitted = fit(motion.moved(motion.smooth(8, 8, 7, motion.draw), planted))
+    torch.testing.assert_close(fitted.scale, torch.full((1, 8), found).double())
+    assert fitted.r2.min() > 0.9
+    assert fitted.identified.tolist() == [[far == found] * 8]
+
+
+def test_shrinking_ends_where_too_little_is_left_to_compare_and_is_not_identified(motion):
+    planted = torch.zeros(4, 1, 8, dtype=torch.float64)
+    planted[0] = 2.1
+    assert not fit(motion.moved(motion.smooth(8, 8, 7, motion.draw), planted)).identified.any()
+
+
 def test_errors_grow_with_noise_no_faster_than_the_table_says(motion):
     planted = motion.motions(24, motion.draw)
     slices = motion.moved(motion.smooth(24, 16, 7, motion.draw), planted)
@@ -92,6 +108,20 @@ def test_the_share_of_the_unmoved_slice_is_the_squared_cosine_and_none_where_con
     cosine = F.cosine_similarity(first.flatten(), second.flatten(), dim=0)
     torch.testing.assert_close(found.r2_still[0], torch.stack([cosine**2, torch.zeros_like(cosine)]))
     assert (found.r2 >= found.r2_still).all()
+
+
+def test_the_share_explained_is_that_of_the_definition_by_coverage_and_precision(motion):
+    """R² = 1 - sum w p (b - g M a / c)² / sum w b², with c = M 1, w = c^8 and p = 2 / (1 + sum (M / c)²)."""
+    slices = torch.randn(6, 3, 2, 5, 5, generator=motion.draw, dtype=torch.float64)
+    found = fit(slices)
+    pictures = torch.eye(25, dtype=torch.float64).reshape(1, 25, 5, 5)  # the columns of M are these, resampled
+    for one, (before, after) in enumerate(slices.transpose(1, 2).flatten(3)):
+        by = motion.moved(pictures, motion.read(found)[:, :, one : one + 1])[0, :, 1].flatten(1).T
+        coverage = by.sum(dim=1)
+        weight, by = coverage**8, by / coverage.clamp_min(1e-6).unsqueeze(1)
+        precision = 2 / (1 + by.square().sum(dim=1))
+        rest = weight * precision * (after - found.gain[0, one] * before @ by.T).square()
+        torch.testing.assert_close(found.r2[0, one], 1 - rest.sum() / (weight * after.square()).sum())
 
 
 def test_slopes_and_curvatures_are_those_of_finite_differences(motion):

@@ -116,7 +116,7 @@ def test_nothing_identified_has_no_mean_and_the_table_shows_none():
     r2 = torch.tensor([[0.1]], dtype=torch.float64)
     alone = TemporalParameters(layers={"one": layer("one", "fit", identified=[False], r2=r2, r2_still=r2)})
     assert math.isnan(alone.statistics().parameters["scale"].absolute_mean)
-    assert tables.absolute_table(alone)[1][1] == ["one", "fit", "2 x 7 x 7", 1, "0.0 %", "0.100", "0.100", *["-"] * 4]
+    assert tables.absolute_table(alone)[1][1] == ["one", "fit", "2 x 7 x 7", "1", "0.0 %", "0.100", "0.100", *["-"] * 4]
 
 
 def test_next_to_nothing_has_no_minus_in_a_table():
@@ -128,7 +128,16 @@ def test_tables_are_in_the_units_they_name():
     found = TemporalParameters(layers={"one": layer(s=1.25, r=-0.1, x=0.5)})
     header, rows = tables.absolute_table(found)
     assert header == ["layer", "kind", "kernel", "filters", "s", "r", "tx", "ty"]
-    assert rows[0] == ["all layers", "3tconv", "-", 1, "250.00 / 0.00", "100.00 / 0.00", "500.00 / 0.00", "0.00 / 0.00"]
+    assert rows[0] == [
+        "all layers",
+        "3tconv",
+        "-",
+        "1",
+        "250.00 / 0.00",
+        "100.00 / 0.00",
+        "500.00 / 0.00",
+        "0.00 / 0.00",
+    ]
     assert tables.signed_table(found)[1][1] == [
         "one",
         "-20.00 / 0.00",

@@ -13,7 +13,7 @@ from explain.temporal.fitting import fit
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))  # where the same filters are measured at length
 import planted_motion
 
-FILTERS = 12
+FILTERS, UNRELATED = 24, 200
 
 
 def errors(found, planted, k):
@@ -49,7 +49,7 @@ def test_motion_is_found_without_bias(k, most, kind, order):
 
 
 @pytest.mark.parametrize("kind", planted_motion.KINDS)
-@pytest.mark.parametrize(("k", "most"), [(5, (0.03, 1.2, 0.06)), (7, (0.015, 0.6, 0.031))], ids=["5", "7"])
+@pytest.mark.parametrize(("k", "most"), [(5, (0.03, 1.2, 0.06)), (7, (0.015, 0.6, 0.03))], ids=["5", "7"])
 def test_noise_adds_no_bias(k, most, kind):
     planted, slices = drawn(kind, k, 8, noise=0.1)
     assert np.less(errors(fit(slices), planted, k), most).all()
@@ -66,14 +66,30 @@ def test_narrow_kernels_of_many_channels_shift_turn_and_grow(kind, order):
 def test_narrow_kernels_cannot_tell_that_something_shrinks(order):
     """All pixels but one read from outside."""
     _, slices = drawn("shrink", 3, 16, order=order)
-    assert fit(slices).identified.double().mean() <= 0.1
+    assert not fit(slices).identified.any()
+
+
+def test_a_motion_is_identified_only_if_it_reads_three_pixels_of_nine_from_inside():
+    """Noise lets a pattern that shrinks seem to have moved by something else."""
+    _, slices = drawn("shrink", 3, 16, noise=0.1)
+    found = fit(slices)
+    at = torch.arange(3).double() - 1
+    y, x = torch.meshgrid(at, at, indexing="ij")
+    turn, scale, right, down = (
+        getattr(found, name)[0].reshape(-1, 1, 1) for name in ("rotation", "scale", "translate_x", "translate_y")
+    )
+    column = scale * (turn.cos() * (x + right) - turn.sin() * (y + down))
+    row = scale * (turn.sin() * (x + right) + turn.cos() * (y + down))
+    inside = ((column.abs() < 1.02) & (row.abs() < 1.02)).sum(dim=(1, 2))
+    assert (inside < 3).any()
+    assert not found.identified[0, inside < 3].any()
 
 
 @pytest.mark.parametrize("smooth", [False, True], ids=["white", "smooth"])
-@pytest.mark.parametrize(("k", "channels", "most"), [(3, 1, 0.03), (5, 1, 0.06), (3, 4, 0), (5, 4, 0)])
+@pytest.mark.parametrize(("k", "channels", "most"), [(3, 1, 0.03), (5, 1, 0.02), (7, 1, 0.01), (3, 4, 0), (5, 4, 0)])
 def test_unrelated_slices_hardly_ever_move(k, channels, most, smooth):
     draw = np.random.default_rng([k, channels])
-    found = fit(planted_motion.unrelated(60, channels, k, draw, smooth=smooth))
+    found = fit(planted_motion.unrelated(UNRELATED, channels, k, draw, smooth=smooth))
     assert found.identified.double().mean() <= most
 
 

@@ -6,7 +6,8 @@ from torch import nn
 
 import explain
 from explain.reporting import motion as drawing
-from explain.reporting.builtin.motion import summary
+from explain.reporting.builtin.motion import rows, summary
+from explain.temporal import tables
 from explain.temporal.motions import most_moving
 from explain.temporal.reading import _slices_seen
 
@@ -75,6 +76,8 @@ def test_steps_that_see_no_data_count_in_nothing(motion):
     assert len(drawing.spreads(found).size) == len(drawing.spreads(alone).size)
     assert {one.layer for one in most_moving(found.layers.values(), 99)} == {"early"}
     assert summary(found)["unseen_filters"] == 4
+    assert [row["filters"] for row in rows(found)] == ["4 of 8", "4", "0 of 4"]
+    assert [line[3] for line in tables.absolute_table(found)[1]] == ["4 of 8", "4", "0 of 4"]
     late = found.layers["late"].statistics()
     assert (late.motions, late.identified, late.r2) == (0, 0, None)
 

@@ -9,7 +9,7 @@ import explain
 import zoo
 from explain.faithfulness.curves import Control
 from explain.faithfulness.subject import Subject
-from explain.faithfulness.verdicts import on_deletion
+from explain.faithfulness.verdicts import MARGIN, on_deletion
 from explain.preservation import prepared
 
 #: Rows and columns of the cat's eyes and nose in the middle of the photo, which its fur fills.
@@ -79,8 +79,10 @@ def test_removing_and_showing_what_maps_point_at_beats_chance_and_bad_maps_do_no
         for found in maps:
             curves = control.curves(found.map)
             word, sentence = on_deletion(curves, {})
-            doubted = found.method in {"input_x_gradient", "occlusion"}  # as short a test as this may leave them open
-            assert word in ({"inconclusive", "passes"} if doubted else {"passes"}), f"{found.method}: {sentence}"
+            # Windows of 60 pixels find the face, but no better than removing the center of the photo, where it is.
+            center = curves.area(curves.centre_deletion).mean() - MARGIN <= curves.area(curves.deletion).mean()
+            assert bool(center) == (found.method == "occlusion")
+            assert word == ("inconclusive" if center else "passes"), f"{found.method}: {sentence}"
             assert curves.area(curves.deletion) < curves.area(curves.random_deletion).mean() - 0.05, found.method
             assert curves.inserted_area(curves.insertion) > curves.inserted_area(curves.random_insertion).mean() + 0.05
         noise = torch.randn(1, 1, 227, 227, generator=torch.Generator().manual_seed(0))
