@@ -9,8 +9,8 @@ import pytest
 
 import explain
 from explain.cli import commands as explain_commands
-from explain.reporting.context import moment
 from zoo.cli import commands as zoo_commands
+from zoo.clips import moment
 
 
 def test_a_moment_is_named_by_its_time_if_that_is_known():
