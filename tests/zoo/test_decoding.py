@@ -552,3 +552,37 @@ def test_frames_without_time_stamps_follow_by_the_duration_of_packets(ffmpeg, sh
     assert_same(clip.frames, shown(path, (48, 64)))
     assert clip.times[40] == pytest.approx(2)
     assert_same(zoo.read_clip(path, start=1, end=2), shown(path, (48, 64), "trim=start=1:end=2"))
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg2"])
+@pytest.mark.parametrize("offset", [0, 500, -1])
+def test_the_times_of_joined_parts_follow_each_other(ffmpeg, shown, tmp_path, codec, offset):
+    """A transport stream may set its clock anew: ahead, back to the same zero, or back to before."""
+    parts = []
+    for place, seconds in enumerate((0, offset) if offset >= 0 else (500, 0)):
+        parts.append(tmp_path / f"{place}.ts")
+        source = ("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={RATE}:d=3")
+        ffmpeg(*source, "-c:v", *CODECS[codec], "-output_ts_offset", seconds, parts[-1])
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = clips.decode(path)
+    assert_same(clip.frames, shown(path, (48, 64)))
+    assert clip.times == pytest.approx([frame / RATE for frame in range(6 * RATE)])
+    assert (clip.fps, clip.warnings) == (RATE, ())
+    part = clips.decode(path, start=4, end=5)
+    assert part.times == pytest.approx([4 + frame / RATE for frame in range(RATE)])
+    assert torch.equal(part.frames, clip.frames[4 * RATE : 5 * RATE])
+    assert clips.decode(path, frames=4).times == pytest.approx([0, 2, 4, 119 / RATE], abs=0.05)
+
+
+@pytest.mark.parametrize("start", ["0.7", "1.3", "2.15"])
+@pytest.mark.parametrize("audio", [("-an",), ("-c:a", "libmp3lame", "-ar", "44100")])
+def test_time_stamps_that_wrap_around_are_counted_on(made, ffmpeg, shown, tmp_path, start, audio):
+    """FLV stores negative times as large numbers, which begin anew at zero."""
+    path, source = tmp_path / "early.flv", tmp_path / "source.mkv"
+    ffmpeg("-i", made("h264", "mp4"), "-f", "lavfi", "-i", f"sine=d={SECONDS}", "-c:v", "copy", source)
+    ffmpeg("-ss", start, "-i", source, "-c:v", "copy", *audio, "-avoid_negative_ts", "disabled", path)
+    clip = clips.decode(path)
+    assert_same(clip.frames, shown(path, (48, 64)))
+    assert clip.times[-1] - clip.times[0] == pytest.approx((len(clip.times) - 1) / RATE, abs=0.01)
+    assert_same(zoo.read_clip(path, start=1, end=2), shown(path, (48, 64), "trim=start=1:end=2"))

@@ -48,6 +48,12 @@ _SEEK_BACK = (0.0, 2.0, 10.0)
 _MOST_WAITING = 16
 #: Runs of missing frames that a warning names.
 _MOST_RANGES = 5
+#: Seconds by which the clock of a file that may set it anew has to jump ahead, or back, as ffmpeg takes it.
+_JUMP, _JUMP_BACK = 10.0, 0.1
+#: Seconds by which a time stamp is too far from the one before to be meant, as ffmpeg takes it.
+_ABSURD = 30 * 3600.0
+#: Containers whose time stamps begin anew where they outgrow their 32 bits.
+_WRAPPING = ("flv",)
 #: Packets for which seeking past them costs less than decoding them: it empties the decoder, which reads ahead.
 _WORTH_SEEKING = 24
 
@@ -228,6 +234,10 @@ class _Reading:
         self.announced: list[tuple[int, bool]] = []
         #: The display matrix of the first frame, which holds for all as in ffmpeg.
         self.matrix: Sequence[int] | None = None
+        #: What is added to time stamps since the last jump of the clock, and the time of decoding of the next packet by
+        #: the duration of that before, and of that itself.
+        self.shift = 0
+        self.due: tuple[int, int] | None = None
         self.packets = self.seen = self.damaged = self.total = self.duration = 0
         self.fps: float | None = None
         self.first = self.last = 0.0
@@ -235,6 +245,7 @@ class _Reading:
 
     def _open_stream(self) -> None:
         from av.codec.context import Flags
+        from av.format import Flags as FormatFlags
 
         if not self.container.streams.video:
             raise ClipError(f"{self.source} has no video stream")
@@ -250,6 +261,7 @@ class _Reading:
         self.tick = self.stream.time_base or Fraction(1)
         begin = self.container.start_time
         self.is_seekable = begin is not None
+        self.may_jump = bool(self.container.format.flags & FormatFlags.ts_discont.value)
         #: Whether the file stores times at all, which of a raw stream the first frame shows, and those of display.
         self.is_timed = True
         self.is_timed_for_display = not any(
@@ -270,7 +282,8 @@ class _Reading:
                     announced.append((packet.pts, packet.is_keyframe))
         known = sorted(stamp for stamp in stamps if stamp is not None)
         if self.is_timed_for_display and len({stamp for stamp, _ in announced}) == len(stamps) and announced[0][1]:
-            self.announced = announced
+            self.announced = [] if self.shift else announced
+        self.due = None
         if len(known) < len(stamps):
             first = self._seconds(known[0]) if known else 0.0
             times = [first + index * self._interval for index in range(len(stamps))]
@@ -354,8 +367,8 @@ class _Reading:
         """Frames from a key frame at or before `start`."""
         import av
 
-        is_sought = bool(self.start) and self.is_seekable and self._is_stamped()
-        for earlier in _SEEK_BACK if is_sought else ():
+        may_seek = bool(self.start) and self.is_seekable and self._has_one_clock()
+        for earlier in _SEEK_BACK if may_seek else ():
             target = self.start - earlier
             if target <= 0:
                 break
@@ -373,10 +386,20 @@ class _Reading:
             self._open()
         return self._timed(self._decode())
 
-    def _is_stamped(self) -> bool:
-        """Whether packets have their own time stamps: of others the times depend on where reading begins."""
-        first = islice((packet for packet in self._packets() if packet.size), _MOST_WAITING)
-        return all((packet.pts if self.is_timed_for_display else packet.dts) is not None for packet in first)
+    def _has_one_clock(self) -> bool:
+        """Whether packets up to `start` have time stamps that do not depend on where reading begins.
+
+        That is, each its own, and none after a jump of the clock: looked for where there may be one, without decoding.
+        """
+        for number, packet in enumerate(packet for packet in self._packets() if packet.size):
+            stamp = packet.pts if self.is_timed_for_display else packet.dts
+            if stamp is None or self.shift:
+                return False
+            may_jump = self.may_jump or self.container.format.name in _WRAPPING
+            if number >= _MOST_WAITING and not (may_jump and self._seconds(stamp) < self.start):
+                break
+        self.due = None
+        return True
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Packets of the stream to the end of the file, or to where nothing more can be read of it."""
@@ -396,7 +419,31 @@ class _Reading:
             if packet.size:
                 self.is_cut_off = packet.is_corrupt
                 self.duration = packet.duration or self.duration
+                self._follow(packet)
             yield packet
+
+    def _follow(self, packet: av.Packet[Any]) -> None:
+        """Let the time of a packet follow on that before, where the clock of the file jumps: parts were joined.
+
+        As ffmpeg does (`dts_delta_threshold`); in containers whose clock cannot be set anew, time stamps that are
+        absurd count as missing (`dts_error_threshold`).
+        """
+        if packet.dts is None:
+            return
+        dts = packet.dts + self.shift
+        if self.due is not None:
+            ahead, back = (float((dts - other) * self.tick) for other in self.due)
+            if self.may_jump and (abs(ahead) > _JUMP or back < -_JUMP_BACK):
+                self.shift -= dts - self.due[0]
+                dts = self.due[0]
+            elif not self.may_jump and abs(ahead) > _ABSURD:
+                dts = self.due[0]
+                packet.dts = None
+                if packet.pts is not None and abs((packet.pts - dts) * self.tick) > _ABSURD:
+                    packet.pts = None
+        self.due = dts + (packet.duration or 0), dts
+        if self.shift:
+            packet.dts, packet.pts = dts, None if packet.pts is None else packet.pts + self.shift
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames as they come out of the decoder; a packet that does not decode is left out."""
