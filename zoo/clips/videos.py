@@ -52,6 +52,8 @@ _MOST_RANGES = 5
 _JUMP, _JUMP_BACK = 10.0, 0.1
 #: Seconds by which a time stamp is too far from the one before to be meant, as ffmpeg takes it.
 _ABSURD = 30 * 3600.0
+#: FFmpeg's flag of containers that may set their clock anew (`AVFMT_TS_DISCONT`).
+_MAY_JUMP = 0x0200
 #: Containers whose time stamps begin anew where they outgrow their 32 bits.
 _WRAPPING = ("flv",)
 #: Packets for which seeking past them costs less than decoding them: it empties the decoder, which reads ahead.
@@ -245,7 +247,6 @@ class _Reading:
 
     def _open_stream(self) -> None:
         from av.codec.context import Flags
-        from av.format import Flags as FormatFlags
 
         if not self.container.streams.video:
             raise ClipError(f"{self.source} has no video stream")
@@ -261,7 +262,7 @@ class _Reading:
         self.tick = self.stream.time_base or Fraction(1)
         begin = self.container.start_time
         self.is_seekable = begin is not None
-        self.may_jump = bool(self.container.format.flags & FormatFlags.ts_discont.value)
+        self.may_jump = bool(self.container.format.flags & _MAY_JUMP)
         #: Whether the file stores times at all, which of a raw stream the first frame shows, and those of display.
         self.is_timed = True
         self.is_timed_for_display = not any(
