@@ -52,6 +52,8 @@ _MOST_RANGES = 5
 _JUMP, _JUMP_BACK = 10.0, 0.1
 #: Seconds by which a time stamp is too far from the one before to be meant, as ffmpeg takes it.
 _ABSURD = 30 * 3600.0
+#: Time stamps that FFmpeg holds are smaller.
+_MOST_TICKS = 2**62
 #: FFmpeg's flag of containers that may set their clock anew (`AVFMT_TS_DISCONT`).
 _MAY_JUMP = 0x0200
 #: Containers whose time stamps begin anew where they outgrow their 32 bits.
@@ -282,7 +284,12 @@ class _Reading:
                 if packet.pts is not None and not packet.is_corrupt:
                     announced.append((packet.pts, packet.is_keyframe))
         known = sorted(stamp for stamp in stamps if stamp is not None)
-        if self.is_timed_for_display and len({stamp for stamp, _ in announced}) == len(stamps) and announced[0][1]:
+        if (
+            announced
+            and self.is_timed_for_display
+            and len({stamp for stamp, _ in announced}) == len(stamps)
+            and announced[0][1]
+        ):
             self.announced = [] if self.shift else announced
         self.due = None
         if len(known) < len(stamps):
@@ -444,7 +451,10 @@ class _Reading:
                     packet.pts = None
         self.due = dts + (packet.duration or 0), dts
         if self.shift:
-            packet.dts, packet.pts = dts, None if packet.pts is None else packet.pts + self.shift
+            pts = None if packet.pts is None else packet.pts + self.shift
+            packet.dts, packet.pts = (
+                stamp if stamp is not None and abs(stamp) < _MOST_TICKS else None for stamp in (dts, pts)
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames as they come out of the decoder; a packet that does not decode is left out."""
