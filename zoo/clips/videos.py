@@ -38,8 +38,9 @@ _CONTAINERS = (
 _WITHOUT_DISPLAY_TIMES = ("avi",)
 #: Transfer functions that need more than a screen's range.
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-#: Errors of FFmpeg that are the file's fault though they have a number of the operating system.
-_FAULTS_OF_FILES = (errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS, errno.EOVERFLOW)
+#: Errors of FFmpeg that are the file's fault though they have a number of the operating system; old decoders say -1,
+#: which is EPERM.
+_FAULTS_OF_FILES = (errno.EPERM, errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS, errno.EOVERFLOW)
 #: Seconds by which times may differ from those asked for, as they are rounded.
 TOLERANCE = 1e-6
 #: Seconds before `start` at which to look for a key frame: some containers find one that is shown too late.
