@@ -20,6 +20,7 @@ from explain.progress import following
 from explain.randomness import generator
 from explain.saving import Saved
 from zoo import devices
+from zoo.clips import times_of
 from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class EffectiveField(Saved):
     theoretical: tuple[int, ...] | None
     #: Draws, clips, seed.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: T: seconds of each frame on the clock of the clip's source (`Attribution.times`); None where they are not known.
+    times: tuple[float, ...] | None = None
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -88,6 +91,7 @@ class EffectiveField(Saved):
             "extent": list(self.extent),
             "share": self.share,
             "theoretical": None if self.theoretical is None else list(self.theoretical),
+            "times": None if self.times is None else list(self.times),
             **{name: None if box is None else [list(axis) for axis in box] for name, box in boxes.items()},
             "settings": dict(self.settings),
         }
@@ -182,6 +186,7 @@ def effective_fields(
     for name in layers:
         find_layer(model, name)
     batch = noise(model, seed) if batch is None else batch
+    times = times_of(batch)
     with diagnosed(model, batch, layout), prepared(model, seed=seed), following(progress) as told:
         batch = batch.detach()
         traced = traced or trace(model, tuple(batch.shape), blocks=True)
@@ -192,7 +197,13 @@ def effective_fields(
             within_memory(lambda _, at=sample: measured.look(at), 1, what)  # type: ignore[misc]
     return [
         _field(
-            name, measured.heat[name] / (len(batch) * draws), measured.places[name], share, traced, measured.settings
+            name,
+            measured.heat[name] / (len(batch) * draws),
+            measured.places[name],
+            share,
+            traced,
+            measured.settings,
+            times,
         )
         for name in measured.layers
     ]
@@ -300,7 +311,13 @@ class _Measured:
 
 
 def _field(
-    name: str, heat: Tensor, places: tuple[Triple, Triple], share: float, traced: Trace, settings: Mapping[str, Any]
+    name: str,
+    heat: Tensor,
+    places: tuple[Triple, Triple],
+    share: float,
+    traced: Trace,
+    settings: Mapping[str, Any],
+    times: tuple[float, ...] | None,
 ) -> EffectiveField:
     place, positions = places
     row = _row(name, positions, traced)
@@ -319,6 +336,7 @@ def _field(
         theoretical_box=None if row is None else _around(traced.box(row, place), heat),
         theoretical=None if row is None else row.field,
         settings=settings,
+        times=times,
     )
 
 

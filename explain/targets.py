@@ -42,6 +42,7 @@ from explain.layers import Capture, is_folded, layer_names
 from explain.layouts import entry_of
 from explain.precision import exact
 from explain.regions import Bounds, Region, parse, said
+from zoo.clips import instant, times_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
 from zoo.prediction import by_head, output_specs
 
@@ -197,7 +198,8 @@ def _resolve(
     head, spec_labels, choice = _choose(heads, asked)
     scores, folded = outputs[head], takes_one(model)
     if any(one.name == head and one.frames for one in heads):
-        return dataclasses.replace(_resolve_frames(scores, head, spec_labels, choice, times), folded=folded)
+        of_frames = _resolve_frames(scores, head, spec_labels, choice, times, times_of(batch))
+        return dataclasses.replace(of_frames, folded=folded)
     if isinstance(choice, Region) and target is None:
         found = departures(model, batch, head, scores.detach(), truths.get(head))
         if found is not None:
@@ -232,9 +234,14 @@ def _resolve(
 
 
 def _resolve_frames(
-    scores: Tensor, head: str, labels: tuple[str, ...], choice: Any, times: Region | str | None
+    scores: Tensor,
+    head: str,
+    labels: tuple[str, ...],
+    choice: Any,
+    times: Region | str | None,
+    seconds: Sequence[float] | None,
 ) -> Target:
-    """A target among N x T x K numbers, K for each frame."""
+    """A target among N x T x K numbers, K for each frame; `seconds` says when frames are shown, if that is known."""
     samples, frames = scores.shape[:2]
     where, start, stop = ":max", 0, frames
     if times != _HIGHEST:
@@ -248,7 +255,7 @@ def _resolve_frames(
         classes = rows.argmax(dim=1) if choice is None else torch.full_like(rows[:, 0], choice, dtype=torch.long)
     named = ["" if choice is _VALUE else f" = {_label(labels, int(index))}" for index in classes]
     peaks = scores[torch.arange(samples), :, classes].argmax(dim=1) if times == _HIGHEST else None
-    at = [""] * samples if peaks is None else [f" (frame {int(peak)})" for peak in peaks]
+    at = [""] * samples if peaks is None else [f" ({instant(int(peak), seconds)})" for peak in peaks]
     return Target(
         descriptions=tuple(f"{head}{where}{name}{frame}" for name, frame in zip(named, at, strict=True)),
         value=rows.gather(1, classes[:, None])[:, 0],

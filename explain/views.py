@@ -54,6 +54,8 @@ class UnitView(Saved):
     #: Mean of the unit's map over time, rows and columns for that image, and for the grey one that it began with.
     maximized: float
     initial: float
+    #: T: seconds of each frame on the clock of the clip's source (`Attribution.times`); None where they are not known.
+    times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Make shares of the sums that version 0.1 saved."""
@@ -141,6 +143,7 @@ def view_units(
                 image=made.clips[index, :, 0],
                 maximized=float(made.activation[index]),
                 initial=float(made.initial[index]),
+                times=attribution.times,
             )
         )
     return views

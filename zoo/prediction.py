@@ -145,10 +145,11 @@ def following(
             head = heads[spec.name]
             count = head.shape[2] if head.ndim == 5 else 1
             after = clips.following(source, model, count, start=start, end=end)
+            times = None if after is None else clips.times_of(after)
             if after is not None and head.ndim == 4:  # one frame may come without an axis of time
                 after = after[:, :, 0]
             if after is not None and after.shape == head.shape:
-                found[spec.name] = after.to(head)
+                found[spec.name] = clips.timed(after.to(head), times)
     return found
 
 

@@ -15,6 +15,7 @@ from explain.budget import MeasuredBytes, fitting, in_parts, within_memory
 from explain.layouts import layout_of
 from explain.precision import computed_in, exact
 from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
+from zoo.clips import timed, times_of
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
 from zoo.isolation import guarded
@@ -55,7 +56,7 @@ def fix(model: nn.Module, batch: Tensor, target: TargetLike | Target, batch_size
         made = within_memory(lambda _: resolve(model, batch[:1], _nothing).made, 1, sample)
         return dataclasses.replace(target, made=made)
     parts = in_parts(
-        lambda part: resolve(model, batch[part], target),
+        lambda part: resolve(model, timed(batch[part], times_of(batch)), target),
         len(batch),
         lambda last: batch_size or (fitting_for(last, batch) if last else _first(model, target, batch)),
         sample,
@@ -106,7 +107,7 @@ def share(
 
     def score(inputs: Tensor, part: slice) -> tuple[Tensor, Target]:
         if not isinstance(target, Target):
-            return scored(model, inputs, target)
+            return scored(model, timed(inputs, times_of(batch)), target)
         own = select(target, samples[part])
         with MeasuredBytes() as measured:
             values = Score(model, own)(inputs, samples[: len(inputs)])

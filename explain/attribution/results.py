@@ -66,6 +66,9 @@ class Attribution(Saved):
     clip: Tensor | None = None
     #: Order of the axes of the batch and of `raw`; None where it is not known.
     layout: Layout | None = None
+    #: T: seconds of each frame on the clock of the clip's source, of a batch of one sample that `zoo.preprocess` made;
+    #: None where they are not known.
+    times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Compute what each frame has of the map where that is not said in a unit."""

@@ -27,6 +27,7 @@ from explain.preservation import prepared
 from explain.progress import following
 from explain.randomness import states
 from explain.targets import Score, Target, TargetLike, select
+from zoo.clips import timed, times_of
 from zoo.errors import UsageError, ZooError
 from zoo.plugins import resolve as find_function
 from zoo.provenance import origin_of
@@ -153,7 +154,8 @@ def attribute(
     asked = [Asked(*_as_method(name)) for name in names]
     _check(batch_size, draws, steps)
     layout = layout_of(model, batch, layout)
-    batch = batch.detach()
+    times = times_of(batch)
+    batch = timed(batch.detach(), times)
     clips = to_ncthw(batch, layout)
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
     blocks = check_blocks(extent, window, stride)
@@ -228,6 +230,7 @@ def attribute(
                 time=over_time(heat, unit) if raw.time is None else raw.time,
                 time_unit=unit,
                 layout=layout,
+                times=times,
                 delta=raw.delta,
                 layer=own.layer,
                 note="; ".join(

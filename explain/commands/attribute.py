@@ -100,6 +100,7 @@ def attribute(
 
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
+    from zoo.clips import instant
 
     loaded, decoded, batch = shared.opened(
         model,
@@ -149,9 +150,14 @@ def attribute(
             "delta": None if result.delta is None else float(result.delta[0]),
             "time": result.time[0].tolist(),
             "time_unit": result.time_unit,
+            "times": None if result.times is None else list(result.times),
             "peak": int(result.peak[0]),
+            "peak_seconds": None if result.times is None else result.times[int(result.peak[0])],
             "position": None if result.target.positions is None else result.target.positions[0].tolist(),
             "frame": None if result.frame is None else int(result.frame[0]),
+            "frame_seconds": None
+            if result.frame is None or result.times is None
+            else result.times[int(result.frame[0])],
         }
         for result in results
     ]
@@ -178,17 +184,17 @@ def attribute(
             row["method"],
             row["target"],
             row["layer"] or "-",
-            row["peak"],
+            instant(row["peak"], row["times"]),
             _there(row["time"][row["peak"]], row["time_unit"]),
         ]
         for row in data
     ]
-    text = output.table(["method", "target", "layer", "largest in frame", "there"], rows)
+    text = output.table(["method", "target", "layer", "largest at", "there"], rows)
     if frame is not None:
         step, row, column = data[0]["position"]
         text += (
             f"\n\n{results[0].target} is {float(results[0].target.value[0]):.3g}, at time step {step}, row {row}, "
-            f"column {column} of the layer; frame {frame} of the clip adds most to it"
+            f"column {column} of the layer; {instant(frame, data[0]['times'])} of the clip adds most to it"
         )
     output.emit(data, text, as_json=as_json)
 

@@ -216,12 +216,12 @@ def maximize(
         [[row["name"], f"{row['initial']:.3g}", f"{row['activation']:.3g}"] for row in told],
     )
     found = [
-        [row["name"], clip["clip"], f"{clip['mean']:.3g}", f"{clip['highest']:.3g}", str(clip["frame"])]
+        [row["name"], clip["clip"], f"{clip['mean']:.3g}", f"{clip['highest']:.3g}", clip["moment"]]
         for row in told[::copies]
         for clip in row.get("clips", [])
     ]
     if found:
-        table += "\n\n" + output.table(["what", "clip", "mean", "highest", "in frame"], found)
+        table += "\n\n" + output.table(["what", "clip", "mean", "highest", "at"], found)
     output.emit(told, table, as_json=as_json)
 
 

@@ -58,6 +58,14 @@ class TopClip:
     map: Tensor
     #: C x H x W, uint8: the frame of `place`, as it can be looked at, for pictures; None where it is not known.
     picture: Tensor | None = None
+    #: Seconds of that frame on the clock of the clip's source; None where they are not known.
+    seconds: float | None = None
+
+    @property
+    def moment(self) -> str:
+        """When the unit is highest: "1.53 s, frame 46", or the frame alone."""
+        frame = self.place[0]
+        return zoo_clips.instant(frame, None if self.seconds is None else {frame: self.seconds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -230,7 +238,8 @@ class _Search:
         shown = tuple(to_ncthw(batch, layout_of(self.model, batch, self.layout)).shape[2:])
         means, highest = maps.mean(dim=(2, 3, 4)), maps.flatten(2).amax(dim=2)
         places = maps.flatten(2).argmax(dim=2)
-        for row, (source, label, _) in enumerate(self.waiting):
+        for row, (source, label, sample) in enumerate(self.waiting):
+            times = zoo_clips.times_of(sample)
             if not bool(maps[row].isfinite().all()):
                 self.problems.append((source, f"layer {self.layer!r} gives NaN or infinity for it"))
                 continue
@@ -252,6 +261,7 @@ class _Search:
                         place=middle,
                         map=maps[row, place].clone(),
                         picture=self._picture(batch[row : row + 1], middle[0]),
+                        seconds=None if times is None else times[middle[0]],
                     )
                 )
                 best.sort(key=self._rank, reverse=True)

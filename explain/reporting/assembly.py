@@ -253,7 +253,7 @@ def read(
         evaluation=evaluation,
         clip=decoded,
         frames=frames.numpy(),
-        picture=clip_sprite(picture, frames.numpy()),
+        picture=clip_sprite(picture, frames.numpy(), times=clips.times_of(batch)),
         batch=batch,
         target=resolved,
         asked=None if _is_all(asked) else asked,
@@ -286,7 +286,7 @@ def see(
         return _ready_made(model, clip, like.device)
     decoded = _read(clip, entry.input, *part)
     frames = clips.convert(decoded, entry.input)
-    batch = clips.normalize(frames, entry.input).to(like)
+    batch = clips.timed(clips.normalize(frames, entry.input).to(like), clips.times_of(decoded, entry.input))
     return decoded, frames.flip(-1) if entry.input.channels == "BGR" else frames, batch
 
 
@@ -312,7 +312,8 @@ def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[cli
             "this module did not come from zoo.load, so nothing says how it wants its clips: give the batch itself, "
             "one sample of floating-point numbers"
         )
-    batch = batch.to(device)
+    times = clips.times_of(batch)
+    batch = clips.timed(batch.to(device), times)
     moved = to_ncthw(batch, layout_of(model, batch)).detach().float().cpu()
     if len(moved) != 1:
         raise UsageError(f"a report is about one sample, this batch holds {len(moved)}")
@@ -326,6 +327,7 @@ def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[cli
         source="a batch given in memory",
         indices=tuple(range(count)),
         total=count,
+        times=times if times is not None and len(times) == count else None,
     )
     return read, shown.contiguous(), batch
 

@@ -169,10 +169,12 @@ def write(
     for name, content in built.items():
         stored |= {f"{name}/{key}": tensor for key, tensor in content.tensors.items()}
     script = rendering.asset("report.js")
+    sprites = [*pictures, *(sprite for content in built.values() for sprite in content.sprites)]
     html = rendering.render(
         template or f"{kind}.html",
         parts=parts,
-        sprites=[*pictures, *(sprite for content in built.values() for sprite in content.sprites)],
+        sprites=sprites,
+        times=_shared_times(sprites, page.get("frames", 0)),
         versions=provenance.versions(),
         has_tensors=bool(stored),
         style=rendering.asset("report.css"),
@@ -186,6 +188,13 @@ def write(
         # One key alone: safetensors writes several in an order that changes from run to run.
         files[TENSORS] = _file(stored, {kind: json.dumps(about)})
     return Report(folder=writing.write(folder, kind, told, files), data=told, kind=kind)
+
+
+def _shared_times(sprites: Iterable[Sprite], frames: int) -> tuple[float, ...] | None:
+    """Seconds of the frames that the player of a page counts: those of all its clips; None where clips differ."""
+    found = {sprite.times for sprite in sprites if sprite.times is not None}
+    (times,) = found if len(found) == 1 else (None,)
+    return times if times is not None and len(times) == frames else None
 
 
 def broken(problems: Iterable[Mapping[str, str]]) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     import numpy.typing as npt
@@ -39,12 +39,6 @@ class Options:
     unit_steps: int = 64
     #: Whether maps are tested at length.
     thorough: bool = False
-
-
-def moment(frame: int, count: int, times: Sequence[float] | None) -> str:
-    """When a frame is shown, in words: "at 1.53 s, frame 46 of 0-47", or "in frame 46 of 0-47" without times."""
-    index = f"frame {frame} of 0-{count - 1}"
-    return f"in {index}" if times is None or len(times) != count else f"at {times[frame]:.2f} s, {index}"
 
 
 def silent(step: str, done: int, total: int) -> None:
@@ -126,7 +120,31 @@ class Context(Subject):
 
     def moment(self, frame: int) -> str:
         """When a frame of the batch is shown, in words: its time if that is known, and its index."""
+        from zoo.clips import moment
+
         return moment(frame, len(self.frames), self.times)
+
+    def output_times(self, head: str, count: int) -> tuple[float, ...] | None:
+        """Seconds of the frames of an output: of those that it predicts, or of the batch's where it has as many."""
+        from zoo import clips
+
+        if self.prediction.get(head, {}).get("follows"):
+            return clips.times_of(self.truths[head]) if head in self.truths else None
+        return self.times if count == len(self.frames) else None
+
+    @property
+    def explained_at(self) -> str:
+        """When the frames are shown that the target stands for, if it does for a part of them; else empty."""
+        from zoo.clips import instant
+
+        target = self.target
+        run = target.times or (target.region[0] if target.region else None)
+        if target.head is None or run is None:
+            return ""
+        said = self.prediction[target.head]
+        count = len(said["frames"]) if target.times else said["shape"][-3] if len(said["shape"]) == 4 else 1
+        times = self.output_times(target.head, count)
+        return "" if times is None or run == (0, count) else instant(run[0], times, run[1] - 1)
 
     @property
     def fields(self) -> Trace:

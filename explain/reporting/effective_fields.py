@@ -154,9 +154,9 @@ def over_time(axes: Axes, field: EffectiveField) -> None:
             )
     axes.set_xlim(-0.7, len(shares) - 0.3)
     axes.set_ylim(0, 1.28 * top)
-    axes.set_xlabel("frame")
     axes.set_ylabel("% of gradients")
     axes.locator_params(axis="x", integer=True, nbins=8)
+    figures.over_frames(axes, field.times)
     axes.locator_params(axis="y", nbins=4)
 
 

@@ -24,7 +24,7 @@ from explain.reporting.rendering import asset
 from zoo.output import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.typing import ColorType
@@ -201,3 +201,13 @@ def readable_on(colour: ColorType) -> str:
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     # Contrast with white above that with black: (1.05 / (L + 0.05)) > ((L + 0.05) / 0.05).
     return "#ffffff" if (luminance + 0.05) ** 2 < 1.05 * 0.05 else "#111111"
+
+
+def over_frames(axes: Axes, times: Sequence[float] | None) -> None:
+    """Label the horizontal axis as one of frames, by their index and, where it is known, their time."""
+    axes.set_xlabel("frame" if times is None else "frame, and its time in the clip")
+    if times is not None:
+        known = dict(enumerate(times))
+        axes.xaxis.set_major_formatter(
+            lambda place, _: f"{place:g}\n{known[int(place)]:.2f} s" if place in known else ""  # ticks between frames
+        )

@@ -88,10 +88,19 @@ def films(context: Context, suffix: str = "") -> dict[str, Film]:
 
 def facts(film: Film) -> dict[str, Any]:
     """The numbers of an output clip that a page shows."""
-    own = film.difference
+    own, times = film.difference, film.picture.times
     if own is None:
         return {"difference": None}
-    return {"difference": {"scale": own.scale, "squared_error": own.squared_error, "over_time": own.over_time}}
+    return {
+        "difference": {
+            "scale": own.scale,
+            "squared_error": own.squared_error,
+            "over_time": own.over_time,
+            "worst": own.worst,
+            "worst_seconds": None if times is None else times[own.worst],
+            "times": None if times is None else list(times),
+        }
+    }
 
 
 def painted(name: str, changes: npt.NDArray[np.floating], scale: float) -> Sprite:
@@ -104,20 +113,21 @@ def _film(context: Context, name: str, place: str) -> Film:
     output, spec = context.outputs[name], input_of(context.model)
     frames = to_frames(output[0], spec).numpy()
     after = context.truths.get(name)
-    truth = None if after is None else clip_sprite(f"truth-{place}", to_frames(after[0], spec).numpy())
+    times = context.output_times(name, len(frames))
+    truth = None if after is None else clip_sprite(f"truth-{place}", to_frames(after[0], spec).numpy(), times=times)
     extent = (frames.shape[0], frames.shape[1], frames.shape[2])
     target = context.target
     whole = tuple((0, size) for size in extent)
     framed = target.head == name and target.region is not None and target.region != whole
     return Film(
         name=name,
-        picture=clip_sprite(f"output-{place}", frames),
+        picture=clip_sprite(f"output-{place}", frames, times=times),
         extent=extent,
         follows=bool(context.prediction[name].get("follows")),
         truth=truth,
         difference=_difference(context, name, f"difference-{place}", truth),
         place=_framed(f"region-{place}", extent, target.region) if framed and target.region else None,
-        region=target.description if framed else "",
+        region=" at ".join(filter(None, [target.description, context.explained_at])) if framed else "",
     )
 
 

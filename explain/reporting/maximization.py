@@ -73,6 +73,8 @@ def rows(result: Maximization, top: TopClips | None = None) -> list[dict[str, An
                     "highest": clip.highest,
                     "position": list(clip.position),
                     "frame": clip.place[0],
+                    "seconds": clip.seconds,
+                    "moment": clip.moment,
                     "row": clip.place[1],
                     "column": clip.place[2],
                 }
@@ -184,9 +186,11 @@ def _real(
     real = []
     for place, clip in enumerate(best):
         if clip.source not in pictures:
-            frames = clips.convert(clips.decode(clip.source, start=top.start, end=top.end, spec=spec), spec)
+            decoded = clips.decode(clip.source, start=top.start, end=top.end, spec=spec)
+            frames = clips.convert(decoded, spec)
             frames = frames.flip(-1) if spec.channels == "BGR" else frames
-            pictures[clip.source] = clip_sprite(f"clip-{len(pictures)}", frames.numpy())
+            times = clips.times_of(decoded, spec)
+            pictures[clip.source] = clip_sprite(f"clip-{len(pictures)}", frames.numpy(), times=times)
         overlay = None
         if most > 0:
             heat = to_map(clip.map[None, None].float(), "positive", "NCTHW", (spec.frames, *spec.size))[0] / most

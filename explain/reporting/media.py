@@ -44,6 +44,8 @@ class Sprite:
     columns: int
     #: Height and width of one frame, in pixels of the sheet.
     size: tuple[int, int]
+    #: Seconds of each frame on the clock of its source; None where they are not known.
+    times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
@@ -64,6 +66,12 @@ class Sprite:
         """The image as a data URI."""
         return f"data:{self.mime};base64,{base64.b64encode(self.content).decode('ascii')}"
 
+    def moment(self, frame: int) -> str:
+        """When a frame is shown, as `zoo.clips.moment` says it."""
+        from zoo.clips import moment
+
+        return moment(frame, self.frames, self.times)
+
     def position(self, frame: int) -> str:
         """CSS `background-position` that shows `frame`."""
         column, row = frame % self.columns, frame // self.columns
@@ -72,7 +80,9 @@ class Sprite:
         return f"{across:.4f}% {down:.4f}%"
 
 
-def clip_sprite(name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None = None) -> Sprite:
+def clip_sprite(
+    name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None = None, times: tuple[float, ...] | None = None
+) -> Sprite:
     """A sprite of T x H x W x C frames, C being 1 (grey) or 3 (RGB).
 
     Args:
@@ -80,12 +90,13 @@ def clip_sprite(name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None 
         frames: uint8, T x H x W x C.
         lossy: Whether to store as lossy WebP; None does so for larger frames in colour. It lets the colours of
             neighbouring frames run into each other by a pixel.
+        times: Seconds of each frame, where they are known.
     """
     sheet, columns, size = _sheet(frames)
     grey = sheet.shape[2] == 1
     image = Image.fromarray(sheet[:, :, 0] if grey else sheet)
     mime, content = _encode(image, lossy=not grey and max(size) > _SMALL if lossy is None else lossy)
-    return Sprite(name=name, mime=mime, content=content, frames=len(frames), columns=columns, size=size)
+    return Sprite(name=name, mime=mime, content=content, frames=len(frames), columns=columns, size=size, times=times)
 
 
 def overlay_sprite(name: str, values: npt.NDArray[np.floating], colours: ColourMap) -> Sprite:

@@ -17,6 +17,7 @@ from explain.reporting.media import Sprite, as_frames, clip_sprite
 from explain.reporting.rendering import evenly, numbers, render
 from explain.reporting.sections import Content
 from explain.robustness.perturbations import BUILT_IN
+from zoo.clips import instant
 
 if TYPE_CHECKING:
     import os
@@ -239,11 +240,11 @@ def _pictures(curve: Curve, one: Perturbation, spoiled: Spoiled) -> tuple[Sprite
         first = min(max(0, liveliest - _FRAMES // 2), max(0, count - _FRAMES))
         frames = list(range(first, min(first + _FRAMES, count)))
         chosen = [levels[at] for at in evenly(len(levels), _ROWS + 1)][-_ROWS:]
-        caption = f"Frames {frames[0]} to {frames[-1]} of {count}"
+        caption = f"{instant(frames[0], spoiled.times, frames[-1])} of 0-{count - 1}".capitalize()
     else:
         frames = [liveliest]
         chosen = [levels[at] for at in evenly(len(levels), _STILLS)]
-        caption = f"Frame {frames[0]} of {count}" if count > 1 else ""
+        caption = f"{instant(frames[0], spoiled.times)} of 0-{count - 1}".capitalize() if count > 1 else ""
     looks = torch.cat([spoiled.clip(0, one, level)[:, frames] for level in chosen], dim=1)
     sprite = clip_sprite(f"robustness-{one.name.replace('_', '-')}", as_frames(looks))
     strips = [

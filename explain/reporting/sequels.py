@@ -45,7 +45,7 @@ def ask(
         if predicted and _begins(model, clip)
         else {}
     )
-    found = {name: after.float().cpu() for name, after in known.items()}
+    found = {name: clips.timed(after.float().cpu(), clips.times_of(after)) for name, after in known.items()}
     for name in predicted:
         said[name] |= {"follows": True, "squared_error": None, "last_frame_again": None}
         if name in found:

@@ -9,6 +9,7 @@ import torch
 from explain.display import to_display, to_input
 from explain.layouts import from_ncthw, input_of, layout_of, to_ncthw
 from explain.robustness.perturbations import fill_values
+from zoo.clips import times_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,6 +30,8 @@ class Spoiled:
     """
 
     def __init__(self, model: nn.Module, batch: Tensor, *, fill: str | float, seed: int, first: int = 0) -> None:
+        #: Seconds of each frame of a batch of one sample; None where they are not known.
+        self.times = times_of(batch)
         self.batch = batch.detach()
         self.layout = layout_of(model, batch)
         values = self.batch.cpu()

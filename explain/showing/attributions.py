@@ -14,6 +14,7 @@ from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
 from explain.reporting import colour, figures, media
 from explain.showing import paper
+from zoo.clips import instant, moment
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None
     count, rows, columns = share.shape
     shown = _strongest(attribution, sample) if frames is None else [paper.place("frame", at, count) for at in frames]
     over = media.blended(clip, share, colours)
-    known = attribution.clip is not None
+    known, times = attribution.clip is not None, attribution.times
     across = len(shown) if count > 1 else 1 + known
     cell = min(_CELL, (_WIDTH - 130) / across)
     tall = cell * rows / columns + 20
@@ -68,10 +69,10 @@ def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None
         if count > 1:
             for place, frame in enumerate(shown):
                 if known:
-                    paper.image(drawn.add_subplot(grid[0, place]), clip[frame], f"frame {frame}")
+                    paper.image(drawn.add_subplot(grid[0, place]), clip[frame], instant(frame, times))
             maps = [drawn.add_subplot(grid[len(heights) - 1, place]) for place in range(across)]
             for axes, frame in zip(maps, shown, strict=True):
-                paper.image(axes, over[frame], "" if known else f"frame {frame}")
+                paper.image(axes, over[frame], "" if known else instant(frame, times))
             _curve(drawn.add_subplot(grid[-1, :]), attribution, sample, shown)
         else:
             if known:
@@ -100,10 +101,10 @@ def html(attribution: Attribution) -> str:
             shown.append((paper.film(over, label, what), None))
             continue
         said = _TIMES[attribution.time_unit].replace("\n", " ")
-        curve = time.tolist(), f"{said[0].upper()}{said[1:]}, over {len(time)} frames; largest in frame {peak}"
+        largest = moment(peak, len(time), attribution.times)
+        curve = time.tolist(), f"{said[0].upper()}{said[1:]}, over {len(time)} frames; largest {largest}"
         shown.append((paper.film(over, label, what), curve))
-        largest = f"frame {peak} of 0 to {len(time) - 1}, where the map is largest"
-        shown.append((paper.film(over[peak : peak + 1], f"{label}: {largest}", largest), None))
+        shown.append((paper.film(over[peak : peak + 1], f"{label}: {largest}", f"The map is largest {largest}"), None))
     rows = [("layer", attribution.layer)] if attribution.layer else []
     if attribution.delta is not None:
         rows.append(("missing of its sum", ", ".join(f"{float(one):.3g}" for one in attribution.delta[:_SAMPLES])))
@@ -140,7 +141,7 @@ def _strongest(attribution: Attribution, sample: int) -> list[int]:
 def _curve(axes: Axes, attribution: Attribution, sample: int, shown: Sequence[int]) -> None:
     """What every frame has of the map; the frames above are marked."""
     time = attribution.time[sample].detach().double().cpu().numpy()
-    paper.course(axes, time, shown, _TIMES[attribution.time_unit])
+    paper.course(axes, time, shown, _TIMES[attribution.time_unit], attribution.times)
 
 
 def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, unit: str) -> None:

@@ -84,16 +84,23 @@ def image(axes: Axes, picture: npt.NDArray[np.uint8], title: str = "") -> None:
         axes.set_title(title, fontsize=10, color=figures.SOFT)
 
 
-def course(axes: Axes, values: npt.NDArray[np.floating], marked: Sequence[int], label: str) -> None:
-    """A number in every frame as a curve; some frames are marked."""
+def course(
+    axes: Axes,
+    values: npt.NDArray[np.floating],
+    marked: Sequence[int],
+    label: str,
+    times: Sequence[float] | None = None,
+) -> None:
+    """A number in every frame as a curve; some frames are marked. `times` says when frames are shown, if known."""
     frames = range(len(values))
     axes.fill_between(frames, values, color=figures.SERIES[0], alpha=0.15, linewidth=0)
     axes.plot(frames, values, color=figures.SERIES[0], linewidth=1.6)
     axes.plot(marked, values[list(marked)], "o", color=figures.SERIES[0], markersize=5)
-    axes.set(xlim=(-0.5, len(values) - 0.5), xlabel="frame", ylabel=label)
+    axes.set(xlim=(-0.5, len(values) - 0.5), ylabel=label)
     known = [value for value in values.tolist() if math.isfinite(value)]
     axes.set_ylim(bottom=min([0.0, *known]))
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+    figures.over_frames(axes, times)
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 

@@ -87,7 +87,11 @@ def _pictures(clips: Sequence[TopClip]) -> list[npt.NDArray[np.uint8]]:
 def _told(clip: TopClip) -> tuple[str, str, str]:
     """A clip's name and label, and how active the unit is on it."""
     name = clip.source if clip.source.startswith("sample:") else Path(clip.source).name
-    return name, clip.label or "", f"mean {clip.mean:.3g}, {clip.highest:.3g} in frame {clip.place[0]}"
+    return (
+        name,
+        clip.label or "",
+        f"mean {clip.mean:.3g}, {clip.highest:.3g} {'in' if clip.seconds is None else 'at'} {clip.moment}",
+    )
 
 
 def _end(text: str, letters: int) -> str:

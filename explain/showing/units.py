@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from explain.reporting import colour, media
 from explain.showing import paper
+from zoo.clips import instant
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,9 @@ def plot(view: UnitView) -> Figure:
             paper.image(drawn.add_subplot(grid[0, place]), picture[0], title)
         if several:
             time = view.time.double().cpu().numpy()
-            paper.course(drawn.add_subplot(grid[1, :]), time, [view.frame], "share of the gradient\nin frame")
+            paper.course(
+                drawn.add_subplot(grid[1, :]), time, [view.frame], "share of the gradient\nin frame", view.times
+            )
         paper.heading(drawn, f"{view.layer}/{view.unit}", _below(view))
     return drawn
 
@@ -47,7 +50,7 @@ def _pictures(view: UnitView) -> list[tuple[npt.NDArray[np.uint8], str]]:
     frame = media.as_frames(view.picture[:, None])
     share, _, colours = colour.scaled(view.gradient[None].float().cpu().numpy())
     return [
-        (frame, f"frame {view.frame}"),
+        (frame, instant(view.frame, view.times)),
         (media.blended(frame, share, colours), "what it looks at there"),
         (media.as_frames(view.image[:, None]), "the image that it would like best"),
     ]

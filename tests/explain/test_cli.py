@@ -752,3 +752,79 @@ def test_a_video_cut_short_is_reported_with_a_warning(explain, test_data, tmp_pa
     assert "cut off" in warning
     assert warning in run.stderr
     assert warning in (tmp_path / "out" / "report.html").read_text()
+
+
+def commands_on(video, out):
+    """Every command that takes a clip, asked about a video."""
+    method = ("--method", "saliency")
+    return {
+        "predict": ("tiny", video),
+        "attribute": ("tiny", video, *method),
+        "report": ("tiny", video, "--out", out, "--section", "prediction"),
+        "compare": ("tiny", "conv3d", "--clip", video, "--out", out),
+        "maximize": ("tiny", "--layer", "wide", "--unit", "0", "--steps", "1", "--clips", video),
+        "robustness": ("tiny", video, "--levels", "1", "--draws", "1", "--perturbation", "blur"),
+        "fields": ("tiny", video, "--effective", "--draws", "1"),
+        "faithfulness": ("tiny", video, *method, "--steps", "2", "--draws", "2"),
+    }
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """Two seconds at 10 frames per second."""
+    import av
+    import numpy as np
+
+    path = tmp_path_factory.mktemp("videos") / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "gray"
+        for at in range(20):
+            frame = np.full((16, 16), 12 * at, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
+        container.mux(stream.encode())
+    return path
+
+
+def test_every_command_that_takes_a_clip_reads_the_part_that_is_asked_for(explain, video, tmp_path):
+    from explain.cli import commands as of_explain
+    from zoo.cli import commands as of_zoo
+
+    asked = commands_on(video, tmp_path / "out")
+    cut = {
+        name
+        for program in (of_zoo, of_explain)
+        for name, command in program.commands.items()
+        if {"start", "end"} <= {parameter.name for parameter in command.params}
+    }
+    assert cut == set(asked)
+    for name, given in asked.items():
+        code = MAIN.replace("explain", "zoo") if name == "predict" else MAIN
+        run = explain(name, *given, "--weights", "none", "--start", "100", "--end", "101", code=code)
+        assert run.returncode == 1, (name, run.stdout, run.stderr)
+        assert "between 100 s and 101 s" in " ".join(run.stderr.split()), (name, run.stderr)
+
+
+def test_commands_name_frames_by_their_time_in_the_video(explain, video):
+    given = ("tiny", video, "--weights", "none", "--start", "1", "--json")
+    times = [1.0, 1.2, 1.4, 1.5, 1.7, 1.9]  # the nearest to six instants from the first to the last frame
+    predicted = json.loads(explain("predict", *given, code=MAIN.replace("explain", "zoo")).stdout)
+    assert predicted["times"] == pytest.approx(times)
+    asked = ("--method", "saliency", "--target", "wide/1:max")
+    (found,) = json.loads(explain("attribute", *given, *asked).stdout)
+    assert found["times"] == pytest.approx(times)
+    for key in ("peak", "frame"):
+        assert found[f"{key}_seconds"] == found["times"][found[key]]
+    text = explain("attribute", *given[:-1], *asked).stdout
+    for key in ("peak", "frame"):
+        assert f"{found[f'{key}_seconds']:.2f} s, frame {found[key]}" in text
+    units = ("--layer", "wide", "--unit", "1", "--steps", "1", "--clips", video)
+    ((row,), text) = (
+        json.loads(explain("maximize", "tiny", *given[2:], *units).stdout),
+        explain("maximize", "tiny", *given[2:-1], *units).stdout,
+    )
+    (clip,) = row["clips"]
+    assert clip["seconds"] == pytest.approx(times[clip["frame"]])
+    assert f"{clip['seconds']:.2f} s, frame {clip['frame']}" in text
+    effective = json.loads(explain("fields", *given, "--effective", "--draws", "1").stdout)["effective"]
+    assert effective[0]["times"] == pytest.approx(times)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import zoo
 from zoo import clips
-from zoo.clips import videos
+from zoo.clips import sampling, videos
 from zoo.entries import InputSpec
 from zoo.errors import ClipError, ClipWarning, ResourceError, UsageError
 
@@ -498,3 +498,91 @@ def test_real_clips_are_as_ffmpeg_decodes_them(test_data, shown):
         assert clip.warnings == ()
         part = zoo.read_clip(path, start=1, end=1.4)
         assert_same(part, shown(path, clip.frames.shape[1:3], "trim=start=1:end=1.4", square))
+
+
+@pytest.mark.parametrize(
+    ("codec", "container"),
+    [(codec, container) for codec in ("h264", "hevc") for container in ("mp4", "mkv", "ts")]
+    + [("mpeg4", "mp4"), ("mpeg2", "mkv"), ("mpeg2", "mpg"), ("vp9", "webm"), ("mjpeg", "mov"), ("h264", "flv")],
+)
+@pytest.mark.parametrize(
+    ("count", "start", "end"), [(1, 0, None), (3, 0, None), (4, 2.37, None), (5, 1, 18.5), (16, 0, None)]
+)
+def test_frames_spread_over_a_long_video_are_exactly_those_of_reading_all(made, codec, container, count, start, end):
+    path = made(codec, container, seconds=20)
+    whole = clips.decode(path)
+    part = clips.decode(path, frames=count, start=start, end=end)
+    inside = [time for time in whole.times if time >= start - 1e-6 and (end is None or time < end - 1e-6)]
+    places = sampling.evenly(inside, count)
+    assert (part.total, part.indices) == (len(inside), tuple(places))
+    assert part.times == tuple(inside[place] for place in places)
+    first = whole.times.index(inside[0])
+    assert torch.equal(part.frames, whole.frames[[first + place for place in places]])
+    assert (part.fps, part.warnings) == (pytest.approx(whole.fps), ())
+
+
+def test_few_frames_of_a_long_video_decode_only_what_leads_to_them(made, monkeypatch):
+    decoded = []
+    frames_of = videos._Reading._frames_of
+
+    def counting(reading, packet, stamp):
+        decoded.append(packet)
+        return frames_of(reading, packet, stamp)
+
+    monkeypatch.setattr(videos._Reading, "_frames_of", counting)
+    path = made("h264", "mp4", seconds=20)
+    assert clips.decode(path, frames=3).indices == (0, 200, 399)
+    assert len(decoded) < 150
+
+
+def test_damage_that_chosen_frames_meet_is_reported(made):
+    path = spoiled(made("h264", "mp4", seconds=20), range(199, 203))
+    clip = clips.decode(path, frames=3)
+    whole = clips.decode(path)
+    assert clip.warnings == whole.warnings != ()
+    assert (clip.total, len(clip.frames)) == (whole.total, 3)
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "mpeg2"])
+def test_frames_without_time_stamps_follow_by_the_duration_of_packets(ffmpeg, shown, tmp_path, codec):
+    """A program stream stamps few of its frames, and its declared rate may be wrong."""
+    path = tmp_path / f"{codec}.mpg"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={RATE}:d=4", "-c:v", *CODECS[codec], "-f", "vob", path)
+    clip = clips.decode(path)
+    assert_same(clip.frames, shown(path, (48, 64)))
+    assert clip.times[40] == pytest.approx(2)
+    assert_same(zoo.read_clip(path, start=1, end=2), shown(path, (48, 64), "trim=start=1:end=2"))
+
+
+@pytest.mark.parametrize("codec", ["h264", "mpeg2"])
+@pytest.mark.parametrize("offset", [0, 500, -1])
+def test_the_times_of_joined_parts_follow_each_other(ffmpeg, shown, tmp_path, codec, offset):
+    """A transport stream may set its clock anew: ahead, back to the same zero, or back to before."""
+    parts = []
+    for place, seconds in enumerate((0, offset) if offset >= 0 else (500, 0)):
+        parts.append(tmp_path / f"{place}.ts")
+        source = ("-f", "lavfi", "-i", f"testsrc2=s=64x48:r={RATE}:d=3")
+        ffmpeg(*source, "-c:v", *CODECS[codec], "-output_ts_offset", seconds, parts[-1])
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    clip = clips.decode(path)
+    assert_same(clip.frames, shown(path, (48, 64)))
+    assert clip.times == pytest.approx([frame / RATE for frame in range(6 * RATE)])
+    assert (clip.fps, clip.warnings) == (RATE, ())
+    part = clips.decode(path, start=4, end=5)
+    assert part.times == pytest.approx([4 + frame / RATE for frame in range(RATE)])
+    assert torch.equal(part.frames, clip.frames[4 * RATE : 5 * RATE])
+    assert clips.decode(path, frames=4).times == pytest.approx([0, 2, 4, 119 / RATE], abs=0.05)
+
+
+@pytest.mark.parametrize("start", ["0.7", "1.3", "2.15"])
+@pytest.mark.parametrize("audio", [("-an",), ("-c:a", "libmp3lame", "-ar", "44100")])
+def test_time_stamps_that_wrap_around_are_counted_on(made, ffmpeg, shown, tmp_path, start, audio):
+    """FLV stores negative times as large numbers, which begin anew at zero."""
+    path, source = tmp_path / "early.flv", tmp_path / "source.mkv"
+    ffmpeg("-i", made("h264", "mp4"), "-f", "lavfi", "-i", f"sine=d={SECONDS}", "-c:v", "copy", source)
+    ffmpeg("-ss", start, "-i", source, "-c:v", "copy", *audio, "-avoid_negative_ts", "disabled", path)
+    clip = clips.decode(path)
+    assert_same(clip.frames, shown(path, (48, 64)))
+    assert clip.times[-1] - clip.times[0] == pytest.approx((len(clip.times) - 1) / RATE, abs=0.01)
+    assert_same(zoo.read_clip(path, start=1, end=2), shown(path, (48, 64), "trim=start=1:end=2"))

@@ -4,7 +4,7 @@ The way of a clip: `decode` -> uint8 frames T x H x W x 3 -> `convert` -> uint8 
 -> `normalize` -> a batch. `preprocess` goes all the way.
 """
 
-from zoo.clips.clip import Clip
+from zoo.clips.clip import Clip, instant, moment, timed
 from zoo.clips.images import IMAGE_SUFFIXES
 from zoo.clips.limits import MAX_BYTES, MAX_FRAMES, MAX_PIXELS
 from zoo.clips.preparing import (
@@ -34,6 +34,8 @@ __all__ = [
     "decode",
     "describe",
     "following",
+    "instant",
+    "moment",
     "normalize",
     "of_frames",
     "preprocess",
@@ -43,5 +45,6 @@ __all__ = [
     "samples",
     "spec_of",
     "spread",
+    "timed",
     "times_of",
 ]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zoo import catalog, devices
 from zoo.clips import reading, sampling, videos
-from zoo.clips.clip import Clip
+from zoo.clips.clip import Clip, noted, timed
 from zoo.entries import LONGEST_SIDE, InputSpec, ModelEntry
 from zoo.errors import ClipError, ClipWarning, UsageError
 
@@ -45,6 +45,7 @@ def preprocess(
 
     Returns:
         1 x C x T x H x W (or as the layout of the input says), in the model's floating-point type, else float32.
+        `times_of` knows when its frames are shown, so that results name moments by their time.
 
     Warns:
         ClipWarning: for what a reader should know of the clip, unless it is a `Clip`, which says so itself: frames that
@@ -65,7 +66,8 @@ def preprocess(
             clip = reading.decode(clip, spec=spec, start=start, end=end, fps=fps)
         for warning in clip.warnings:
             warnings.warn(warning, ClipWarning, stacklevel=2)
-    return normalize(convert(clip, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
+    batch = normalize(convert(clip, spec), spec).to(devices.resolve(device or str(like.device)), like.dtype)
+    return timed(batch, times_of(clip, spec))
 
 
 def of_frames(
@@ -162,13 +164,21 @@ def following(
     clip = reading.decode(source, start=start, end=end, spec=longer)
     if reading.is_short(clip, longer):
         return None
-    return normalize(convert(clip, longer), longer)[:, :, spec.frames :]
+    times = times_of(clip, longer)
+    return timed(normalize(convert(clip, longer), longer)[:, :, spec.frames :], times and times[spec.frames :])
 
 
-def times_of(clip: Clip, spec: InputSpec) -> tuple[float, ...] | None:
-    """Seconds of the frames that an input takes from a clip, on the clock of its source; None if they are not known."""
-    if clip.times is None:
-        return None
+def times_of(clip: Clip | Tensor, spec: InputSpec | None = None) -> tuple[float, ...] | None:
+    """Seconds of the frames that a model sees, on the clock of the clip's source; None if they are not known.
+
+    Args:
+        clip: A clip, or a batch of one sample as `preprocess` gave it: a tensor that was computed from that has none.
+        spec: The input that takes its frames from the clip; None takes all of them.
+    """
+    if not isinstance(clip, Clip):
+        return noted(clip)
+    if clip.times is None or spec is None:
+        return clip.times
     return tuple(clip.times[index] for index in sampled_of(clip, spec))
 
 

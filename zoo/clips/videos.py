@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import struct
+from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -37,8 +38,9 @@ _CONTAINERS = (
 _WITHOUT_DISPLAY_TIMES = ("avi",)
 #: Transfer functions that need more than a screen's range.
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-#: Errors of FFmpeg that are the file's fault though they have a number of the operating system.
-_FAULTS_OF_FILES = (errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS, errno.EOVERFLOW)
+#: Errors of FFmpeg that are the file's fault though they have a number of the operating system; old decoders say -1,
+#: which is EPERM.
+_FAULTS_OF_FILES = (errno.EPERM, errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS, errno.EOVERFLOW)
 #: Seconds by which times may differ from those asked for, as they are rounded.
 TOLERANCE = 1e-6
 #: Seconds before `start` at which to look for a key frame: some containers find one that is shown too late.
@@ -47,6 +49,18 @@ _SEEK_BACK = (0.0, 2.0, 10.0)
 _MOST_WAITING = 16
 #: Runs of missing frames that a warning names.
 _MOST_RANGES = 5
+#: Seconds by which the clock of a file that may set it anew has to jump ahead, or back, as ffmpeg takes it.
+_JUMP, _JUMP_BACK = 10.0, 0.1
+#: Seconds by which a time stamp is too far from the one before to be meant, as ffmpeg takes it.
+_ABSURD = 30 * 3600.0
+#: Time stamps that FFmpeg holds are smaller.
+_MOST_TICKS = 2**62
+#: FFmpeg's flag of containers that may set their clock anew (`AVFMT_TS_DISCONT`).
+_MAY_JUMP = 0x0200
+#: Containers whose time stamps begin anew where they outgrow their 32 bits.
+_WRAPPING = ("flv",)
+#: Packets for which seeking past them costs less than decoding them: it empties the decoder, which reads ahead.
+_WORTH_SEEKING = 24
 
 
 def read(source: str, file: Path | IO[bytes], wanted: sampling.Wanted, start: float, end: float | None) -> Clip:
@@ -82,13 +96,21 @@ def _sequential(source: str, file: Path | IO[bytes], wanted: sampling.Wanted, st
 
 
 def _spread(source: str, file: Path | IO[bytes], count: int, start: float, end: float | None) -> Clip:
-    """Read frames that lie evenly in time, chosen by the times of packets, and again if other frames decode."""
+    """Read frames that lie evenly in time, chosen by the times of packets.
+
+    Where key frames are far apart in number, only what leads to the chosen frames is decoded; else, and where other
+    frames decode than packets announce, all is.
+    """
 
     def choose(times: Sequence[float]) -> list[int]:
         return sampling.Wanted(spread=count).of(len(times), times)
 
     with _Reading(source, file, start, end) as reading:
         chosen = choose(reading.survey())
+        frames = reading.sought(chosen)
+        if frames:
+            reading.finish(are_times_used=False)
+            return _Kept(reading=reading, frames=frames).clip()
     found: list[float] | None = None
     while True:
         wanted = set(chosen)
@@ -212,9 +234,16 @@ class _Reading:
         #: Time stamps of the packets that were decoded, and of the frames that came out.
         self.expected: list[int] = []
         self.shown: set[int] = set()
+        #: Time stamps of all packets and whether each is a key frame, in the order of the file, where `survey` finds
+        #: that every one announces a frame.
+        self.announced: list[tuple[int, bool]] = []
         #: The display matrix of the first frame, which holds for all as in ffmpeg.
         self.matrix: Sequence[int] | None = None
-        self.packets = self.seen = self.damaged = self.total = 0
+        #: What is added to time stamps since the last jump of the clock, and the time of decoding of the next packet by
+        #: the duration of that before, and of that itself.
+        self.shift = 0
+        self.due: tuple[int, int] | None = None
+        self.packets = self.seen = self.damaged = self.total = self.duration = 0
         self.fps: float | None = None
         self.first = self.last = 0.0
         self.is_at_end = self.is_cut_off = self.has_sought = False
@@ -236,6 +265,7 @@ class _Reading:
         self.tick = self.stream.time_base or Fraction(1)
         begin = self.container.start_time
         self.is_seekable = begin is not None
+        self.may_jump = bool(self.container.format.flags & _MAY_JUMP)
         #: Whether the file stores times at all, which of a raw stream the first frame shows, and those of display.
         self.is_timed = True
         self.is_timed_for_display = not any(
@@ -247,17 +277,87 @@ class _Reading:
     def survey(self) -> list[float]:
         """Times of the frames that packets announce, in ascending order, without decoding any."""
         stamps: list[int | None] = []
+        announced: list[tuple[int, bool]] = []
         for packet in self._packets():
             if packet.size and not packet.is_discard:
                 stamps.append(packet.pts if self.is_timed_for_display else packet.dts)
                 limits.check_count(self.source, len(stamps))
+                if packet.pts is not None and not packet.is_corrupt:
+                    announced.append((packet.pts, packet.is_keyframe))
         known = sorted(stamp for stamp in stamps if stamp is not None)
+        if (
+            announced
+            and self.is_timed_for_display
+            and len({stamp for stamp, _ in announced}) == len(stamps)
+            and announced[0][1]
+        ):
+            self.announced = [] if self.shift else announced
+        self.due = None
         if len(known) < len(stamps):
             first = self._seconds(known[0]) if known else 0.0
             times = [first + index * self._interval for index in range(len(stamps))]
         else:
             times = [self._seconds(stamp) for stamp in known]
         return [time for time in times if self._is_inside(time)]
+
+    def sought(self, chosen: Sequence[int]) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
+        """Index, seconds and pixels of some of the frames that `survey` found, decoded from the key frame before each.
+
+        None at all where decoding all frames costs about as much, and where what is decoded is not what was announced.
+        """
+        import av
+
+        self.is_at_end = True
+        order = sorted(stamp for stamp, _ in self.announced if self._is_inside(self._seconds(stamp)))
+        runs = [] if self._cut_off() else self._runs([order[place] for place in chosen] if order else [])
+        places = {stamp: place for place, stamp in enumerate(order)}
+        kept: list[tuple[int, float, npt.NDArray[np.uint8]]] = []
+        for key, wanted in runs:
+            try:
+                self.container.seek(key, stream=self.stream)
+            except av.error.FFmpegError:
+                return []
+            self.has_sought, self.expected, left = True, [], set(wanted)
+            try:
+                for frame in self._decode():
+                    if frame.pts is None or frame.is_corrupt:
+                        return []
+                    self.matrix = self.matrix or _display_matrix(frame)
+                    self.shown.add(frame.pts)
+                    if frame.pts in left:
+                        left.remove(frame.pts)
+                        image = self.image(frame, len(kept) + 1)
+                        if kept and image.shape != kept[0][2].shape:
+                            return []
+                        kept.append((places[frame.pts], self._seconds(frame.pts), image))
+                    if frame.pts >= wanted[-1]:
+                        break
+            except _DamagedError:
+                return []
+            if left or any(stamp not in self.shown for stamp in self.expected if stamp <= wanted[-1]):
+                return []
+        if runs:
+            self.seen, self.first, self.last = len(order), self._seconds(order[0]), self._seconds(order[-1])
+        return kept
+
+    def _runs(self, stamps: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Stamps of frames to decode in one go, each run with that of the key frame that it begins at.
+
+        None where all of them together leave out less than half of the packets.
+        """
+        positions = {stamp: position for position, (stamp, _) in enumerate(self.announced)}
+        keys = [stamp for stamp, is_key in self.announced if is_key]
+        runs: list[tuple[int, list[int]]] = []
+        for stamp in stamps:
+            before = bisect_right(keys, stamp) - 1
+            if keys != sorted(keys) or before < 0:
+                return []
+            if runs and positions[keys[before]] < positions[runs[-1][1][-1]] + _WORTH_SEEKING:
+                runs[-1][1].append(stamp)
+            else:
+                runs.append((keys[before], [stamp]))
+        decoded = sum(positions[wanted[-1]] - positions[key] + 1 for key, wanted in runs)
+        return runs if 2 * decoded < len(self.announced) else []
 
     def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
         """Seconds and content of the frames from `start` to `end`, in ascending order."""
@@ -276,7 +376,8 @@ class _Reading:
         """Frames from a key frame at or before `start`."""
         import av
 
-        for earlier in _SEEK_BACK if self.start and self.is_seekable else ():
+        may_seek = bool(self.start) and self.is_seekable and self._has_one_clock()
+        for earlier in _SEEK_BACK if may_seek else ():
             target = self.start - earlier
             if target <= 0:
                 break
@@ -289,10 +390,25 @@ class _Reading:
             first = next(frames, None)
             if first is not None and first[0] <= self.start + TOLERANCE:
                 return chain([first], frames)
-        if self.has_sought:
+        if self.start and self.is_seekable:
             self.container.close()
             self._open()
         return self._timed(self._decode())
+
+    def _has_one_clock(self) -> bool:
+        """Whether packets up to `start` have time stamps that do not depend on where reading begins.
+
+        That is, each its own, and none after a jump of the clock: looked for where there may be one, without decoding.
+        """
+        for number, packet in enumerate(packet for packet in self._packets() if packet.size):
+            stamp = packet.pts if self.is_timed_for_display else packet.dts
+            if stamp is None or self.shift:
+                return False
+            may_jump = self.may_jump or self.container.format.name in _WRAPPING
+            if number >= _MOST_WAITING and not (may_jump and self._seconds(stamp) < self.start):
+                break
+        self.due = None
+        return True
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
         """Packets of the stream to the end of the file, or to where nothing more can be read of it."""
@@ -311,7 +427,35 @@ class _Reading:
                 return
             if packet.size:
                 self.is_cut_off = packet.is_corrupt
+                self.duration = packet.duration or self.duration
+                self._follow(packet)
             yield packet
+
+    def _follow(self, packet: av.Packet[Any]) -> None:
+        """Let the time of a packet follow on that before, where the clock of the file jumps: parts were joined.
+
+        As ffmpeg does (`dts_delta_threshold`); in containers whose clock cannot be set anew, time stamps that are
+        absurd count as missing (`dts_error_threshold`).
+        """
+        if packet.dts is None:
+            return
+        dts = packet.dts + self.shift
+        if self.due is not None:
+            ahead, back = (float((dts - other) * self.tick) for other in self.due)
+            if self.may_jump and (abs(ahead) > _JUMP or back < -_JUMP_BACK):
+                self.shift -= dts - self.due[0]
+                dts = self.due[0]
+            elif not self.may_jump and abs(ahead) > _ABSURD:
+                dts = self.due[0]
+                packet.dts = None
+                if packet.pts is not None and abs((packet.pts - dts) * self.tick) > _ABSURD:
+                    packet.pts = None
+        self.due = dts + (packet.duration or 0), dts
+        if self.shift:
+            pts = None if packet.pts is None else packet.pts + self.shift
+            packet.dts, packet.pts = (
+                stamp if stamp is not None and abs(stamp) < _MOST_TICKS else None for stamp in (dts, pts)
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Frames as they come out of the decoder; a packet that does not decode is left out."""
@@ -355,6 +499,7 @@ class _Reading:
         """Frames with their times; those without a time stamp follow, or precede, the nearest one by the frame rate."""
         waiting: list[av.VideoFrame] = []
         clock = _Clock()
+        begin = math.inf if self.has_sought else 0.0  # after seeking, nothing says when the first frame is shown
         before: float | None = None
         for frame in frames:
             if self.matrix is None:
@@ -367,18 +512,20 @@ class _Reading:
             if stamp is None and before is None and len(waiting) < _MOST_WAITING:
                 waiting.append(frame)
                 continue
-            time = self._seconds(stamp) if stamp is not None else (before or 0.0) + self._interval
+            time = self._seconds(stamp) if stamp is not None else (begin if before is None else before) + self._interval
             for place, early in enumerate(waiting):
                 yield time - (len(waiting) - place) * self._interval, early
             waiting = []
             before = time if before is None else max(before, time)
             yield before, frame
         for place, early in enumerate(waiting):
-            yield place * self._interval, early
+            yield begin + place * self._interval, early
 
     @property
     def _interval(self) -> float:
-        """Seconds from one frame to the next by the declared rate."""
+        """Seconds from one frame to the next by the duration of packets, else by the declared rate."""
+        if self.duration and self.is_seekable:  # a raw stream's packets have one that is made up
+            return float(self.duration * self.tick)
         return float(1 / self.rate) if self.rate else 1.0
 
     def _seconds(self, stamp: int) -> float:

@@ -75,6 +75,7 @@ def predict(
         "model": report.name,
         "clip": decoded.source,
         "label": decoded.label,
+        "times": clips.times_of(batch),
         "conversion": clips.describe(decoded, clips.spec_of(loaded)),
         "warnings": list(decoded.warnings),
         "prediction": predicted,

@@ -55,8 +55,10 @@ class Shown:
     #: What each frame has, and in what unit (`Attribution.time`).
     time: list[float]
     time_unit: str
-    #: Frame with the largest of these numbers, whatever its sign, and its share of the sum of their sizes.
+    #: Frame with the largest of these numbers, whatever its sign, when it is shown, if that is known, and its share of
+    #: the sum of their sizes.
     peak: int
+    peak_seconds: float | None
     peak_share: float
     #: The share of each frame where all are alike.
     even_share: float
@@ -153,7 +155,10 @@ def _one(context: Context, key: str = "") -> Content:
         maps.append(attribution)
         shown.append(show(find_method(name), attribution, context.seconds[step], key))
     tested, saved = faithfulness.check(context, maps) if maps else ([], "")
-    moments = [strongest(one.time[0], trust.frames if trust else None) for one, trust in zip(maps, tested, strict=True)]
+    moments = [
+        strongest(one.time[0], trust.frames if trust else None, one.times)
+        for one, trust in zip(maps, tested, strict=True)
+    ]
     data = {
         "target": context.target.description,
         "value": float(context.target.value[0]),
@@ -249,6 +254,7 @@ def show(method: Method, attribution: Attribution, seconds: float, key: str = ""
         time=time.tolist(),
         time_unit=attribution.time_unit,
         peak=peak,
+        peak_seconds=None if attribution.times is None else attribution.times[peak],
         peak_share=float(shares[peak]),
         even_share=1 / len(shares),
         seconds=seconds,
@@ -280,6 +286,7 @@ def data_of(one: Shown) -> dict[str, Any]:
         "time",
         "time_unit",
         "peak",
+        "peak_seconds",
         "peak_share",
         "even_share",
         "seconds",

@@ -108,6 +108,7 @@ class Panel:
                 "activation": view.activation,
                 "position": list(view.position),
                 "frame": view.frame,
+                "seconds": None if view.times is None else view.times[view.frame],
                 "time": view.time.tolist(),
                 "initial": view.initial,
                 "maximized": view.maximized,

@@ -136,9 +136,8 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
             one.method: _tested(result.record) for one, result in zip(made, results, strict=True) if result
         }
     for one in made:
-        moment = strongest(
-            one.time[0], faithfulness.verdict_on(record.get("faithfulness", {}).get(one.method), "frames")
-        )
+        verdict = faithfulness.verdict_on(record.get("faithfulness", {}).get(one.method), "frames")
+        moment = strongest(one.time[0], verdict, one.times)
         record["methods"][one.method]["strongest"] = moment and asdict(moment)
     record["seconds"] = {**context.seconds, "": time.perf_counter() - began}
     return Examined(record=record, tensors=tensors, views=views)
@@ -226,11 +225,13 @@ def _numbers(attribution: Attribution) -> dict[str, Any]:
     """What is told of one map."""
     shares = shares_of(attribution.time[0])
     missed = float(attribution.missed[0])
+    peak = int(shares.argmax())
     return {
         "layer": attribution.layer,
         "settings": dict(attribution.settings),
         "empty": not bool(attribution.map.any()),
-        "peak": int(shares.argmax()),
+        "peak": peak,
+        "peak_seconds": None if attribution.times is None else attribution.times[peak],
         "peak_share": float(shares.max()),
         "even_share": 1 / len(shares),
         "centre": centre_share(attribution.map[0].detach().abs().sum(dim=0)),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from explain.reporting import colour
 from explain.reporting.builtin.attributions import title
 from explain.reporting.collected.trust import tested
-from explain.reporting.context import moment
 from explain.reporting.media import clip_sprite, overlay_sprite
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
+from zoo.clips import moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,7 +69,8 @@ def _card(
 ) -> dict[str, Any]:
     views = collection.views.get(one.source.name, {})
     frames = views.get("frames")
-    picture = None if frames is None else clip_sprite(f"clip-{key}", frames.numpy())
+    times = one.record["times"]
+    picture = None if frames is None else clip_sprite(f"clip-{key}", frames.numpy(), times=times and tuple(times))
     overlay = None
     values = views.get(f"map/{method}")
     if values is not None:
@@ -91,7 +92,7 @@ def _card(
         "target": one.record["target"],
         "is_mean": one.record["is_mean"],
         "peak": peak,
-        "moment": None if peak is None else moment(peak, one.record["frames"], one.record["times"]),
+        "moment": None if peak is None else moment(peak, one.record["frames"], times),
         "strongest": one.record["methods"].get(method, {}).get("strongest"),
         "verdict": one.record.get("faithfulness", {}).get(method, {}).get("verdict"),
         "signed": overlay is not None and colours.low < 0,

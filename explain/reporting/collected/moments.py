@@ -11,6 +11,7 @@ from explain.reporting.builtin.attributions import title
 from explain.reporting.collected import intervals
 from explain.reporting.rendering import render
 from explain.reporting.sections import Content
+from zoo.clips import moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ def build(collection: Collection) -> Content:
         by=data["grouped_by"],
         frames=frames,
         highest=highest,
+        ranged=any(len(set(one["peak_seconds"] or ())) > 1 for group in told for one in group["methods"]),
         title=title,
     )
     stored: dict[str, Tensor] = {}
@@ -80,10 +82,13 @@ def _peak(method: str, entries: Sequence[Entry], found: Sequence[dict[str, Any]]
 
 def _curve(method: str, entries: Sequence[Entry]) -> dict[str, Any]:
     """The mean share of every frame; clips whose map is empty say nothing."""
-    rows = [one.time[method].tolist() for one in entries if method in one.time and bool(one.time[method].any())]
+    told = [one for one in entries if method in one.time and bool(one.time[method].any())]
+    rows = [one.time[method].tolist() for one in told]
     found = [intervals.mean(shares, 0, 1) for shares in zip(*rows, strict=True)]
     means = [one["mean"] for one in found]
     peak = _peak(method, entries, found)
+    times = [one.record["times"] for one in told]
+    seconds = [one[peak] for one in times if one is not None and len(one) == len(found)] if peak is not None else []
     return {
         "method": method,
         "clips": len(rows),
@@ -91,6 +96,8 @@ def _curve(method: str, entries: Sequence[Entry]) -> dict[str, Any]:
         "low": [one["low"] for one in found],
         "high": [one["high"] for one in found],
         "peak": peak,
+        "peak_seconds": [min(seconds), max(seconds)] if len(seconds) == len(times) else None,
+        "moment": None if peak is None else moment(peak, len(found), *times),
         "even": 1 / len(means) if means else None,
         "tops": [one["high"] if one["high"] is not None else one["mean"] for one in found],
     }

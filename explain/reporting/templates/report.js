@@ -43,6 +43,7 @@
     const speed = document.getElementById("speed");
     const opacity = document.getElementById("opacity");
     const frames = Number(player.dataset.frames);
+    const times = player.dataset.times?.split(" ").map(Number);
     const sprites = [...document.querySelectorAll(".sprite[data-frames]")].map((element) => ({
       element,
       frames: Number(element.dataset.frames),
@@ -68,8 +69,9 @@
       }
       root.style.setProperty("--at", `${(100 * (frame + 0.5)) / frames}%`);
       slider.value = String(frame);
-      slider.setAttribute("aria-valuetext", `frame ${frame} of 0 to ${frames - 1}`);
-      number.textContent = `frame ${frame} / ${frames - 1}`;
+      const when = times ? `${times[frame].toFixed(2)} s, ` : "";
+      slider.setAttribute("aria-valuetext", `${when}frame ${frame} of 0 to ${frames - 1}`);
+      number.textContent = `${when}frame ${frame} / ${frames - 1}`;
     }
 
     function tick(now) {

@@ -20,6 +20,8 @@ from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
 from zoo_sequence_convlstm.evaluation import copied, roll_out
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from markupsafe import Markup
     from torch import Tensor
 
@@ -95,10 +97,12 @@ def next_frames(context: Context) -> Content:
 def gates(context: Context) -> Content:
     """The gates of one unit as the network reads the last frame of each window of the clip, maps and means."""
     cells = {name: part for name, part in context.model.named_modules() if isinstance(part, PeepholeConvLSTM)}
-    clip, read = context.batch, context.batch.shape[2]
+    clip, read, times = context.batch, context.batch.shape[2], context.times
     truth = _following(context)
     if truth is not None:
         clip = torch.cat((clip, truth.to(clip)), dim=2)
+        after = clips.times_of(truth)
+        times = None if times is None or after is None else times + after
     windows = clip[0].unfold(1, read, 1).permute(1, 0, 4, 2, 3)  # a cell that reads on and on goes astray
     name, unit = _unit(context, cells, windows)
     entered: list[Tensor] = []
@@ -106,18 +110,25 @@ def gates(context: Context) -> Content:
         context.model(windows)
     maps = {gate: of[:, unit, -1].float().cpu() for gate, of in cells[name].gates(entered[0]).items()}
     highest = float(maps["candidate"].abs().max()) or 1.0
-    rows = []
+    rows, last = [], times and times[read - 1 :]
     for gate, of in maps.items():
         shown = of.abs() / highest if gate == "candidate" else of
         frames = (255 * shown.clamp(0, 1)).round().to(torch.uint8)[..., None].numpy()
-        rows.append(Row(title=_TITLES[gate], picture=clip_sprite(f"gate-{gate}", frames)))
+        rows.append(Row(title=_TITLES[gate], picture=clip_sprite(f"gate-{gate}", frames, times=last)))
     means = {gate: of.mean(dim=(1, 2)).tolist() for gate, of in maps.items()}
-    data = {"layer": name, "unit": unit, "means": means, "brightest_candidate": highest, "read": read}
+    data = {
+        "layer": name,
+        "unit": unit,
+        "means": means,
+        "times": last and list(last),
+        "brightest_candidate": highest,
+        "read": read,
+    }
     html = render(
         "gates.html",
         _HERE,
         rows=rows,
-        drawn=_over_time(means, read - 1),
+        drawn=_over_time(means, times, read - 1),
         asked=context.target.unit == (name, unit),
         several=len(windows) > 1,
         shown={gate: numbers(values) for gate, values in means.items()},
@@ -188,7 +199,7 @@ def _by_horizon(errors: dict[str, list[float]]) -> Markup:
         return figures.svg(drawn, "next-errors", "Squared error of each predicted frame; the numbers stand below")
 
 
-def _over_time(means: dict[str, list[float]], first: int) -> Markup:
+def _over_time(means: dict[str, list[float]], times: Sequence[float] | None, first: int) -> Markup:
     with figures.style():
         drawn = figures.figure(400, 320)
         panels: Any = drawn.subplots(2, 1)
@@ -201,6 +212,6 @@ def _over_time(means: dict[str, list[float]], first: int) -> Markup:
             axes.set_ylabel(f"mean of the {title}")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylim(0, 1)
-        panels[1].set_xlabel("frame of the clip")
+        figures.over_frames(panels[1], times)
         figures.legend(drawn, panels[0])
         return figures.svg(drawn, "gates", "Means of the gates over time; the numbers stand below")

@@ -51,7 +51,7 @@ def test_an_attribution_plays_the_map_over_the_clip_and_says_how_it_was_made(mad
     frame = np.asarray(still.convert("RGB"))[:: still.height // 6, :: still.width // 8]
     assert (frame[0, 0] == 60).all()  # 100 dimmed
     assert frame[2, 3].tolist() == [252, 255, 164]  # the last colour
-    for said in ("integrated_gradients", "shape = flat", "frame 5 of 0 to 11", "window", "1 × 2 × 3", "0.25, 0.25"):
+    for said in ("integrated_gradients", "shape = flat", "in frame 5 of 0-11", "window", "1 × 2 × 3", "0.25, 0.25"):
         assert said in view
     assert "Unit of the map: output" in view
     assert "&lt;img src=x" in view
