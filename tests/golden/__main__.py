@@ -57,7 +57,7 @@ PRINTED: tuple[tuple[str, ...], ...] = (
     ("explain", "maximize", "conv3d", "--layer", "body.res4_4", "--unit", "0", "--steps", "4"),
 )
 VOLATILE = re.compile(r"second|created|versions|plugins|size|page|bytes_per|path|duration|commit|memory")
-NUMBER = re.compile(r"(?<![\w.])[-+−]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
+NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -138,7 +138,7 @@ def are_close(old: str, new: str) -> bool:
     if NUMBER.sub("N", old) != NUMBER.sub("N", new):
         return False
     pairs = zip(NUMBER.findall(old), NUMBER.findall(new), strict=True)
-    return all(math.isclose(*(float(re.sub("[,−]", "", one)) for one in pair), rel_tol=1e-2) for pair in pairs)
+    return all(math.isclose(*(float(re.sub("[,\u2212]", "", one)) for one in pair), rel_tol=1e-2) for pair in pairs)
 
 
 def differences(old: Any, new: Any, place: str = "") -> list[str]:
@@ -147,9 +147,7 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
         keys = [*old, *(key for key in new if key not in old)]
         nothing = object()
         return [
-            text
-            for key in keys
-            for text in differences(old.get(key, nothing), new.get(key, nothing), f"{place}/{key}")
+            text for key in keys for text in differences(old.get(key, nothing), new.get(key, nothing), f"{place}/{key}")
         ]
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         pairs = enumerate(zip(old, new, strict=True))
@@ -163,6 +161,12 @@ def differences(old: Any, new: Any, place: str = "") -> list[str]:
     return [] if same else [f"{place}: {str(old)[:200]!r} is {str(new)[:200]!r}"]
 
 
+def note(*lines: str) -> None:
+    """Print what was found."""
+    sys.stdout.write("\n  ".join(lines) + "\n")
+    sys.stdout.flush()
+
+
 def main(task: str, *names: str) -> None:
     """Store or compare what has these names, or everything."""
     different = False
@@ -172,11 +176,11 @@ def main(task: str, *names: str) -> None:
         if task == "store":
             STORED.mkdir(exist_ok=True)
             path.write_bytes(gzip.compress(json.dumps(document, indent=1).encode(), mtime=0))
-            print(f"{name}: stored", flush=True)
+            note(f"{name}: stored")
             continue
         found = differences(json.loads(gzip.decompress(path.read_bytes())), document)
         different |= bool(found)
-        print(f"{name}: {f'{len(found)} differences' if found else 'unchanged'}", *found[:40], sep="\n  ", flush=True)
+        note(f"{name}: {f'{len(found)} differences' if found else 'unchanged'}", *found[:40])
     sys.exit(different)
 
 
