@@ -19,9 +19,10 @@ test: .venv/installed  ## all tests
 golden: .venv/installed  ## whether pages and printed results are the stored ones (`make golden TASK=store` stores them)
 	$(BIN)/python tests/golden $(or $(TASK),compare)
 
-lint: .venv/installed  ## style
+lint: .venv/installed  ## style, and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: .venv/installed  ## types
 	$(BIN)/mypy

@@ -22,8 +22,8 @@ from timing import flops, milliseconds
 import explain
 import zoo
 from explain.attribution.occlusion import default_blocks, window_count
-from explain.preservation import prepared
-from explain.targets import resolve
+from explain.model.preservation import prepared
+from explain.model.targets import resolve
 from zoo import devices
 
 if TYPE_CHECKING:

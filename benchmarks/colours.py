@@ -1,4 +1,4 @@
-"""How red, green and blue vary together in real pictures: the constant of `explain.maximization.colour`.
+"""How red, green and blue vary together in real pictures: the constant of `explain.maximization.parametrizations`.
 
 python benchmarks/colours.py FOLDER [FOLDER ...]
 """
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explain.maximization.colour import measure
+from explain.maximization.parametrizations import measure
 from zoo import clips
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import torch
 
 import explain
 import zoo
-from explain.fields import trace
-from explain.targets import Score
+from explain.fields.theoretical import trace
+from explain.model.targets import Score
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

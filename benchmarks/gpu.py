@@ -29,16 +29,17 @@ from typing import TYPE_CHECKING, Any
 import timing
 import torch
 
-from zoo import catalog, devices
+from zoo import devices
 from zoo.errors import ZooError
-from zoo.plugins import resolve
+from zoo.registry import catalog
+from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, evaluation
 from zoo.training.loop import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.training.recipes import Recipe, Stage
+    from zoo.entries.recipes import Recipe, Stage
 
 HERE = Path(__file__).parent
 #: Scripts of this folder, with what they are given besides `--device`.

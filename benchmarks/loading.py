@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save_file
 
 import zoo
-from zoo import loading, weights
+from zoo.models import meta
+from zoo.weights import digests, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,17 +117,17 @@ def main() -> None:
         path = Path(made) / f"{MODEL}.safetensors"
         save_file(zoo.load(MODEL, weights=None).state_dict(), path)
         entry = zoo.info(MODEL)
-        weights.sha256_of(path)  # hashed once, as after a download
+        digests.sha256_of(path)  # hashed once, as after a download
         print(f"{MODEL}: {path.stat().st_size / 1e6:.0f} MB, {torch.get_num_threads()} threads")
 
         def random_and_copy() -> None:
-            model = loading.build(entry)
-            model.load_state_dict(weights.map_tensors(path))
+            model = meta.build(entry)
+            model.load_state_dict(files.map_tensors(path))
             touched(model)
 
         def on_meta() -> None:
-            with loading.parameters_on_meta():
-                loading.build(entry)
+            with meta.parameters_on_meta():
+                meta.build(entry)
 
         calls: dict[str, Callable[[], Any]] = {
             "raw read of the file": lambda: raw_read(path),

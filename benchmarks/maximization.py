@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import explain
 import zoo
-from explain import budget
 from explain.maximization.parametrizations import fourier3d
+from explain.model import memory
 from zoo import devices
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def main() -> None:
             f"cheaper in FLOPs, {times['whole'] / times['ours']:.2f} in time (limit 1.4)",
             flush=True,
         )
-    budget.CPU_BLOCK = 2**62  # else a CPU takes as few channels at once as it is fast with
+    memory.CPU_BLOCK = 2**62  # else a CPU takes as few channels at once as it is fast with
     times = seconds(
         {
             str(count): lambda note, count=count: ours(model, LAYERS[0], list(range(count)), STEPS, note)

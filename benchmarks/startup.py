@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from zoo.plugins import installed
+from zoo.registry.plugins import installed
 
 
 def script(program: str, *words: str) -> str:
@@ -36,8 +36,8 @@ COMMANDS = {
 BARE = 12.0
 LIMITS = {"import zoo": BARE + 30.0, "zoo list, ten plugins": 150.0}
 PLUGIN = """
-from zoo.entries import InputSpec, ModelEntry, OutputSpec
-from zoo.hookspecs import hookimpl
+from zoo.entries.spec import InputSpec, ModelEntry, OutputSpec
+from zoo.registry.hookspecs import hookimpl
 
 @hookimpl
 def zoo_models():

@@ -19,7 +19,8 @@ from timing import milliseconds
 from torch import Tensor, nn
 
 import zoo
-from zoo import counting, devices
+from zoo import devices
+from zoo.models import flops
 from zoo_stft import execution
 from zoo_stft.blocks import Unit
 from zoo_stft.fusion import fuse
@@ -119,7 +120,7 @@ def networks(device: str, suffix: str, batch: int) -> None:
         calls = {name: lambda net=net: net(clips) for name, net in folded.items()}
         fused = milliseconds(calls, device, 6, "BatchNorm folded")
     steps = milliseconds({name: step(net, clips) for name, net in nets.items()}, device, 4, "training step")
-    counted = {name: counting.flops(entry) for name, entry in entries.items()}
+    counted = {name: flops.flops(entry) for name, entry in entries.items()}
     sizes = {name: sum(value.numel() for value in net.parameters()) for name, net in nets.items()}
     for name in nets:
         shares = [found[name] / found["i3d"] for found in (sizes, counted, plain, fused, steps)]

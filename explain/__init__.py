@@ -7,50 +7,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
     from explain.attribution import Attribution, applicability, attribute
     from explain.attribution.methods import Method
-    from explain.effective_fields import EffectiveField, effective_field
     from explain.faithfulness import Faithfulness, check_faithfulness
-    from explain.fields import ReceptiveField, receptive_fields
+    from explain.fields.effective import EffectiveField, effective_field
+    from explain.fields.theoretical import ReceptiveField, receptive_fields
     from explain.maximization import Maximization, TopClips, maximize, top_clips
-    from explain.regions import Region
+    from explain.maximization.unit_views import UnitView, view_units
+    from explain.model.regions import Region
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
     from explain.robustness import Robustness, check_robustness
     from explain.temporal import TemporalParameters, temporal_parameters
-    from explain.views import UnitView, view_units
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Attribution": "explain.attribution",
     "Content": "explain.reporting.sections",
-    "EffectiveField": "explain.effective_fields",
+    "EffectiveField": "explain.fields.effective",
     "Faithfulness": "explain.faithfulness",
     "Maximization": "explain.maximization",
     "Method": "explain.attribution.methods",
-    "ReceptiveField": "explain.fields",
-    "Region": "explain.regions",
+    "ReceptiveField": "explain.fields.theoretical",
+    "Region": "explain.model.regions",
     "Report": "explain.reporting",
     "Robustness": "explain.robustness",
     "Section": "explain.reporting.sections",
     "TemporalParameters": "explain.temporal",
     "TopClips": "explain.maximization",
-    "UnitView": "explain.views",
+    "UnitView": "explain.maximization.unit_views",
     "applicability": "explain.attribution",
     "attribute": "explain.attribution",
     "check_faithfulness": "explain.faithfulness",
     "check_robustness": "explain.robustness",
     "compare": "explain.reporting",
-    "effective_field": "explain.effective_fields",
+    "effective_field": "explain.fields.effective",
     "maximize": "explain.maximization",
-    "receptive_fields": "explain.fields",
+    "receptive_fields": "explain.fields.theoretical",
     "report": "explain.reporting",
     "temporal_parameters": "explain.temporal",
     "top_clips": "explain.maximization",
-    "view_units": "explain.views",
+    "view_units": "explain.maximization.unit_views",
 }
 
 __all__ = [

@@ -14,7 +14,8 @@ from explain.commands.methods import methods
 from explain.commands.report import report
 from explain.commands.robustness import robustness
 from explain.commands.temporal import temporal
-from zoo import devices, options, output
+from zoo import devices
+from zoo.commands.shared import options, output
 
 commands = options.program(
     "explain",

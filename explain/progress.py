@@ -6,14 +6,12 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-import click
-
 from zoo.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from explain.budget import Progress
+    from explain.model.memory import Progress
 
     #: Called as tell(step, done, total).
     Tell = Callable[[str, int, int], None]
@@ -67,7 +65,8 @@ class Line:
                     bar_format=_FORMAT,
                 )
             else:
-                click.echo(step, err=True)
+                sys.stderr.write(f"{step}\n")
+                sys.stderr.flush()
         if self._bar is None:
             return
         if done < self._bar.n:  # it began again, as where memory held less than was thought

@@ -1,20 +1,75 @@
-"""Which clips a folder, a list file or a wildcard over samples stands for."""
+"""Which clips a path, a list or a name stands for, and their true labels."""
 
 from __future__ import annotations
 
 import csv
 import fnmatch
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import catalog
 from zoo.clips import IMAGE_SUFFIXES, samples
 from zoo.errors import ClipError, UnknownNameError, UsageError
+from zoo.names import is_pattern, natural
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+def truths(label: str | None, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The true class of each output that a label names.
+
+    A label is a class of an output ("tabby", "Apply_Eye Makeup" in any case, with spaces, hyphens or underscores), or
+    names outputs: "digit 4, order 1-2-3-4". Classes without a name are numbers.
+
+    Args:
+        label: The label; None says nothing.
+        classes: Labels of each output of classes, in the order of the outputs; the first that knows a bare label has
+            it.
+    """
+    if label is None:
+        return {}
+    for head, names in classes.items():
+        place = _place(label, names)
+        if place is not None:
+            return {head: place}
+    found = {}
+    for part in label.split(","):
+        for head, names in classes.items():
+            if part.strip().casefold().startswith(f"{head.casefold()} "):
+                place = _place(part.strip()[len(head) + 1 :], names)
+                if place is not None:
+                    found[head] = place
+    return found
+
+
+def shown(found: Mapping[str, str], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """The true class of each output that a sample's classes say (`zoo.Sample.classes`).
+
+    Args:
+        found: The class of the clip by what it is a class of ("digit" -> "4", "motion" -> "zoom in").
+        classes: As in `truths`. An output of one of these names has that class; one of another name the only class
+            among them that is a label of its own.
+    """
+    truth = {}
+    for head, names in classes.items():
+        labels = [found[head]] if head in found else found.values()
+        places = {place for label in labels if (place := _place(label, names)) is not None}
+        if len(places) == 1:
+            truth[head] = places.pop()
+    return truth
+
+
+def _place(label: str, names: Sequence[str]) -> int | None:
+    wanted = _plain(label)
+    return next((place for place, name in enumerate(names) if _plain(name) == wanted), None)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\s_-]+", " ", text).strip().casefold()
+
 
 #: File names that are taken as videos in a folder; a video named by itself may be called anything.
 VIDEO_SUFFIXES = frozenset(
@@ -24,6 +79,7 @@ VIDEO_SUFFIXES = frozenset(
         *("mpeg", "mpg", "mts", "ogv", "ts", "webm", "wmv", "y4m"),
     )
 )
+
 #: Files that name clips, one a line.
 LIST_SUFFIXES = frozenset({".txt", ".csv"})
 
@@ -59,7 +115,7 @@ def find(clip: str | os.PathLike[str], *, each: bool = False) -> list[Source] | 
     text = os.fspath(clip)
     path = Path(text).expanduser()
     if text.startswith("sample:"):
-        found = _samples(text) if catalog.is_pattern(text) else None
+        found = _samples(text) if is_pattern(text) else None
     elif path.is_dir():
         found = _folder(path, each=each)
     elif path.suffix.lower() in LIST_SUFFIXES and path.is_file():
@@ -106,7 +162,7 @@ def _walk(folder: Path, seen: set[Path], *, each: bool) -> Iterator[Path]:
     seen.add(real)
     entries = sorted(
         (entry for entry in folder.iterdir() if not entry.name.startswith(".")),
-        key=lambda entry: catalog.natural(entry.name),
+        key=lambda entry: natural(entry.name),
     )
     below = [clip for entry in entries if entry.is_dir() for clip in _walk(entry, seen, each=each)]
     files = [entry for entry in entries if entry.is_file()]
@@ -115,7 +171,7 @@ def _walk(folder: Path, seen: set[Path], *, each: bool) -> Iterator[Path]:
     if images and not videos and not below and not each:
         yield folder
         return
-    yield from sorted([*images, *videos], key=lambda file: catalog.natural(file.name))
+    yield from sorted([*images, *videos], key=lambda file: natural(file.name))
     yield from below
 
 

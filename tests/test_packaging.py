@@ -37,7 +37,7 @@ def test_a_plugin_is_a_package_of_its_own(path):
 
 
 def test_cards_go_where_the_installed_package_looks_for_them():
-    from zoo import cards
+    from zoo.publishing import cards
 
     wheel = project(ROOT / "pyproject.toml")["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert wheel["force-include"]["cards"] == str(cards._FOLDERS[0].relative_to(ROOT))

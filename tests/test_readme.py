@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import zoo
-from zoo import cards
+from zoo.publishing import cards
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

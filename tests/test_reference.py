@@ -16,13 +16,13 @@ from explain.cli import commands as explain
 from explain.reporting.context import Context, Subject
 from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
 from zoo.cli import commands as zoo
-from zoo.training.recipes import Search, Span, Stage
+from zoo.entries.recipes import Search, Span, Stage
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: What a plugin's hooks give and get, and where each is imported from.
 CLASSES = {
     "zoo": (ModelEntry, InputSpec, OutputSpec, WeightsEntry, Metric, Sample, Recipe),
-    "zoo.training.recipes": (Stage, Search, Span),
+    "zoo.entries.recipes": (Stage, Search, Span),
     "explain": (Method, Section, Content),
     "explain.attribution": (Job, Raw),
     "explain.reporting.context": (Subject, Context),

@@ -7,39 +7,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo import moved
+from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from zoo.catalog import info, list_models
     from zoo.clips import preprocess, read_clip
     from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+    from zoo.entries.recipes import Recipe
     from zoo.errors import ZooError
-    from zoo.hookspecs import hookimpl
-    from zoo.loading import load
-    from zoo.prediction import predict
-    from zoo.publishing import push
-    from zoo.training.recipes import Recipe
-    from zoo.verification import verify
+    from zoo.models.loading import load
+    from zoo.models.prediction import predict
+    from zoo.models.verification import verify
+    from zoo.publishing.pushing import push
+    from zoo.registry.catalog import list_models
+    from zoo.registry.hookspecs import hookimpl
+    from zoo.registry.resolving import info
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
-    "InputSpec": "zoo.entries",
-    "Metric": "zoo.entries",
-    "ModelEntry": "zoo.entries",
-    "OutputSpec": "zoo.entries",
-    "Recipe": "zoo.training.recipes",
-    "Sample": "zoo.entries",
-    "WeightsEntry": "zoo.entries",
+    "InputSpec": "zoo.entries.spec",
+    "Metric": "zoo.entries.spec",
+    "ModelEntry": "zoo.entries.spec",
+    "OutputSpec": "zoo.entries.spec",
+    "Recipe": "zoo.entries.recipes",
+    "Sample": "zoo.entries.spec",
+    "WeightsEntry": "zoo.entries.spec",
     "ZooError": "zoo.errors",
-    "hookimpl": "zoo.hookspecs",
-    "info": "zoo.catalog",
-    "list_models": "zoo.catalog",
-    "load": "zoo.loading",
-    "predict": "zoo.prediction",
+    "hookimpl": "zoo.registry.hookspecs",
+    "info": "zoo.registry.resolving",
+    "list_models": "zoo.registry.catalog",
+    "load": "zoo.models.loading",
+    "predict": "zoo.models.prediction",
     "preprocess": "zoo.clips",
-    "push": "zoo.publishing",
+    "push": "zoo.publishing.pushing",
     "read_clip": "zoo.clips",
-    "verify": "zoo.verification",
+    "verify": "zoo.models.verification",
 }
 
 __all__ = [
@@ -63,3 +65,4 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)
+moved.install()

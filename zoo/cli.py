@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 commands = options.program(
     "zoo",

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.attribution.jobs import Job, Raw
+    from explain.attribution.job import Job, Raw
     from explain.attribution.methods import Method
     from explain.attribution.results import Attribution
     from explain.attribution.runner import applicability, attribute
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Attribution": "explain.attribution.results",
-    "Job": "explain.attribution.jobs",
+    "Job": "explain.attribution.job",
     "Method": "explain.attribution.methods",
-    "Raw": "explain.attribution.jobs",
+    "Raw": "explain.attribution.job",
     "applicability": "explain.attribution.runner",
     "attribute": "explain.attribution.runner",
 }

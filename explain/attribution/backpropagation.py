@@ -1,4 +1,4 @@
-"""Gradients that rectifiers let through by other rules: deconvolution and guided backpropagation."""
+"""Methods of one backward pass: saliency, input x gradient, guided backpropagation and deconvolution."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from explain.attribution import rules
-from explain.attribution.jobs import Job, Raw
-from explain.attribution.owners import NoRuleError
+from explain.attribution.job import Job, Raw
+from explain.attribution.passes import gradient_of
+from explain.attribution.rules import NoRuleError
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -90,3 +91,28 @@ def _mode(*, guided: bool) -> rules.Ruled:
         return lambda gradient: gradient.clamp(min=0) * passing
 
     return rules.Ruled(rules.RECTIFIERS, ruling)
+
+
+def saliency(job: Job) -> Raw:
+    """Gradient of the output with respect to the input, with its sign: `raw` of a linear model is its weight.
+
+    The map is the magnitude (arXiv 1312.6034, section 3.1; over colour channels summed, where the paper takes the
+    largest).
+    """
+    job.expect(1)
+    return Raw(values=gradient_of(job))
+
+
+def input_x_gradient(job: Job) -> Raw:
+    """Input times gradient: the terms of the first-order expansion around zero (arXiv 1605.01713, section 3.3)."""
+    job.expect(1)
+    return Raw(values=job.batch * gradient_of(job))
+
+
+def check_gradients(job: Job) -> None:
+    """Refuse outputs without a gradient.
+
+    Raises:
+        ModelError: The output does not depend on the input, or not differentiably so.
+    """
+    rules.scored(job, job.batch.clone().requires_grad_())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from explain.layouts import from_ncthw, to_ncthw
+from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:

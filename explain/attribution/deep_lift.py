@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from explain.attribution import rules
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:

@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw, Wanted
 from explain.attribution.methods import BUILT_IN, Method
-from explain.attribution.passes import Wanted, one_pass
-from explain.budget import MeasuredBytes, fitting, in_parts, within_memory
-from explain.layouts import layout_of
-from explain.precision import computed_in, exact
-from explain.targets import Score, Target, TargetLike, join, resolve, scored, select
+from explain.attribution.passes import one_pass
+from explain.model.layouts import computed_in, exact, layout_of
+from explain.model.memory import MeasuredBytes, fitting, in_parts, within_memory
+from explain.model.targets import Score, Target, TargetLike, join, resolve, scored, select
 from zoo.clips import timed, times_of
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
 from zoo.isolation import guarded
-from zoo.plugins import resolve as find_function
+from zoo.registry.plugins import resolve as find_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
-    from explain.budget import Progress
+    from explain.model.memory import Progress
 
 #: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and
 #: theirs.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from explain.attribution import rules
-from explain.attribution.jobs import Job, Raw
-from explain.precision import exact, widened
+from explain.attribution.job import Job, Raw
+from explain.model.layouts import exact, widened
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, one_line
 

@@ -10,8 +10,10 @@ from zoo.errors import UnknownNameError, UsageError
 
 #: How raw values become a map N x T x H x W (`explain.attribution.maps`).
 Reduction = Literal["sum", "mean", "magnitude", "positive"]
+
 #: How a map becomes one number for each frame (`explain.attribution.maps`).
 TimeUnit = Literal["change", "sum", "mean", "share"]
+
 #: What a pass leaves.
 Reads = Literal["gradient", "slopes", "maps"]
 
@@ -67,30 +69,30 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="saliency",
         summary="How strongly the output would change with a small change of each pixel, in either direction.",
-        run="explain.attribution.gradients:saliency",
+        run="explain.attribution.backpropagation:saliency",
         source="Simonyan, Vedaldi & Zisserman, Deep Inside Convolutional Networks, arXiv 1312.6034, section 3",
         reduction="magnitude",
         reads="gradient",
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
         name="input_x_gradient",
         summary="What each pixel's own value adds to the output or takes from it, to first order.",
-        run="explain.attribution.gradients:input_x_gradient",
+        run="explain.attribution.backpropagation:input_x_gradient",
         source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3",
         reduction="sum",
         reads="gradient",
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
         name="integrated_gradients",
         summary="How the difference between the output for this clip and for the baseline divides among the pixels.",
-        run="explain.attribution.integrated_gradients:integrated_gradients",
+        run="explain.attribution.path_gradients:integrated_gradients",
         source="Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks, arXiv 1703.01365, equation 1",
         reduction="sum",
         time="sum",
         options=("baseline", "steps", "integration"),
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
         name="occlusion",
@@ -104,22 +106,22 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="grad_cam",
         summary="Where the features of one layer speak for the output; one weight per feature for the whole clip.",
-        run="explain.attribution.grad_cam:grad_cam",
+        run="explain.attribution.layer_methods:grad_cam",
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over time and space",
         reduction="positive",
         reads="slopes",
         needs_layer=True,
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
         name="grad_cam_per_frame",
         summary="Where the features of one layer speak for the output; one weight per feature and time step.",
-        run="explain.attribution.grad_cam:grad_cam_per_frame",
+        run="explain.attribution.layer_methods:grad_cam_per_frame",
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2, averaged over space at each time step",
         reduction="positive",
         reads="slopes",
         needs_layer=True,
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
         name="guided_backprop",
@@ -140,23 +142,23 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="gradient_shap",
         summary="How the difference between the output for the clip and several baselines divides among the pixels.",
-        run="explain.attribution.sampled_gradients:gradient_shap",
+        run="explain.attribution.path_gradients:gradient_shap",
         source="Erion et al., Expected gradients, arXiv 1906.10670, equation 7; Lundberg & Lee, arXiv 1705.07874",
         reduction="sum",
         time="sum",
         options=("baseline", "draws"),
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
         draws=48,
         references=("zero", "blur", "mean_frame"),
     ),
     Method(
         name="smooth_grad",
         summary="The mean of a gradient method over clips with noise added, which leaves what does not hang on noise.",
-        run="explain.attribution.sampled_gradients:smooth_grad",
+        run="explain.attribution.path_gradients:smooth_grad",
         source="Smilkov et al., SmoothGrad, arXiv 1706.03825, section 3",
         reduction="magnitude",
         options=("smooth", "draws", "baseline", "steps", "integration"),
-        check="explain.attribution.sampled_gradients:check",
+        check="explain.attribution.path_gradients:check_sampled",
         draws=16,
     ),
     Method(
@@ -183,7 +185,7 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="guided_grad_cam",
         summary="The pixels of guided backpropagation where Grad-CAM's features speak for the output.",
-        run="explain.attribution.guided_grad_cam:guided_grad_cam",
+        run="explain.attribution.layer_methods:guided_grad_cam",
         source="Selvaraju et al., Grad-CAM, arXiv 1610.02391, section 3.2",
         reduction="magnitude",
         needs_layer=True,
@@ -192,7 +194,7 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="feature_ablation",
         summary="How much the output falls (or rises) when one part of the clip is replaced by the baseline.",
-        run="explain.attribution.ablation:feature_ablation",
+        run="explain.attribution.removal:feature_ablation",
         source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
         reduction="mean",
         time="mean",
@@ -201,7 +203,7 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="supervoxel_occlusion",
         summary="How much the output falls (or rises) when a region of like colour in space and time is covered.",
-        run="explain.attribution.ablation:feature_ablation",
+        run="explain.attribution.removal:feature_ablation",
         source="As feature_ablation, over supervoxels (Achanta et al., SLIC, 2012); for video in arXiv 2401.11796",
         reduction="mean",
         time="mean",
@@ -266,7 +268,7 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="shapley_sampling",
         summary="What each part of the clip adds to the output, averaged over drawn orders of adding them.",
-        run="explain.attribution.ablation:shapley_sampling",
+        run="explain.attribution.removal:shapley_sampling",
         source="Castro, Gómez & Tejada (2009), doi 10.1016/j.cor.2008.04.004; for networks arXiv 1705.07874",
         reduction="mean",
         time="sum",
@@ -285,7 +287,7 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="layer_activation",
         summary="How active the units of one layer are, whatever the output.",
-        run="explain.attribution.layer_maps:layer_activation",
+        run="explain.attribution.layer_methods:layer_activation",
         source="Erhan et al. (2009) and Zeiler & Fergus, arXiv 1311.2901: the layer's own maps",
         reduction="positive",
         reads="maps",
@@ -294,19 +296,19 @@ BUILT_IN: tuple[Method, ...] = (
     Method(
         name="layer_gradient_x_activation",
         summary="Where the activations of one layer add to the output, to first order.",
-        run="explain.attribution.layer_maps:layer_gradient_x_activation",
+        run="explain.attribution.layer_methods:layer_gradient_x_activation",
         source="Shrikumar et al., Not Just a Black Box, arXiv 1605.01713, section 3.3, at a layer",
         reduction="positive",
         reads="slopes",
         needs_layer=True,
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     ),
 )
 
 
 def all_methods() -> dict[str, Method]:
     """Every method by name: the built-in ones, then those of plugins; a built-in name is not taken over."""
-    from zoo.plugins import collect
+    from zoo.registry.plugins import collect
 
     methods = {method.name: method for method in BUILT_IN}
     for _, method in collect("explain_methods", Method):
@@ -342,3 +344,14 @@ def with_layer(name: str) -> tuple[Method, str | None]:
         looking = ", ".join(one.name for one in BUILT_IN if one.needs_layer)
         raise UsageError(f"{method} looks at no layer; write {method!r}, or @{layer} behind one of {looking}")
     return found, layer if at else None
+
+
+#: Words of methods' names that are initials.
+_INITIALS = {"lime", "lrp", "rise", "shap"}
+
+
+def title(method: str) -> str:
+    """The name of a method as a heading: "integrated_gradients" -> "Integrated gradients"."""
+    words = method.replace("grad_cam", "Grad-CAM").replace("_x_", " \N{MULTIPLICATION SIGN} ").replace("_", " ")
+    words = " ".join(word.upper() if word in _INITIALS else word for word in words.split(" "))
+    return words[0].upper() + words[1:]

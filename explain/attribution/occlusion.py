@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import captum.attr
 import torch
 
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:

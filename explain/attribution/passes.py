@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from explain.layers import Capture, as_maps, did_not_run, is_folded
-from explain.layouts import to_ncthw
-from explain.precision import exact
+from explain.attribution.job import Pass, Wanted
+from explain.model.layers import Capture, as_maps, did_not_run, is_folded
+from explain.model.layouts import exact, to_ncthw
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -18,33 +17,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from explain.attribution.jobs import Job
-    from explain.targets import Target
+    from explain.attribution.job import Job
+    from explain.model.targets import Target
     from zoo.entries import Layout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a pass is asked for."""
-
-    #: The gradient at the input.
-    gradient: bool = False
-    #: Layers whose maps are wanted with the gradient there, and without.
-    slopes: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pass:
-    """What one pass leaves, without gradient and at least in 32-bit numbers."""
-
-    #: What was explained.
-    target: Target
-    #: The gradient of the number explained with respect to the input, shaped like it; None unless wanted.
-    gradient: Tensor | None = None
-    #: Layers' outputs, n x C x T' x H' x W', and the gradients with respect to them, by name.
-    maps: Mapping[str, Tensor] = field(default_factory=dict)
-    slopes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def gradient_of(job: Job) -> Tensor:
@@ -98,7 +73,7 @@ def one_pass(
     the batch axis and there are several samples: only a batch of one tells which frame is whose.
 
     Args:
-        model: The model, prepared (`explain.preservation.prepared`).
+        model: The model, prepared (`explain.model.preservation.prepared`).
         batch: n samples, without gradient.
         layout: Order of their axes.
         score: Gives the number explained for each of the samples, and the target that it is of.

@@ -1,8 +1,4 @@
-"""Parts of a clip taken away: which parts there are, and the outputs without some of them.
-
-Methods that explain by removal differ in the parts, in which of them are away together, and in what is made of the
-outputs. A part that is away is replaced by the baseline. Draws depend on the seed alone: every sample gets the same.
-"""
+"""What a model gives without parts of a clip, and methods that measure it: feature ablation, Shapley sampling."""
 
 from __future__ import annotations
 
@@ -12,18 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explain.layouts import from_ncthw, to_ncthw
+from explain.attribution.job import Job, Raw
+from explain.attribution.maps import parts_over_time
+from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from explain.attribution.jobs import Job
+    from explain.attribution.job import Job
 
 #: Parts by name.
 FEATURES = ("grid", "supervoxels")
+
 #: About how many supervoxels a clip is cut into, and how much nearness counts against colour.
 SUPERVOXELS = 64
+
 COMPACTNESS = 0.1
 
 
@@ -143,3 +143,50 @@ def _checked(numbers: Tensor, extent: tuple[int, ...]) -> Tensor:
     if not torch.equal(found, torch.arange(len(found), device=found.device)):
         raise UsageError(f"features are numbered {found.tolist()[:10]}; expected every number from 0 on")
     return numbers.long()
+
+
+def feature_ablation(job: Job) -> Raw:
+    """f(x) minus f(x without a part), at every pixel of the part (arXiv 1311.2901, section 2.2; Captum's method).
+
+    Positive: taking the part away lowers the output. For a linear model it is the sum, over the part, of weight times
+    (input - baseline).
+    """
+    parts = [parts_of(job, sample) for sample in range(len(job.batch))]
+    counts = [int(part.max()) + 1 for part in parts]
+    planned = max(*counts, SUPERVOXELS) if job.features == "supervoxels" else max(counts)
+    job.expect(planned)
+    values = []
+    for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
+        losses = job.value[sample].double() - outputs_without(job, sample, part, ~torch.eye(count, dtype=torch.bool))
+        values.append(losses[part])
+        settle(job, planned, count)
+    return Raw(values=spread(job, values))
+
+
+def shapley_sampling(job: Job) -> Raw:
+    """Shapley values of the parts: what a part adds where the parts before it in a drawn order are there, on average.
+
+    Castro, Gómez & Tejada, Polynomial calculation of the Shapley value based on sampling (2009), algorithm 1, as often
+    as there are draws. The values of all parts sum to f(x) - f(b), whatever the draws; every pixel has its part's.
+    """
+    parts = [parts_of(job, sample) for sample in range(len(job.batch))]
+    counts = [int(part.max()) + 1 for part in parts]
+    most = max(*counts, SUPERVOXELS) if job.features == "supervoxels" else max(counts)
+    planned = 1 + job.draws * (most - 1)
+    job.expect(planned)
+    values, times = [], []
+    for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
+        generator = torch.Generator().manual_seed(job.seed)
+        empty = outputs_without(job, sample, part, torch.zeros(1, count, dtype=torch.bool))
+        total = empty.new_zeros(count)
+        for _ in range(job.draws):
+            order = torch.randperm(count, generator=generator)
+            kept = torch.ones(count, count).tril()[:-1].bool()  # the first, the first two ... of the order
+            there = kept[:, order.argsort()]
+            between = outputs_without(job, sample, part, there) if count > 1 else empty[:0]
+            path = torch.cat([empty, between, job.value[sample].double().view(1)])
+            total[order.to(total.device)] += path.diff()
+        values.append((total / job.draws)[part])
+        times.append(parts_over_time(total / job.draws, part))
+        settle(job, planned, 1 + job.draws * (count - 1))
+    return Raw(values=spread(job, values), time=torch.stack(times).to(job.value))

@@ -9,7 +9,7 @@ import torch
 
 from explain.attribution.maps import over_time, parts_over_time, read_parts
 from explain.attribution.methods import find_method
-from explain.saving import Saved
+from explain.results import Saved
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from explain.attribution.methods import TimeUnit
-    from explain.targets import Target
+    from explain.model.targets import Target
     from zoo.entries import Layout
 
 
@@ -49,7 +49,7 @@ class Attribution(Saved):
     #: N: sum of `raw` minus the difference between the outputs for clip and baseline, which it should equal; None where
     #: the method makes no such promise.
     delta: Tensor | None = None
-    #: N: frame that adds most to a unit's highest activation (`explain.attribution.frames`); None for other targets.
+    #: N: frame that adds most to a unit's highest activation (`explain.attribution.maps`); None for other targets.
     frame: Tensor | None = None
     #: The layer looked at; None for methods that look at none.
     layer: str | None = None
@@ -58,11 +58,11 @@ class Attribution(Saved):
     note: str = ""
     #: The options that took part, as used ("steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)
-    #: What is known of the model's weights: "status" and "text" of `zoo.provenance.Origin`, and the "sha256" of their
-    #: file where every tensor is that file's; empty for modules that are not of the zoo.
+    #: What is known of the model's weights: "status" and "text" of `zoo.models.provenance.Origin`, and the "sha256" of
+    #: their file where every tensor is that file's; empty for modules that are not of the zoo.
     weights: Mapping[str, str] = field(default_factory=dict)
-    #: N x C x T x H x W, uint8: the batch as it can be looked at (`explain.display.to_display`), for pictures; None
-    #: where it is not known.
+    #: N x C x T x H x W, uint8: the batch as it can be looked at (`explain.model.layouts.to_display`), for pictures;
+    #: None where it is not known.
     clip: Tensor | None = None
     #: Order of the axes of the batch and of `raw`; None where it is not known.
     layout: Layout | None = None
@@ -108,14 +108,7 @@ class Attribution(Saved):
         Raises:
             UsageError: There is no such sample or frame.
         """
-        from explain.showing import attributions
-
-        return attributions.plot(self, sample, frames)
-
-    def _repr_html_(self) -> str:
-        from explain.showing import attributions
-
-        return attributions.html(self)
+        return self._plot(sample, frames)
 
 
 def _timed(name: str, heat: Tensor, settings: Mapping[str, Any]) -> tuple[TimeUnit, Tensor]:

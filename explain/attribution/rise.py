@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw
 from explain.attribution.removal import spread, without
-from explain.layouts import to_ncthw
+from explain.model.layouts import to_ncthw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

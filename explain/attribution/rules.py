@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from explain.attribution.owners import NoRuleError, Owners
-from explain.layers import hidden_layers
+from explain.model.layers import hidden_layers
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from explain.attribution.jobs import Job
-    from explain.targets import Target
+    from explain.attribution.job import Job
+    from explain.model.targets import Target
 
 #: Gives, for the gradient of an operation's result, that of its input.
 Rule = Callable[[Tensor], Tensor]
+
 #: An operation of one tensor, its other arguments fixed; further tensors take the place of the first of those.
 Operation = Callable[..., Any]
+
 #: Gives the rule for one run of an operation; None leaves the operation as it is. Called with its name, the operation,
 #: its input and its result, both without gradient.
 Ruling = Callable[[str, Operation, Tensor, Tensor], Rule | None]
@@ -39,8 +41,10 @@ Check = Callable[[Tensor], None]
 
 #: Functions that are, or may be, ReLU by another name.
 RECTIFIERS = frozenset({"clamp", "clamp_min", "clip", "hardtanh", "relu", "relu6", "threshold"})
+
 #: Functions whose arguments say where they are 0.
 LIMITING = RECTIFIERS | {"clamp_max"}
+
 #: Functions of one tensor, element by element, that are not linear. In-place ones are known by the same name.
 ELEMENTWISE = RECTIFIERS | {
     "celu",
@@ -61,10 +65,12 @@ ELEMENTWISE = RECTIFIERS | {
     "softsign",
     "tanh",
 }
+
 POOLINGS = frozenset({"max_pool1d", "max_pool2d", "max_pool3d"})
 
 #: The node of an operation with a rule.
 _RULED = "_RuledBackward"
+
 #: Nodes of a graph that are linear in the only operand that depends on the input.
 _LINEAR = frozenset({
     "AccumulateGrad", "AdaptiveAvgPool2D", "AdaptiveAvgPool3D", "Add", "Addbmm", "Addmm", "Addmv", "Alias",
@@ -80,6 +86,7 @@ _LINEAR = frozenset({
     "UpsampleNearest1D", "UpsampleNearest2D", "UpsampleNearest3D", "UpsampleTrilinear3D", "View", "ViewAsReal",
     _RULED,
 })  # fmt: skip
+
 #: Those of them that multiply or divide two tensors: linear where one of both is a constant.
 _PRODUCTS = frozenset({
     "Addbmm", "Addmm", "Addmv", "Baddbmm", "Bmm", "Convolution", "CudnnBatchNorm", "Div", "Dot", "Einsum", "Linear",
@@ -269,3 +276,97 @@ def _both(node: Any) -> bool:
     if _name(node) in {"Addmm", "Addmv", "Addbmm", "Baddbmm"}:
         operands = operands[1:]
     return sum(operand is not None for operand in operands) > 1
+
+
+class NoRuleError(Exception):
+    """An operation that a method cannot pass back through.
+
+    Args:
+        node: Its node in the recorded graph; None where it is about no single one.
+        reason: What is said of who runs it: "runs Sigmoid; ...".
+        last: Whether nothing but choosing one of its numbers comes behind it.
+    """
+
+    def __init__(self, node: Any, reason: str, *, last: bool = False) -> None:
+        super().__init__(reason)
+        self.node = node
+        self.last = last
+
+
+class Owners:
+    """Within, every call of a module is noted, so that the nodes of a graph recorded there have an owner.
+
+    Args:
+        model: The model; it gets hooks, which leave with the context.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        #: Names of modules, innermost first, and the nodes that lead into each call and out of it.
+        self._calls: list[tuple[str, nn.Module, list[Any], list[Any]]] = []
+        self._open: list[tuple[nn.Module, list[Any]]] = []
+        self._hooks = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        for name, module in self.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            self._hooks.callback(module.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
+            self._hooks.callback(module.register_forward_hook(self._left(name)).remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.close()
+
+    def told(self, error: NoRuleError, unit: str = "CLASS") -> str:
+        """The refusal, with the layer that ran the operation: "layer 'head' (Linear) runs ...", or "the model ...".
+
+        Where the operation ends the network, with what to explain instead: `unit` of the layer before it.
+        """
+        return self._refusal(error) + (self._remedy(error.node, unit) if error.last else "")
+
+    def _remedy(self, node: Any, unit: str) -> str:
+        entering = {before for before, _ in node.next_functions}
+        for name, _, _, after in self._calls:
+            if name and not entering.isdisjoint(after):
+                return f"; the network ends there: explain what goes in, target='{name}/{unit}'"
+        return "; the network ends there: take it off, and explain what goes in"
+
+    def _refusal(self, error: NoRuleError) -> str:
+        for name, module, before, after in self._calls:
+            if name and error.node in _between(before, after):
+                gates = " (the gates of recurrent layers are such)" if isinstance(module, nn.RNNBase) else ""
+                return f"layer {name!r} ({type(module).__name__}) {error}{gates}"
+        return f"the model {error}"
+
+    def _enter(self, module: nn.Module, given: Any, named: Any) -> None:
+        self._open.append((module, _nodes((given, named))))
+
+    def _left(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def note(module: nn.Module, _given: Any, output: Any) -> None:
+            while self._open:  # calls that ended early, as a capture's do, left none of their own
+                opened, before = self._open.pop()
+                if opened is module:
+                    self._calls.append((name, module, before, _nodes(output)))
+                    return
+
+        return note
+
+
+def _nodes(values: Any) -> list[Any]:
+    """The nodes that made tensors, however deep they lie in tuples, lists and dicts."""
+    return [one.grad_fn for one in tree_leaves(values) if isinstance(one, Tensor) and one.grad_fn is not None]
+
+
+def _between(before: Iterable[Any], after: Iterable[Any]) -> set[Any]:
+    """All nodes of a graph from some on back to others, these left out."""
+    seen, waiting = set(before), list(after)
+    found = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found.add(node)
+        waiting += [one for one, _ in node.next_functions]
+    return found

@@ -11,26 +11,22 @@ import torch
 
 from explain.attribution.baselines import make_baseline
 from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
-from explain.attribution.frames import causing_frame
-from explain.attribution.jobs import Job, Raw
-from explain.attribution.maps import over_time, to_map
+from explain.attribution.job import Job, Raw
+from explain.attribution.maps import causing_frame, over_time, to_map
 from explain.attribution.methods import Method, all_methods, find_method, with_layer
 from explain.attribution.occlusion import check_blocks, default_blocks
 from explain.attribution.results import Attribution
-from explain.budget import Progress, within_memory
-from explain.diagnosis import diagnosing, is_whole
-from explain.display import to_display
-from explain.layers import find_layer
-from explain.layouts import input_of, layout_of, to_ncthw
-from explain.precision import computed_in
-from explain.preservation import prepared
+from explain.model.diagnosis import diagnosing, is_whole
+from explain.model.layers import find_layer
+from explain.model.layouts import computed_in, input_of, layout_of, to_display, to_ncthw
+from explain.model.memory import Progress, within_memory
+from explain.model.preservation import prepared, states
+from explain.model.targets import Score, Target, TargetLike, select
 from explain.progress import following
-from explain.randomness import states
-from explain.targets import Score, Target, TargetLike, select
 from zoo.clips import timed, times_of
 from zoo.errors import UsageError, ZooError
-from zoo.plugins import resolve as find_function
-from zoo.provenance import origin_of
+from zoo.models.provenance import origin_of
+from zoo.registry.plugins import resolve as find_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.attribution.methods import Reduction
-    from explain.fields import ReceptiveField
+    from explain.fields.theoretical import ReceptiveField
     from zoo.entries import InputSpec, Layout
 
     Baseline = Tensor | float | str | None
@@ -102,7 +98,7 @@ def attribute(
 ) -> Attribution | list[Attribution]:
     """Show which pixels of which frames an output rests on.
 
-    The model is explained in eval mode and left as it was found, also on failure (`explain.preservation`).
+    The model is explained in eval mode and left as it was found, also on failure (`explain.model.preservation`).
 
     Args:
         model: Any module that takes `batch`; one from `zoo.load` also knows its layout, outputs and labels.
@@ -112,14 +108,14 @@ def attribute(
             "METHOD@LAYER" looks at that layer, so that one call can name a method for several of them. Methods that
             need no more than a gradient at the input or at layers (`Method.reads`) share one forward and one backward
             pass, which fixes the target, too.
-        target: What is explained (`explain.targets`); None is the first output's predicted class, sample by sample,
-            its value, or, where it is a clip, the mean of that; "output[3, 10:18]" or an `explain.Region` is a part of
-            one. A `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest
+        target: What is explained (`explain.model.targets`); None is the first output's predicted class, sample by
+            sample, its value, or, where it is a clip, the mean of that; "output[3, 10:18]" or an `explain.Region` is a
+            part of one. A `Target` of an earlier result is taken as it is. "LAYER/UNIT:max" explains a unit's highest
             activation, and results then tell the one frame to show (`.frame`, `.still`).
         layer: For methods that look at one and name none; None chooses one
-            (`explain.attribution.grad_cam.default_layer`) and says why in `.note`.
+            (`explain.attribution.layer_choice.default_layer`) and says why in `.note`.
         layout: Order of the batch's axes, "NCTHW", "NTCHW" or "NCHW"; None asks the model's entry, its config, its
-            first layer and the shape (`zoo.layouts.layout_of`).
+            first layer and the shape (`zoo.models.layouts.layout_of`).
         baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
             for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
             first.
@@ -168,7 +164,7 @@ def attribute(
         shown = (255 * to_display(batch, input_of(model), layout)).round().to(torch.uint8)
         chosen, note = layer, ""
         if layer is None and any(one.method.needs_layer and one.layer is None for one in asked):
-            from explain.attribution.grad_cam import default_layer
+            from explain.attribution.layer_choice import default_layer
 
             chosen, note = default_layer(model, batch)
         asked = [dataclasses.replace(one, layer=one.layer or chosen) for one in asked]
@@ -300,13 +296,13 @@ def applicability(
 
         @functools.cache
         def fields() -> list[ReceptiveField]:
-            from explain.fields import trace
+            from explain.fields.theoretical import trace
 
             return trace(model, tuple(batch.shape), gradients=False).rows
 
         @functools.cache
         def choose() -> tuple[str, str]:
-            from explain.attribution.grad_cam import default_layer
+            from explain.attribution.layer_choice import default_layer
 
             return default_layer(model, batch, fields())
 

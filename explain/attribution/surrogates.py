@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw
 from explain.attribution.maps import parts_over_time
 from explain.attribution.removal import outputs_without, parts_of, spread
 from zoo.errors import UsageError

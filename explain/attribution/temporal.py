@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.attribution.jobs import Job, Raw
+from explain.attribution.job import Job, Raw
 from explain.attribution.removal import spread
-from explain.layouts import from_ncthw, to_ncthw
+from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import ModelError, UnknownNameError
 
 if TYPE_CHECKING:

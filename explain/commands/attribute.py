@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -170,7 +170,7 @@ def attribute(
         elif float(result.missed[0]) > TOLERATED:
             output.note(f"warning: {_incomplete(result)}")
     if out is not None:
-        from explain.saving import packed
+        from explain.results import packed
 
         files = {f"{name}.safetensors": packed(result) for name, result in named.items()}
         if frame is not None:
@@ -218,10 +218,9 @@ def _incomplete(result: Attribution) -> str:
 
 def _stills(model: Any, batch: Any, results: dict[str, Attribution]) -> dict[str, bytes]:
     """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
-    from explain.display import to_display
-    from explain.layouts import input_of, layout_of
-    from explain.reporting import colour
-    from explain.reporting.media import as_frames, still
+    from explain.drawing import colours as colour
+    from explain.drawing.sprites import as_frames, still
+    from explain.model.layouts import input_of, layout_of, to_display
 
     at = int(next(iter(results.values())).frame[0])  # type: ignore[index]  # called where there is one
     frame = as_frames(to_display(batch, input_of(model), layout_of(model, batch))[0])[at]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +112,7 @@ def faithfulness(
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
-        from explain.saving import packed
+        from explain.results import packed
 
         files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
+from zoo.names import is_pattern
 
 
 @click.command(
@@ -76,7 +77,7 @@ def fields(
     import dataclasses
     from fnmatch import fnmatchcase
 
-    from zoo import catalog, writing
+    from zoo import writing
     from zoo.errors import ModelError, UnknownNameError, UsageError
 
     if figure is not None:
@@ -95,7 +96,7 @@ def fields(
         raise UsageError("a CLIP goes with --effective; what a layer can see does not depend on it")
 
     import zoo
-    from explain.fields import trace
+    from explain.fields.theoretical import trace
     from explain.progress import Line
 
     batch = None
@@ -126,7 +127,7 @@ def fields(
     modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
     if layer and layer not in modules:
         raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
-    wildcards = catalog.is_pattern(pattern or "")
+    wildcards = is_pattern(pattern or "")
     if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
         hint = f"`explain fields {model} --layers '*'` lists them"
         raise UnknownNameError("layer", pattern, filter(None, modules), hint, pattern=wildcards)
@@ -142,7 +143,7 @@ def fields(
     measured = _effective(loaded, batch, found, traced, draws, seed, figure) if effective else {}
     drawn = None
     if not effective and (figure is not None or unit is not None or as_json):
-        from explain.reporting.temporal_fields import temporal_field, write
+        from explain.drawing.temporal_fields import temporal_field, write
 
         drawn = temporal_field(traced, layer or None, int(at) if unit else None)
         if drawn is None and (figure is not None or unit is not None):
@@ -189,12 +190,12 @@ def _effective(
     loaded: Any, batch: Any, rows: list[Any], traced: Any, draws: int, seed: int, figure: Path | None
 ) -> dict[str, Any]:
     """The effective fields of some layers by name, drawn if asked."""
-    from explain.effective_fields import effective_fields, noise
+    from explain.drawing import effective_fields as drawing
+    from explain.drawing.numbers import evenly
+    from explain.drawing.sprites import as_frames
+    from explain.fields.effective import effective_fields, noise
     from explain.progress import Line
-    from explain.reporting import effective_fields as drawing
-    from explain.reporting.media import as_frames
-    from explain.reporting.rendering import evenly
-    from explain.robustness.spoiling import Spoiled
+    from explain.robustness.perturbed_clips import Spoiled
     from zoo import writing
 
     layers = list(dict.fromkeys(row.layer for row in rows if row.layer))

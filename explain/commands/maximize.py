@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,7 +156,7 @@ def maximize(
     import zoo
     from explain.maximization.objectives import REGULARISERS, logit
     from explain.maximization.parametrizations import find_parametrization
-    from explain.maximization.top import named
+    from explain.maximization.top_clips import named
     from explain.maximization.transforms import find_transform
     from explain.progress import Line
 
@@ -203,7 +203,7 @@ def maximize(
                 end=end,
                 progress=line.step("looking at clips"),
             )
-    from explain.reporting import maximization
+    from explain.reporting.topics import maximization
 
     told = maximization.rows(result, real)
     if out is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(cls=options.Examples, epilog="explain methods --json\nexplain methods conv3d")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

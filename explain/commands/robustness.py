@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from explain.commands import shared
-from zoo import options, output
+from zoo.commands.shared import options, output
+from zoo.plain import unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from explain.budget import Progress
+    from explain.model.memory import Progress
     from explain.robustness.results import Measure, Robustness
     from explain.sources import Source
 
@@ -146,7 +147,8 @@ def robustness(
         result, spoiled, source = _on_clip(
             loaded, str(clip), target, {**given, "draws": draws}, {"start": start, "end": end}
         )
-    from explain.reporting.perturbed import summary, write_page
+    from explain.drawing.robustness import summary
+    from explain.reporting.topics.robustness import write_page
 
     about = {
         "model": loaded.zoo_load_report.name,
@@ -158,7 +160,7 @@ def robustness(
     if out is not None:
         page = write_page(out, loaded, result, spoiled, about, sentence)
         output.note(f"wrote {page}")
-    text = "\n\n".join(filter(None, [output.unbroken(f"{about['model']} on {source}"), _table(result), sentence]))
+    text = "\n\n".join(filter(None, [unbroken(f"{about['model']} on {source}"), _table(result), sentence]))
     output.emit({**about, "seed": seed, **result.record()}, text, as_json=as_json)
 
 
@@ -180,8 +182,8 @@ def _asked(perturbations: tuple[str, ...]) -> dict[str, tuple[float, ...]] | Non
 
 def _on_recipe(loaded: Any, recipe: str | None, clips: int | None, given: dict[str, Any]) -> tuple[Any, Any, str]:
     from explain.progress import Line
-    from explain.robustness.evaluation import check_on_recipe
-    from zoo import catalog
+    from explain.robustness.recipes import check_on_recipe
+    from zoo.registry import catalog
     from zoo.training.evaluation import recipe_of
 
     entry = loaded.zoo_entry
@@ -197,7 +199,7 @@ def _on_clip(
     import zoo
     from explain.progress import Line
     from explain.robustness import check_robustness
-    from explain.robustness.spoiling import Spoiled
+    from explain.robustness.perturbed_clips import Spoiled
     from zoo import clips
 
     decoded = clips.decode(clip, spec=loaded.zoo_entry.input, **part)
@@ -221,8 +223,8 @@ def _on_clips(
     import zoo
     from explain.progress import Line
     from explain.robustness.checking import Check
-    from explain.robustness.spoiling import Spoiled
-    from explain.truths import truths
+    from explain.robustness.perturbed_clips import Spoiled
+    from explain.sources import truths
     from zoo import clips
     from zoo.errors import ClipError, UnknownNameError
 
@@ -273,7 +275,7 @@ def _on_clips(
 
 def _following(loaded: Any, batch: Any, clip: str, part: dict[str, Any]) -> dict[str, Any]:
     """What the outputs should be that predict the clip's next frames, by name, where the clip goes on for so long."""
-    from zoo import prediction
+    from zoo.models import prediction
 
     if not _predicts(loaded):
         return {}
@@ -292,7 +294,7 @@ def _part(show: Progress, done: int, clips: int) -> Progress:
 
 def _of_sample(path: str, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """The true class of each output that a bundled sample says; none of any other clip."""
-    from explain.truths import shown, truths
+    from explain.sources import shown, truths
     from zoo import clips
 
     if not path.startswith("sample:") or path not in clips.samples():
@@ -303,7 +305,7 @@ def _of_sample(path: str, classes: Mapping[str, Sequence[str]]) -> dict[str, int
 
 def _table(result: Robustness) -> str:
     """A row a perturbation: where answers are lost, and what is left of everything at the strongest level."""
-    from explain.reporting.perturbed import level_text
+    from explain.drawing.robustness import level_text
 
     header = ["perturbation", "up to"]
     header += [f"{one.name}: first lost, half lost at" for one in result.shares]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from explain.attribution import Attribution
     from explain.progress import Line
-    from explain.reporting.composition import Report
+    from explain.reporting.pages import Report
 
 out = click.option(
     "--out", type=click.Path(path_type=Path), help="Folder for the results; new, empty, or an earlier result."
@@ -92,7 +92,7 @@ def opened(
     loaded = zoo.load(model, device=device, dtype=dtype, **asked)
     decoded = clips.decode(clip, start=start, end=end, spec=clips.spec_of(loaded))
     if dtype is not None:
-        from explain.precision import changed
+        from explain.reporting.reading import changed
 
         told = changed(loaded, decoded, model, **asked)
         decoded = dataclasses.replace(decoded, warnings=(*decoded.warnings, *filter(None, [told])))
@@ -111,8 +111,9 @@ def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
     """What is explained, by the name of its output; "" stands for a single target, as it was asked for."""
     if asked != "all":
         return {"": asked}
-    from explain.targets import resolve
-    from zoo.prediction import output_specs, outputs
+    from explain.model.targets import resolve
+    from zoo.models.heads import output_specs
+    from zoo.models.prediction import outputs
 
     heads = output_specs(model, outputs(model, batch))
     return {head if heads.keys() - {head} else "": resolve(model, batch, head=head) for head in heads}

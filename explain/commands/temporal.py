@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(
@@ -46,8 +46,8 @@ def temporal(
     parameter; `explain.TemporalParameters.load` reads them.
     """
     from explain.reporting import writing
-    from zoo import catalog
     from zoo.errors import ModelError, UnknownNameError
+    from zoo.registry import catalog
 
     models = tuple(dict.fromkeys(models))
     for name in models:
@@ -79,8 +79,8 @@ def temporal(
                 known = {layer: kernel_of(loaded.get_submodule(layer)) for layer in found[name].layers}
                 kernels[name] = {layer: kernel.detach() for layer, kernel in known.items() if kernel is not None}
     if out is not None:
-        from explain.reporting.motion_files import drawings, file_stem
-        from explain.saving import packed
+        from explain.drawing.motion_files import drawings, file_stem
+        from explain.results import packed
 
         files = {f"{file_stem(name)}.safetensors": packed(one) for name, one in found.items()}
         files |= drawings(found, kernels)

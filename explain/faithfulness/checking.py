@@ -9,18 +9,16 @@ import torch
 
 from explain.attribution.methods import Method, find_method
 from explain.attribution.results import Attribution
-from explain.diagnosis import diagnosing
-from explain.faithfulness.again import Again, is_tensor
 from explain.faithfulness.curves import Control, kinds_of
-from explain.faithfulness.infidelity import Boxes
+from explain.faithfulness.measures import Boxes, max_sensitivity
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
+from explain.faithfulness.removal import Subject
+from explain.faithfulness.repetition import Again, is_tensor
 from explain.faithfulness.results import Faithfulness, Randomized
-from explain.faithfulness.sensitivity import max_sensitivity
-from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import UNTRAINED, judge
-from explain.layouts import has_random_weights, layout_of, to_ncthw
-from explain.precision import computed_in
-from explain.preservation import prepared
+from explain.model.diagnosis import diagnosing
+from explain.model.layouts import computed_in, has_random_weights, layout_of, to_ncthw
+from explain.model.preservation import prepared
 from explain.progress import telling
 from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from explain.faithfulness.results import Curves
-    from explain.targets import Target
+    from explain.model.targets import Target
     from zoo.entries import Layout
 
 
@@ -103,7 +101,7 @@ def check_faithfulness(
     - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): the clip is taken away, and given
       back, in the map's order; pixels in all frames, whole frames, and pixels of single frames, beside random orders
       and an order that begins in the middle. What is left of a frame takes the place of what is gone, and the baseline
-      that of frames that are gone as a whole (`explain.faithfulness.filling`). The areas are shares of the unchanged
+      that of frames that are gone as a whole (`explain.faithfulness.removal`). The areas are shares of the unchanged
       output, where changes are measured against that which removing the whole clip makes
       (`explain.faithfulness.curves`); logits, values and the means of regions are treated alike. A region of an output
       clip that is dark with the clip and without has no such measure, and the verdict says so. Maps without signs point

@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 
-from explain.faithfulness.drawing import ORDERS
 from explain.faithfulness.results import Curves
-from explain.randomness import generator
+from explain.model.preservation import generator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from explain.faithfulness.subject import Subject
+    from explain.faithfulness.removal import Subject
 
 #: What is removed, part by part: pixels in all frames, frames, pixels of single frames.
 KINDS = ("spatial", "temporal", "both")
@@ -172,3 +171,13 @@ class Control:
             centre_deletion=share(self.centre_deletion),
             centre_insertion=share(self.centre_insertion),
         )
+
+
+#: In no order; parameters of the model come after these.
+ORDERS: Final = 0
+
+BOXES: Final = 3
+
+NOISE: Final = 4
+
+PARAMETERS: Final = 5

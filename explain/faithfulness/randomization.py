@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.faithfulness.drawing import PARAMETERS
-from explain.randomness import generator
+from explain.faithfulness.curves import PARAMETERS
+from explain.model.preservation import generator
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from explain.targets import Score
+    from explain.model.targets import Score
 
 
 def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:

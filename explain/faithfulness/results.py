@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from explain.saving import Saved
+from explain.results import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,11 +136,4 @@ class Faithfulness(Saved):
         Raises:
             UsageError: There is no such sample.
         """
-        from explain.showing import faithfulness
-
-        return faithfulness.plot(self, sample)
-
-    def _repr_html_(self) -> str:
-        from explain.showing import faithfulness
-
-        return faithfulness.html(self)
+        return self._plot(sample)

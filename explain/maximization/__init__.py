@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
     from explain.maximization.optimisation import maximize
     from explain.maximization.results import Maximization
-    from explain.maximization.top import TopClip, TopClips, top_clips
+    from explain.maximization.top_clips import TopClip, TopClips, top_clips
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Maximization": "explain.maximization.results",
-    "TopClip": "explain.maximization.top",
-    "TopClips": "explain.maximization.top",
+    "TopClip": "explain.maximization.top_clips",
+    "TopClips": "explain.maximization.top_clips",
     "maximize": "explain.maximization.optimisation",
-    "top_clips": "explain.maximization.top",
+    "top_clips": "explain.maximization.top_clips",
 }
 
 __all__ = ["Maximization", "TopClip", "TopClips", "maximize", "top_clips"]

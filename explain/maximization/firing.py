@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from explain.attribution.rules import ELEMENTWISE
-from explain.layers import Capture, as_maps, find_layer
-from explain.preservation import prepared
+from explain.model.layers import Capture, as_maps, find_layer
+from explain.model.preservation import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ def firing(model: nn.Module, layer: str, batch: Tensor) -> Firing:
 
     Args:
         model: Any module; it is left as it was found.
-        layer: As `explain.layers.layer_names` lists it.
+        layer: As `explain.model.layers.layer_names` lists it.
         batch: N samples as the model takes them.
 
     Raises:

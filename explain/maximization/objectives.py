@@ -3,7 +3,7 @@
 `0.2 * channel("layer2", 20) + 0.8 * channel("layer3", 21) - 0.5 * total_variation()` is an objective, too. As in lucid
 (Olah, Mordvintsev & Schubert, Feature Visualization, Distill 2017), objectives know nothing of parametrisations and
 transforms. What is asked of a layer or an output looks at the clip as transformed, a regulariser at the clip itself.
-Layers' maps are N x units x T' x H' x W' (`explain.layers.as_maps`).
+Layers' maps are N x units x T' x H' x W' (`explain.model.layers.as_maps`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from explain.targets import unit_index
+from explain.model.targets import unit_index
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from explain.regions import Region
+    from explain.model.regions import Region
 
 #: Least cosine that `direction` raises to its power: below, no gradient would lead anywhere.
 LEAST_COSINE = 0.1
@@ -66,7 +66,7 @@ class Objective:
     value: Callable[[Seen], Tensor]
     #: Layers that it reads.
     layers: frozenset[str] = field(default_factory=frozenset)
-    #: Outputs that it reads, as `explain.targets` takes them.
+    #: Outputs that it reads, as `explain.model.targets` takes them.
     targets: frozenset[int | str | Region] = field(default_factory=frozenset)
     #: Whether clips of the same objective bear on each other, so that they are made together.
     coupled: bool = False

@@ -9,23 +9,20 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from explain.budget import Progress, fitting, free_memory, within_memory
-from explain.diagnosis import diagnosed, is_whole, through_mutations
-from explain.display import to_input
-from explain.layouts import input_of, layout_of
 from explain.maximization.objectives import Objective, channel
 from explain.maximization.parametrizations import find_parametrization
-from explain.maximization.passes import Passes
-from explain.maximization.redirection import redirected
+from explain.maximization.passes import Passes, redirected
 from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
-from explain.precision import computed_in
-from explain.preservation import check_model, prepared
+from explain.model.diagnosis import diagnosed, is_whole, through_mutations
+from explain.model.layouts import computed_in, input_of, layout_of, to_input
+from explain.model.memory import Progress, fitting, free_memory, within_memory
+from explain.model.preservation import check_model, prepared
+from explain.model.targets import unit_index
 from explain.progress import following
-from explain.targets import unit_index
 from zoo import devices
 from zoo.errors import MemoryLimitError, ModelError, UsageError
-from zoo.layouts import known_layout, takes
+from zoo.models.layouts import known_layout, takes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +69,8 @@ def maximize(
 
     Args:
         model: Any module; one from `zoo.load` also knows the shape of its clips.
-        layer: Name of a layer, as `explain.layers.layer_names` lists it; None where `objective` says what is raised.
+        layer: Name of a layer, as `explain.model.layers.layer_names` lists it; None where `objective` says what is
+            raised.
         units: One unit (channel) of the layer, several, or "all".
         shape: C x T x H x W of the clips, or C x H x W for a model of images; None asks the model's input
             specification. T x C x H x W is understood where the model's config or its first layer says that this is
@@ -88,12 +86,12 @@ def maximize(
         objective: What is raised where no layer is named: one objective, or several with clips of their own. With a
             layer it is one that is added to each unit's, such as `-0.1 * total_variation()`.
         copies: Clips for each unit or objective, each from another beginning.
-        decorrelate: Mix red, green and blue as real pictures do (`explain.maximization.colour`); clips of other than
-            three channels are left alone.
+        decorrelate: Mix red, green and blue as real pictures do (`explain.maximization.parametrizations`); clips of
+            other than three channels are left alone.
         learning_rate: Step size of Adam; None is 0.05, less for more than 120 steps, so that these refine the clips
             instead of driving them to pure black, white and full colours.
-        start: Display values C x T x H x W in [0, 1] that every clip begins from (`explain.display.to_display` gives
-            those of a batch), held off pure black and white a little; None begins from almost even grey.
+        start: Display values C x T x H x W in [0, 1] that every clip begins from (`explain.model.layouts.to_display`
+            gives those of a batch), held off pure black and white a little; None begins from almost even grey.
         progress: Called as progress(done, total), in steps; True shows a bar.
 
     Raises:

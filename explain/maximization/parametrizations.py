@@ -1,4 +1,4 @@
-"""Clips as functions of the numbers that are optimised: what is easy to reach decides what comes out."""
+"""Parametrizations of a clip (pixels, Fourier coefficients in two and three dimensions) and their color spaces."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from explain.maximization.colour import correlated, independent
-from explain.precision import exact
+from explain.model.layouts import exact
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
 
@@ -21,10 +20,13 @@ Shape = tuple[int, int, int, int]
 
 #: Spread of the first values, before the sigmoid that makes display values of them: clips begin as almost even grey.
 SPREAD = 0.01
+
 #: Clips to begin from are held off pure black and white by so much: there, a sigmoid passes no gradient.
 EDGE = 0.02
+
 #: Size of `fourier3d`'s signal, as lucid has it: with more of it, the sigmoid is soon driven to pure black and white.
 GAIN = 0.25
+
 #: Power of the frequency by which amplitudes fall where there is time; 1 in images.
 FALL_IN_FILMS = 1.5
 
@@ -57,7 +59,7 @@ def pixel(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool = Fa
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype; of 16 bits, 32 are taken.
-        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
+        colour: Mix the three channels as in real pictures (`explain.maximization.parametrizations`).
     """
     return Parametrization(
         _draw(shape, seeds, like),
@@ -80,7 +82,7 @@ def fourier3d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype; of 16 bits, 32 are taken.
-        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
+        colour: Mix the three channels as in real pictures (`explain.maximization.parametrizations`).
     """
     channels, *size = shape
     like = exact(like)
@@ -114,7 +116,7 @@ def fourier2d(shape: Shape, seeds: Sequence[int], like: Tensor, *, colour: bool 
         shape: Channels, frames, rows, columns.
         seeds: One seed for each clip; drawn on the CPU, so that every device begins alike.
         like: Device and dtype; of 16 bits, 32 are taken.
-        colour: Mix the three channels as in real pictures (`explain.maximization.colour`).
+        colour: Mix the three channels as in real pictures (`explain.maximization.parametrizations`).
     """
     channels, frames, *size = shape
     image = fourier3d((channels, 1, size[0], size[1]), seeds, like, colour=colour)
@@ -160,3 +162,49 @@ def _draw(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:
     """One normal draw for each seed: a clip begins alike alone and among others. Adam's steps need 32 bits."""
     draws = [torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return (SPREAD * torch.stack(draws)).to(exact(like)).requires_grad_()
+
+
+#: `measure` on 24 photographs and 24 videos, 8 frames of each (`benchmarks/colours.py`): rows red, green and blue,
+#: columns the axes of greatest spread, which read grey, yellow-blue and green-magenta.
+AXES = (
+    (0.5745, 0.1958, 0.0615),
+    (0.5840, -0.0101, -0.1311),
+    (0.5735, -0.1859, 0.0719),
+)
+
+
+def measure(pictures: Iterable[Tensor]) -> Tensor:
+    """The matrix that gives independent numbers of spread 1 the colour statistics of pictures.
+
+    It is A S, with A the orthonormal eigenvectors of the covariance of red, green and blue over all pixels and S the
+    square roots of its eigenvalues, largest first, divided by the largest of them. Each picture counts the same.
+
+    Args:
+        pictures: RGB frames, uint8, T x H x W x 3 each.
+
+    Returns:
+        3 x 3, float64: rows red, green and blue; the first row is positive.
+    """
+    means, squares = [], []
+    for frames in pictures:
+        pixels = frames.reshape(-1, 3).double() / 255
+        means.append(pixels.mean(dim=0))
+        squares.append(pixels.T @ pixels / len(pixels))
+    mean = torch.stack(means).mean(dim=0)
+    spread, axes = torch.linalg.eigh(torch.stack(squares).mean(dim=0) - torch.outer(mean, mean))
+    axes = (axes * spread.clamp_min(0).sqrt()).flip(1) / spread[-1].sqrt()
+    signed: Tensor = axes * torch.where(axes[0] < 0, -1.0, 1.0)
+    return signed
+
+
+def independent(signal: Tensor) -> Tensor:
+    """The inverse of `correlated`."""
+    axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
+    found: Tensor = (signal.transpose(1, 4) @ torch.linalg.inv(axes).T).transpose(1, 4)
+    return found
+
+
+def correlated(signal: Tensor) -> Tensor:
+    """Independent numbers, U x 3 x T x H x W, as red, green and blue that vary together as in real pictures."""
+    axes = torch.tensor(AXES, dtype=signal.dtype, device=signal.device)
+    return (signal.transpose(1, 4) @ axes.T).transpose(1, 4)

@@ -1,26 +1,28 @@
-"""All that objectives ask of a model, in one pass that ends with the last layer asked for."""
+"""Passes that read activations while clips are optimized, with gradients redirected through rectifiers."""
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
-from explain.budget import MeasuredBytes
-from explain.layers import Capture, did_not_run, find_layer, is_folded
 from explain.maximization.objectives import Seen
-from explain.precision import exact
-from explain.targets import Target, resolve, taken
+from explain.model.layers import Capture, did_not_run, find_layer, is_folded
+from explain.model.layouts import exact
+from explain.model.memory import MeasuredBytes
+from explain.model.targets import Target, resolve, taken
 from zoo.errors import UsageError
-from zoo.prediction import by_head
+from zoo.models.heads import by_head
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from explain.regions import Region
+    from explain.model.regions import Region
 
 
 class Passes:
@@ -29,7 +31,7 @@ class Passes:
     Args:
         model: The model, prepared.
         layers: Layers whose maps are wanted.
-        targets: Outputs that are wanted (`explain.targets`).
+        targets: Outputs that are wanted (`explain.model.targets`).
 
     Raises:
         UnknownNameError: No such layer.
@@ -113,3 +115,37 @@ class Passes:
             first = torch.zeros(len(clips), dtype=torch.long, device=clips.device)
             outputs[name] = exact(taken(target, by_head(self.model, output), first))
         return Seen(clips=clips, maps=maps, outputs=outputs)
+
+
+@contextlib.contextmanager
+def redirected(model: nn.Module) -> Iterator[None]:
+    """Within, an `nn.ReLU` that blocks all of a clip's gradient lets through what would raise its inputs; values stay.
+
+    After lucid's redirected ReLU gradients (Olah, Mordvintsev & Schubert, Feature Visualization, Distill 2017). ReLUs
+    called as functions are not reached.
+    """
+    relus = [module for module in model.modules() if isinstance(module, nn.ReLU) and "forward" not in vars(module)]
+    try:
+        for module in relus:
+            module.forward = _Redirected.apply  # type: ignore[method-assign]
+        yield
+    finally:
+        for module in relus:
+            vars(module).pop("forward", None)
+
+
+class _Redirected(torch.autograd.Function):
+    """ReLU whose gradient, for samples in which nothing would pass, is the positive part of what arrives."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (passes,) = ctx.saved_tensors
+        (gradient,) = gradients
+        passed = torch.where(passes, gradient, 0)
+        blocked = (passed.flatten(1) == 0).all(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+        return torch.where(blocked, gradient.clamp(min=0), passed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from explain.saving import Saved
+from explain.results import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,11 +47,4 @@ class Maximization(Saved):
         Raises:
             UsageError: There is no such clip.
         """
-        from explain.showing import maximizations
-
-        return maximizations.plot(self, clips)
-
-    def _repr_html_(self) -> str:
-        from explain.showing import maximizations
-
-        return maximizations.html(self)
+        return self._plot(clips)

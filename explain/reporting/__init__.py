@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.reporting.assembly import report
     from explain.reporting.comparison import compare
-    from explain.reporting.composition import Report
+    from explain.reporting.driver import report
+    from explain.reporting.pages import Report
 
 _HOMES = {
-    "Report": "explain.reporting.composition",
+    "Report": "explain.reporting.pages",
     "compare": "explain.reporting.comparison",
-    "report": "explain.reporting.assembly",
+    "report": "explain.reporting.driver",
 }
 
 __all__ = ["Report", "compare", "report"]

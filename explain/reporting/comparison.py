@@ -13,23 +13,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explain.drawing.numbers import listed
 from explain.progress import telling
-from explain.reporting import composition, writing
-from explain.reporting.compared import measurements, provenance
+from explain.reporting import pages, reading, writing
 from explain.reporting.context import Context, Options, Subject
-from explain.reporting.rendering import listed
 from explain.reporting.sections import COMPARED, ON_A_CLIP
-from zoo import catalog
+from explain.reporting.topics import measurements, provenance
 from zoo.errors import NoEvaluationError, UnknownNameError, UsageError, WeightsError
+from zoo.registry import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
 
+    from explain.drawing.sprites import Sprite
     from explain.progress import Told
-    from explain.reporting.composition import Part, Report
-    from explain.reporting.media import Sprite
+    from explain.reporting.pages import Part, Report
     from zoo.clips import Clip
     from zoo.entries import Layout, ModelEntry, WeightsEntry
 
@@ -128,7 +128,7 @@ def compare(
         else:
             subjects = _on_clip(models, named, clip, (start, end), target, layout, device, dtype, kept, shared)
         built_in = [section for section in COMPARED if clip is not None or section.name not in ON_A_CLIP]
-        parts, problems = composition.build(
+        parts, problems = pages.build(
             built_in,
             [sections] if isinstance(sections, str) else sections,
             {picture.name for picture in _pictures(subjects)},
@@ -220,7 +220,7 @@ def _evaluation(full_name: str, weights: WeightsEntry | None) -> dict[str, Any] 
 
 
 def _module(model: nn.Module) -> _Named:
-    from zoo.provenance import entry_of
+    from zoo.models.provenance import entry_of
 
     entry = entry_of(model)
     loaded = getattr(model, "zoo_load_report", None)
@@ -266,7 +266,7 @@ def _file(asked: str, evaluation: dict[str, Any]) -> _Named:
 
 def _weights_beside(path: Path, evaluation: dict[str, Any]) -> WeightsEntry | None:
     """The weights file of the same name, unless the evaluation is of other weights, or of random ones."""
-    from zoo.weights import describe_file
+    from zoo.weights.describing import describe_file
 
     path = path.with_suffix(".safetensors")
     if not path.is_file():
@@ -307,9 +307,9 @@ def _on_clip(
 
     if isinstance(clip, str | os.PathLike):
         clips.check_exists(os.fspath(clip))  # before models are loaded, which takes its time
-    from explain.precision import changed
-    from explain.preservation import preserved
-    from explain.reporting import assembly
+    from explain.model.preservation import preserved
+    from explain.reporting import driver
+    from explain.reporting.reading import changed
 
     subjects: list[Subject] = []
     pictures: list[Context] = []
@@ -322,14 +322,14 @@ def _on_clip(
         if one.load:
             module = zoo.load(one.load[0], weights=one.load[1], device=device, dtype=dtype, seed=seed)
         kept.enter_context(preserved(module))
-        kept.enter_context(assembly.laid_out(module, clip, layout if one.entry is None else None))
+        kept.enter_context(driver.laid_out(module, clip, layout if one.entry is None else None))
         module.eval()
-        context = assembly.read(
+        context = reading.read(
             module, clip, target, part=part, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared
         )
         if one.load and dtype is not None:
             told = changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)
-            context = assembly.warned(context, told)
+            context = reading.warned(context, told)
         # Models that see the same pixels share one picture.
         same = [other for other in pictures if _same(other.frames, context.frames)]
         context = replace(context, picture=same[0].picture) if same else context
@@ -351,7 +351,7 @@ def _pictures(subjects: Iterable[Subject]) -> list[Sprite]:
 def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: list[dict[str, str]]) -> Report:
     built = {part.name: part.content for part in parts if part.content}
     last = built.get("provenance")
-    run = dict(last.data) if last else provenance.facts(subjects)
+    run = dict(last.data) if last else provenance.facts_of_models(subjects)
     clip = subjects[0].clip
     warnings = measurements.warnings(subjects) + _of_clips(subjects)
     said = measurements.sentence(subjects)
@@ -367,10 +367,8 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
     pictures = _pictures(subjects)
     clip_name = None
     if clip is not None:
-        from explain.reporting import assembly
-
-        clip_name = assembly.clip_name(clip)
-    return composition.write(
+        clip_name = reading.clip_name(clip)
+    return pages.write(
         folder,
         "comparison",
         parts,
@@ -381,7 +379,7 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
         names=names,
         clip_name=clip_name,
         sentence=said,
-        notices=[f"Note: {warning}" for warning in warnings] + _untrained(subjects) + composition.broken(problems),
+        notices=[f"Note: {warning}" for warning in warnings] + _untrained(subjects) + pages.broken(problems),
         frames=max((picture.frames for picture in pictures), default=0),
     )
 
@@ -401,8 +399,7 @@ def _of_clips(subjects: Sequence[Subject]) -> list[str]:
 def _untrained(subjects: Sequence[Subject]) -> list[str]:
     if all(subject.model is None for subject in subjects):
         return []  # stored evaluations alone need no torch
-    from explain.reporting import assembly
-    from zoo.provenance import origin_of
+    from zoo.models.provenance import origin_of
 
     said, random = [], []
     for subject in subjects:
@@ -411,7 +408,7 @@ def _untrained(subjects: Sequence[Subject]) -> list[str]:
             continue
         if origin.status == "random" and isinstance(subject, Context):
             random.append(subject.name)
-        said += assembly.unproven(origin, subject.name) or assembly.adapted(subject.model, subject.name)
+        said += reading.unproven(origin, subject.name) or reading.adapted(subject.model, subject.name)
     if not random:
         return said
     names = listed(random).striptags()

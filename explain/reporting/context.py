@@ -7,6 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from explain.model.preservation import prepared
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -14,9 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor, nn
 
-    from explain.fields import Trace
-    from explain.reporting.media import Sprite
-    from explain.targets import Target
+    from explain.drawing.sprites import Sprite
+    from explain.fields.theoretical import Trace
+    from explain.model.targets import Target
     from zoo.clips import Clip
     from zoo.entries import ModelEntry
 
@@ -105,7 +110,7 @@ class Context(Subject):
     asked: Any
     #: Whether every output is explained, and not the target alone.
     everything: bool = False
-    #: What the model says of the sample: head -> what `explain.reporting.sequels.ask` gives.
+    #: What the model says of the sample: head -> what `explain.reporting.reading.ask` gives.
     prediction: Mapping[str, Mapping[str, Any]]
     #: How the clip goes on, on the CPU, in the shape of the outputs that predict it; none where it ends before.
     truths: Mapping[str, Tensor] = field(default_factory=dict)
@@ -150,7 +155,7 @@ class Context(Subject):
     def fields(self) -> Trace:
         """The receptive fields of all layers, found once."""
         if "fields" not in self.kept:
-            from explain.fields import trace
+            from explain.fields.theoretical import trace
 
             with self.timed("receptive fields") as progress:
                 self.kept["fields"] = trace(self.model, tuple(self.batch.shape), progress=progress)
@@ -160,7 +165,7 @@ class Context(Subject):
     @property
     def outputs(self) -> dict[str, Tensor]:
         """What the model gives for the sample, 1 x ... by head, on the CPU; found once."""
-        from zoo.prediction import outputs
+        from zoo.models.prediction import outputs
 
         if "outputs" not in self.kept:
             self.kept["outputs"] = {name: head.cpu() for name, head in outputs(self.model, self.batch).items()}
@@ -174,9 +179,25 @@ class Context(Subject):
         Raises:
             ModelError: There is none to choose.
         """
-        from explain.attribution.grad_cam import default_layer
+        from explain.attribution.layer_choice import default_layer
 
         if "layer" not in self.kept:
             self.kept["layer"] = default_layer(self.model, self.batch, self.fields.rows)
         layer, why = self.kept["layer"]
         return layer, why
+
+
+#: Floating-point operations of a forward pass from which on every pass is dear: a third of a second on two cores.
+DEAR = 2e10
+
+#: The same from which on a report runs no passes but those of its maps and their tests.
+FORBIDDING = 3e11
+
+
+def operations(context: Context) -> int:
+    """Floating-point operations of one forward pass, counted once for all clips of a page."""
+    if "operations" not in context.kept:
+        with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            context.model(context.batch.clone())
+        context.kept["operations"] = int(counter.get_total_flops())
+    return int(context.kept["operations"])

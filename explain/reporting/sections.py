@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from explain.reporting.media import Sprite
+    from explain.drawing.sprites import Sprite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Content:
     """What a section's `build` function returns."""
 
     #: Inner HTML, without the heading. A `str` is text and gets escaped; markup comes as `markupsafe.Markup`
-    #: (`explain.reporting.rendering.render` gives it).
+    #: (`explain.drawing.templates.render` gives it).
     html: str
     #: Every number that the HTML shows; goes into report.json under the section's name.
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -52,16 +52,18 @@ class Content:
 
 #: The built-in sections, in the order of the page.
 BUILT_IN: tuple[Section, ...] = (
-    Section(name="prediction", title="What the model says", build="explain.reporting.builtin.prediction:build"),
+    Section(name="prediction", title="What the model says", build="explain.reporting.topics.prediction:build_one"),
     Section(
-        name="attributions", title="Where and when it looked", build="explain.reporting.builtin.attributions:build"
+        name="attributions", title="Where and when it looked", build="explain.reporting.topics.attributions:build_one"
     ),
-    Section(name="robustness", title="How much it bears", build="explain.reporting.builtin.robustness:build"),
-    Section(name="units", title="What its units want to see", build="explain.reporting.builtin.units:build"),
-    Section(name="motion", title="Motion in the filters", build="explain.reporting.builtin.motion:build"),
-    Section(name="fields", title="How far it can see", build="explain.reporting.builtin.fields:build"),
-    Section(name="conversion", title="How the clip was converted", build="explain.reporting.builtin.conversion:build"),
-    Section(name="provenance", title="What was run", build="explain.reporting.builtin.provenance:build"),
+    Section(name="robustness", title="How much it bears", build="explain.reporting.topics.robustness:build_one"),
+    Section(name="units", title="What its units want to see", build="explain.reporting.topics.units:build_one"),
+    Section(name="motion", title="Motion in the filters", build="explain.reporting.topics.motion:build_one"),
+    Section(name="fields", title="How far it can see", build="explain.reporting.topics.fields:build_one"),
+    Section(
+        name="conversion", title="How the clip was converted", build="explain.reporting.topics.conversion:build_one"
+    ),
+    Section(name="provenance", title="What was run", build="explain.reporting.topics.provenance:build_one"),
 )
 
 #: Those of them that show what was learned: left out where weights are random, unless asked for.
@@ -69,19 +71,21 @@ OF_LEARNED = ("units", "motion")
 
 #: The sections of a comparison, in the order of the page.
 COMPARED: tuple[Section, ...] = (
-    Section(name="measurements", title="What was measured", build="explain.reporting.compared.measurements:build"),
-    Section(name="predictions", title="What each says", build="explain.reporting.compared.predictions:build"),
+    Section(name="measurements", title="What was measured", build="explain.reporting.topics.measurements:build_models"),
+    Section(name="predictions", title="What each says", build="explain.reporting.topics.prediction:build_models"),
     Section(
-        name="attributions", title="Where and when each looked", build="explain.reporting.compared.attributions:build"
+        name="attributions",
+        title="Where and when each looked",
+        build="explain.reporting.topics.attributions:build_models",
     ),
-    Section(name="motion", title="Motion in the filters", build="explain.reporting.compared.motion:build"),
-    Section(name="fields", title="How far each can see", build="explain.reporting.compared.fields:build"),
-    Section(name="provenance", title="What was run", build="explain.reporting.compared.provenance:build"),
+    Section(name="motion", title="Motion in the filters", build="explain.reporting.topics.motion:build_models"),
+    Section(name="fields", title="How far each can see", build="explain.reporting.topics.fields:build_models"),
+    Section(name="provenance", title="What was run", build="explain.reporting.topics.provenance:build_models"),
 )
 #: Those of them that need a clip.
 ON_A_CLIP = ("predictions", "attributions", "motion", "fields")
 
-_COLLECTED = "explain.reporting.collected"
+_COLLECTED = "explain.reporting.many"
 #: The sections of a report on many clips, in the order of the page.
 COLLECTED: tuple[Section, ...] = (
     Section(name="predictions", title="What the model says", build=f"{_COLLECTED}.predictions:build"),
@@ -100,7 +104,7 @@ WITH_TESTS = ("faithfulness",)
 
 def left_out(reason: str) -> Content:
     """A section that says why it shows nothing."""
-    from explain.reporting.rendering import render
+    from explain.drawing.templates import render
 
     return Content(html=render("left_out.html", reason=reason), data={"left_out": reason})
 

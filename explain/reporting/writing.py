@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OutputError
-from zoo.output import plain, visible
+from zoo.plain import plain, visible
 from zoo.writing import TEMPORARY, sweep, temporary_prefix
 
 if TYPE_CHECKING:

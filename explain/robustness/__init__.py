@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
     from explain.robustness.checking import check_robustness

@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from explain.budget import MeasuredBytes, fitting, within_memory
-from explain.diagnosis import diagnosed, is_whole, not_finite
-from explain.precision import computed_in
-from explain.preservation import prepared
+from explain.model.diagnosis import diagnosed, is_whole, not_finite
+from explain.model.layouts import computed_in
+from explain.model.memory import MeasuredBytes, fitting, within_memory
+from explain.model.preservation import prepared
 from explain.progress import following
 from explain.robustness.measures import Measures
 from explain.robustness.perturbations import check_counts, check_fill, find, listed
+from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Curve, Measure, Robustness
-from explain.robustness.spoiling import Spoiled
 from zoo.errors import ModelError, UsageError
-from zoo.prediction import by_head
+from zoo.models.heads import by_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from explain.model.targets import Target, TargetLike
     from explain.progress import Followed
     from explain.robustness.perturbations import Extent, Perturbation
-    from explain.targets import Target, TargetLike
     from zoo.entries import Layout
 
 #: Perturbation, level, number of the draw, sample.

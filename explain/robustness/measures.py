@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from explain.model.targets import Score, Target, part, resolve
 from explain.robustness.results import Measure
-from explain.targets import Score, Target, part, resolve
 from zoo.errors import UsageError
-from zoo.prediction import by_head, output_specs, over_time
+from zoo.models.heads import by_head, output_specs, over_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from explain.targets import TargetLike
+    from explain.model.targets import TargetLike
     from zoo.entries import OutputSpec
 
 

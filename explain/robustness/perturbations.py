@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from explain.diagnosis import is_whole
+from explain.model.diagnosis import is_whole
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:

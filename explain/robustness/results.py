@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from explain.saving import Saved
+from explain.results import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,14 +136,7 @@ class Robustness(Saved):
 
     def plot(self) -> Figure:
         """Draw what each perturbation does to the output, level by level, with standard errors."""
-        from explain.showing import robustness
-
-        return robustness.plot(self)
-
-    def _repr_html_(self) -> str:
-        from explain.showing import robustness
-
-        return robustness.html(self)
+        return self._plot()
 
 
 def _numbers(values: Tensor) -> list[float | None]:

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.importing import lazily
+from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.temporal.parameters import LayerParameters, Pattern, TemporalParameters
+    from explain.temporal.parameters import LayerParameters, Pattern, Spread, Statistics, TemporalParameters
     from explain.temporal.reading import kernel_of, temporal_parameters
-    from explain.temporal.statistics import Spread, Statistics
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "LayerParameters": "explain.temporal.parameters",
     "Pattern": "explain.temporal.parameters",
-    "Spread": "explain.temporal.statistics",
-    "Statistics": "explain.temporal.statistics",
+    "Spread": "explain.temporal.parameters",
+    "Statistics": "explain.temporal.parameters",
     "TemporalParameters": "explain.temporal.parameters",
     "kernel_of": "explain.temporal.reading",
     "temporal_parameters": "explain.temporal.reading",

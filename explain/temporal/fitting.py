@@ -49,7 +49,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from explain.budget import Progress
+    from explain.model.memory import Progress
 
 #: Numbers that one batch of fits works on, per tensor.
 BLOCK = 2**21

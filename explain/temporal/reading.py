@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from explain.layers import layer_names
-from explain.preservation import check_model, prepared, preserved
+from explain.model.layers import layer_names
+from explain.model.preservation import check_model, prepared, preserved
 from explain.progress import following
 from explain.temporal.fitting import fit
 from explain.temporal.parameters import LayerParameters, TemporalParameters
-from zoo import catalog, devices
+from zoo import devices
 from zoo.errors import ModelError, UnknownNameError
+from zoo.names import is_pattern
 
 if TYPE_CHECKING:
-    from explain.budget import Progress
+    from explain.model.memory import Progress
 
 #: How a convolution goes along time, by attribute, and what a layer without the attribute does.
 _WINDOW = {"stride": 1, "dilation": 1, "padding": 0}
@@ -101,7 +102,7 @@ def _kernels(model: nn.Module, pattern: str | None) -> tuple[dict[str, Tensor], 
     modules: dict[str, nn.Module] = dict(model.named_modules())
     if pattern is not None and not any(fnmatchcase(name, pattern) for name in modules):
         hint = "`explain fields MODEL --layers '*'` lists them"
-        raise UnknownNameError("layer", pattern, layer_names(model), hint, pattern=catalog.is_pattern(pattern))
+        raise UnknownNameError("layer", pattern, layer_names(model), hint, pattern=is_pattern(pattern))
     asked = {name: module for name, module in modules.items() if fnmatchcase(name, pattern or "*")}
     kernels, left_out = {}, {}
     for name, module in asked.items():

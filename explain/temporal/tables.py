@@ -6,11 +6,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from explain.temporal.statistics import filters_counted
+from explain.temporal.parameters import filters_counted
 
 if TYPE_CHECKING:
-    from explain.temporal.parameters import LayerParameters, TemporalParameters
-    from explain.temporal.statistics import Spread, Statistics
+    from explain.temporal.parameters import LayerParameters, Spread, Statistics, TemporalParameters
 
 #: What stands above the two tables.
 ABSOLUTE = "absolute deviation of the parameters from identity, mean / standard deviation, x 10^-3 (r in radians)"

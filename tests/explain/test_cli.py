@@ -153,7 +153,7 @@ def test_report_writes_a_folder_and_says_where(explain, clip, tmp_path):
 STOPPED = """
 import os, signal, sys
 from explain.cli import main
-from explain.reporting.collected import collecting
+from explain.reporting.many import collecting
 examine, asked = collecting.examine, []
 
 

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 import zoo
-from zoo import catalog, entries, hub, output
 from zoo.commands.info import _describe
+from zoo.entries import spec
 from zoo.errors import UnknownNameError, ZooError
+from zoo.plain import plain, visible
+from zoo.registry import catalog
+from zoo.weights import caches, places
 
 TEXTS = st.sampled_from(
     (
@@ -43,25 +46,23 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=5,
 )
-OBJECTS = st.sampled_from(
-    (b"bytes", 1j, {1}, object(), int, len, torch.float32, entries.InputSpec(frames=1, size=(1, 1)))
-)
+OBJECTS = st.sampled_from((b"bytes", 1j, {1}, object(), int, len, torch.float32, spec.InputSpec(frames=1, size=(1, 1))))
 JUNK = JSON | OBJECTS | st.lists(JSON | OBJECTS, max_size=3).map(tuple)
 
-INPUT = entries.InputSpec(frames=4, size=(8, 8))
-WEIGHTS = entries.WeightsEntry(tag="some", source="nowhere.safetensors", bytes=1, sha256="0" * 64)
-SAMPLE = entries.Sample(name="s", resource="nowhere:s", labels=("a",), license="", source="")
-ENTRY = entries.ModelEntry(
+INPUT = spec.InputSpec(frames=4, size=(8, 8))
+WEIGHTS = spec.WeightsEntry(tag="some", source="nowhere.safetensors", bytes=1, sha256="0" * 64)
+SAMPLE = spec.Sample(name="s", resource="nowhere:s", labels=("a",), license="", source="")
+ENTRY = spec.ModelEntry(
     name="tiny",
     builder="nowhere:build",
     summary="",
     parameters=1,
     input=INPUT,
-    outputs=(entries.OutputSpec(labels=("a", "b")),),
+    outputs=(spec.OutputSpec(labels=("a", "b")),),
     weights=(WEIGHTS,),
     samples=(SAMPLE,),
 )
-METRIC = entries.Metric(dataset="d", split="s", name="n", value=1.0)
+METRIC = spec.Metric(dataset="d", split="s", name="n", value=1.0)
 FIELDS = [
     (one, field.name)
     for one in (INPUT, ENTRY.outputs[0], METRIC, WEIGHTS, SAMPLE, ENTRY)
@@ -71,7 +72,7 @@ FIELDS = [
 
 def shown(data):
     """A document of JSON that any encoding writes, and no character of it steers a terminal."""
-    text = output.visible(json.dumps(output.plain(data), ensure_ascii=False, allow_nan=False))
+    text = visible(json.dumps(plain(data), ensure_ascii=False, allow_nan=False))
     assert json.loads(text.encode())
     assert all(character.isprintable() or character in "\n\t" or ord(character) > 127 for character in text)
 
@@ -84,11 +85,11 @@ def test_any_value_of_any_field_is_taken_or_refused(whole, field, value):
     try:
         changed = dataclasses.replace(whole, **{field: value})
         parts = {
-            entries.WeightsEntry: {"weights": (changed,)},
-            entries.Sample: {"samples": (changed,)},
-            entries.OutputSpec: {"outputs": (changed,)},
-            entries.InputSpec: {"input": changed},
-            entries.Metric: {"weights": (dataclasses.replace(WEIGHTS, metrics=(changed,)),)},
+            spec.WeightsEntry: {"weights": (changed,)},
+            spec.Sample: {"samples": (changed,)},
+            spec.OutputSpec: {"outputs": (changed,)},
+            spec.InputSpec: {"input": changed},
+            spec.Metric: {"weights": (dataclasses.replace(WEIGHTS, metrics=(changed,)),)},
         }
         entry = changed if whole is ENTRY else dataclasses.replace(ENTRY, **parts[type(whole)])
         catalog.validate(entry)
@@ -101,8 +102,8 @@ def test_any_value_of_any_field_is_taken_or_refused(whole, field, value):
 def test_every_annotation_is_one_that_is_checked():
     for whole, field in FIELDS:
         kind = next(str(one.type) for one in dataclasses.fields(whole) if one.name == field)
-        assert entries._check(kind)(getattr(whole, field))
-        assert not entries._check(kind)(object()), f"{type(whole).__name__}.{field} takes anything"
+        assert spec._check(kind)(getattr(whole, field))
+        assert not spec._check(kind)(object()), f"{type(whole).__name__}.{field} takes anything"
 
 
 NAME = f"hub:org/repo@{'a' * 40}"
@@ -154,7 +155,7 @@ def snapshot(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_CACHE", str(cache))
         patch.setenv("ZOO_OFFLINE", "1")
-        folder = hub._pointer(hub.parse(f"{NAME}:x")).parent
+        folder = caches.pointer_of(places.parse(f"{NAME}:x")).parent
         folder.mkdir(parents=True)
         yield folder
 

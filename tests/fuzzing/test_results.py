@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 import explain
-from explain.saving import packed
+from explain.results import packed
 from zoo.errors import ResultError
 
 KEYS = ("$class", "$tensor", "$tuple", "$float", "$function", "$$class", "format", "result", "method", "a\nb")

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from zoo import weights
 from zoo.errors import WeightsError
+from zoo.weights import describing
+from zoo.weights import files as weights
 
 NUMBERS = st.sampled_from((-1, 0, 1, 2, 4, 8, 24, 2**31, 2**32, 2**53 + 1, 2**62, 2**63, 2**64 - 1, 2**64, 0.5, 1e308))
 NAMES = st.sampled_from(
@@ -89,7 +90,7 @@ def read(path):
         weights.read_header,
         weights.map_tensors,
         lambda path: weights.map_tensors(path, mmap=False),
-        lambda path: weights.describe_file(str(path)),
+        lambda path: describing.describe_file(str(path)),
     ):
         try:
             said = step(path)
@@ -142,7 +143,7 @@ def test_what_a_header_says_of_a_model_has_a_length(folder, monkeypatch):
     path.write_bytes(save({"a": torch.ones(1)}, metadata={"zoo": " " * 1001}))
     monkeypatch.setattr(weights, "LONGEST_OVERRIDES", 1000)
     with pytest.raises(WeightsError, match="longer than 1,000 characters"):
-        weights.describe_file(str(path))
+        describing.describe_file(str(path))
 
 
 def test_a_header_has_a_length(folder):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo import testing
-from zoo.plugins import registry
+from zoo.authors import testing
+from zoo.registry.plugins import registry
 
 OWN = [plugin.key for plugin in registry().plugins if plugin.distribution.startswith("motion-zoo-")]
 

@@ -13,8 +13,9 @@ import torch
 
 import zoo
 from explain.attribution import Job, Raw
-from zoo import hookspecs, testing
-from zoo.training import recipes
+from zoo.authors import testing
+from zoo.entries import recipes
+from zoo.registry import hookspecs
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")

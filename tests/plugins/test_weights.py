@@ -3,9 +3,10 @@
 import pytest
 
 import zoo
-from zoo import cards, catalog
-from zoo import weights as files
+from zoo.publishing import cards
+from zoo.registry import catalog
 from zoo.training import evaluation
+from zoo.weights import obtaining
 
 PRETRAINED = [name for name in zoo.list_models(pretrained=True) if not zoo.info(name).weights[0].is_foreign]
 
@@ -18,7 +19,7 @@ def weights_of(name):
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_the_file_bears_its_name_and_the_log_holds_every_step_of_the_recipe(name):
     weights = weights_of(name)
-    assert files.locate(weights.source).name == f"{name}.safetensors"
+    assert obtaining.locate(weights.source).name == f"{name}.safetensors"
     assert {line["stage"]: line["step"] for line in evaluation.stored(name)["log"]} == {
         stage.name: stage.steps for stage in catalog.recipe(name).stages
     }

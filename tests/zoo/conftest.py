@@ -12,7 +12,8 @@ from textwrap import dedent
 
 import pytest
 
-from zoo import catalog, plugins, scaffolding
+from zoo.authors import scaffolding
+from zoo.registry import catalog, plugins
 
 
 class Installed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.entries import LONGEST_SIDE
 from zoo.errors import ClipError
+from zoo.limits import LONGEST_SIDE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import catalog, devices
+from zoo import devices
 from zoo.clips import reading, sampling, videos
 from zoo.clips.clip import Clip, noted, timed
-from zoo.entries import LONGEST_SIDE, InputSpec, ModelEntry
+from zoo.entries import InputSpec, ModelEntry
 from zoo.errors import ClipError, ClipWarning, UsageError
+from zoo.limits import LONGEST_SIDE
+from zoo.registry import resolving
 
 if TYPE_CHECKING:
     import os
@@ -189,7 +191,7 @@ def spec_of(entry_or_model: ModelEntry | InputSpec | nn.Module | str) -> InputSp
         UsageError: for a module that did not come from the zoo.
     """
     if isinstance(entry_or_model, str):
-        return catalog.info(entry_or_model).input
+        return resolving.info(entry_or_model).input
     if isinstance(entry_or_model, InputSpec):
         return entry_or_model
     entry = getattr(entry_or_model, "zoo_entry", entry_or_model)

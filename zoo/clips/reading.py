@@ -10,10 +10,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
-from zoo import catalog, devices
+from zoo import devices
 from zoo.clips import images, limits, sampling, videos
 from zoo.clips.clip import Clip
 from zoo.errors import ClipError, UnknownNameError, UsageError, WeightsError
+from zoo.names import natural
+from zoo.registry import catalog
+from zoo.weights import obtaining
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -246,18 +249,16 @@ def samples() -> dict[str, tuple[Any, int]]:
 def _sample(name: str, request: _Request) -> Clip:
     from safetensors import safe_open
 
-    from zoo import weights
-
     check_exists(name)
     sample, index = samples()[name]
-    with safe_open(weights.locate(sample.resource), framework="pt") as file:
+    with safe_open(obtaining.locate(sample.resource), framework="pt") as file:
         frames = file.get_slice("clips")[index : index + 1][0]
     clip = _stacked(name, frames, request, label=sample.labels[index])
     return replace(clip, classes=sample.classes[index]) if sample.classes else clip
 
 
 def _tensor(path: Path) -> Tensor:
-    from zoo import weights
+    from zoo.weights import files as weights
 
     try:
         header, tensors = weights.read_header(path), weights.map_tensors(path)
@@ -273,7 +274,7 @@ def _tensor(path: Path) -> Tensor:
 def _folder(source: str, path: Path, request: _Request) -> Clip:
     files = sorted(
         (file for file in path.iterdir() if file.suffix.lower() in images.IMAGE_SUFFIXES),
-        key=lambda file: catalog.natural(file.name),
+        key=lambda file: natural(file.name),
     )
     if not files:
         raise ClipError(f"{path} holds no images ({', '.join(sorted(images.IMAGE_SUFFIXES))})")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UsageError
+from zoo.names import is_pattern
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,17 +26,18 @@ def card(context: click.Context, name: str, *, check: bool, write: bool, as_json
     A card has metadata for the Hub in front and a marked block of figures, both made from the entry; all other text is
     written by hand and kept.
     """
-    from zoo import cards, catalog
+    from zoo.publishing import cards
+    from zoo.registry import catalog
 
     if check and write:
         raise UsageError("--check only looks and --write changes; give one of the two")
     if not check and not write:
-        if catalog.is_pattern(name):
+        if is_pattern(name):
             raise UsageError("one card is shown at a time: name a model, or give --check or --write")
         text = cards.render(name)
         output.emit({"model": name, "file": _shown(cards.find(name)), "card": text}, text, as_json=as_json)
         return
-    names = [one.full_name for one in catalog.select(name)] if catalog.is_pattern(name) else [name]
+    names = [one.full_name for one in catalog.select(name)] if is_pattern(name) else [name]
     if not names:
         raise UsageError(f"no model matches {name!r}; `zoo list` shows all")
     rows: list[dict[str, Any]] = []

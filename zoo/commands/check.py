@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(cls=options.Examples, epilog="zoo check my_plugin\nzoo check torchvision_models --models 'r*_18' --fast")
@@ -25,7 +25,7 @@ def check(context: click.Context, plugin: str, models: str, *, fast: bool, as_js
     """
     from tqdm import tqdm
 
-    from zoo import testing
+    from zoo.authors import testing
 
     found = testing.cases(plugin, models=models, fast=fast)
     bar = tqdm(testing.run(found), desc="checks", total=len(found), disable=None, file=sys.stderr, leave=False)

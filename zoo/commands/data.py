@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(cls=options.Examples, epilog="ZOO_DATA=~/data zoo data mnist")
@@ -12,7 +12,7 @@ from zoo import options, output
 @options.as_json
 def data(dataset: str, *, as_json: bool) -> None:
     """Download a training data set into $ZOO_DATA, or the user's data folder, and check it."""
-    from zoo.datasets import digits
+    from zoo.training.data import mnist
 
-    folder = digits.download(report=output.note)
+    folder = mnist.download(report=output.note)
     output.emit({"dataset": dataset, "folder": str(folder)}, [f"{folder} holds {dataset}, checked"], as_json=as_json)

@@ -6,8 +6,11 @@ from typing import Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UsageError
+from zoo.names import is_pattern
+from zoo.registry import resolving
+from zoo.weights import obtaining, places
 
 
 @click.command(
@@ -27,13 +30,13 @@ def download(
     A NAME is an architecture (its default weights), architecture.tag, a pattern with wildcards (all weights that
     match), `all`, or hub:ORG/REPO@REVISION. What fails is told, and the rest goes on.
     """
-    from zoo import catalog, hub, loading
-    from zoo import weights as files
     from zoo.errors import ZooError
+    from zoo.registry import catalog
+    from zoo.weights import files, hub
 
     chosen: dict[str, None] = {}
     for name in names:
-        if name == "all" or catalog.is_pattern(name):
+        if name == "all" or is_pattern(name):
             pattern = "*" if name == "all" else name
             found = catalog.list_models(pattern, pretrained=True)
             if not found:
@@ -45,13 +48,13 @@ def download(
     for name in chosen:
         row: dict[str, Any] = {"model": name, "file": None, "bytes": None, "sha256": None, "error": None}
         try:
-            entry, weights = loading.resolve(name, "default", offline=offline, token=token)
+            entry, weights = resolving.resolve(name, "default", offline=offline, token=token)
             if weights is not None:
-                here = files.obtain(weights, offline=offline, token=token)
-                path = files.locate(here.source)
+                here = obtaining.obtain(weights, offline=offline, token=token)
+                path = obtaining.locate(here.source)
                 files.check(path, here)
                 if weights.golden is not None and weights.golden.startswith("hub:"):  # `zoo verify` needs it
-                    hub.fetch(hub.parse(weights.golden), offline=offline, token=token)
+                    hub.fetch(places.parse(weights.golden), offline=offline, token=token)
                 row |= {"model": f"{entry.name}.{weights.tag}", "file": str(path)}
                 row |= {"bytes": here.bytes, "sha256": here.sha256}
         except ZooError as error:

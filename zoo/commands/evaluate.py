@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UsageError
+from zoo.plain import plain
 
 
 @click.command(
@@ -52,7 +53,7 @@ def evaluate(
     )
     output.emit(measured, _evaluation_text(measured), as_json=as_json)
     if out is not None:
-        write(out, json.dumps(output.plain(measured), indent=1) + "\n")
+        write(out, json.dumps(plain(measured), indent=1) + "\n")
         output.note(f"wrote {out}")
 
 

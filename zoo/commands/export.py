@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(cls=options.Examples, epilog="zoo export conv3d --out conv3d.pt2 --dynamic-batch")
@@ -37,7 +37,8 @@ def export(
     `torch.export.load(FILE).module()` runs it without zoo and without its plugin. A recurrent network is written out
     step by step, which takes a minute or so.
     """
-    from zoo import exporting, loading, writing
+    from zoo import writing
+    from zoo.models import exporting, loading
 
     if out.suffix == exporting.SUFFIX:
         writing.check_writable(out)

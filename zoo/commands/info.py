@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import ZooError
+from zoo.registry import resolving
 
 if TYPE_CHECKING:
     from zoo.entries import ModelEntry, WeightsEntry
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 @options.as_json
 def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json: bool) -> None:
     """Show everything the catalogue knows of one model."""
-    from zoo import catalog, foreign
     from zoo.training import evaluation
+    from zoo.weights import torch_files
 
-    entry = catalog.info(name, offline=offline, token=token)
+    entry = resolving.info(name, offline=offline, token=token)
     if counted:
-        from zoo import counting
+        from zoo.models import flops
 
-        entry = dataclasses.replace(entry, flops=counting.flops(entry))
+        entry = dataclasses.replace(entry, flops=flops.flops(entry))
     data = _describe(entry)
     lines = [
         f"{entry.name}: {entry.summary}",
@@ -52,7 +53,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
         lines += [f"sha256      {weights.sha256}{'...' if weights.is_foreign else ''}"]
         lines += [
             f"            not on this machine; downloaded on first use from {weights.source}"
-        ] * foreign.is_missing(weights)
+        ] * torch_files.is_missing(weights)
         count = None
         with suppress(ZooError):  # a damaged record is told by those who need it
             count = evaluation.clips_measured(weights)
@@ -88,7 +89,7 @@ def _describe(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
-    from zoo import foreign
+    from zoo.weights import torch_files
 
     return {
         "tag": weights.tag,
@@ -99,7 +100,7 @@ def _describe_weights(weights: WeightsEntry) -> dict[str, Any]:
         "recipe": weights.recipe,
         "record": weights.record,
         "metrics": [dataclasses.asdict(metric) for metric in weights.metrics],
-        **({"to_download": foreign.is_missing(weights)} if weights.is_foreign or weights.is_hub else {}),
+        **({"to_download": torch_files.is_missing(weights)} if weights.is_foreign or weights.is_hub else {}),
     }
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @options.as_json
 def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) -> None:
     """List models; PATTERN may hold wildcards."""
-    from zoo import catalog
-    from zoo.plugins import registry
+    from zoo.registry import catalog
+    from zoo.registry.plugins import registry
 
     known = registry().plugins
     if plugin is not None and not any(one.is_called(plugin) for one in known):
@@ -69,11 +69,11 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
 
 def _missing(entry: ModelEntry) -> dict[str, dict[str, int]]:
     """Bytes to download by tag, where an entry has weights from elsewhere."""
-    from zoo import foreign
+    from zoo.weights import torch_files
 
     if not any(weights.is_foreign or weights.is_hub for weights in entry.weights):
         return {}
-    return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if foreign.is_missing(weights)}}
+    return {"to_download": {weights.tag: weights.bytes for weights in entry.weights if torch_files.is_missing(weights)}}
 
 
 def _to_download(size: int | None) -> str:
@@ -81,8 +81,8 @@ def _to_download(size: int | None) -> str:
 
 
 def _why_none() -> str:
-    from zoo import catalog
-    from zoo.plugins import registry
+    from zoo.registry import catalog
+    from zoo.registry.plugins import registry
 
     if registry().plugins:
         return "no plugin that is switched on gives any (`zoo plugins` shows their state)"

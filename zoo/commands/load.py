@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
-    from zoo.adaptation import Adapt
+    from zoo.models.inflation import Adapt
 
 
 @click.command(
@@ -56,7 +56,7 @@ def load(
 
     MODEL is a name of the catalogue, or hub:ORG/REPO@REVISION for a repository that `zoo push` made.
     """
-    from zoo import loading
+    from zoo.models import loading
 
     loaded = loading.load(
         model,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(
@@ -21,7 +21,7 @@ from zoo import options, output
 @options.as_json
 def new_plugin(name: str, out: Path | None, *, as_json: bool) -> None:
     """Write an installable package that gives the model NAME, with its card and tests, to begin your own with."""
-    from zoo import scaffolding
+    from zoo.authors import scaffolding
 
     scaffolding.check_name(name)
     folder = out or Path(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(
@@ -22,7 +22,7 @@ def plugins(*, isolate: bool, as_json: bool) -> None:
     One that makes every command slow is named as such, with the line that is to blame. A model that another plugin
     gives as well is named; `DISTRIBUTION:MODEL` tells them apart.
     """
-    from zoo import catalog, inspection
+    from zoo.registry import catalog, inspection
 
     rows = inspection.isolated_states() if isolate else inspection.states()
     text = output.table(

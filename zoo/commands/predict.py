@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 
 @click.command(cls=options.Examples, epilog="zoo predict conv3d sample:blinking_mnist/3")
@@ -43,8 +43,9 @@ def predict(
     as_json: bool,
 ) -> None:
     """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
-    from zoo import clips, loading, prediction, writing
+    from zoo import clips, writing
     from zoo.errors import UsageError
+    from zoo.models import loading, prediction
 
     clips.check_exists(clip)
     if out is not None:

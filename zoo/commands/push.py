@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from zoo.publishing import Pushed
+    from zoo.publishing.pushing import Pushed
 
 
 @click.command(
@@ -49,12 +49,12 @@ def push(
 
     What is printed at the end loads it again, wherever its plugin is installed, and pins it in a plugin's entry.
     """
-    from zoo import publishing
+    from zoo.publishing import pushing
 
     if all_first_party:
         if not org or model:
             raise UsageError("--all-first-party takes --org ORG, and no other name")
-        done = publishing.push_first_party(
+        done = pushing.push_first_party(
             org,
             report=lambda one: output.note(_line(one)),
             public=public,
@@ -68,7 +68,7 @@ def push(
                 "expected NAME|FILE and ORG/REPO, or --all-first-party and --org ORG; see `zoo push --help`"
             )
         done = [
-            publishing.push(
+            pushing.push(
                 model,
                 repo,
                 weights=weights,
@@ -95,7 +95,7 @@ def _line(one: Pushed) -> str:
 
 def _pinned(one: Pushed) -> str:
     """A line with what a plugin's entry says of the weights; nothing where nothing was sent."""
-    from zoo import hub
+    from zoo.weights import hub
 
     if one.name is None:
         return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 
 if TYPE_CHECKING:
     from zoo.training.search import Found
@@ -51,7 +51,8 @@ def search(
     A search that was stopped or killed goes on where it was when the same command is given again; more --trials add to
     those that are there. The folder keeps each trial's weights, search.json, and a figure of the results.
     """
-    from zoo import catalog, devices
+    from zoo import devices
+    from zoo.registry import catalog
     from zoo.training import search as searching
 
     devices.keep_freed_memory()

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
 from zoo.errors import UsageError
+from zoo.names import is_pattern
+from zoo.publishing import entry_text
+from zoo.weights import digests
 
 
 @click.command(
@@ -67,10 +70,11 @@ def train(
     processes share every batch (gloo on the CPU, nccl on GPUs, a GPU each) with the gradients of one; on the CPU,
     BatchNorm takes each process's own clips. All read the same folder.
     """
-    from zoo import catalog, devices, scaffolding, weights
+    from zoo import devices
+    from zoo.registry import catalog
     from zoo.training import parallel, runs
 
-    several = len(recipes) > 1 or any(map(catalog.is_pattern, recipes))
+    several = len(recipes) > 1 or any(map(is_pattern, recipes))
     devices.keep_freed_memory()
     with parallel.joined(device) as place:
         if several and from_weights is not None:
@@ -99,9 +103,9 @@ def train(
         output.emit(data if several else data[0], text, as_json=as_json)
         known = {one.sha256 for listing in catalog.listings() for one in listing.entry.weights}
         for recipe, outcome in zip(chosen, outcomes, strict=True):
-            if outcome.weights and weights.sha256_of(Path(outcome.weights)) not in known:
+            if outcome.weights and digests.sha256_of(Path(outcome.weights)) not in known:
                 output.note("as the plugin's entry:")
-                for line in scaffolding.weights_entry(recipe, Path(outcome.weights)).splitlines():
+                for line in entry_text.weights_entry(recipe, Path(outcome.weights)).splitlines():
                     output.note(line)
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
             beyond = "" if until is None else ", and without --until beyond its stage"

@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from zoo import options, output
+from zoo.commands.shared import options, output
+from zoo.names import is_pattern
 
 
 @click.command(cls=options.Examples, epilog="zoo verify conv3d.blinking_mnist")
@@ -17,9 +18,9 @@ from zoo import options, output
 @click.pass_context
 def verify(context: click.Context, pattern: str, token: str | None, *, offline: bool, as_json: bool) -> None:
     """Hash weights again and recompute their golden outputs: one model, or all that match PATTERN."""
-    from zoo import catalog, verification
+    from zoo.models import verification
 
-    check = verification.verify_all if catalog.is_pattern(pattern) else verification.verify
+    check = verification.verify_all if is_pattern(pattern) else verification.verify
     found = check(pattern, offline=offline, token=token)
     done = found if isinstance(found, list) else [found]
     rows = [

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.datasets import digits as mnist
 from zoo.datasets.motion_names import KINDS as KINDS
 from zoo.datasets.motion_names import MOTIONS as MOTIONS
 from zoo.errors import UsageError
+from zoo.training.data import mnist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

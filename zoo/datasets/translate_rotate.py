@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.datasets import digits as mnist
 from zoo.errors import UsageError
+from zoo.training.data import mnist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from zoo.training.recipes import Recipe, Stage
+from zoo.entries.recipes import Recipe, Stage
 
 __all__ = ["Recipe", "Stage"]

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
+from zoo.entries.recipes import Recipe, Stage
 from zoo.errors import TrainingError
-from zoo.training.recipes import Recipe, Stage
 from zoo.writing import TEMPORARY, write, write_tensors
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: i
 
 def position(recipe: Recipe, folder: Path) -> dict[str, Any]:
     """Where a stopped run is: `stage` and its `step` of `steps` (None once all are done), `checkpoint_bytes`."""
-    from zoo.weights import read_header
+    from zoo.weights.files import read_header
 
     path = folder / CHECKPOINT
     state = json.loads(read_header(path).metadata["training"])

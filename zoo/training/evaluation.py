@@ -7,17 +7,18 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from zoo import catalog
 from zoo.errors import NoEvaluationError, PluginError, UsageError, WeightsError, ZooError, nearest
-from zoo.plugins import resolve
-from zoo.weights import describe_file, locate
+from zoo.registry import catalog, resolving
+from zoo.registry.plugins import resolve
+from zoo.weights.describing import describe_file
+from zoo.weights.obtaining import locate
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from zoo.entries import WeightsEntry
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 
 #: The table of a breakdown that says what answers get which do not depend on the clip, a row for each: what it is under
@@ -54,9 +55,10 @@ def evaluate(
             has fewer clips.
         DataError: where the data is missing.
     """
-    from zoo import devices, loading
+    from zoo import devices
+    from zoo.models import loading
 
-    entry, chosen = loading.resolve(name, weights)
+    entry, chosen = resolving.resolve(name, weights)
     if recipe is None and (chosen is None or chosen in entry.weights):
         recipe = recipe_of(entry.name, chosen)
     found = catalog.recipe(recipe) if recipe else None  # what cannot be need not wait for the model, nor for a download

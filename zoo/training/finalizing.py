@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from zoo import catalog, verification
 from zoo.entries import WeightsEntry
 from zoo.errors import UnknownNameError
-from zoo.output import plain
-from zoo.plugins import resolve
+from zoo.models import verification
+from zoo.plain import plain
+from zoo.registry import catalog
+from zoo.registry.plugins import resolve
 from zoo.training.evaluation import measure
-from zoo.weights import overrides_of, sha256_of
+from zoo.weights.describing import overrides_of
+from zoo.weights.digests import sha256_of
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from zoo.entries import ModelEntry
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 
 def finalize(

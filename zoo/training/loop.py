@@ -22,18 +22,19 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
+from zoo.entries.recipes import OPTIMIZERS
 from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
-from zoo.plugins import resolve
+from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import check_loads, finalize
-from zoo.training.recipes import OPTIMIZERS
-from zoo.weights import read_header, sha256_of
+from zoo.weights.digests import sha256_of
+from zoo.weights.files import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zoo.training.recipes import Recipe, Stage
+    from zoo.entries.recipes import Recipe, Stage
 
 
 def train(

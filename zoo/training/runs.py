@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from zoo import catalog, devices
+from zoo import devices
 from zoo.errors import UnknownNameError, WeightsError, ZooError
-from zoo.plugins import resolve
+from zoo.names import is_pattern, natural
+from zoo.registry import catalog
+from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, finalizing, loop, parallel
-from zoo.weights import sha256_of
+from zoo.weights import obtaining
+from zoo.weights.digests import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +64,11 @@ def choose(names: Sequence[str]) -> list[Recipe]:
     chosen: dict[str, Recipe] = {}
     for name in names:
         found = [name] if name in known else []
-        if catalog.is_pattern(name):
+        if is_pattern(name):
             found = [one for one in known if fnmatchcase(one, name) or fnmatchcase(one.partition(".")[0], name)]
-            found.sort(key=catalog.natural)
+            found.sort(key=natural)
         if not found:
-            raise UnknownNameError("recipe", name, known, catalog.HINT_OF_RECIPES, pattern=catalog.is_pattern(name))
+            raise UnknownNameError("recipe", name, known, catalog.HINT_OF_RECIPES, pattern=is_pattern(name))
         chosen |= {one: known[one] for one in found}
     return list(chosen.values())
 
@@ -78,7 +81,7 @@ def weights_file(name: str) -> Path:
     """
     from pathlib import Path
 
-    from zoo import weights as weights_files
+    from zoo.weights import files as weights_files
 
     path = Path(name).expanduser()
     if path.is_file() or path.suffix == ".safetensors":  # a run's folder may have the name of its weights
@@ -86,8 +89,8 @@ def weights_file(name: str) -> Path:
     _, weights, _ = catalog.find(name)
     if weights is None:
         raise WeightsError(f"{name} has no trained weights to start from")
-    weights = weights_files.obtain(weights)
-    path = weights_files.locate(weights.source)
+    weights = obtaining.obtain(weights)
+    path = obtaining.locate(weights.source)
     weights_files.check(path, weights)
     return path
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 from zoo_sequence_convlstm.recipes import ARGUMENTS, RECIPES, SMALL
 
 if TYPE_CHECKING:
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 _PAPER = "Henry Williams: Convolutional LSTM For Image Sequence Modelling. Report, 13 January 2025"
 _INPUT = InputSpec(channels="L", frames=2, size=(36, 36), sampling="consecutive")
@@ -149,7 +149,7 @@ def zoo_models() -> list[ModelEntry]:
 @hookimpl
 def explain_sections(context: Any) -> list[Any]:
     """Of the networks of this plugin: what they predict, frame upon frame, and their gates."""
-    from explain import Section
+    from explain.authoring import Section
     from zoo_sequence_convlstm.networks import SequenceConvLSTM
 
     if not isinstance(context.model, SequenceConvLSTM):

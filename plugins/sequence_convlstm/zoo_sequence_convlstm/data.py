@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datasets import digits, sequences
+from zoo.datasets import sequences
 from zoo.errors import DataError, UnknownNameError
+from zoo.training.data import mnist
 from zoo_sequence_convlstm.recipes import TRAINING_SETS
 
 #: Indices of the frames that are held out.
@@ -133,14 +134,14 @@ def painted(name: str) -> tuple[Tensor, Tensor]:
     """
     if name not in _SETS:
         raise UnknownNameError("set of sequences", name, _SETS)
-    return _painted(name, str(digits.data_folder()))
+    return _painted(name, str(mnist.data_folder()))
 
 
 @lru_cache(maxsize=4)
 def _painted(name: str, folder: str) -> tuple[Tensor, Tensor]:
     del folder  # another one, another result
     digit, count, part, seed = _SETS[name]
-    found = digits.read_part(part)
+    found = mnist.read_part(part)
     generator = torch.Generator().manual_seed(seed)
     drawn = sequences.draw(count, found.labels, generator=generator, digit=digit)
     noisy = sequences.render(found.images, drawn, generator=generator)
@@ -234,7 +235,7 @@ def training_windows(name: str) -> Windows:
     """
     if name not in TRAINING_SETS:
         raise UnknownNameError("training set", name, TRAINING_SETS)
-    return _training_windows(*TRAINING_SETS[name], str(digits.data_folder()))
+    return _training_windows(*TRAINING_SETS[name], str(mnist.data_folder()))
 
 
 @lru_cache(maxsize=4)

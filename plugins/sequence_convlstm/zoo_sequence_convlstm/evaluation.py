@@ -14,8 +14,8 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from zoo.datasets import digits
 from zoo.errors import UsageError
+from zoo.training.data import mnist
 from zoo.training.evaluation import CONSTANT, per_clip
 from zoo_sequence_convlstm import data
 
@@ -53,7 +53,7 @@ def evaluate(
         zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.
         zoo.errors.DataError: where MNIST is missing or damaged.
     """
-    found = _chosen(clips, str(digits.data_folder()))
+    found = _chosen(clips, str(mnist.data_folder()))
     network.eval()
     with torch.inference_mode(), tqdm(total=len(found.inputs), desc="measured", unit="window", disable=None) as bar:
         predicted = _predict(network, found.inputs, device, batch_size, bar.update)

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 
-from explain.robustness.perturbations import find
+from explain.authoring import perturbations
 from zoo.errors import ZooError
 from zoo.writing import write
 from zoo_sequence_convlstm import data
@@ -79,7 +79,7 @@ def noises(frame: Tensor | None = None) -> Figure:
     """Figure 5: each noise, stronger from row to row, on a frame H x W (0 to 1); None takes the first of N6."""
     frame = data.scaled("N6")[0][0, 0] if frame is None else frame
     drawn = Figure(figsize=(1.5 * len(NOISES), 1.5 * len(LEVELS)), layout="constrained")
-    for column, kind in enumerate(find(NOISES)):
+    for column, kind in enumerate(perturbations.find(NOISES)):
         for row, level in enumerate(LEVELS):
             axes = drawn.add_subplot(len(LEVELS), len(NOISES), row * len(NOISES) + column + 1)
             shown = frame

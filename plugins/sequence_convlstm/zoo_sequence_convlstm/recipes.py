@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from zoo.training.recipes import OPTIMIZERS, Recipe, Search, Span, Stage
+from zoo.entries.recipes import OPTIMIZERS, Recipe, Search, Span, Stage
 
 _HERE = "zoo_sequence_convlstm"
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import digits, sequences
+from zoo.datasets import sequences
+from zoo.training.data import mnist
 from zoo_sequence_convlstm import data
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ DIGITS: tuple[int, ...] = (6, 6, 3, 3, 8, 5)
 
 def write(path: Path) -> tuple[str, ...]:
     """Write the tensor `clips`, 6 x 16 x 36 x 36 x 1 (uint8), and return what each clip shows."""
-    found = digits.read("test")
+    found = mnist.read("test")
     clips = []
     for seed, digit in enumerate(DIGITS):
         generator = torch.Generator().manual_seed(seed)

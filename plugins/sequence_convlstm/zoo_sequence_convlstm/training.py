@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from zoo.training.recipes import Stage
+    from zoo.entries.recipes import Stage
 
 Batch = dict[str, "Tensor"]
 

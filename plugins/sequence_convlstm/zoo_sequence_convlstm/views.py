@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from matplotlib.ticker import MaxNLocator
 
-from explain import Content
-from explain.reporting import colour, figures
-from explain.reporting.films import painted
-from explain.reporting.media import Sprite, clip_sprite
-from explain.reporting.rendering import numbers, render
-from explain.reporting.sequels import following
+from explain.authoring import Content, Sprite, clip_sprite, colours, figures, following, numbers, painted, render
 from zoo import clips
-from zoo.prediction import to_frames
+from zoo.models.prediction import to_frames
 from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
 from zoo_sequence_convlstm.evaluation import copied, roll_out
 
@@ -25,7 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from torch import Tensor
 
-    from explain.reporting.context import Context
+    from explain.authoring import Context
 
 _HERE = "zoo_sequence_convlstm"
 #: Frames that are predicted, at most, and where the clip does not go on.
@@ -63,7 +58,7 @@ def next_frames(context: Context) -> Content:
     said = ""
     if truth is not None:
         changes = (found.cpu() - truth)[0].float().mean(dim=0).numpy()
-        _, scale, _ = colour.scaled(changes)
+        _, scale, _ = colours.scaled(changes)
         over = painted("next-difference", changes, scale)
         rows.insert(0, Row(title="How the clip goes on", picture=_picture("true", truth, context)))
         rows.append(Row(title="Predicted less true, over the true frames", picture=rows[0].picture, overlay=over))
@@ -81,7 +76,7 @@ def next_frames(context: Context) -> Content:
         rows=rows,
         drawn=drawn,
         said=said,
-        colours=colour.signed(),
+        colours=colours.signed(),
         shown=_columns(errors),
         **data,
     )
@@ -131,7 +126,7 @@ def gates(context: Context) -> Content:
         drawn=_over_time(means, times, read - 1),
         asked=context.target.unit == (name, unit),
         several=len(windows) > 1,
-        shown={gate: numbers(values) for gate, values in means.items()},
+        shown={gate: numbers.numbers(values) for gate, values in means.items()},
         **data,
     )
     return Content(html=html, data=data, tensors=maps, sprites=tuple(row.picture for row in rows))
@@ -168,7 +163,7 @@ def _errors(found: Tensor, truth: Tensor) -> list[float]:
 
 def _columns(errors: dict[str, list[float]]) -> dict[str, list[Markup | None]]:
     """All errors with the same places after the point."""
-    texts = iter(numbers([value for values in errors.values() for value in values]))
+    texts = iter(numbers.numbers([value for values in errors.values() for value in values]))
     return {name: [next(texts) for _ in values] for name, values in errors.items()}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 #: The six orders in which the quadrants appear (section 3, task 2).
 ORDERS = ("1-2-3-4", "1-2-4-3", "1-4-2-3", "1-4-3-2", "1-3-2-4", "1-3-4-2")

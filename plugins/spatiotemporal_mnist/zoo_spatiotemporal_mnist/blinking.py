@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from zoo.datasets import digits as mnist
+from zoo.training.data import mnist
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.colors import Colormap, LogNorm, Normalize, to_hex
 
-from explain import Content, Section
-from explain.reporting import figures
-from explain.reporting.compared.measurements import interval
-from explain.reporting.rendering import render
+from explain.authoring import Content, Section, figures, intervals, render
 from zoo.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -298,7 +295,7 @@ def _shares(table: Mapping[Any, tuple[float, int]], *, inverted: bool = False) -
     """Each share of right answers (inverted: of wrong ones) with its clips and 95 % interval."""
     shares = {}
     for key, (accuracy, clips) in table.items():
-        low, high = interval(accuracy, clips)
+        low, high = intervals.interval(accuracy, clips)
         if inverted:
             shares[key] = {"share": 1 - accuracy, "low": 1 - high, "high": 1 - low, "clips": clips}
         else:

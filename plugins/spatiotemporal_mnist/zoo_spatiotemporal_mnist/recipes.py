@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from zoo.training.recipes import Recipe, Stage
+from zoo.entries.recipes import Recipe, Stage
 
 _HERE = "zoo_spatiotemporal_mnist"
 

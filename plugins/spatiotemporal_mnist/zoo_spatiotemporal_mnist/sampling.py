@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import digits as mnist
+from zoo.training.data import mnist
 from zoo_spatiotemporal_mnist import blinking
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo.datasets import digits as mnist
 from zoo.training import parallel
+from zoo.training.data import mnist
 from zoo_spatiotemporal_mnist import blinking, growth, networks, sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.training.recipes import Stage
+    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 

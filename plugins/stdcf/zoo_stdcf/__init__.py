@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 from zoo_stdcf.recipes import RECIPES
 
 if TYPE_CHECKING:
-    from explain import Section
-    from explain.reporting.context import Context
-    from zoo.training.recipes import Recipe
+    from explain.authoring import Context, Section
+    from zoo.entries.recipes import Recipe
 
 _PAPER = (
     "Zichen Miao, Ze Wang, Xiuyuan Cheng, Qiang Qiu: Spatiotemporal Joint Filter Decomposition in 3D Convolutional "
@@ -232,7 +231,7 @@ def zoo_recipes() -> list[Recipe]:
 @hookimpl
 def explain_sections(context: Context) -> list[Section]:
     """Atoms and their energies, reconstructions of both autoencoders, and what a tempo does, where there are any."""
-    from explain import Section
+    from explain.authoring import Section
     from zoo_stdcf import atoms_view, reconstruction_view, tempo_view  # they draw, which `zoo list` need not wait for
 
     views = {

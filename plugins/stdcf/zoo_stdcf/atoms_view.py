@@ -9,9 +9,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.colors import Normalize, to_hex
 
-from explain import Content
-from explain.reporting import figures
-from explain.reporting.rendering import render
+from explain.authoring import Content, figures, render
 from zoo_stdcf.layer import Stdcf
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor, nn
 
-    from explain.reporting.context import Context
+    from explain.authoring import Context
 
 #: Share of the energy that the pairs are counted for which carry most.
 MOST: Final = 0.9

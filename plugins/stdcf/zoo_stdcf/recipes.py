@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.motion_names import MOTIONS
-from zoo.training.recipes import Recipe, Stage
+from zoo.entries.recipes import Recipe, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

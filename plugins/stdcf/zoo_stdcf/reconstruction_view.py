@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import zoo
-from explain import Content
-from explain.layouts import input_of
-from explain.reporting.media import Sprite, clip_sprite
-from explain.reporting.rendering import render
+from explain.authoring import Content, Sprite, clip_sprite, input_of, render
 from zoo.errors import ZooError
-from zoo.prediction import outputs, to_frames
+from zoo.models.prediction import outputs, to_frames
 from zoo_stdcf.networks import Autoencoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from explain.reporting.context import Context
+    from explain.authoring import Context
 
 #: In the order of the figure, beneath the clip.
 NETWORKS: Final = ("rank1_autoencoder", "stdcf_autoencoder")

@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.reporting import figures
-from explain.reporting.compared.measurements import interval
-from explain.reporting.rendering import render
-from explain.reporting.sections import Content
+from explain.authoring import Content, figures, intervals, render
 from zoo_stdcf import tempo
 from zoo_stdcf.layer import with_tempo
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from explain.reporting.context import Context
+    from explain.authoring import Context
 
 
 def available(context: Context) -> bool:
@@ -42,7 +39,7 @@ def build(context: Context) -> Content:
             "played": row["played"],
             "tempo": row["tempo"],
             "accuracy": row["motion accuracy"],
-            "interval": interval(row["motion accuracy"], found["clips"]),
+            "interval": intervals.interval(row["motion accuracy"], found["clips"]),
             "distance": away[row["played"], row["tempo"]],
         }
         for row in found["accuracy"]

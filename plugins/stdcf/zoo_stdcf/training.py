@@ -9,15 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.datasets import digits, motion, translate_rotate
+from zoo.datasets import motion, translate_rotate
 from zoo.errors import UsageError
+from zoo.training.data import mnist
 from zoo_stdcf import networks
 from zoo_stdcf.layer import Stdcf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.training.recipes import Stage
+    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 
@@ -78,7 +79,7 @@ def moving_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devi
     "alpha"]; the others stay as they are; all where it is left out.
     """
     learn(network, stage.arguments.get("learned", PARTS))
-    found = digits.read_part("train")
+    found = mnist.read_part("train")
     images = found.images.to(device)
     frames, size = stage.arguments.get("frames", motion.FRAMES), stage.arguments.get("size", motion.FRAME_SIZE)
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 from zoo_stft.recipes import FRAMES, RECIPES, arguments, clips_of
 
 if TYPE_CHECKING:
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 _PAPER = (
     "Sudhakar Kumawat, Manisha Verma, Yuta Nakashima, Shanmuganathan Raman: Depthwise Spatio-Temporal STFT "

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec
-from zoo.training.recipes import Recipe, Stage
+from zoo.entries.recipes import Recipe, Stage
 
 _HERE = "zoo_stft"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import digits, motion
+from zoo.datasets import motion
+from zoo.training.data import mnist
 from zoo_stft import training
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ SEEDS: tuple[int, ...] = (21, 22, 23, 24, 26, 30, 31, 39, 42)
 
 def write(path: Path) -> tuple[str, ...]:
     """Write the tensor `clips`, 9 x 32 x 64 x 64 x 1 (uint8), and return what each clip shows."""
-    found = digits.read("test")
+    found = mnist.read("test")
     drawn = [
         motion.draw(1, found.labels, generator=torch.Generator().manual_seed(seed), motions=[name])
         for seed, name in zip(SEEDS, motion.MOTIONS, strict=True)

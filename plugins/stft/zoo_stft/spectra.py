@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from explain.showing import paper
+from explain.authoring import notebook
 from zoo.errors import UsageError
 from zoo_stft.blocks import Block
 
@@ -127,7 +127,7 @@ class Spectra:
             raise UsageError("no STFT block in this model, so there is nothing to draw; spectra() of one that has some")
         used = self.used
         table = [[block.mean_shares[place] for place in used] for block in self.blocks.values()]
-        with paper.drawing(90 + 46 * len(used), 110 + 18 * len(table)) as drawn:
+        with notebook.drawing(90 + 46 * len(used), 110 + 18 * len(table)) as drawn:
             axes = drawn.subplots()
             axes.imshow(table, cmap="viridis", vmin=0, aspect="auto")
             axes.set_xticks(range(len(used)), [DIRECTIONS[place].sign for place in used], rotation=90)
@@ -137,7 +137,7 @@ class Spectra:
                 for column, share in enumerate(shares):
                     ink = "#ffffff" if share < middle else "#111111"
                     axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, fontsize=8)
-            paper.heading(drawn, "Energy of each block by direction, per cent")
+            notebook.heading(drawn, "Energy of each block by direction, per cent")
         return drawn
 
     @property

@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.datasets import digits, motion
+from zoo.datasets import motion
+from zoo.training.data import mnist
 from zoo_stft import networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.training.recipes import Stage
+    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 
@@ -36,7 +37,7 @@ def clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> 
     Stage argument: `frames`. Whatever their number, a step of a seed shows the same digits and motions.
     """
     del network
-    found = digits.read_part("train")
+    found = mnist.read_part("train")
     images = found.images.to(device)
 
     def batch_at(step: int) -> Batch:

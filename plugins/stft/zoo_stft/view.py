@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain import Content, Section
-from explain.reporting import colour, slices
-from explain.reporting.builtin.motion import loops
-from explain.reporting.media import Sprite, clip_sprite, overlay_sprite
-from explain.reporting.rendering import evenly, render
+from explain.authoring import (
+    Content,
+    Section,
+    Sprite,
+    clip_sprite,
+    colours,
+    kernels,
+    loops,
+    numbers,
+    overlay_sprite,
+    render,
+)
 from zoo_stft.blocks import Block
 from zoo_stft.spectra import DIRECTIONS, BlockSpectrum, grouped, spectra
 
 if TYPE_CHECKING:
-    from explain.reporting.context import Context
+    from explain.authoring import Context
 
 _HERE = "zoo_stft"
 #: What blocks learned, by their class.
@@ -102,7 +109,7 @@ def build(context: Context) -> Content:
         modules = dict(context.model.named_modules())
         panels = [
             _panel(context, blocks[place], modules[blocks[place].name], found.used, f"block-{place}")
-            for place in evenly(len(blocks), _BLOCKS)
+            for place in numbers.evenly(len(blocks), _BLOCKS)
         ]
     shares = torch.tensor([block.mean_shares for block in blocks]).mean(dim=0).tolist()
     groups = {group: share for group, share in grouped(shares).items() if share > 0}
@@ -119,7 +126,7 @@ def build(context: Context) -> Content:
         coloured=any(panel.spectrum.into == 3 for panel in panels),
         panels=panels,
         loops=lambda picture: loops(context.picture.frames, picture.frames),
-        gradient=colour.magnitude().gradient(),
+        gradient=colours.magnitude().gradient(),
     )
     return Content(
         html=html,
@@ -156,13 +163,13 @@ def _panel(context: Context, block: BlockSpectrum, module: Any, used: list[int],
                     for direction, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
                     if share > 0
                 ],
-                shown=None if own.shape[1] in {1, 3} else slices.strongest_channel(own, 0),
-                picture=clip_sprite(f"{name}-{place}", slices.pictures(own, blue_first=blue_first)[0], lossy=False),
+                shown=None if own.shape[1] in {1, 3} else kernels.strongest_channel(own, 0),
+                picture=clip_sprite(f"{name}-{place}", kernels.pictures(own, blue_first=blue_first)[0], lossy=False),
             )
         )
     return _Panel(
         spectrum=block,
-        map=overlay_sprite(f"{name}-map", values[None].numpy(), colour.magnitude()),
+        map=overlay_sprite(f"{name}-map", values[None].numpy(), colours.magnitude()),
         rows=rows,
         brightest=brightest,
         channels=channels,

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 from zoo_tconv3.recipes import CLASSES, RECIPES
 
 if TYPE_CHECKING:
-    from zoo.training.recipes import Recipe
+    from zoo.entries.recipes import Recipe
 
 _PAPER = (
     "Gabrielle Ras, Luca Ambrogioni, Pim Haselager, Marcel van Gerven, Umut Güçlü: Explainable 3D Convolutional Neural "

@@ -6,7 +6,7 @@ All of it was run on two CPU cores; `training.py` says what the losses are.
 from __future__ import annotations
 
 from zoo.datasets.motion_names import KINDS, MOTIONS
-from zoo.training.recipes import Recipe, Stage
+from zoo.entries.recipes import Recipe, Stage
 
 _HERE = "zoo_tconv3"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import digits, motion
+from zoo.datasets import motion
+from zoo.training.data import mnist
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ SEVERAL: tuple[int, ...] = (14, 33)
 
 def write(path: Path) -> tuple[str, ...]:
     """Write the tensor `clips`, 11 x 16 x 64 x 64 x 1 (uint8), and return what each clip shows."""
-    found = digits.read("test")
+    found = mnist.read("test")
     drawn = [
         motion.draw(1, found.labels, generator=torch.Generator().manual_seed(seed), motions=[name])
         for seed, name in zip(SINGLE, motion.MOTIONS, strict=True)

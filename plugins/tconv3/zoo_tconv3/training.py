@@ -9,15 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo import adaptation
-from zoo.datasets import digits, motion
+from zoo.datasets import motion
+from zoo.models import inflation
+from zoo.training.data import mnist
 from zoo_tconv3 import networks
 from zoo_tconv3.layer import IDENTITY, TConv3d
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from zoo.training.recipes import Stage
+    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 
@@ -31,7 +32,7 @@ def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
     if inflated_from is not None:
         flat = zoo.load(inflated_from)
         report: Any = flat.zoo_load_report
-        adaptation.inflate(network, flat.state_dict(), name="the network", source=report.name)
+        inflation.inflate(network, flat.state_dict(), name="the network", source=report.name)
         network.zoo_start = {report.name: report.sha256}  # type: ignore[assignment]  # for the run's record
     for part in network.modules():
         if isinstance(part, nn.Conv3d):
@@ -51,7 +52,7 @@ def clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> 
     `frames`, 1 for images.
     """
     del network
-    found = digits.read_part("train")
+    found = mnist.read_part("train")
     images = found.images.to(device)
     kind, frames = stage.arguments.get("kind"), stage.arguments.get("frames", motion.FRAMES)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, WeightsEntry
-from zoo.hookspecs import hookimpl
+from zoo.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from zoo.entries import Interpolation

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from explain.attribution.jobs import Raw
+from explain.attribution.job import Raw
 from explain.attribution.methods import BUILT_IN, Method
 
 
@@ -59,7 +59,9 @@ def plugin_method(monkeypatch):
         source="here",
         reduction="magnitude",
         options=("draws",),
-        check="explain.attribution.gradients:check",
+        check="explain.attribution.backpropagation:check_gradients",
     )
-    monkeypatch.setattr("zoo.plugins.collect", lambda hook, _: [("p", method)] if hook == "explain_methods" else [])
+    monkeypatch.setattr(
+        "zoo.registry.plugins.collect", lambda hook, _: [("p", method)] if hook == "explain_methods" else []
+    )
     return method

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import explain
-from explain.attribution.frames import causing_frame
+from explain.attribution.maps import causing_frame
 from explain.attribution.methods import BUILT_IN
 from zoo.errors import ModelError
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import explain
-from explain.attribution.integrated_gradients import RULES
+from explain.attribution.path_gradients import RULES
 from zoo.errors import UnknownNameError, UsageError
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import explain
-from explain.attribution.jobs import Raw
+from explain.attribution.job import Raw
 from explain.attribution.methods import BUILT_IN, Method, all_methods, find_method
 from zoo.errors import PluginError, UnknownNameError
 
@@ -21,7 +21,7 @@ def noise(job):
 
 
 def test_the_table_names_functions_that_exist_and_papers():
-    from zoo.plugins import resolve
+    from zoo.registry.plugins import resolve
 
     for method in BUILT_IN:
         assert callable(resolve(method.run))
@@ -42,7 +42,7 @@ def test_unknown_methods_come_with_near_names():
 def test_methods_of_plugins_are_added_and_take_no_built_in_name(monkeypatch, nets):
     own = Method(name="ones", summary="Ones.", run=f"{__name__}:ones", source="here", reduction="sum")
     thief = Method(name="saliency", summary="Not it.", run="nowhere:none", source="here", reduction="sum")
-    monkeypatch.setattr("zoo.plugins.collect", lambda hook, expected: [("plugin", own), ("plugin", thief)])
+    monkeypatch.setattr("zoo.registry.plugins.collect", lambda hook, expected: [("plugin", own), ("plugin", thief)])
     assert all_methods()["saliency"] in BUILT_IN
     assert find_method("ones") is own
     result = explain.attribute(nets.LinearClips(), torch.randn(2, 2, 4, 6, 5), method="ones")
@@ -99,7 +99,7 @@ def test_a_method_that_does_not_work_is_a_plugin_error(nets, function, reduction
 def test_a_check_that_does_not_work_is_why_a_method_does_not_apply(nets, monkeypatch, function, said):
     check = f"{__name__}:{function}"
     own = Method(name="own", summary="Own.", run=f"{__name__}:ones", check=check, source="here", reduction="sum")
-    monkeypatch.setattr("zoo.plugins.collect", lambda hook, expected: [("plugin", own)])
+    monkeypatch.setattr("zoo.registry.plugins.collect", lambda hook, expected: [("plugin", own)])
     assert said in explain.applicability(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5))["own"]
 
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import explain
 import zoo
 from explain.attribution.methods import BUILT_IN
-from explain.preservation import prepared
+from explain.model.preservation import prepared
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
 FRAMES, SIZE = 4, 12

@@ -5,8 +5,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import explain
-from explain.preservation import prepared
-from explain.targets import Target, resolve
+from explain.model.preservation import prepared
+from explain.model.targets import Target, resolve
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
 EVERY = [

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import explain
-from explain import targets
 from explain.attribution.methods import BUILT_IN, find_method
 from explain.faithfulness import check_faithfulness
 from explain.maximization.objectives import logit
+from explain.model import targets
 
 #: Maps of these are not bounded by what the region depends on: a weight for the whole clip, regions of like colour,
 #: random masks, linear fits, a layer's own activity, other orders of all frames.

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from explain.attribution.jobs import Raw
+from explain.attribution.job import Raw
 from explain.attribution.methods import Method
 
 

@@ -11,17 +11,16 @@ from torch import nn
 
 import explain
 from explain.attribution.methods import BUILT_IN, find_method
-from explain.faithfulness.again import Again
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.drawing import NOISE
-from explain.faithfulness.infidelity import Boxes
+from explain.faithfulness.curves import NOISE
+from explain.faithfulness.measures import Boxes
 from explain.faithfulness.records import record
+from explain.faithfulness.removal import Subject
+from explain.faithfulness.repetition import Again
 from explain.faithfulness.results import Curves, Randomized
-from explain.faithfulness.subject import Subject
 from explain.faithfulness.verdicts import on_deletion, on_model
-from explain.preservation import prepared
-from explain.randomness import generator
-from explain.targets import select
+from explain.model.preservation import generator, prepared
+from explain.model.targets import select
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 SHORT = {"steps": 6, "draws": 4}
@@ -80,7 +79,7 @@ def test_guided_backprop_hardly_depends_on_the_model_and_saliency_does(nets):
     import sys
     import types
 
-    from explain.attribution.jobs import Raw
+    from explain.attribution.job import Raw
     from explain.attribution.methods import Method
 
     class Deep(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import explain
-from explain.faithfulness import filling
+from explain.faithfulness import removal
 from explain.faithfulness.curves import cell_of, counts, parts_of, ranks_of, scores_of, spread
 from zoo.errors import UsageError
 
@@ -55,7 +55,7 @@ def test_insertion_shows_what_comes_first_and_nothing_else(nets, fill):
         gone = torch.zeros(batch.numel(), dtype=torch.bool)
         gone[indices] = True
         gone, empty = gone.view(1, *batch.shape[2:]), torch.full_like(batch, 0.5)
-        changed = filling.fill(batch, gone, empty) if fill == "surroundings" else torch.where(gone, empty, batch)
+        changed = removal.fill(batch, gone, empty) if fill == "surroundings" else torch.where(gone, empty, batch)
         output = model(changed)[:, 0].detach()
         return float(1 + (output - result.value) / (result.value - result.empty).abs())
 

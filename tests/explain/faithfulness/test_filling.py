@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from explain.faithfulness.filling import fill
+from explain.faithfulness.removal import fill
 
 
 def slowly(frame, known):

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
-from explain.preservation import prepared
-from explain.targets import Score, resolve
+from explain.model.preservation import prepared
+from explain.model.targets import Score, resolve
 from zoo.errors import ModelError
 
 

@@ -1,7 +1,6 @@
 import torch
 
-from explain.maximization.colour import AXES, correlated, measure
-from explain.maximization.parametrizations import PARAMETRIZATIONS
+from explain.maximization.parametrizations import AXES, PARAMETRIZATIONS, correlated, measure
 from zoo import clips
 
 LIKE = torch.empty(0, dtype=torch.float64)

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from zoo import plugins
 from zoo.clips import Clip
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
+from zoo.registry import plugins
 
 #: A label that would do harm if it were not escaped.
 HARMFUL = "<img src=x onerror=\"document.title='harmed'\">"

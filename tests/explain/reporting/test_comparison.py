@@ -21,9 +21,9 @@ from torch import nn
 
 import explain
 import zoo
-from zoo import plugins
 from zoo.errors import ClipError, NoEvaluationError, OutputError, UnknownNameError, UsageError, WeightsError
-from zoo.weights import sha256_of
+from zoo.registry import plugins
+from zoo.weights.digests import sha256_of
 
 HARMFUL = "<img src=x>"
 
@@ -111,7 +111,7 @@ def test_numbers_shown_are_those_of_the_json(two, pair, clip, tmp_path):
 
 
 def test_intervals_are_those_of_wilson():
-    from explain.reporting.compared.measurements import interval
+    from explain.reporting.intervals import interval
 
     assert interval(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
     assert interval(1.0, 50) == pytest.approx((0.92865, 1.0), abs=1e-5)
@@ -427,7 +427,7 @@ def test_a_missing_clip_is_refused_before_a_model_is_loaded(two, pair, monkeypat
     def read(*_, **__):
         raise AssertionError("a model was asked")
 
-    monkeypatch.setattr("explain.reporting.assembly.read", read)
+    monkeypatch.setattr("explain.reporting.reading.read", read)
     with pytest.raises(UnknownNameError, match=missing):
         cheap(pair, tmp_path / missing if "." in missing else missing, tmp_path / "out")
 
@@ -449,7 +449,7 @@ def test_an_earlier_comparison_is_replaced_and_a_report_is_not(two, model, clip,
 @pytest.fixture
 def bare(plugin):
     """The name of a model without weights and without a builder."""
-    from zoo import catalog
+    from zoo.registry import catalog
 
     plugin(
         "bare",

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from explain.reporting.compared.differences import LEVEL, of_answers, of_errors, of_shares
-from explain.reporting.compared.measurements import metrics
 from explain.reporting.context import Subject
+from explain.reporting.intervals import LEVEL, of_answers, of_errors, of_shares
+from explain.reporting.topics.measurements import metrics
 
 
 def measured(name, value, per_clip=None, clips=None, metric="order accuracy"):

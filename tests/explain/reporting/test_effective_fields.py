@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import explain
-from explain.effective_fields import effective_fields
-from explain.reporting import effective_fields as drawing
-from explain.reporting.builtin import fields as section
+from explain.drawing import effective_fields as drawing
+from explain.fields.effective import effective_fields
+from explain.reporting.topics import fields as section
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -61,7 +61,7 @@ def test_very_dear_models_are_not_measured(model, clip, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("where", "share"), [("middle", 1.0), ("edge", 0.0), ("even", 0.25), ("nowhere", None)])
 def test_what_a_page_says_of_the_middle_is_measured(where, share):
-    from explain.reporting.effective_fields import in_the_middle
+    from explain.drawing.effective_fields import in_the_middle
 
     heat = torch.zeros(2, 16, 16, dtype=torch.float64)
     inside = heat[:, 4:12, 4:12]  # the field; the rest it cannot see

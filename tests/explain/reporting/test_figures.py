@@ -7,7 +7,7 @@ import re
 import matplotlib as mpl
 import pytest
 
-from explain.reporting import figures
+from explain.drawing import figures
 
 
 def drawn(name="one", label="A <line>"):

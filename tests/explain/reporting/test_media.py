@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from explain.reporting import colour
-from explain.reporting.media import Sprite, animation, clip_sprite, overlay_sprite
+from explain.drawing import colours
+from explain.drawing.sprites import Sprite, animation, clip_sprite, overlay_sprite
 
 
 def cell(sprite, frame):
@@ -50,7 +50,7 @@ def test_a_large_clip_is_shown_smaller():
 
 def test_an_overlay_is_transparent_at_zero_and_opaque_at_its_scale():
     values = np.array([[[0.0, 1.0, -1.0, 0.3]]])
-    pixels = cell(overlay_sprite("map", values, colour.signed()), 0)[0]
+    pixels = cell(overlay_sprite("map", values, colours.signed()), 0)[0]
     assert pixels[0, 3] == 0
     assert pixels[1, 3] == pixels[2, 3] == 255
     assert 0 < pixels[3, 3] < 255
@@ -59,7 +59,7 @@ def test_an_overlay_is_transparent_at_zero_and_opaque_at_its_scale():
 
 
 def test_a_magnitude_grows_lighter_and_more_opaque():
-    palette = colour.magnitude().palette.astype(float)
+    palette = colours.magnitude().palette.astype(float)
     light = palette[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(light) >= -1.0).all()
     assert (np.diff(palette[:, 3]) >= 0).all()
@@ -67,7 +67,7 @@ def test_a_magnitude_grows_lighter_and_more_opaque():
 
 
 def test_values_outside_the_range_take_the_nearest_colour():
-    assert colour.signed().indices(np.array([-9.0, 9.0])).tolist() == [0, 255]
+    assert colours.signed().indices(np.array([-9.0, 9.0])).tolist() == [0, 255]
 
 
 def test_positions_point_at_the_cell():
@@ -89,7 +89,7 @@ def test_an_animation_holds_every_frame():
 
 
 def test_a_still_is_enlarged_dimmed_under_a_map_and_painted_where_the_map_says():
-    from explain.reporting.media import still
+    from explain.drawing.sprites import still
 
     frame = np.full((8, 16, 1), 200, dtype=np.uint8)
     plain = np.asarray(Image.open(io.BytesIO(still(frame))))
@@ -97,8 +97,8 @@ def test_a_still_is_enlarged_dimmed_under_a_map_and_painted_where_the_map_says()
     assert (plain == 200).all()
     values = np.zeros((8, 16))
     values[2, 3] = 1.0
-    painted = np.asarray(Image.open(io.BytesIO(still(frame, values, colour.magnitude()))))
-    assert painted[2 * 16, 3 * 16].tolist() == colour.magnitude().palette[255, :3].tolist()
+    painted = np.asarray(Image.open(io.BytesIO(still(frame, values, colours.magnitude()))))
+    assert painted[2 * 16, 3 * 16].tolist() == colours.magnitude().palette[255, :3].tolist()
     assert painted[0, 0].tolist() == [120] * 3
     red = np.asarray(Image.open(io.BytesIO(still(np.full((300, 400, 3), [9, 5, 1], dtype=np.uint8)))))
     assert red.shape == (300, 400, 3)

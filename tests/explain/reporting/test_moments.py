@@ -18,10 +18,10 @@ from matplotlib.text import Text
 import explain
 import zoo
 from explain.cli import commands as explain_commands
-from explain.reporting import maximization
-from explain.reporting.perturbed import write_page
-from explain.robustness.spoiling import Spoiled
-from explain.views import view_units
+from explain.maximization.unit_views import view_units
+from explain.reporting.topics import maximization
+from explain.reporting.topics.robustness import write_page
+from explain.robustness.perturbed_clips import Spoiled
 from zoo.cli import commands as zoo_commands
 from zoo.clips import instant, moment, preprocess, timed, times_of
 from zoo.entries import InputSpec, OutputSpec
@@ -194,9 +194,9 @@ def test_maximization_names_moments_of_real_clips(fresh_watcher, tmp_path):
 
 
 def test_a_folder_names_moments_of_all_its_clips(fresh_watcher, tmp_path, monkeypatch):
-    from explain.reporting.collected import moments
+    from explain.reporting.topics import when_and_where
 
-    monkeypatch.setattr(moments, "_peak", lambda *_: 7)
+    monkeypatch.setattr(when_and_where, "_peak", lambda *_: 7)
     model, _ = fresh_watcher()
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):

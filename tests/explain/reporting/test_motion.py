@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from explain.reporting import figures, motion, slices
-from explain.reporting.motion_files import drawings
+from explain.drawing import figures, motion
+from explain.drawing import kernels as slices
+from explain.drawing.motion_files import drawings
 from explain.temporal.motions import most_moving
 from explain.temporal.parameters import LayerParameters, TemporalParameters
 

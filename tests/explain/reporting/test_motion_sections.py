@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 import explain
-from explain.reporting.builtin.motion import loops
+from explain.drawing.kernels import loops
 from explain.temporal import temporal_parameters
 
 
@@ -63,7 +63,7 @@ def test_the_most_moving_filters_are_listed_and_said_in_words(moving):
 
 def test_each_layer_shows_its_most_moving_filter_with_its_single_frames(moving, moving_model, clip):
     import zoo
-    from explain.views import view_units
+    from explain.maximization.unit_views import view_units
 
     told = section(moving)
     assert [one["layer"] for one in told["shown"]] == ["early", "late"]
@@ -200,7 +200,7 @@ def test_images_are_made_in_fewer_steps_where_passes_are_long(moving_model, clip
         return {one["steps"] for one in section(report)["shown"]}
 
     assert steps("short", unit_steps=9) == {9}
-    monkeypatch.setattr("explain.reporting.builtin.motion._WORK", 1.0)
+    monkeypatch.setattr("explain.reporting.topics.motion._WORK", 1.0)
     assert steps("long", unit_steps=9) == {8}
     assert steps("asked", unit_steps=2) == {2}
 

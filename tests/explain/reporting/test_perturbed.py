@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import explain
-from explain.reporting import perturbed
-from explain.reporting.builtin import robustness
+from explain.drawing import robustness as drawing
+from explain.reporting.topics import robustness
 from explain.robustness import check_robustness
-from explain.robustness.spoiling import Spoiled
+from explain.robustness.perturbed_clips import Spoiled
 from zoo.entries import OutputSpec
 
 
@@ -70,18 +70,18 @@ def test_words_say_what_is_lost_and_when(shades):
     batch = torch.ones(1, 1, 4, 8, 8)
     chosen = {"missing_square": [2, 6, 8], "shuffled_frames": [0.5]}
     result = check_robustness(shades, batch, perturbations=chosen, fill="black", draws=1)
-    assert perturbed.summary(result) == (
+    assert drawing.summary(result) == (
         "The answer for shade does not survive a missing square (6). It survives shuffled frames."
     )
-    html = perturbed.content(result, Spoiled(shades, batch, fill="black", seed=0)).html
+    html = robustness.content(result, Spoiled(shades, batch, fill="black", seed=0)).html
     assert "shade: first another answer at 6." in html
     assert "shade: the same answer up to 0.5." in html
     four = torch.cat([batch * bright for bright in (1.0, 0.9, 0.8, 0.51)])
     result = check_robustness(shades, four, perturbations=chosen, fill="black", truth=torch.tensor([0, 0, 0, 1]))
-    assert perturbed.summary(result) == (
+    assert drawing.summary(result) == (
         "Half of the shade accuracy is lost under a missing square (6). Less is lost under shuffled frames."
     )
-    content = perturbed.content(result, None)
+    content = robustness.content(result, None)
     assert "shade accuracy: lower from 6 on, halved at 6." in content.html
     assert "shade accuracy: none lost up to 0.5." in content.html
     assert content.data["curves"]["missing_square"]["half_lost"]["shade unchanged"] == 6
@@ -91,8 +91,8 @@ def test_shares_of_many_clips_are_drawn_and_probabilities_of_one(shades):
     batch = torch.rand(2, 1, 4, 8, 8)
     one = check_robustness(shades, batch[:1], perturbations="blur", levels=1)
     several = check_robustness(shades, batch, perturbations="blur", levels=1)
-    assert [[measure.name for measure in group] for group in perturbed.charts_of(one)] == [["shade probability"]]
-    assert [[measure.name for measure in group] for group in perturbed.charts_of(several)] == [["shade unchanged"]]
+    assert [[measure.name for measure in group] for group in drawing.charts_of(one)] == [["shade probability"]]
+    assert [[measure.name for measure in group] for group in drawing.charts_of(several)] == [["shade unchanged"]]
 
 
 class Brighter(torch.nn.Module):
@@ -121,20 +121,20 @@ def test_errors_are_told_by_where_they_rise_above_their_line():
     assert result.record()["curves"]["lower_frame_rate"]["beyond"]["output squared error"] == {
         "a blank clip (zeros)": None
     }
-    assert perturbed.summary(result) == (
+    assert drawing.summary(result) == (
         "output squared error rises above that of a blank clip (zeros) under a missing square (8). "
         "It stays below under lower frame rate."
     )
-    html = perturbed.content(result, None).html
+    html = robustness.content(result, None).html
     assert "output squared error: above that of a blank clip (zeros) from 8 on." in html
     assert "output squared error: below that of a blank clip (zeros) up to 2." in html
     noise = check_robustness(Brighter(), batch, perturbations={"gaussian_noise": [9.0]}, truth=batch)
-    assert perturbed.summary(noise).endswith("under Gaussian noise (9).")
+    assert drawing.summary(noise).endswith("under Gaussian noise (9).")
     only = check_robustness(Brighter(), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
-    assert perturbed.summary(only) == "output squared error stays below that of a blank clip (zeros)."
+    assert drawing.summary(only) == "output squared error stays below that of a blank clip (zeros)."
     worse = check_robustness(Brighter(5.0), batch, perturbations={"lower_frame_rate": [2]}, truth=batch)
-    assert perturbed.summary(worse) == "output squared error is above that of a blank clip (zeros) even unchanged."
-    assert "above that of a blank clip (zeros) even unchanged." in perturbed.content(worse, None).html
+    assert drawing.summary(worse) == "output squared error is above that of a blank clip (zeros) even unchanged."
+    assert "above that of a blank clip (zeros) even unchanged." in robustness.content(worse, None).html
 
 
 def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp_path):
@@ -144,12 +144,12 @@ def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp
 
     model, batch = Same(), torch.rand(1, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     result = check_robustness(model, batch, perturbations="gaussian_noise", levels=2)
-    content = perturbed.content(result, Spoiled(model, batch, fill="grey", seed=0))
+    content = robustness.content(result, Spoiled(model, batch, fill="grey", seed=0))
     assert "a blank clip (zeros)" in content.html
-    again = perturbed.content(result, Spoiled(model, batch, fill="grey", seed=0))
+    again = robustness.content(result, Spoiled(model, batch, fill="grey", seed=0))
     assert content.html == again.html
     about = {"model": "same", "clips": "noise", "sha256": None}
-    page = perturbed.write_page(tmp_path / "out", model, result, None, about, "Said.")
+    page = robustness.write_page(tmp_path / "out", model, result, None, about, "Said.")
     data = json.loads((page.parent / "robustness.json").read_text(encoding="utf-8"))
     assert data["sections"]["perturbations"]["measures"]["output squared error"]["lines"] == {
         "a blank clip (zeros)": pytest.approx(float(batch.double().square().mean()))
@@ -162,9 +162,9 @@ def test_clips_have_a_line_for_a_blank_one_and_pages_are_written_again_alike(tmp
 def test_bands_are_spoken_of_where_some_are_drawn(shades, samples, draws, said):
     batch = torch.rand(samples, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     result = check_robustness(shades, batch, perturbations="gaussian_noise", levels=2, draws=draws)
-    assert ("are one standard error" in perturbed.content(result, None).html) is bool(said)
-    assert said in perturbed.content(result, None).html
+    assert ("are one standard error" in robustness.content(result, None).html) is bool(said)
+    assert said in robustness.content(result, None).html
     nowhere = {name: torch.full_like(error, torch.nan) for name, error in result.curves["gaussian_noise"].error.items()}
     curve = dataclasses.replace(result.curves["gaussian_noise"], error=nowhere)
     unknown = dataclasses.replace(result, curves={"gaussian_noise": curve})
-    assert "standard error" not in perturbed.content(unknown, None).html
+    assert "standard error" not in robustness.content(unknown, None).html

@@ -7,8 +7,8 @@ import re
 import pytest
 from markupsafe import Markup
 
-from explain.reporting.charts import curve
-from explain.reporting.rendering import breakable, evenly, listed, number, numbers, percent
+from explain.drawing.numbers import breakable, evenly, listed, number, numbers, percent
+from explain.drawing.templates import curve
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ import explain
 import zoo
 from explain.attribution.maps import over_time
 from explain.attribution.methods import find_method
-from zoo import catalog, plugins
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
+from zoo.registry import catalog, plugins
 
 SECTIONS = ["prediction", "attributions", "robustness", "units", "motion", "fields", "conversion", "provenance"]
 METHODS = ["saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame"]
@@ -201,7 +201,7 @@ def test_thorough_tests_take_every_step_and_layer(model, clip, tmp_path):
 
 
 def test_dear_models_get_shorter_tests(model, clip, tmp_path, monkeypatch):
-    from explain.reporting.builtin import faithfulness
+    from explain.reporting.topics import faithfulness
 
     monkeypatch.setattr(faithfulness, "DEAR", 0)
     report = cheap(model, clip, tmp_path / "out", sections=["attributions"])
@@ -638,7 +638,7 @@ def test_a_plugin_whose_hook_fails_is_named_in_the_report(plugin, model, clip, t
 
 
 def test_the_sentence_never_rounds_up_to_certainty():
-    from explain.reporting.builtin.prediction import sentence
+    from explain.reporting.topics.prediction import sentence
 
     def said(probability):
         return sentence({"shape": {"kind": "classes", "top": [{"label": "round", "probability": probability}]}})

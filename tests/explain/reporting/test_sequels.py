@@ -11,7 +11,7 @@ from torch import nn
 
 import explain
 import zoo
-from explain.reporting import sequels
+from explain.reporting import reading
 from zoo.clips import decode
 from zoo.entries import OutputSpec
 
@@ -85,10 +85,10 @@ def test_nothing_is_known_of_a_clip_that_ends_or_that_is_no_beginning(predicting
     model, path = predicting(2), tmp_path / "clip.safetensors"
     make_file(path, width=5, top=3)
     clip = decode(path, spec=model.zoo_entry.input)
-    assert sequels.following(model, clip, 9).shape == (1, 1, 9, 24, 24)
-    assert sequels.following(model, clip, 10) is None
+    assert reading.following(model, clip, 9).shape == (1, 1, 9, 24, 24)
+    assert reading.following(model, clip, 10) is None
     later = dataclasses.replace(clip, frames=clip.frames.flip(0))
-    assert sequels.following(model, later, 2) is None
+    assert reading.following(model, later, 2) is None
     report = explain.report(model, later, tmp_path / "report", sections=["prediction"])
     assert report.data["sections"]["prediction"]["heads"]["film"]["squared_error"] is None
     assert report.data["summary"] == "It gives: the next 2 frames, 24 by 24 pixels."

@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import explain
-from explain.reporting import figures, maximization, perturbed, rendering
+from explain.drawing import figures, numbers, templates
+from explain.reporting.topics import maximization, robustness
 from zoo.clips import preprocess
 from zoo.entries import OutputSpec
-from zoo.output import visible
+from zoo.plain import visible
 
 #: Each would do something if it were taken for anything but a text.
 TEXTS = (
@@ -77,10 +78,10 @@ def check(html):
     """A page or a part of one says the texts, and does nothing by them."""
     assert html == visible(html)
     page = Page(html)
-    assert page.scripts in ([], [str(rendering.asset("report.js"))])
+    assert page.scripts in ([], [str(templates.asset("report.js"))])
     if page.scripts:
         policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
-        assert rendering.source_hash(page.scripts[0]) in policy.replace("&#39;", "'").replace("&#43;", "+")
+        assert templates.source_hash(page.scripts[0]) in policy.replace("&#39;", "'").replace("&#43;", "+")
         assert "default-src 'none'" in policy.replace("&#39;", "'")
     return page.text
 
@@ -132,7 +133,7 @@ def pages(strange, folder, tmp_path_factory):
         "report": explain.report(model, clip, out / "report", methods=["saliency"], steps=2, unit_steps=2).page,
         "collected": explain.report(model, folder, out / "collected", methods=["saliency"], steps=2).page,
         "compared": explain.compare([model, other], out / "compared", clip=clip, methods=["saliency"], steps=2).page,
-        "robustness": perturbed.write_page(out / "robustness", model, spoiled, None, about, ALL),
+        "robustness": robustness.write_page(out / "robustness", model, spoiled, None, about, ALL),
         "maximization": maximization.write(out / "maximization", model, wishes, name=ALL).page,
     }
 
@@ -200,5 +201,5 @@ def test_a_figure_draws_any_text_as_it_is(text):
 
 @given(st.text(max_size=30) | st.sampled_from(TEXTS))
 def test_a_name_may_hold_anything(text):
-    for made in (rendering.breakable(text), rendering.listed([text, text])):
+    for made in (numbers.breakable(text), numbers.listed([text, text])):
         assert squeezed(visible(text)) in check(str(made))

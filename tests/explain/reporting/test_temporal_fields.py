@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from explain.fields import trace
-from explain.reporting.temporal_fields import draw, temporal_field, write
+from explain.drawing.temporal_fields import draw, temporal_field, write
+from explain.fields.theoretical import trace
 from zoo.errors import UnknownNameError, UsageError
 
 

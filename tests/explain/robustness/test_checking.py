@@ -5,7 +5,7 @@ from torch import nn
 from explain.robustness import Robustness, check_robustness
 from explain.robustness.checking import Check
 from explain.robustness.perturbations import BUILT_IN
-from explain.robustness.spoiling import Spoiled
+from explain.robustness.perturbed_clips import Spoiled
 from zoo.entries import OutputSpec
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
@@ -175,7 +175,7 @@ def test_a_target_and_a_measure_of_ones_own_are_followed(nets):
 
 @pytest.mark.parametrize("layout", ["NTCHW", "NCHW"])
 def test_other_layouts_are_perturbed_alike(nets, layout):
-    from explain.layouts import from_ncthw
+    from explain.model.layouts import from_ncthw
 
     class Sums(nn.Module):
         def forward(self, x):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from explain.robustness import check_robustness
-from explain.robustness.evaluation import check_on_recipe
+from explain.robustness.recipes import check_on_recipe
+from zoo.entries.recipes import Recipe
 from zoo.errors import UsageError
-from zoo.training.recipes import Recipe
 
 CLIPS = torch.rand(5, 1, 6, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 DIGITS = torch.tensor([0, 1, 2, 0, 1])

@@ -8,7 +8,7 @@ from torch import nn
 
 from explain import cli
 from explain.temporal import TemporalParameters
-from zoo import output
+from zoo.commands.shared import output
 
 FIRST = ("--layers", "body.res1_1.*", "--weights", "none", "--device", "cpu")
 

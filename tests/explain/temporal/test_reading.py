@@ -178,7 +178,7 @@ def test_progress_counts_filters_of_all_layers_and_the_record_fits_into_json(mot
     )
     found = explain.temporal_parameters(model, progress=lambda done, total: counted.append((done, total)))
     assert counted[-1] == (5, 5)
-    from zoo.output import plain
+    from zoo.plain import plain
 
     data = json.loads(json.dumps(plain(tables.record(found)), allow_nan=False))
     assert torch.tensor(data["layers"]["given"]["parameters"]["scale"]).shape == (2, 2)

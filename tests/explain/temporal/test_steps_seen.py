@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import explain
-from explain.reporting import motion as drawing
-from explain.reporting.builtin.motion import rows, summary
+from explain.drawing import motion as drawing
+from explain.reporting.topics.motion import rows, summary
 from explain.temporal import tables
 from explain.temporal.motions import most_moving
 from explain.temporal.reading import _slices_seen

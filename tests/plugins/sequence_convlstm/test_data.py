@@ -6,8 +6,8 @@ from safetensors.torch import load, load_file
 
 import zoo
 from zoo.datasets import sequences
+from zoo.entries.recipes import Stage
 from zoo.errors import DataError, UnknownNameError
-from zoo.training.recipes import Stage
 from zoo_sequence_convlstm import data, sampling, training
 
 

@@ -4,8 +4,8 @@ from torch import nn
 
 import explain
 import zoo
-from zoo import catalog
 from zoo.errors import ModelError, UsageError
+from zoo.registry import catalog
 from zoo_sequence_convlstm.networks import build
 
 

@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 import explain
-from explain.reporting.compared.measurements import interval
 from explain.reporting.context import Subject
+from explain.reporting.intervals import interval
 from zoo.errors import WeightsError
 from zoo_spatiotemporal_mnist import comparisons
 from zoo_spatiotemporal_mnist.blinking import PAIRS

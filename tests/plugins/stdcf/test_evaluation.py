@@ -5,7 +5,7 @@ from torch import nn
 import zoo
 from zoo.datasets import motion, translate_rotate
 from zoo.errors import UsageError
-from zoo.plugins import resolve
+from zoo.registry.plugins import resolve
 from zoo_stdcf import evaluation, sampling, training
 from zoo_stdcf.recipes import RECIPES
 

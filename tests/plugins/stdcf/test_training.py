@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zoo import catalog
 from zoo.datasets import motion, translate_rotate
+from zoo.entries.recipes import Stage
 from zoo.errors import UsageError
-from zoo.plugins import resolve
-from zoo.training.recipes import Stage
+from zoo.registry import catalog
+from zoo.registry.plugins import resolve
 from zoo_stdcf import networks, training
 from zoo_stdcf.layer import Stdcf
 from zoo_stdcf.recipes import EPOCHS, RECIPES, ROUNDS

@@ -6,7 +6,7 @@ from torch import nn
 
 import zoo
 from zoo.datasets import motion
-from zoo.plugins import resolve
+from zoo.registry.plugins import resolve
 from zoo_stft import evaluation, sampling, training
 from zoo_stft.recipes import RECIPES
 

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zoo import catalog
 from zoo.datasets import motion
-from zoo.training.recipes import Stage
+from zoo.entries.recipes import Stage
+from zoo.registry import catalog
 from zoo_stft import training
 from zoo_stft.recipes import RECIPES
 

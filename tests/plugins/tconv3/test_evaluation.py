@@ -4,7 +4,7 @@ from torch import nn
 
 import zoo
 from zoo.datasets import motion
-from zoo.plugins import resolve
+from zoo.registry.plugins import resolve
 from zoo_tconv3 import evaluation, sampling, training
 from zoo_tconv3.recipes import CLASSES, RECIPES
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from zoo import catalog
 from zoo.datasets import motion
-from zoo.training.recipes import Stage
+from zoo.entries.recipes import Stage
+from zoo.registry import catalog
 from zoo_tconv3 import training
 from zoo_tconv3.recipes import CLASSES, RECIPES
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import zoo
-from zoo.adaptation import inflate
 from zoo.errors import WeightsError
+from zoo.models.inflation import inflate
 from zoo_tconv3.layer import TConv3d
 
 

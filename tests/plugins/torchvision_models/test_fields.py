@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import zoo
-from explain.effective_fields import effective_fields
-from explain.fields import trace
+from explain.fields.effective import effective_fields
+from explain.fields.theoretical import trace
 
 
 def by_windows(layers):

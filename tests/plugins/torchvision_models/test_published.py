@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import zoo
-from zoo import foreign
-from zoo.weights import map_tensors
+from zoo.weights import torch_files
+from zoo.weights.files import map_tensors
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def publish(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True)
         torch.save(state, path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return foreign.obtain(dataclasses.replace(weights, sha256=digest), offline=True).source
+        return torch_files.obtain(dataclasses.replace(weights, sha256=digest), offline=True).source
 
     return obtain
 

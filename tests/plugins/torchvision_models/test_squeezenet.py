@@ -8,9 +8,9 @@ import torch
 import explain
 import zoo
 from explain.faithfulness.curves import Control
-from explain.faithfulness.subject import Subject
+from explain.faithfulness.removal import Subject
 from explain.faithfulness.verdicts import MARGIN, on_deletion
-from explain.preservation import prepared
+from explain.model.preservation import prepared
 
 #: Rows and columns of the cat's eyes and nose in the middle of the photo, which its fur fills.
 FACE = slice(50, 200), slice(45, 200)

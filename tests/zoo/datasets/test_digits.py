@@ -6,8 +6,8 @@ import threading
 import pytest
 import torch
 
-from zoo.datasets import digits
 from zoo.errors import DataError
+from zoo.training.data import mnist
 
 
 def idx(values: torch.Tensor) -> bytes:
@@ -22,11 +22,11 @@ def small(monkeypatch):
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(256, (7, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.arange(7, dtype=torch.uint8)
-    contents = {name: idx(images if "images" in name else labels) for name in digits.MD5}
-    monkeypatch.setattr(digits, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in contents.items()})
-    digits._read.cache_clear()
+    contents = {name: idx(images if "images" in name else labels) for name in mnist.MD5}
+    monkeypatch.setattr(mnist, "MD5", {name: hashlib.md5(data).hexdigest() for name, data in contents.items()})
+    mnist._read.cache_clear()
     yield contents
-    digits._read.cache_clear()
+    mnist._read.cache_clear()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def mirror(tmp_path):
 
 
 def test_the_published_files_are_read(test_data):
-    train, test = (digits.read(split, folder=test_data / "mnist") for split in ("train", "test"))
+    train, test = (mnist.read(split, folder=test_data / "mnist") for split in ("train", "test"))
     assert train.images.shape == (60_000, 28, 28)
     assert test.images.shape == (10_000, 28, 28)
     assert train.images.dtype == torch.uint8
@@ -67,7 +67,7 @@ def test_the_published_files_are_read(test_data):
 def test_images_and_labels_are_read_as_written(small, tmp_path):
     for name, content in small.items():
         (tmp_path / name).write_bytes(content)
-    found = digits.read("test", folder=tmp_path)
+    found = mnist.read("test", folder=tmp_path)
     raw = gzip.decompress(small["t10k-images-idx3-ubyte.gz"])[16:]
     assert bytes(found.images.flatten().tolist()) == raw
     assert found.labels.tolist() == list(range(7))
@@ -75,7 +75,7 @@ def test_images_and_labels_are_read_as_written(small, tmp_path):
 
 def test_a_missing_file_is_named_with_the_command_that_fetches_it(tmp_path):
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is missing.*zoo data mnist"):
-        digits.read("train", folder=tmp_path)
+        mnist.read("train", folder=tmp_path)
 
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
@@ -100,34 +100,34 @@ def test_a_damaged_file_is_named(small, tmp_path, damage):
     name, content = DAMAGES[damage]
     (tmp_path / name).write_bytes(content(small))
     with pytest.raises(DataError, match=rf"{name} is not the published file.*zoo data mnist"):
-        digits.read("test", folder=tmp_path)
+        mnist.read("test", folder=tmp_path)
 
 
 def test_a_file_that_cannot_be_read_is_named(small, tmp_path):
     (tmp_path / IMAGES).mkdir()
     with pytest.raises(DataError, match=rf"MNIST cannot be read: .*{IMAGES}: Is a directory"):
-        digits.read("test", folder=tmp_path)
+        mnist.read("test", folder=tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="Not a directory"):
-        digits.read("test", folder=tmp_path / "file")
+        mnist.read("test", folder=tmp_path / "file")
 
 
 def test_zoo_data_names_the_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("ZOO_DATA", str(tmp_path))
-    assert digits.data_folder() == tmp_path
+    assert mnist.data_folder() == tmp_path
     with pytest.raises(DataError, match=str(tmp_path / "mnist")):
-        digits.read("test")
+        mnist.read("test")
 
 
 def test_without_zoo_data_it_is_the_users_data_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("ZOO_DATA", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert digits.data_folder() == tmp_path / "motion-zoo"
+    assert mnist.data_folder() == tmp_path / "motion-zoo"
 
 
 def test_no_test_or_validation_digit_is_a_training_digit(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-    splits = {name: digits.read_part(name) for name in ("train", "validation", "test")}
+    splits = {name: mnist.read_part(name) for name in ("train", "validation", "test")}
     assert {name: len(split.labels) for name, split in splits.items()} == {
         "train": 55_000,
         "validation": 5_000,
@@ -141,12 +141,12 @@ def test_no_test_or_validation_digit_is_a_training_digit(monkeypatch, test_data)
 
 def test_an_unknown_part_is_refused():
     with pytest.raises(ValueError, match="train, validation or test"):
-        digits.read_part("dev")
+        mnist.read_part("dev")
 
 
 def test_an_unknown_split_is_refused():
     with pytest.raises(ValueError, match="train or test"):
-        digits.read("valid")
+        mnist.read("valid")
 
 
 def test_download_fetches_what_is_missing_or_damaged(small, mirror, tmp_path):
@@ -158,7 +158,7 @@ def test_download_fetches_what_is_missing_or_damaged(small, mirror, tmp_path):
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"damaged")
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(small["t10k-labels-idx1-ubyte.gz"])
     lines = []
-    assert digits.download(folder, mirrors=(address,), report=lines.append) == folder
+    assert mnist.download(folder, mirrors=(address,), report=lines.append) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
     assert "t10k-labels-idx1-ubyte.gz: already there" in lines
     assert "train-labels-idx1-ubyte.gz: downloaded" in lines
@@ -170,10 +170,10 @@ def test_a_second_mirror_is_tried_and_a_wrong_file_is_never_kept(small, mirror, 
     for name, content in small.items():
         (served / name).write_bytes(content)
         (served / "bad" / name).write_bytes(b"something else")
-    folder = digits.download(tmp_path / "good", mirrors=(address + "bad/", address))
+    folder = mnist.download(tmp_path / "good", mirrors=(address + "bad/", address))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
     with pytest.raises(DataError, match="not the published file"):
-        digits.download(tmp_path / "wrong", mirrors=(address + "bad/",))
+        mnist.download(tmp_path / "wrong", mirrors=(address + "bad/",))
     assert list((tmp_path / "wrong").iterdir()) == []
 
 
@@ -183,18 +183,18 @@ def test_a_connection_cut_in_mid_file_leads_to_the_second_mirror(small, mirror, 
     for name, content in small.items():
         (served / name).write_bytes(content)
         (served / "cut" / name).write_bytes(content)
-    folder = digits.download(tmp_path / "good", mirrors=(address + "cut/", address))
+    folder = mnist.download(tmp_path / "good", mirrors=(address + "cut/", address))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == small
     with pytest.raises(DataError, match=r"cannot download .*/cut/: the connection broke after"):
-        digits.download(tmp_path / "none", mirrors=(address + "cut/",))
+        mnist.download(tmp_path / "none", mirrors=(address + "cut/",))
 
 
 def test_without_a_network_the_download_says_so(tmp_path):
     with pytest.raises(DataError, match=r"cannot download train-images-idx3-ubyte\.gz: http://127\.0\.0\.1:9/"):
-        digits.download(tmp_path, mirrors=("http://127.0.0.1:9/",))
+        mnist.download(tmp_path, mirrors=("http://127.0.0.1:9/",))
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write MNIST"):
-        digits.download(tmp_path / "file" / "mnist", mirrors=())
+        mnist.download(tmp_path / "file" / "mnist", mirrors=())

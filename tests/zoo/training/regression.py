@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from zoo import Recipe, cli, hookimpl, output
+from zoo import Recipe, cli, hookimpl
+from zoo.commands.shared import output
+from zoo.entries.recipes import Search, Span
 from zoo.errors import DataError
 from zoo.training import Stage, parallel
-from zoo.training.recipes import Search, Span
 
 FRAMES = 5
 

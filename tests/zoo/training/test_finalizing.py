@@ -12,7 +12,7 @@ import zoo
 from zoo.errors import ModelError
 from zoo.training import Recipe, evaluation, loop
 from zoo.training.finalizing import finalize
-from zoo.weights import sha256_of
+from zoo.weights.digests import sha256_of
 
 FILES = ["line.tag.golden.safetensors", "line.tag.json", "line.tag.safetensors"]
 

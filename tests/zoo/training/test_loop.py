@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from zoo import devices
+from zoo.entries.recipes import OPTIMIZERS
 from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
 from zoo.training import Recipe, Stage
 from zoo.training.checkpoints import CHECKPOINT, LOG
 from zoo.training.loop import learning_rate, train
-from zoo.training.recipes import OPTIMIZERS
-from zoo.weights import sha256_of
+from zoo.weights.digests import sha256_of
 
 
 class Toy(nn.Module):

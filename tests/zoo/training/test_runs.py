@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from zoo import WeightsEntry, catalog, cli
+from zoo import WeightsEntry, cli
 from zoo.errors import UnknownNameError
+from zoo.registry import catalog
 from zoo.training import runs
-from zoo.weights import sha256_of
+from zoo.weights.digests import sha256_of
 
 
 @pytest.fixture

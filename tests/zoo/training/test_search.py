@@ -12,10 +12,11 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from zoo import catalog, cli
+from zoo import cli
+from zoo.entries.recipes import Search, Span
 from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, UsageError
+from zoo.registry import catalog
 from zoo.training import Recipe, Stage, checkpoints
-from zoo.training.recipes import Search, Span
 from zoo.training.search import FIGURE, RESULTS, STORAGE, applied, search
 
 SPACE = {

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from zoo.training import search_figure
+from zoo.training import search
 from zoo.training.search import Found, Group, Trial
 
 METRICS = ("first error", "second error")
@@ -51,13 +51,13 @@ def found(values, compared="stage.arguments.kind"):
 def boxes_and_points(monkeypatch, values):
     """The charts that are drawn: title, scale, positions of boxes, heights of points, words under each group."""
     drawn = []
-    save = search_figure.Figure.savefig
+    save = search.Figure.savefig
     monkeypatch.setattr(
-        search_figure.Figure,
+        search.Figure,
         "savefig",
         lambda figure, *given, **named: (drawn.append(figure), save(figure, *given, **named)),
     )
-    page = search_figure.draw(found(values)).decode()
+    page = search.draw(found(values)).decode()
     charts = []
     for axes in drawn[0].axes:
         points = [line for line in axes.lines if line.get_marker() == "."]
@@ -101,4 +101,4 @@ def test_only_what_is_positive_is_drawn_on_a_logarithmic_scale(monkeypatch, valu
 
 def test_the_same_results_give_the_same_bytes():
     values = {"base": torch.rand(9, generator=torch.Generator().manual_seed(0)).tolist()}
-    assert search_figure.draw(found(values)) == search_figure.draw(found(values))
+    assert search.draw(found(values)) == search.draw(found(values))

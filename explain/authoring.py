@@ -1,0 +1,85 @@
+"""The door for plugins: what their sections, methods and views use of `explain`.
+
+Everything else inside `explain` may move between versions; what is here keeps its name and meaning. Nothing here
+imports torch until a name is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from zoo.names import lazily
+
+if TYPE_CHECKING:
+    from explain.attribution.job import Job, Raw
+    from explain.attribution.methods import Method
+    from explain.drawing import colours, figures, kernels, notebook, numbers, sprites
+    from explain.drawing.kernels import loops
+    from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
+    from explain.drawing.templates import render
+    from explain.model.layouts import input_of
+    from explain.reporting import intervals
+    from explain.reporting.context import Context, Subject
+    from explain.reporting.reading import following
+    from explain.reporting.sections import Content, Section
+    from explain.reporting.topics.prediction import painted
+    from explain.robustness import perturbations
+
+#: Where each name is defined; a module is its own home.
+_HOMES = {
+    # What the hooks give and take.
+    "Content": "explain.reporting.sections",
+    "Context": "explain.reporting.context",
+    "Job": "explain.attribution.job",
+    "Method": "explain.attribution.methods",
+    "Raw": "explain.attribution.job",
+    "Section": "explain.reporting.sections",
+    "Subject": "explain.reporting.context",
+    # Pages: templates, pictures, figures and numbers.
+    "Sprite": "explain.drawing.sprites",
+    "clip_sprite": "explain.drawing.sprites",
+    "colours": "explain.drawing.colours",
+    "figures": "explain.drawing.figures",
+    "intervals": "explain.reporting.intervals",
+    "numbers": "explain.drawing.numbers",
+    "overlay_sprite": "explain.drawing.sprites",
+    "painted": "explain.reporting.topics.prediction",
+    "render": "explain.drawing.templates",
+    "sprites": "explain.drawing.sprites",
+    # Filters, and what a clip is followed by.
+    "following": "explain.reporting.reading",
+    "input_of": "explain.model.layouts",
+    "kernels": "explain.drawing.kernels",
+    "loops": "explain.drawing.kernels",
+    # Views of results in a notebook, and the perturbations there are.
+    "notebook": "explain.drawing.notebook",
+    "perturbations": "explain.robustness.perturbations",
+}
+
+__all__ = [
+    "Content",
+    "Context",
+    "Job",
+    "Method",
+    "Raw",
+    "Section",
+    "Sprite",
+    "Subject",
+    "clip_sprite",
+    "colours",
+    "figures",
+    "following",
+    "input_of",
+    "intervals",
+    "kernels",
+    "loops",
+    "notebook",
+    "numbers",
+    "overlay_sprite",
+    "painted",
+    "perturbations",
+    "render",
+    "sprites",
+]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

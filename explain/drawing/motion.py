@@ -1,0 +1,284 @@
+"""Drawings of temporal parameters: one filter's motion, and how the motions of whole models are spread.
+
+They show what the *pattern* of a filter does from one slice to the next: to the right, downwards, clockwise and growing
+are positive (`explain.temporal.motions`), and standing still is a thin line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from explain.drawing import figures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+    from explain.temporal import TemporalParameters
+    from explain.temporal.motions import Motion
+
+#: Every caption's convention, in words.
+CONVENTION = (
+    "what a filter's pattern does from one slice to the next: to the right, down, clockwise and growing are positive"
+)
+
+#: Half the height that a curve's axis has at least, so that next to nothing looks like it: factor, degrees, pixels.
+_LEAST_SIZE, _LEAST_TURN, _LEAST_SHIFT = 0.05, 2.0, 0.25
+
+#: Bars and cells of a distribution along one axis; odd, so that standing still is the middle of one.
+_BARS, _CELLS = 41, 33
+
+#: Share of the values that the axes of distributions cover; the outermost bars hold the rest.
+_COVERED = 0.995
+
+#: Opacities of shares of values from 0, 0.1 %, 1 % and 10 % up.
+_LEVELS = ((0.0, 0.22, "under 0.1 %"), (0.001, 0.45, "0.1 to 1 %"), (0.01, 0.7, "1 to 10 %"), (0.1, 1.0, "over 10 %"))
+
+
+def curves(motion: Motion, name: str) -> Markup:
+    """Size, rotation and shift of one filter at every step, as inline SVG.
+
+    Args:
+        motion: The filter.
+        name: Unique on the page.
+    """
+    with figures.style():
+        drawn = figures.figure(270, 330)
+        paint_curves(drawn.subplots(3, 1, sharex=True), motion)
+        shown = "; ".join(
+            f"step {step}: size {size:.3g}, {turn:.2g} degrees clockwise, {right:.2g} pixels right, {down:.2g} down"
+            for step, (size, turn, right, down) in enumerate(
+                zip(motion.size, motion.rotation, motion.right, motion.down, strict=True), start=1
+            )
+        )
+        return figures.svg(drawn, name, f"Motion of channel {motion.channel} of {motion.layer}, {shown}")
+
+
+def trajectory(motion: Motion, name: str) -> Markup:
+    """The way of a point that begins in the kernel's centre, blue start to red end, as inline SVG.
+
+    Args:
+        motion: The filter.
+        name: Unique on the page.
+    """
+    with figures.style():
+        drawn = figures.figure(230, 230)
+        paint_trajectory(drawn.subplots(), motion)
+        right, down = motion.positions[-1]
+        label = (
+            f"Way of the pattern of channel {motion.channel} of {motion.layer}: from the centre to {right:.2g} pixels "
+            f"right and {down:.2g} pixels down"
+        )
+        return figures.svg(drawn, name, label)
+
+
+def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
+    """Size, turn and shift of a filter at every step, on three axes."""
+    steps = list(range(1, len(motion.size) + 1))
+    mark: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
+    size, turn, shift = axes
+    size.plot(steps, motion.size, "o-", color=figures.SERIES[2], **mark)
+    turn.plot(steps, motion.rotation, "o-", color=figures.SERIES[4], **mark)
+    shift.plot(steps, motion.right, "o-", color=figures.SERIES[0], label="right", **mark)
+    shift.plot(steps, motion.down, "s--", color=figures.SERIES[1], label="down", **mark)
+    shift.legend(loc="lower center", bbox_to_anchor=(0.5, 0.96), ncols=2, borderaxespad=0.0, handlelength=2.4)
+    rows = ((size, 1.0, _LEAST_SIZE, "size (factor)"), (turn, 0.0, _LEAST_TURN, "turn (°)"))
+    for part, still, least, label in (*rows, (shift, 0.0, _LEAST_SHIFT, "shift (px)")):
+        part.axhline(still, color=figures.SOFT, linewidth=0.8, zorder=0)
+        part.update_datalim([(1, still - least), (1, still + least)])
+        part.autoscale_view(scalex=False)
+        part.set_ylabel(label)
+        _ticks(part.yaxis, 4)
+        part.set_xlim(0.7, steps[-1] + 0.3)
+        part.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        place = part.get_subplotspec()
+        if place is None or place.is_last_row():
+            part.set_xlabel("step from slice to slice")
+
+
+def paint_trajectory(axes: Axes, motion: Motion) -> None:
+    """The way of a point that begins in the kernel's centre; the drawing's down is down."""
+    right, down = zip(*motion.positions, strict=True)
+    reach = 1.25 * max(_LEAST_SHIFT, *(abs(at) for at in right + down))
+    axes.axhline(0, color=figures.LINE, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=figures.LINE, linewidth=0.8, zorder=0)
+    axes.plot(right, down, ".-", color=figures.SOFT, linewidth=1.4, markersize=6, zorder=1)
+    axes.plot(right[:1], down[:1], "o", color=figures.SERIES[0], markersize=9, label="start", zorder=2)
+    axes.plot(right[-1:], down[-1:], "D", color=figures.SERIES[7], markersize=8, label="end", zorder=3)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, borderaxespad=0.2)
+    axes.set(xlim=(-reach, reach), ylim=(reach, -reach), xlabel="right (px)", ylabel="down (px)")
+    axes.set_aspect("equal")
+    _ticks(axes.xaxis, 4)
+    _ticks(axes.yaxis, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Spreads:
+    """Every motion of one model that is identified and sees data: what a pattern does at one step.
+
+    Flat arrays of the same length.
+    """
+
+    size: npt.NDArray[np.float64]
+    #: Degrees, clockwise.
+    rotation: npt.NDArray[np.float64]
+    #: Pixels of a layer's input.
+    right: npt.NDArray[np.float64]
+    down: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Axes that the distributions of several models share: how far they reach from standing still, on both sides."""
+
+    size: float
+    rotation: float
+    shift: float
+    #: The smallest share of values that any of them can hold.
+    least: float
+
+
+def spreads(parameters: TemporalParameters) -> Spreads:
+    """The motions of all layers of a model."""
+    found: list[npt.NDArray[np.float64]] = []
+    for layer in parameters.layers.values():
+        pattern = layer.pattern()
+        values = (pattern.scale, pattern.rotation, pattern.x_pixels, pattern.y_pixels)
+        known = layer.identified & layer.counted()
+        found.append(np.stack([value[known].cpu().numpy() for value in values]))
+    size, rotation, right, down = np.concatenate(found, axis=1)
+    return Spreads(size=size, rotation=rotation, right=right, down=down)
+
+
+def counted(told: int, every: int) -> str:
+    """How many steps a distribution shows, and that others are left out where they are."""
+    return f"{every:,} steps of filters" if told == every else f"{told:,} of {every:,} steps of filters can be told"
+
+
+def limits(models: Iterable[Spreads]) -> Limits:
+    """Axes on which the distributions of all these models can be compared."""
+    models = list(models)
+
+    def reach(least: float, values: list[npt.NDArray[np.float64]]) -> float:
+        return max([least, *(1.05 * float(np.quantile(np.abs(one), _COVERED)) for one in values if len(one))])
+
+    return Limits(
+        size=reach(_LEAST_SIZE, [one.size - 1 for one in models]),
+        rotation=reach(_LEAST_TURN, [one.rotation for one in models]),
+        shift=reach(_LEAST_SHIFT, [np.concatenate([one.right, one.down]) for one in models]),
+        least=1 / max([10, *(len(one.size) for one in models)]),
+    )
+
+
+def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tuple[Markup, Markup, Markup]:
+    """Distributions of size, turn, and of both shifts together, as inline SVG (Figures 4 and 5 of arXiv 2006.15983).
+
+    Args:
+        model: What the page calls the model.
+        values: Its motions, at least one.
+        shared: Axes; those of all models that stand beside it.
+        name: Unique on the page.
+    """
+    made = []
+    for (which, paint), what, spread in zip(
+        PAINTERS.items(),
+        ("size factors", "turns in degrees clockwise", "shifts in pixels, right against down"),
+        (values.size, values.rotation, np.hypot(values.right, values.down)),
+        strict=True,
+    ):
+        with figures.style():
+            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend comes on top
+            axes = drawn.subplots()
+            paint(axes, values, shared)
+            figures.legend(drawn, axes)
+            length = " of the length" if which == "shift" else ""
+            label = (
+                f"Distribution of the {what}, of {len(spread):,} steps of filters of {model}: mean{length} "
+                f"{spread.mean():.3g}, standard deviation {spread.std():.2g}"
+            )
+            made.append(figures.svg(drawn, f"{name}-{which}", label))
+    return made[0], made[1], made[2]
+
+
+def _sizes(axes: Axes, values: Spreads, shared: Limits) -> None:
+    _bars(axes, values.size - 1, shared.size, shared.least, figures.SERIES[2])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(1 + value)))
+    axes.set_xlabel("size (factor a step)")
+
+
+def _turns(axes: Axes, values: Spreads, shared: Limits) -> None:
+    _bars(axes, values.rotation, shared.rotation, shared.least, figures.SERIES[4])
+    axes.set_xlabel("turn (° a step, clockwise)")
+
+
+def _bars(axes: Axes, deviations: npt.NDArray[np.float64], reach: float, least: float, colour: str) -> None:
+    """Shares of values as bars on an axis of powers of ten: most filters stand nearly still, and few say much."""
+    edges = np.linspace(-reach, reach, _BARS + 1)
+    counts, _ = np.histogram(deviations.clip(-reach, reach), edges)
+    shares = counts / max(1, len(deviations))
+    bottom = least / 2  # so that a single value has some height
+    filled = shares > 0
+    axes.bar(
+        (edges[:-1] + edges[1:])[filled] / 2, shares[filled] - bottom, np.diff(edges)[filled], bottom, color=colour
+    )
+    axes.axvline(0, color=figures.SOFT, linewidth=0.8)
+    axes.set_yscale("log")
+    axes.set(xlim=(-reach, reach), ylim=(bottom, 1.5), ylabel="share of all steps")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
+    axes.yaxis.set_minor_locator(NullLocator())
+    _ticks(axes.xaxis, 5)
+
+
+def _shifts(axes: Axes, values: Spreads, shared: Limits) -> None:
+    """Shares of both shifts in cells: one path for each level, so that a page stays small."""
+    reach = shared.shift
+    edges = np.linspace(-reach, reach, _CELLS + 1)
+    counts, _, _ = np.histogram2d(values.right.clip(-reach, reach), values.down.clip(-reach, reach), [edges, edges])
+    shares = counts / max(1, len(values.right))
+    axes.axhline(0, color=figures.LINE, linewidth=0.8, zorder=0)
+    axes.axvline(0, color=figures.LINE, linewidth=0.8, zorder=0)
+    width = edges[1] - edges[0]
+    bounds = [*(level[0] for level in _LEVELS[1:]), np.inf]
+    for (low, opacity, label), high in zip(_LEVELS, bounds, strict=True):
+        corners: list[tuple[float, float]] = []
+        for across, along in zip(*np.nonzero((shares > low) & (shares <= high)), strict=True):
+            left, top = edges[across], edges[along]
+            corners += [
+                (left, top),
+                (left + width, top),
+                (left + width, top + width),
+                (left, top + width),
+                (left, top),
+            ]
+        codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(corners) // 5)
+        path = Path(corners or [(0, 0)], codes or [Path.MOVETO])
+        axes.add_patch(PathPatch(path, facecolor=figures.SERIES[0], alpha=opacity, linewidth=0, label=label))
+    axes.set(xlim=(-reach, reach), ylim=(reach, -reach), xlabel="right (px a step)", ylabel="down (px a step)")
+    axes.set_aspect("equal")
+    _ticks(axes.xaxis, 5)
+    _ticks(axes.yaxis, 5)
+
+
+#: What draws each of the three distributions.
+PAINTERS: dict[str, Callable[[Axes, Spreads, Limits], None]] = {"size": _sizes, "turn": _turns, "shift": _shifts}
+
+
+def _ticks(axis: Axis, count: int) -> None:
+    """At most so many intervals, at plain numbers."""
+    axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(FuncFormatter(_plain))
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    """A tick without the zeros that say nothing, and with a real minus sign."""
+    return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}")

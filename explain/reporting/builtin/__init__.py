@@ -1,1 +1,0 @@
-"""The sections that every report has."""

@@ -1,1 +1,0 @@
-"""Reports on many clips: what to take, what is kept of each while the work goes on, and what all of them say."""

@@ -1,1 +1,0 @@
-"""The sections of a comparison; each builds from one `Subject` a model."""

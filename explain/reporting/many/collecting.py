@@ -1,0 +1,368 @@
+"""Put a report on many clips together: clip by clip, keeping what is done, then one page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from explain.drawing.numbers import number_text
+from explain.model.layouts import entry_of, has_random_weights
+from explain.model.preservation import preserved
+from explain.reporting import pages, reading
+from explain.reporting.context import Subject
+from explain.reporting.many import aggregation as collections
+from explain.reporting.many.aggregation import Setup
+from explain.reporting.many.examining import examine
+from explain.reporting.many.resumption import Work, fingerprint
+from explain.reporting.pages import Part
+from explain.reporting.reading import compared_with
+from explain.reporting.sections import COLLECTED, WITH_MAPS, WITH_TESTS, select
+from explain.reporting.topics import provenance
+from zoo import clips, devices
+from zoo.errors import ClipError, ModelError, UnknownNameError
+from zoo.models.heads import output_specs
+from zoo.models.provenance import entry_of as known_entry
+from zoo.registry import plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from torch import Tensor, nn
+
+    from explain.reporting.context import Options
+    from explain.reporting.many.aggregation import Collection
+    from explain.reporting.pages import Report
+    from explain.sources import Source
+
+#: Clips left out that are named before a page and a command say "and so many more".
+_NAMED = 10
+
+
+def report(
+    model: nn.Module,
+    sources: Sequence[Source],
+    place: str,
+    folder: Path,
+    *,
+    sections: Iterable[str] | None,
+    target: Any,
+    options: Options,
+    part: tuple[float, float | None],
+    seed: int,
+    progress: Callable[[str, int, int], None],
+    began: float,
+) -> Report:
+    """Write one page on many clips; the arguments are those of `explain.report`, checked.
+
+    What is done is kept clip by clip in a hidden folder beside the report, and removed when that is written.
+
+    Raises:
+        ClipError: none of the clips can be used.
+        ModelError: a method that was asked for does not apply to this model.
+    """
+    random = has_random_weights(model)
+    known = [one for one in COLLECTED if sections is not None or not (random and one.name in WITH_TESTS)]
+    chosen = select(known, sections)
+    wanted = {section.name for section in chosen}
+    name = reading.named(model)
+    setup = Setup(
+        model=model,
+        name=name,
+        target=target,
+        options=options,
+        part=part,
+        seed=seed,
+        maps=bool(wanted & set(WITH_MAPS)),
+        tests=bool(wanted & set(WITH_TESTS)) and not random,
+    )
+    subject = Subject(
+        model=model,
+        entry=known_entry(model),
+        name=name,
+        device=str(devices.like(model).device),
+        seed=seed,
+        options=options,
+        progress=progress,
+        began=began,
+    )
+    work = Work(folder, _settings(setup))
+    collected = collections.Collection(setup=setup, subject=subject, place=place)
+    with preserved(model):
+        model.eval()
+        _go_through(collected, sources, work, progress)
+        parts = []
+        for section in chosen:
+            content = plugins.resolve(section.build)(collected)
+            parts.append(Part(name=section.name, title=section.title, content=content))
+    written = _write(folder, collected, parts)
+    work.clear()
+    return written
+
+
+def _settings(setup: Setup) -> dict[str, Any]:
+    """Everything that the numbers of a clip depend on beside the clip."""
+    entry = entry_of(setup.model)
+    return {
+        "format": 3,
+        "model": fingerprint(setup.model),
+        "input": repr(entry.input) if entry else "",
+        "outputs": repr(entry.outputs) if entry else "",
+        "target": repr(setup.target),
+        "methods": list(setup.methods),
+        "options": repr(setup.options),
+        "part": list(setup.part),
+        "tests": setup.tests,
+        "seed": setup.seed,
+        "device": devices.like(setup.model).device.type,
+        "versions": pages.versions(),
+    }
+
+
+def _go_through(
+    collected: Collection, sources: Sequence[Source], work: Work, progress: Callable[[str, int, int], None]
+) -> None:
+    """Examine every clip that is not kept from before."""
+    names = {source.path: work.name(source) for source in sources}
+    told = _Told(progress, len(sources), sum(not work.holds(name) for name in names.values()))
+    try:
+        for source in sources:
+            _take(collected, source, names, work, told)
+    except BaseException as error:
+        if collected.entries:
+            error.add_note(
+                f"{len(collected.entries)} of {len(sources)} clips are done and kept in {work.folder}; run the same "
+                "again to go on from there"
+            )
+        raise
+    if not collected.entries:
+        first = collected.failed[0]
+        raise ClipError(
+            f"none of the {len(sources)} clips of {collected.place} can be used; the first, {first['clip']}: "
+            f"{first['reason']}"
+        )
+    best, worst = collected.extremes()
+    for one in [*best, *worst] if collected.setup.maps else []:
+        kept = work.load(_views(names[one.source.path]))
+        if kept is None:  # labels have changed since, and with them the order
+            again = _examined(collected, one.source, told)
+            kept = None if again is None else ({}, again.views)
+        if kept is not None:
+            collected.views[one.source.name] = kept[1]
+
+
+def _take(collected: Collection, source: Source, names: dict[str, str], work: Work, told: _Told) -> None:
+    """One clip: as it was kept, or examined now and kept."""
+    name = names[source.path]
+    kept = work.load(name)
+    fresh = None
+    if kept is None:
+        fresh = _examined(collected, source, told)
+        if fresh is None:
+            return
+        kept = (fresh.record, fresh.tensors)
+    else:
+        told.kept()
+    record, tensors = kept
+    if not collected.classes:
+        collected.classes.update(_classes(collected.setup.model, tensors))
+    before = collected.candidates()
+    collected.add(collections.entry(source, record, tensors, collected.classes), tensors)
+    candidates = collected.candidates()
+    if fresh is not None:
+        if source.path in candidates and collected.setup.maps:
+            work.save(_views(name), {}, fresh.views)
+        work.save(name, record, tensors)
+    for path in before - candidates:
+        work.drop(_views(names[path]))
+
+
+def _examined(collected: Collection, source: Source, told: _Told) -> Any:
+    """A clip, read and examined; None where it cannot be, which is noted."""
+    setup = collected.setup
+    told.start(source)
+    try:
+        entry = entry_of(setup.model)
+        start, end = setup.part
+        clip = clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
+    except (ClipError, UnknownNameError, OSError) as error:
+        collected.failed.append({"clip": source.name, "reason": str(error)})
+        return None
+    try:
+        examined = examine(setup, clip, told.inside)
+    except (ClipError, ModelError) as error:
+        collected.failed.append({"clip": source.name, "reason": str(error)})
+        return None
+    refused = examined.record["refused"]
+    if refused and not collected.entries and setup.options.methods is not None:
+        # Said at once rather than after hours: what a method refuses is nearly always the model.
+        raise ModelError("; ".join(refused.values()))
+    for step, seconds in examined.record["seconds"].items():
+        if step:
+            collected.subject.seconds[step] = collected.subject.seconds.get(step, 0.0) + seconds
+    return examined
+
+
+def _views(name: str) -> str:
+    return f"{name}-views"
+
+
+def _classes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Every class of every output of classes, numbered where it has no name."""
+    heads = {
+        key.removeprefix("probabilities/"): value[None]
+        for key, value in tensors.items()
+        if key.startswith("probabilities/")
+    }
+    specs = output_specs(model, heads)
+    order = [spec.name for spec in specs.values()]
+    named = {}
+    for head in sorted(heads, key=order.index):
+        labels = dict(enumerate(specs[head].labels))
+        named[head] = [labels.get(index, str(index)) for index in range(heads[head].shape[1])]
+    return named
+
+
+class _Told:
+    """Tells how many clips are done, and how long the rest will take."""
+
+    def __init__(self, progress: Callable[[str, int, int], None], total: int, waiting: int) -> None:
+        self.progress, self.total, self.waiting = progress, total, waiting
+        self.done = self.examined = 0
+        #: When the second clip that was examined began: the first one pays for imports.
+        self.began = 0.0
+        self.step = ""
+        self.steps: list[str] = []
+        self.expected = 0
+
+    def kept(self) -> None:
+        """One that was done before."""
+        self.done += 1
+        self.progress("clips kept from an earlier run", self.done, self.total)
+
+    def start(self, source: Source) -> None:
+        """The next one begins."""
+        left = ""
+        if self.examined:
+            self.expected = max(self.expected, len(self.steps))
+        if self.examined == 1:
+            self.began = time.perf_counter()
+        elif self.examined > 1:
+            each = (time.perf_counter() - self.began) / (self.examined - 1)
+            left = f", {_duration(each * max(self.waiting - self.examined, 0))} left"
+        self.steps = []
+        self.done += 1
+        self.examined += 1
+        self.step = f"clip {self.done} of {self.total}{left}: {source.name}"
+        self.progress(self.step, 0, 1)
+
+    def inside(self, step: str, _done: int, _total: int) -> None:
+        """What goes on within a clip, as steps done of those that the clip before took."""
+        if step not in self.steps:
+            self.steps.append(step)
+        if self.expected:
+            self.progress(self.step, min(len(self.steps) - 1, self.expected - 1), self.expected)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _write(folder: Path, collected: Collection, parts: list[Part]) -> Report:
+    subject, entries = collected.subject, collected.entries
+    built = {part.name: part.content for part in parts if part.content}
+    last = built.get("provenance")
+    said = sentence(collected)
+    problems = pages.failed_plugins()
+    notices = _notices(collected)
+    data: dict[str, Any] = {
+        "model": subject.name,
+        "clip": collected.place,
+        "clips": len(entries),
+        "failed": collected.failed,
+        "summary": said,
+        "warnings": notices,
+        "target": " or ".join(list(dict.fromkeys(one.record["target"] for one in entries))[:3]),
+        "run": dict(last.data) if last else provenance.facts(subject),
+        "problems": problems,
+    }
+    frames = max(one.record["frames"] for one in entries)
+    return pages.write(
+        folder,
+        "report",
+        parts,
+        data,
+        {},
+        {"model": subject.name, "clip": collected.place, "seed": subject.seed},
+        template="collected.html",
+        model_name=subject.name,
+        place=Path(collected.place).name if "sample:" not in collected.place else collected.place,
+        count=len(entries),
+        image=frames == 1,
+        summary=subject.entry.summary if subject.entry else "",
+        sentence=said,
+        notices=notices + reading.untrained(collected.setup.model, reading.MAPS) + pages.broken(problems),
+        frames=frames if collected.views or any(one.time for one in entries) else 0,
+    )
+
+
+def sentence(collected: Collection) -> str:
+    """What all clips say, in one sentence."""
+    known, head = collected.known, collected.head
+    what = "images" if all(one.record["frames"] == 1 for one in collected.entries) else "clips"
+    if known and head is not None:
+        right = sum(bool(one.right) for one in known)
+        return f"It is right on {right} of {len(known)} {what}{_of(collected, head)}: {100 * right / len(known):.0f} %."
+    if head is None:
+        return _far(collected)
+    if len(collected.entries) == 1:
+        return f"It was asked about one {what.removesuffix('s')}; its true class is not known."
+    return f"It was asked about {len(collected.entries)} {what}; their true classes are not known."
+
+
+def _far(collected: Collection) -> str:
+    """How far output clips are off, on average; empty where none can tell."""
+    entries = [one for one in collected.entries if one.error is not None]
+    if not entries:
+        return ""
+    heads = entries[0].record["heads"]
+    name = next(name for name, said in heads.items() if said["kind"] == "clip" and collections.measured(said))
+    said = f"Its mean squared error from {compared_with(heads[name])} is {_mean(one.error for one in entries)}"
+    again = [one.record["heads"][name].get("last_frame_again") for one in entries]
+    if None not in again:
+        said += f", that of the last frame again {_mean(again)}"
+    return f"{said}, on average over {len(entries)} {'clip' if len(entries) == 1 else 'clips'}."
+
+
+def _mean(values: Iterable[float | None]) -> str:
+    return number_text(fmean(one for one in values if one is not None))
+
+
+def _of(collected: Collection, head: str) -> str:
+    return f" ({head})" if len(collected.classes) > 1 else ""
+
+
+def _notices(collected: Collection) -> list[str]:
+    """What a reader must know first."""
+    said = [f"{one['clip']} is left out: {one['reason']}" for one in collected.failed[:_NAMED]]
+    if collected.failed[_NAMED:]:
+        said.append(f"{len(collected.failed) - _NAMED} more clips are left out; the table of all clips names them.")
+    labelled = [one for one in collected.entries if one.label]
+    unknown = list(dict.fromkeys(one.label for one in labelled if not one.truth))
+    if unknown and collected.classes:
+        shown = ", ".join(repr(label) for label in unknown[:3]) + (", ..." if unknown[3:] else "")
+        what = (
+            "None of the labels is" if len(unknown) == len({one.label for one in labelled}) else "Some labels are not"
+        )
+        said.append(f"{what} a class of this model ({shown}): those clips are neither right nor wrong.")
+    refused: dict[str, list[str]] = {}
+    for one in collected.entries:
+        for method, reason in one.record["refused"].items():
+            refused.setdefault(method, []).append(reason)
+    for method, reasons in refused.items():
+        some = "" if len(reasons) == len(collected.entries) else f" of {len(reasons)} clips"
+        said.append(f"{method} is left out{some}: {reasons[0]}")
+    return said

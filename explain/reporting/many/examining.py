@@ -1,0 +1,281 @@
+"""One clip of many: what the model says, what its maps say, and whether they can be trusted, small enough to keep."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional as F
+
+from explain.attribution.layer_choice import default_layer
+from explain.attribution.methods import find_method
+from explain.drawing.effective_fields import centre_share
+from explain.drawing.sprites import clip_sprite
+from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.randomization import rank_correlation
+from explain.model.layouts import entry_of, input_of
+from explain.model.targets import resolve as resolve_target
+from explain.reporting import reading
+from explain.reporting.context import Context, silent
+from explain.reporting.sections import Section
+from explain.reporting.topics import attributions, faithfulness
+from zoo import devices
+from zoo.errors import ModelError, PluginError
+from zoo.models.prediction import outputs, to_frames
+from zoo.registry import plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from explain.attribution import Attribution
+    from explain.reporting.many.aggregation import Setup
+    from zoo.clips import Clip
+
+#: Classes named of each output.
+_TOP = 5
+
+#: Rows and columns of what is kept of where each method pointed, at most.
+GRID = 32
+
+#: Rows and columns of a thumbnail.
+_THUMBNAIL = (48, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """One clip, examined."""
+
+    #: Plain numbers, kept of every clip.
+    record: dict[str, Any]
+    #: Small tensors, kept of every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
+    #: `thumbnail`.
+    tensors: dict[str, Tensor]
+    #: Frames as the model sees them, output clips and what they should be (uint8), and maps, kept of the few that the
+    #: page shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
+    views: dict[str, Tensor]
+
+
+def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
+    """Ask the model about one clip, run the methods and the tests.
+
+    Args:
+        setup: What all clips have in common.
+        clip: The clip as it was read.
+        progress: Called as progress(step, done, total).
+
+    Raises:
+        ModelError: the model gives no finite answer.
+        UnknownNameError, UsageError, MemoryLimitError: as `explain.attribute` raises them.
+    """
+    began = time.perf_counter()
+    context = _context(setup, clip, progress)
+    made, refused = _maps(setup, context)
+    record: dict[str, Any] = {
+        "warnings": list(clip.warnings),
+        "shown": clip.label,
+        "classes": dict(clip.classes),
+        "frames": len(context.frames),
+        "times": None if context.times is None else list(context.times),
+        "heads": {head: _short(said) for head, said in context.prediction.items()},
+        "target": context.target.description,
+        "head": context.target.head,
+        "value": float(context.target.value[0]),
+        "is_mean": context.target.region is not None,
+        "further": _further(context),
+        "methods": {one.method: _numbers(one) for one in made},
+        "refused": refused,
+        "note": setup.kept.get("note", ""),
+    }
+    tensors = {
+        f"probabilities/{head}": _probabilities(said) for head, said in context.prediction.items() if _named(said)
+    }
+    frames = torch.from_numpy(context.frames)
+    views: dict[str, Tensor] = {"frames": frames, **_films(context)}
+    for one in made:
+        size = one.map[0].detach().abs().float()
+        tensors[f"time/{one.method}"] = shares_of(one.time[0]).float().cpu()
+        tensors[f"space/{one.method}"] = _shares(_coarse(size.sum(dim=0))).cpu()
+        views[f"map/{one.method}"] = one.map[0].detach().float().cpu()
+    tensors["thumbnail"] = _thumbnail(frames)
+    if made[1:]:
+        with context.timed("agreement of methods"):
+            record["agreement"] = agreement(made)
+    if setup.tests and made:
+        results, said = faithfulness.check(context, made, short=True)
+        record["tests"] = said
+        record["faithfulness"] = {
+            one.method: _tested(result.record) for one, result in zip(made, results, strict=True) if result
+        }
+    for one in made:
+        verdict = faithfulness.verdict_on(record.get("faithfulness", {}).get(one.method), "frames")
+        moment = strongest(one.time[0], verdict, one.times)
+        record["methods"][one.method]["strongest"] = moment and asdict(moment)
+    record["seconds"] = {**context.seconds, "": time.perf_counter() - began}
+    return Examined(record=record, tensors=tensors, views=views)
+
+
+def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
+    model = setup.model
+    decoded, frames, batch = reading.see(model, clip)
+    said, truths = reading.ask(model, decoded, batch, top=10**9)
+    if setup.maps and "layer" not in setup.kept:
+        setup.kept["layer"] = _layer(setup, batch)
+    layer, note = setup.kept.get("layer", (None, ""))
+    setup.kept["note"] = note
+    return Context(
+        model=model,
+        entry=entry_of(model),
+        name=setup.name,
+        clip=decoded,
+        frames=frames.numpy(),
+        picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
+        batch=batch,
+        target=resolve_target(model, batch, setup.target, truths=truths),
+        asked=setup.target,
+        prediction=said,
+        truths=truths,
+        device=str(devices.like(model).device),
+        seed=setup.seed,
+        options=replace(setup.options, layer=layer),
+        progress=progress,
+        kept=setup.kept,
+    )
+
+
+def _films(context: Context) -> dict[str, Tensor]:
+    """Output clips, and what they predict, as they can be looked at."""
+    spec = input_of(context.model)
+    heads = [head for head, said in context.prediction.items() if said["kind"] == "clip"]
+    given = outputs(context.model, context.batch) if heads else {}
+    found = {f"given/{head}": to_frames(given[head][0], spec) for head in heads}
+    return found | {f"truth/{head}": to_frames(truth[0], spec) for head, truth in context.truths.items()}
+
+
+def _further(context: Context) -> list[str]:
+    """Titles of the sections that plugins add to a report on this clip alone."""
+    return [section.title for _, section in plugins.collect("explain_sections", Section, context=context)]
+
+
+def _layer(setup: Setup, batch: Tensor) -> tuple[str | None, str]:
+    """The layer of the methods that look at one, and why; chosen once, since it depends on the model alone."""
+    if setup.options.layer is not None or not any(find_method(name).needs_layer for name in setup.methods):
+        return setup.options.layer, ""
+    try:
+        return default_layer(setup.model, batch)
+    except ModelError:
+        return None, ""  # each method says so itself
+
+
+def _maps(setup: Setup, context: Context) -> tuple[list[Attribution], dict[str, str]]:
+    made, refused = [], {}
+    for name in setup.methods:
+        try:
+            with context.timed(f"attribution: {name}") as shown:
+                made.append(attributions.attribute(context, name, shown))
+        except (ModelError, PluginError) as error:
+            refused[name] = str(error)
+    return made, refused
+
+
+def _named(said: Mapping[str, Any]) -> bool:
+    return bool(said["kind"] == "classes")
+
+
+def _short(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {**said, "top": said["top"][:_TOP]} if _named(said) else dict(said)
+
+
+def _probabilities(said: Mapping[str, Any]) -> Tensor:
+    values = torch.zeros(len(said["top"]))
+    for one in said["top"]:
+        values[one["index"]] = one["probability"]
+    return values
+
+
+def _numbers(attribution: Attribution) -> dict[str, Any]:
+    """What is told of one map."""
+    shares = shares_of(attribution.time[0])
+    missed = float(attribution.missed[0])
+    peak = int(shares.argmax())
+    return {
+        "layer": attribution.layer,
+        "settings": dict(attribution.settings),
+        "empty": not bool(attribution.map.any()),
+        "peak": peak,
+        "peak_seconds": None if attribution.times is None else attribution.times[peak],
+        "peak_share": float(shares.max()),
+        "even_share": 1 / len(shares),
+        "centre": centre_share(attribution.map[0].detach().abs().sum(dim=0)),
+        "missed": missed,
+    }
+
+
+def _shares(values: Tensor) -> Tensor:
+    """Magnitudes as shares of their sum; zeros where that is zero."""
+    values = values.abs()
+    total = values.sum()
+    return values / total if float(total) else values
+
+
+def _coarse(sizes: Tensor) -> Tensor:
+    """H x W magnitudes in at most GRID rows and columns."""
+    grid = min(GRID, sizes.shape[0]), min(GRID, sizes.shape[1])
+    return F.adaptive_avg_pool2d(sizes[None, None].float(), grid)[0, 0]
+
+
+def _thumbnail(frames: Tensor) -> Tensor:
+    """The middle frame, or one that shows most where that is empty, small, on black: uint8, H x W x 3."""
+    contrast = frames.float().flatten(1).std(dim=1)
+    middle = (len(frames) - 1) // 2
+    frame = (
+        frames[middle if float(contrast[middle]) else int(contrast.argmax())]
+        .expand(-1, -1, 3)
+        .permute(2, 0, 1)[None]
+        .float()
+    )
+    height, width = frame.shape[2:]
+    scale = min(_THUMBNAIL[0] / height, _THUMBNAIL[1] / width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = F.interpolate(frame, size=size, mode="bilinear", antialias=True)[0].round().clamp(0, 255)
+    top, left = ((whole - part) // 2 for whole, part in zip(_THUMBNAIL, size, strict=True))
+    picture = torch.zeros(*_THUMBNAIL, 3, dtype=torch.uint8)
+    picture[top : top + size[0], left : left + size[1]] = small.permute(1, 2, 0).to(torch.uint8)
+    return picture
+
+
+def agreement(made: list[Attribution]) -> list[list[float | None]]:
+    """Spearman's rank correlation of the magnitudes of any two maps: methods x methods, None where there is none."""
+    sizes = [one.map[:1].detach().abs().float() for one in made]
+    table: list[list[float | None]] = [
+        [1.0 if row == column else None for column in range(len(made))] for row in range(len(made))
+    ]
+    for row in range(len(made)):
+        for column in range(row):
+            found = float(rank_correlation(sizes[row], sizes[column])[0])
+            table[row][column] = table[column][row] = found if found == found else None
+    return table
+
+
+#: Numbers of `explain.faithfulness.records.record` that are kept.
+_AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
+
+_OF_FRAMES = ("deletion", "random_deletion")
+
+
+def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of one map's tests, without curves."""
+    curves, frames = list(record["curves"].values()), record["curves"].get("temporal")
+    depths = record["randomization"]
+    return {
+        "verdict": record["verdict"],
+        "reasons": dict(record["reasons"]),
+        **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
+        **{f"frames_{name}": frames and frames[name]["area"] for name in _OF_FRAMES},
+        "correlation": depths[0]["correlation"] if depths else None,
+        "infidelity": record["infidelity"],
+        "sensitivity": record["sensitivity"],
+    }

@@ -1,0 +1,3 @@
+"""The sections that every report has."""
+
+from __future__ import annotations

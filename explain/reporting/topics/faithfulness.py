@@ -1,0 +1,184 @@
+"""Whether maps can be trusted: tests of a clip and of many."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from explain.attribution.methods import title
+from explain.attribution.occlusion import default_blocks
+from explain.drawing.templates import render
+from explain.faithfulness.checking import Effort, check_all
+from explain.faithfulness.records import record
+from explain.model.layouts import has_random_weights, layout_of, to_ncthw
+from explain.reporting import intervals
+from explain.reporting.context import DEAR, operations
+from explain.reporting.sections import Content
+from zoo.errors import MemoryLimitError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from explain.attribution import Attribution
+    from explain.reporting.context import Context
+    from explain.reporting.many.aggregation import Collection
+
+#: Blocks of occlusion, and places in time, where its map is made again.
+BLOCKS = (8, 4)
+
+#: Random orders that each map is compared with.
+DRAWS = 20
+
+#: Verdicts in words for readers.
+WORDS = {"passes": "Passes its tests", "inconclusive": "Inconclusive", "flagged": "Fails a test"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """The tests of one map, as the template takes them."""
+
+    #: As `explain.faithfulness.records.record` says.
+    record: Mapping[str, Any]
+
+    @property
+    def word(self) -> str:
+        """The verdict, in words."""
+        return WORDS[self.record["verdict"]]
+
+    @property
+    def good(self) -> bool:
+        """Whether it passes."""
+        return bool(self.record["verdict"] == "passes")
+
+    @property
+    def sentences(self) -> list[str]:
+        """Why."""
+        return [reason["text"] for reason in self.record["reasons"].values()]
+
+    @property
+    def frames(self) -> str | None:
+        """How the test of frames ended; None where there was none."""
+        return verdict_on(self.record, "frames")
+
+    @property
+    def main(self) -> Mapping[str, Any] | None:
+        """The curves that are drawn."""
+        curves = self.record["curves"]
+        return list(curves.values())[-1] if curves else None
+
+    @property
+    def rows(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Areas by what is removed."""
+        names = {"spatial": "pixels, in all frames", "temporal": "frames", "both": "pixels of single frames"}
+        return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
+
+
+def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
+    """How one test of a map ended ("passes", "inconclusive", "flagged"); None where it was not run."""
+    found = (record or {}).get("reasons", {}).get(part)
+    return found and str(found["verdict"])
+
+
+def check(
+    context: Context, attributions: Sequence[Attribution], *, short: bool = False
+) -> tuple[list[Trust | None], str]:
+    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested.
+
+    Args:
+        context: The clip, and what may be spent.
+        attributions: The maps.
+        short: Whether the clip is one of many, whose means are steadier than its own numbers need be.
+    """
+    if has_random_weights(context.model):
+        return [None] * len(attributions), ""
+    effort, saved = effort_for(context, short=short)
+    try:
+        with context.timed("faithfulness"):
+            results = check_all(
+                context.model,
+                context.batch,
+                attributions,
+                effort,
+                seed=context.seed,
+                progress=lambda step, done, total: context.progress(f"faithfulness: {step}", done, total),
+            )
+    except (MemoryLimitError, ModelError) as error:
+        return [None] * len(attributions), f"The maps could not be tested: {error}."
+    return [Trust(record=record(result)) for result in results], saved
+
+
+def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
+    """What a report spends on each map, and how to say so."""
+    if context.options.thorough:
+        return Effort(), "Thorough tests: 64 steps, every layer."
+    dear = operations(context) > DEAR
+    if dear or short:
+        blocks = _blocks(context, 6, 2)
+        effort = Effort(
+            steps=6,
+            draws=DRAWS,
+            depths=1,
+            redraws=4,
+            boxes=8,
+            neighbours=2,
+            every_kind=False,
+            settings={"steps": 4, **blocks},
+        )
+        why = "With so many clips" if short else "Each pass of this model is dear, so"
+        return effort, (
+            f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
+        )
+    blocks = _blocks(context, *BLOCKS)
+    effort = Effort(steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
+    return effort, "Quick tests: 8 steps, 4 depths; --thorough takes 64 steps and every layer."
+
+
+def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, int, int]]:
+    extent = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
+    window, stride = default_blocks((extent[0], extent[1], extent[2]), most, in_time)
+    return {"window": window, "stride": stride}
+
+
+#: Verdicts, the best first.
+WORDS_OF_CLIPS = ("passes", "inconclusive", "flagged")
+
+
+def build_clips(collection: Collection) -> Content:
+    """Verdicts and numbers of every method, with intervals over clips."""
+    rows = [row for method in collection.methods if (row := tested(collection, method))["clips"]]
+    said = list(dict.fromkeys(one.record["tests"] for one in collection.entries if "tests" in one.record))
+    data = {"methods": rows, "tests": said}
+    return Content(html=render("collected_trust.html", title=title, **data), data=data)
+
+
+def tested(collection: Collection, method: str) -> dict[str, Any]:
+    """One method's tests: shares of verdicts, and means of its numbers."""
+    found: Sequence[dict[str, Any]] = [
+        record for one in collection.entries if (record := one.record.get("faithfulness", {}).get(method))
+    ]
+    verdicts = Counter(record["verdict"] for record in found)
+
+    def over(name: str, least: float = -math.inf, most: float = math.inf) -> dict[str, Any]:
+        return intervals.mean((record[name] for record in found), least, most)
+
+    def gap(one: str, other: str) -> dict[str, Any]:
+        """Clip by clip, so that what makes one clip harder than another cancels."""
+        return intervals.mean(
+            None if record[one] is None or record[other] is None else record[one] - record[other] for record in found
+        )
+
+    return {
+        "method": method,
+        "clips": len(found),
+        "verdicts": {word: intervals.share(verdicts[word], len(found)) for word in WORDS_OF_CLIPS},
+        "deletion": over("deletion"),
+        "deletion_gain": gap("random_deletion", "deletion"),
+        "frames_gain": gap("frames_random_deletion", "frames_deletion"),
+        "insertion": over("insertion"),
+        "insertion_gain": gap("insertion", "random_insertion"),
+        "correlation": over("correlation", -1, 1),
+        "infidelity": over("infidelity", 0),
+        "sensitivity": over("sensitivity", 0),
+    }

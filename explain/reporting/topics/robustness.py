@@ -1,0 +1,261 @@
+"""What perturbations do to an output: the section and the page of `explain robustness`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.drawing.numbers import evenly, numbers
+from explain.drawing.robustness import _has_band, _told, charts_of, draw, level_text
+from explain.drawing.sprites import Sprite, as_frames, clip_sprite
+from explain.drawing.templates import render
+from explain.reporting import pages, writing
+from explain.reporting.context import DEAR, FORBIDDING, operations
+from explain.reporting.pages import versions
+from explain.reporting.reading import untrained
+from explain.reporting.sections import Content
+from explain.robustness.checking import check_robustness
+from explain.robustness.perturbations import BUILT_IN
+from explain.robustness.perturbed_clips import Spoiled
+from explain.robustness.results import Robustness
+from zoo.clips import instant
+from zoo.errors import MemoryLimitError, ModelError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from markupsafe import Markup
+    from torch import nn
+
+    from explain.reporting.context import Context
+    from explain.robustness.perturbations import Perturbation
+    from explain.robustness.results import Curve, Measure
+
+#: What is done to clips where passes are dear.
+FEW = ("gaussian_noise", "missing_square", "dropped_frames", "shuffled_frames")
+
+
+def build_one(context: Context) -> Content:
+    """All perturbations at a few levels, where the model is not too large for that."""
+    effort, saved = effort_for(context)
+    nothing = Robustness(measures={}, curves={}, samples=1)
+    if effort is None:
+        return content(nothing, None, saved)
+    try:
+        with context.timed("robustness") as progress:
+            truth = {name: after.to(context.batch) for name, after in context.truths.items()}
+            result = check_robustness(
+                context.model, context.batch, truth=truth or None, seed=context.seed, progress=progress, **effort
+            )
+    except (MemoryLimitError, ModelError) as error:
+        return content(nothing, None, f"The clip could not be perturbed: {error}.")
+    spoiled = Spoiled(context.model, context.batch, fill=result.settings["fill"], seed=context.seed)
+    return content(result, spoiled, saved)
+
+
+def effort_for(context: Context) -> tuple[dict[str, Any] | None, str]:
+    """What a report spends, None for nothing, and how to say so."""
+    if context.options.thorough:
+        return {}, ""
+    cost = operations(context)
+    if cost > FORBIDDING:
+        return None, "One pass of this model is too dear to perturb the clip in a report; explain robustness does it."
+    if cost > DEAR:
+        few: dict[str, Any] = {"perturbations": FEW, "levels": 3, "draws": 1}
+        return few, "Passes of this model are dear, so these are few; explain robustness takes all, and more levels."
+    return {"levels": 5, "draws": 1}, "One draw at each of five levels; explain robustness takes more of both."
+
+
+#: Pictures of single frames beside each other; of clips, rows and frames in each.
+_STILLS, _ROWS, _FRAMES = 5, 3, 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """Pictures at one level, beside each other."""
+
+    level: str
+    #: Places in the sprite.
+    places: list[int]
+    #: What they show, for those who cannot see them.
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One perturbation, as the template takes it."""
+
+    name: str
+    title: str
+    level: str
+    #: What happens, a sentence an output.
+    sentences: list[str]
+    chart: Markup
+    picture: Sprite | None
+    strips: list[Strip]
+    #: What the pictures show, in words.
+    caption: str
+
+
+def content(result: Robustness, spoiled: Spoiled | None, saved: str = "") -> Content:
+    """Every perturbation with pictures, curves and sentences, and a table of the levels at which answers are lost.
+
+    Args:
+        result: What was measured.
+        spoiled: The batch whose first sample is shown; None shows none.
+        saved: What was saved on, in words.
+    """
+    known = {one.name: one for one in BUILT_IN}
+    groups = charts_of(result)
+    shown = [_shown(result, curve, known[name], groups, spoiled) for name, curve in result.curves.items()]
+    shares = _told(result)
+    html = render(
+        "perturbations.html",
+        result=result,
+        shown=shown,
+        shares=shares,
+        saved=saved,
+        banded=any(
+            _has_band(curve, one) for curve in result.curves.values() for one in itertools.chain.from_iterable(groups)
+        ),
+        lost=[
+            (
+                one,
+                [
+                    (result.curves[one.name].first_change(share.name), result.curves[one.name].half_lost(share.name))
+                    for share in shares
+                ],
+            )
+            for one in shown
+        ],
+        last=[
+            (measure, numbers([float(curve.mean[measure.name][-1]) for curve in result.curves.values()]))
+            for measure in result.measures.values()
+        ],
+        lines=[(measure, what, value) for measure in result.measures.values() for what, value in measure.lines.items()],
+        level=level_text,
+    )
+    sprites = tuple(one.picture for one in shown if one.picture is not None)
+    return Content(html=html, data=result.record(), tensors=result.tensors(), sprites=sprites)
+
+
+def _shown(
+    result: Robustness, curve: Curve, one: Perturbation, groups: Sequence[Sequence[Measure]], spoiled: Spoiled | None
+) -> Shown:
+    picture, strips, caption = (None, [], "") if spoiled is None else _pictures(curve, one, spoiled)
+    return Shown(
+        name=one.name,
+        title=curve.title,
+        level=curve.level,
+        sentences=[_sentence(result, curve, measure) for measure in _told(result)]
+        + [
+            f"{measure.name}: {_compared(curve, measure, what, value)}"
+            for measure in result.lined
+            for what, value in measure.lines.items()
+        ],
+        chart=draw(curve, groups, f"robustness-{one.name}"),
+        picture=picture,
+        strips=strips,
+        caption=caption,
+    )
+
+
+def _sentence(result: Robustness, curve: Curve, measure: Measure) -> str:
+    first, half = curve.first_change(measure.name), curve.half_lost(measure.name)
+    what, end = measure.name.removesuffix(" unchanged"), level_text(float(curve.levels[-1]))
+    if result.samples == 1 and measure.name.endswith(" unchanged"):
+        if first is None:
+            return f"{what}: the same answer up to {end}."
+        if half is None:
+            return f"{what}: another answer from {level_text(first)} on, though in less than half of the draws."
+        later = "" if half == first else f", in half of the draws at {level_text(half)}"
+        return f"{what}: first another answer at {level_text(first)}{later}."
+    if first is None:
+        return f"{measure.name}: none lost up to {end}."
+    return f"{measure.name}: lower from {level_text(first)} on, " + (
+        "never halved." if half is None else f"halved at {level_text(half)}."
+    )
+
+
+def _compared(curve: Curve, measure: Measure, what: str, value: float) -> str:
+    """Where an error rises above a line."""
+    first = curve.beyond(measure.name, value)
+    if first is None:
+        return f"below that of {what} up to {level_text(float(curve.levels[-1]))}."
+    already = first == float(curve.levels[0])
+    return f"above that of {what}{' even unchanged' if already else f' from {level_text(first)} on'}."
+
+
+def _pictures(curve: Curve, one: Perturbation, spoiled: Spoiled) -> tuple[Sprite, list[Strip], str]:
+    """What some levels look like, on the first sample in the first draw."""
+    levels = curve.levels.tolist()
+    count = spoiled.extent[0]
+    liveliest = int(spoiled.clips[0].std(dim=(0, 2, 3), correction=0).argmax())
+    if one.over_time:
+        first = min(max(0, liveliest - _FRAMES // 2), max(0, count - _FRAMES))
+        frames = list(range(first, min(first + _FRAMES, count)))
+        chosen = [levels[at] for at in evenly(len(levels), _ROWS + 1)][-_ROWS:]
+        caption = f"{instant(frames[0], spoiled.times, frames[-1])} of 0-{count - 1}".capitalize()
+    else:
+        frames = [liveliest]
+        chosen = [levels[at] for at in evenly(len(levels), _STILLS)]
+        caption = f"{instant(frames[0], spoiled.times)} of 0-{count - 1}".capitalize() if count > 1 else ""
+    looks = torch.cat([spoiled.clip(0, one, level)[:, frames] for level in chosen], dim=1)
+    sprite = clip_sprite(f"robustness-{one.name.replace('_', '-')}", as_frames(looks))
+    strips = [
+        Strip(
+            level=level_text(level),
+            places=list(range(at * len(frames), (at + 1) * len(frames))),
+            label=f"{curve.title} at level {level_text(level)}",
+        )
+        for at, level in enumerate(chosen)
+    ]
+    return sprite, strips, caption
+
+
+def write_page(
+    folder: str | os.PathLike[str],
+    model: nn.Module,
+    result: Robustness,
+    spoiled: Spoiled | None,
+    about: Mapping[str, Any],
+    sentence: str,
+) -> Path:
+    """Write robustness.html, robustness.json and tensors.safetensors; gives the path of the page.
+
+    Args:
+        folder: Where to; `writing.check` has seen it.
+        model: What was perturbed.
+        result: What was measured.
+        spoiled: As in `content`.
+        about: What the files say of themselves: "model", "clips", "sha256", and "left_out", clips that could not be
+            used ("clip", "reason").
+        sentence: The result in words.
+    """
+    part = pages.Part(name="perturbations", title="How much it bears", content=content(result, spoiled))
+    notices = untrained(model, "")
+    left_out = about.get("left_out", ())
+    if left_out:
+        first = left_out[0]
+        several = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        notices.append(f"Left out: {first['clip']} ({first['reason']}){several}.")
+    written = pages.write(
+        writing.check(folder, "robustness"),
+        "robustness",
+        [part],
+        {**about, "summary": sentence, "warnings": notices, "problems": [], "versions": versions()},
+        {},
+        about,
+        model_name=about["model"],
+        clip_name=about["clips"],
+        summary=f"Measured on {about['clips']}.",
+        sentence=sentence,
+        notices=notices,
+        frames=1,
+    )
+    return written.page

@@ -1,0 +1,67 @@
+"""A batch as clips that can be looked at, its samples perturbed one by one, and the way back to what a model takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from explain.model.layouts import from_ncthw, input_of, layout_of, to_display, to_input, to_ncthw
+from explain.robustness.perturbations import fill_values
+from zoo.clips import times_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from explain.robustness.perturbations import Extent, Perturbation
+
+
+class Spoiled:
+    """The samples of a batch under any perturbation: computed on the CPU, so that every device gets the same.
+
+    Args:
+        model: Says by its entry how a batch is normalised; without one, each sample's values are stretched from its
+            lowest (black) to its highest (white).
+        batch: The samples.
+        fill: As in `explain.check_robustness`.
+        seed: Of everything drawn.
+        first: Number of the first sample, where the batch is a part of many.
+    """
+
+    def __init__(self, model: nn.Module, batch: Tensor, *, fill: str | float, seed: int, first: int = 0) -> None:
+        #: Seconds of each frame of a batch of one sample; None where they are not known.
+        self.times = times_of(batch)
+        self.batch = batch.detach()
+        self.layout = layout_of(model, batch)
+        values = self.batch.cpu()
+        values = values if values.dtype == torch.float64 else values.float()
+        spec = input_of(model)
+        channels = to_ncthw(values, self.layout).shape[1]
+        self.spec = spec if spec is not None and {len(spec.mean), len(spec.std)} <= {1, channels} else None
+        #: N x C x T x H x W in [0, 1], on the CPU.
+        self.clips = to_display(values, self.spec, self.layout)
+        self.edges = [(float(sample.min()), float(sample.max())) for sample in values]
+        self.fill, self.seed, self.first = fill, seed, first
+
+    @property
+    def extent(self) -> Extent:
+        """T, H, W."""
+        return self.clips.shape[2], self.clips.shape[3], self.clips.shape[4]
+
+    def clip(self, sample: int, perturbation: Perturbation, level: float, draw: int = 0) -> Tensor:
+        """One sample perturbed, C x T x H x W in [0, 1]."""
+        clip = self.clips[sample]
+        if level <= perturbation.none:
+            return clip
+        generator = perturbation.generator(self.seed, level, self.first + sample, draw)
+        return perturbation.apply(clip, level, generator, fill_values(self.fill, clip))
+
+    def sample(self, sample: int, perturbation: Perturbation, level: float, draw: int = 0) -> Tensor:
+        """The same as the model takes it, 1 x ..., where the batch is."""
+        clip = self.clip(sample, perturbation, level, draw)[None]
+        if self.spec is None:
+            low, high = self.edges[sample]
+            taken = from_ncthw(low + clip * (high - low), self.layout)
+        else:
+            taken = to_input(clip, self.spec, self.layout)
+        return taken.to(self.batch)

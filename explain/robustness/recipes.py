@@ -1,0 +1,161 @@
+"""A recipe's own evaluation on its fixed test clips, each clip perturbed on its way into the network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from explain.model.layouts import entry_of
+from explain.model.preservation import preserved
+from explain.robustness.perturbations import check_counts, check_fill, find
+from explain.robustness.perturbed_clips import Spoiled
+from explain.robustness.results import Curve, Measure, Robustness
+from zoo import devices
+from zoo.errors import UsageError
+from zoo.training.evaluation import CONSTANT, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from explain.robustness.perturbations import Perturbation
+    from explain.robustness.results import Kind
+    from zoo.entries.recipes import Recipe
+
+#: Words in a metric's name that say how far off an answer is.
+_ERRORS = ("error", "loss", "distance")
+
+
+def check_on_recipe(
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    perturbations: str | Iterable[str] | None = None,
+    levels: int = 8,
+    fill: str | float = "grey",
+    clips: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Robustness, Spoiled]:
+    """The metrics of a recipe's evaluation, on clips perturbed as `explain.check_robustness` does.
+
+    The evaluation runs as it is; clips are perturbed where they enter the model, each with random numbers of its own by
+    its place among them. Gives also the first of them, as it can be shown.
+
+    Args:
+        model: A model of the zoo.
+        recipe: Whose evaluation to run.
+        perturbations: As in `explain.check_robustness`.
+        levels: As there.
+        fill: As there.
+        clips: The first so many clips; None takes all.
+        seed: As there.
+        progress: Called as progress(done, total), in whole evaluations.
+
+    Raises:
+        UsageError, DataError, PluginError: as `zoo.training.evaluation.measure` raises them.
+    """
+    entry = entry_of(model)
+    if entry is None:
+        raise UsageError("this module did not come from zoo.load, so no recipe evaluates it; give clips")
+    check_counts(levels=levels)
+    check_fill(fill)
+    extent = (entry.input.frames, *entry.input.size)
+    chosen = find(perturbations)
+    grids = {one.name: grid for one in chosen if (grid := one.levels(levels, extent))}
+    total, done = 1 + sum(map(len, grids.values())), 0
+    entered: list[Spoiled] = []
+
+    def evaluated(one: Perturbation | None, level: float) -> dict[str, Any]:
+        nonlocal done
+        with _perturbed(model, one, level, fill, seed, entered), contextlib.redirect_stderr(io.StringIO()):
+            found = measure(recipe, model, devices.like(model).device, entry.name, None, clips=clips)
+        done += 1
+        if progress is not None:
+            progress(done, total)
+        return found
+
+    clean = evaluated(None, 0.0)
+    # of few clips, there may be none that a metric is of
+    places = [place for place, metric in enumerate(clean["metrics"]) if metric["value"] is not None]
+    measures = {one.name: one for one in (_measure_of(clean["metrics"][place], clean) for place in places)}
+    if not measures:
+        raise UsageError(f"the evaluation of {recipe.name} measures nothing on so few clips; give it more")
+    curves = {}
+    for one in chosen:
+        if one.name not in grids:
+            continue
+        rows = [clean, *(evaluated(one, level) for level in grids[one.name])]
+        means = {name: _column(rows, place) for place, name in zip(places, measures, strict=True)}
+        curves[one.name] = Curve(
+            perturbation=one.name,
+            title=one.title,
+            level=one.level,
+            levels=torch.tensor([one.none, *grids[one.name]], dtype=torch.float64),
+            mean=means,
+            error={name: _error_of(measures[name], mean, clean["clips_measured"]) for name, mean in means.items()},
+        )
+    result = Robustness(
+        measures=measures,
+        curves=curves,
+        samples=clean["clips_measured"] or 0,
+        missing={one.name: "there is one frame only" for one in chosen if one.name not in grids},
+        settings={"draws": 1, "fill": fill, "seed": seed, "extent": list(extent), "recipe": recipe.name},
+    )
+    return result, entered[0]
+
+
+@contextlib.contextmanager
+def _perturbed(
+    model: nn.Module, one: Perturbation | None, level: float, fill: str | float, seed: int, entered: list[Spoiled]
+) -> Iterator[None]:
+    """The model, with what enters it perturbed."""
+    seen = 0
+
+    def perturb(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        nonlocal seen
+        if one is None:
+            if not entered:
+                entered.append(Spoiled(model, given[0][:1].clone(), fill=fill, seed=seed))
+            return given
+        spoiled = Spoiled(model, given[0], fill=fill, seed=seed, first=seen)
+        seen += len(given[0])
+        return torch.cat([spoiled.sample(at, one, level) for at in range(len(given[0]))]), *given[1:]
+
+    with preserved(model):
+        model.register_forward_pre_hook(perturb)
+        yield
+
+
+def _measure_of(metric: dict[str, Any], clean: dict[str, Any]) -> Measure:
+    """A metric as a measure: a share where its name says accuracy, as `zoo.training.evaluation` has it.
+
+    The first of the evaluation's constant answers, which no perturbation reaches, becomes a line to compare with.
+    """
+    name, where = metric["name"], f"{metric['dataset']}, {metric['split']}"
+    several = [one["name"] for one in clean["metrics"]].count(name) > 1
+    said = name.casefold()
+    kind: Kind = "share" if "accuracy" in said else "error" if any(word in said for word in _ERRORS) else "number"
+    constant = clean["breakdown"].get(CONSTANT, [])[:1]
+    return Measure(
+        name=f"{name} ({where})" if several else name,
+        kind=kind,
+        summary=f"{name} on {where}",
+        lines={str(row["constant answer"]): row[name] for row in constant if row.get(name) is not None},
+    )
+
+
+def _column(rows: Sequence[dict[str, Any]], place: int) -> Tensor:
+    values = [row["metrics"][place]["value"] for row in rows]
+    return torch.tensor([torch.nan if value is None else value for value in values], dtype=torch.float64)
+
+
+def _error_of(measure: Measure, mean: Tensor, clips: int | None) -> Tensor:
+    """The standard error of a share of so many clips; unknown for anything else."""
+    if measure.kind != "share" or not clips:
+        return torch.full_like(mean, torch.nan)
+    return (mean * (1 - mean) / clips).sqrt()

@@ -1,0 +1,1 @@
+"""For authors of plugins: scaffolding and the conformance suite."""

@@ -1,0 +1,441 @@
+"""What a plugin says about its models: plain data, no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args
+
+from zoo.limits import LONGEST_SIDE, MOST_PIXELS
+
+Layout = Literal["NCTHW", "NTCHW", "NCHW"]
+
+Channels = Literal["RGB", "BGR", "L", "other"]
+
+Sampling = Literal["uniform", "consecutive"]
+
+Resize = Literal["exact", "short_side"]
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+Kind = Literal["classes", "value", "clip"]
+
+_Entry = TypeVar("_Entry")
+
+
+def check_types(given: Any) -> None:
+    """Check every field of one of the classes below against its annotation, which Python itself does not.
+
+    Numbers are finite, whole ones have 64 bits, and a text is one line that UTF-8 can write.
+
+    Raises:
+        ValueError: where a field is something else; it names the field and what was expected.
+    """
+    for name, kind, fits in _checks(type(given)):  # type: ignore[arg-type]  # mypy takes a class for unhashable
+        value = getattr(given, name)
+        if not fits(value):
+            raise ValueError(f"{name} is {_in_words(kind)}, not {value!r:.80}")
+
+
+@functools.cache
+def _checks(of: type[Any]) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
+    """Of every field of a class: its name, its annotation and whether a value fits."""
+    return tuple((one.name, str(one.type), _check(str(one.type))) for one in dataclasses.fields(of))
+
+
+@functools.cache
+def _check(kind: str) -> Callable[[Any], bool]:
+    """What tells whether a value is of the type that an annotation names."""
+    first, either, second = kind.partition(" | ")
+    if either:
+        one, other = _check(first), _check(second)
+        return lambda value: one(value) or other(value)
+    if kind.startswith("tuple["):
+        *kinds, last = kind.removeprefix("tuple[").removesuffix("]").split(", ")
+        if last != "...":
+            several = tuple(map(_check, (*kinds, last)))
+            return lambda value: (
+                isinstance(value, tuple)
+                and len(value) == len(several)
+                and all(fits(item) for fits, item in zip(several, value, strict=True))
+            )
+        if kinds == ["str"]:
+            return lambda value: isinstance(value, tuple) and _are_texts(value)
+        each = _check(", ".join(kinds))
+        return lambda value: isinstance(value, tuple) and all(map(each, value))
+    if kind in _LITERALS:
+        values = _LITERALS[kind]
+        return lambda value: isinstance(value, str) and value in values
+    if kind in _KINDS:
+        return _KINDS[kind]
+    expected: type = globals()[kind]
+    return lambda value: isinstance(value, expected)
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    # What can be shown holds neither of the two, and is told at once.
+    return value.isprintable() or not (len(value.splitlines()) > 1 or any("\ud800" <= one <= "\udfff" for one in value))
+
+
+def _are_texts(values: tuple[Any, ...]) -> bool:
+    """As `_is_text` of each, of the thousands of labels that a catalogue holds mostly at once."""
+    try:
+        return " ".join(values).isprintable() or all(map(_is_text, values))
+    except TypeError:
+        return False
+
+
+def _is_count(value: object) -> bool:
+    return _is_whole(value) and value > 0  # type: ignore[operator]  # a whole number is one
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON holds a value, tuples being lists."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | str) or _is_whole(value) or _is_finite(value)
+
+
+_LITERALS = {
+    name: get_args(globals()[name]) for name in ("Layout", "Channels", "Sampling", "Resize", "Interpolation", "Kind")
+}
+
+_KINDS: dict[str, Callable[[object], bool]] = {
+    "None": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool),
+    "int": _is_whole,
+    "float": _is_finite,
+    "str": _is_text,
+    "Mapping[str, Any]": lambda value: isinstance(value, Mapping) and _is_plain(value),
+}
+
+#: What annotations ask for: one, and several.
+_WORDS = {
+    "bool": ("True or False", "True or False"),
+    "int": ("a whole number", "whole numbers"),
+    "float": ("a finite number", "finite numbers"),
+    "str": ("a text of one line", "texts of one line"),
+    "Mapping[str, Any]": ("names and values that JSON holds", ""),
+    **{name: (f"one of {', '.join(values)}", "") for name, values in _LITERALS.items()},
+}
+
+
+def _in_words(kind: str) -> str:
+    """What an annotation asks for."""
+    if " | " in kind:
+        return " or ".join(map(_in_words, kind.split(" | ")))
+    if kind.startswith("tuple["):
+        items = kind.removeprefix("tuple[").removesuffix("]")
+        one = items.split(", ")[0]
+        several = _WORDS.get(one, ("", one))[1]
+        return f"a tuple of {several}" if items.endswith(", ...") else f"a tuple of {items.count(',') + 1} {several}"
+    return _WORDS.get(kind, (kind, ""))[0]
+
+
+def warn_of_licence(where: str, stacklevel: int = 3) -> None:
+    """Warn that a field is called by its former name."""
+    warnings.warn(f"{where}: `licence` is now called `license`; the old name will go", DeprecationWarning, stacklevel)
+
+
+def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
+    """Let a class below take and give its field `license` by the name `licence`, as in version 0.1."""
+    plain = kind.__init__
+
+    @functools.wraps(plain)
+    def init(self: Any, **fields: Any) -> None:
+        if "licence" in fields:
+            warn_of_licence(kind.__name__)
+            fields["license"] = fields.pop("licence")
+        plain(self, **fields)
+
+    def licence(self: Any) -> str:
+        warn_of_licence(kind.__name__)
+        return str(self.license)
+
+    kind.__init__ = init  # type: ignore[method-assign]  # the dataclass's own, with one more name
+    kind.licence = property(licence)  # type: ignore[attr-defined]  # deprecated, so that type checkers do not offer it
+    return kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """How a clip becomes the batch that a model expects.
+
+    A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
+    scaled linearly from 0..255 to `range`, and normalised as (x - mean) / std.
+
+    Raises:
+        ValueError: where the fields contradict each other or their types.
+    """
+
+    #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
+    layout: Layout = "NCTHW"
+    #: Channels and their order; "L" is grey (ITU-R 601 luma); "other" are no colours, and no clip is turned into them.
+    channels: Channels = "RGB"
+    #: With "other": how many there are.
+    other_channels: int | None = None
+    #: Frames in a batch (1 for an image model).
+    frames: int
+    #: Rows and columns of a batch.
+    size: tuple[int, int]
+    #: "uniform": frames evenly spread over the clip; "consecutive": as they follow, from the start.
+    sampling: Sampling = "uniform"
+    #: With "consecutive": every `stride`-th frame.
+    stride: int = 1
+    #: Frames per second of the videos that the model was trained on, before `stride`. With "consecutive", frames are
+    #: then `stride / frame_rate` seconds apart whatever the rate of the clip; None takes every `stride`-th frame.
+    frame_rate: float | None = None
+    #: "exact": to `resized`, aspect not kept; "short_side": the shorter side to `short_side`. Then a central crop.
+    resize: Resize = "short_side"
+    #: Length of the shorter side before the crop; None is the larger side of `size`.
+    short_side: int | None = None
+    #: With "exact": rows and columns before the crop; None is `size`.
+    resized: tuple[int, int] | None = None
+    #: How frames are resized.
+    interpolation: Interpolation = "bilinear"
+    #: Whether what shrinks is smoothed first.
+    antialias: bool = True
+    #: Values that 0 and 255 become before normalisation.
+    range: tuple[float, float] = (0.0, 1.0)
+    #: One mean for each channel, in units of `range`.
+    mean: tuple[float, ...] = (0.0,)
+    #: One standard deviation for each channel, in units of `range`.
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the fields contradict each other or their types."""
+        check_types(self)
+        sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
+        others = self.other_channels
+        if (self.channels == "other") != (others is not None) or not (others is None or _is_count(others)):
+            raise ValueError('other_channels, a positive number, goes with channels="other" alone')
+        if not all(map(_is_count, sizes)):
+            raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
+        if self.frame_rate is not None and not 1e-3 <= self.frame_rate <= 1e6:
+            raise ValueError(f"frame_rate is 0.001 to 1,000,000 frames per second, or None, not {self.frame_rate:g}")
+        if self.resized is not None and any(map(int.__lt__, self.resized, self.size)):
+            raise ValueError(f"resized is two integers (rows, columns), none below {self.size}, not {self.resized}")
+        sides = (self.short_side or 1, *(self.resized or ()))
+        if any(side > LONGEST_SIDE for side in sides):
+            raise ValueError(f"frames are resized to at most {LONGEST_SIDE:,} pixels a side, not {sides}")
+        if self.frames * math.prod(self.size) * (others or 1) > MOST_PIXELS:
+            of = f"{self.size}" if others is None else f"{self.size} and {others} channels"
+            raise ValueError(f"an input holds at most {MOST_PIXELS:,} pixels, not {self.frames} frames of {of}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in {1, self.channel_count}:
+                raise ValueError(f"{name} has one number, or one for each of the {self.channel_count} channels")
+        if 0 in self.std:
+            raise ValueError("no standard deviation is 0")
+
+    @property
+    def channel_count(self) -> int:
+        """Channels of a batch: 1 for "L", 3 for colours."""
+        return self.other_channels or (1 if self.channels == "L" else 3)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a batch of one clip, in the order of `layout`."""
+        sizes = {"N": 1, "C": self.channel_count, "T": self.frames, "H": self.size[0], "W": self.size[1]}
+        return tuple(sizes[axis] for axis in self.layout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputSpec:
+    """One output of a model (a head)."""
+
+    #: Key of the head in the model's output; "output" for a model that returns one tensor.
+    name: str = "output"
+    #: "classes": logits N x K; "value": N x 1, a number (each number of a vector is a head of its own); "clip":
+    #: N x C x T x H x W whatever the input's layout, or N x C x H x W of one frame. A clip of as many channels as the
+    #: input is shown in the input's units. Logits N x 1 x K are those of N x K.
+    kind: Kind = "classes"
+    #: Of classes or a value: whether each frame has its own, N x T x K or, of a value, N x T. Their mean over time is
+    #: what is said of the clip.
+    per_frame: bool = False
+    #: One label for each class, in the order of the logits.
+    labels: tuple[str, ...] = ()
+    #: Unit of a value ("pixels per frame").
+    unit: str = ""
+    #: Keyword of the builder that sets the number of this head's classes ("num_classes"), where it has one.
+    argument: str = ""
+    #: Of a clip: whether its frames, however many, are a prediction of those that follow the input's, in its size and
+    #: units; the input's `sampling` is then "consecutive".
+    follows: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a kind that does not exist, or what is no text."""
+        check_types(self)
+        if self.per_frame and self.kind == "clip":
+            raise ValueError("a clip has its frames already; per_frame is for classes and values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measured figure."""
+
+    #: What it was measured on.
+    dataset: str
+    #: Which part of it ("test").
+    split: str
+    #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in per cent.
+    name: str
+    value: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what is no text, or no finite number."""
+        check_types(self)
+
+
+@_takes_licence
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsEntry:
+    """One weights file of an architecture, and everything a reader must know before trusting it."""
+
+    #: snake_case; `architecture.tag` names the weights.
+    tag: str
+    #: "package:path/in/package.safetensors" (bundled), a path on disk, "hub:ORG/REPO@REVISION:FILE" (on the Hugging
+    #: Face Hub, pinned to a commit of 40 hexadecimal digits, `zoo.weights.hub`), or the URL of a foreign file: a state
+    #: dictionary that torch.save wrote, converted to safetensors once (`zoo.weights.torch_files`). A file
+    #: `*.safetensors.index.json` names its shards.
+    source: str
+    #: Size of the file; of a foreign one as far as it is published; of shards and their index together.
+    bytes: int
+    #: Full SHA-256 of the file, 64 hexadecimal digits; of a foreign one the beginning that is published, 8 or more; of
+    #: shards that of the lines which `sha256sum` prints of the index and of them, by name.
+    sha256: str
+    #: SPDX identifier.
+    license: str = "Apache-2.0"
+    #: Name of the recipe that made the file.
+    recipe: str | None = None
+    #: What was measured of them.
+    metrics: tuple[Metric, ...] = ()
+    #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
+    golden: str | None = None
+    #: The JSON that training wrote beside the file (recipe, log, metrics and their breakdown), same form as `source`;
+    #: `zoo.training.evaluation.stored` reads it.
+    record: str | None = None
+    #: What differs from the architecture's entry; None where nothing does.
+    arguments: Mapping[str, Any] | None = None
+    input: InputSpec | None = None
+    outputs: tuple[OutputSpec, ...] | None = None
+    parameters: int | None = None
+    #: Tensors of a foreign file that the architecture has no place for: the beginnings of their names.
+    left: tuple[str, ...] = ()
+    #: Tags that these weights once had: they still load, with a warning, and are not listed.
+    formerly: tuple[str, ...] = ()
+    #: Parts of names in a foreign file that was written before they changed: as they stand there, and in the model.
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the file is somebody else's, behind a URL."""
+        return self.source.startswith(("https://", "http://"))
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the file lies on the Hugging Face Hub."""
+        return self.source.startswith("hub:")
+
+
+@_takes_licence
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Named clips that a plugin ships: `sample:NAME` is the first, `sample:NAME/3` the one at index 3."""
+
+    #: snake_case.
+    name: str
+    #: "package:path.safetensors" with one uint8 tensor `clips`, K x T x H x W x C.
+    resource: str
+    #: What each clip shows, K texts.
+    labels: tuple[str, ...]
+    #: SPDX identifier.
+    license: str
+    #: Where the clips come from.
+    source: str
+    #: The class of each clip by what it is a class of, K mappings ({"digit": "4", "motion": "zoom in"}), or none: what
+    #: a model's answers are compared with, under an output's own name or where the class is one of its labels.
+    classes: tuple[Mapping[str, Any], ...] = ()
+
+
+@_takes_licence
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEntry:
+    """One architecture: how to build it, what goes in, what comes out, and its weights.
+
+    The first weights entry is the default one. `zoo.info("architecture.tag")` gives the entry resolved
+    for one weights file: its overrides applied, and `weights` holding that file alone.
+    """
+
+    #: snake_case; it may begin with a digit.
+    name: str
+    #: "package.module:function", called with `arguments` as keywords.
+    builder: str
+    #: What it is, in one line.
+    summary: str
+    #: Trainable and frozen parameters together, as built.
+    parameters: int
+    #: Floating-point operations of one sample's forward pass, a multiply-add counted as two (`zoo.models.flops`).
+    flops: int | None = None
+    #: How a clip becomes a batch.
+    input: InputSpec
+    #: The heads, in order; the first is what is explained unless told.
+    outputs: tuple[OutputSpec, ...]
+    #: Keywords of the builder, as JSON holds them.
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: The first is the default; none where nothing was trained.
+    weights: tuple[WeightsEntry, ...] = ()
+    #: Files that nothing here fetches, but that have no header of ours: given by path, one is told by its SHA-256 and
+    #: read as its entry says. `source` says where it comes from.
+    known: tuple[WeightsEntry, ...] = ()
+    #: Clips that come with it.
+    samples: tuple[Sample, ...] = ()
+    #: "package:path.md" of the model card; None for first-party cards, found by the architecture's name.
+    card: str | None = None
+    #: Citation with its identifier.
+    paper: str = ""
+    #: SPDX identifier of the code.
+    license: str = "Apache-2.0"
+    #: Names that this architecture once had, or of others that it replaces: they still load, with a warning that names
+    #: it, and are not listed.
+    formerly: tuple[str, ...] = ()
+    #: Whether the builder runs while parameters hold no memory (`zoo.models.meta.parameters_on_meta`); say False where
+    #: it computes with their values, and loading will build as usual without trying.
+    meta: bool = True
+
+    def resolve(self, weights: WeightsEntry | None) -> ModelEntry:
+        """The entry as it stands for one weights file, or for none."""
+        if weights is None:
+            return dataclasses.replace(self, weights=())
+        return dataclasses.replace(
+            self,
+            weights=(weights,),
+            arguments={**self.arguments, **(weights.arguments or {})},
+            input=weights.input or self.input,
+            outputs=self._named(weights.outputs or self.outputs),
+            parameters=weights.parameters or self.parameters,
+            flops=None if weights.arguments or weights.input else self.flops,  # counted for the architecture's own
+        )
+
+    def _named(self, outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
+        """Outputs that a file says, with the builder's keywords, which only the architecture knows."""
+        known = {head.name: head.argument for head in self.outputs}
+        return tuple(
+            head if head.argument or not known.get(head.name) else dataclasses.replace(head, argument=known[head.name])
+            for head in outputs
+        )

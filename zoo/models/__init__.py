@@ -1,0 +1,1 @@
+"""From an entry to a module, and what can be asked of one."""

@@ -1,0 +1,72 @@
+"""How many floating-point operations a network takes, without computing a value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from zoo.errors import ModelError, describe
+from zoo.models import meta
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from zoo.entries import ModelEntry
+
+
+def flops(entry: ModelEntry) -> int:
+    """Floating-point operations of one sample's forward pass through an architecture, its input as the entry says.
+
+    Convolutions, matrix products and attention count, a multiply-add as two; the rest does not (torch's
+    FlopCounterMode). Nothing is computed: parameters and batch hold no values.
+
+    Raises:
+        ModelError: where the network cannot run without values.
+        PluginError: where it cannot be built.
+    """
+
+    def counted(run: Callable[[], Any]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return int(counter.get_total_flops())
+
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        try:  # most can be built without values, which saves drawing them
+            with torch.device("meta"):
+                model = meta.build(entry).eval()
+            return counted(lambda: model(torch.empty(entry.input.shape, device="meta")))
+        except Exception:  # noqa: BLE001 - a stranger's network may need values of some kind
+            model = meta.build(entry).eval()
+    return int(_followed(model, entry.input.shape, counted))
+
+
+@torch.enable_grad()
+def _followed(model: nn.Module, shape: tuple[int, ...], called: Callable[[Callable[[], Any]], Any]) -> Any:
+    """What `called` makes of a forward pass on meta; where that fails, of one on fakes, which have a device.
+
+    Gradients are asked for, so that no layer keeps what it computes for the next call.
+    """
+    state = dict([*model.named_parameters(), *model.named_buffers()])
+    kind = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+
+    def forward(made: Callable[[Tensor], Tensor], batch: Tensor) -> Any:
+        placed = {name: made(value).requires_grad_(value.requires_grad) for name, value in state.items()}
+        return torch.func.functional_call(model, placed, (batch,))
+
+    try:
+        batch = torch.empty(shape, dtype=kind, device="meta")
+        return called(lambda: forward(lambda value: value.detach().to("meta"), batch))
+    except Exception:  # noqa: BLE001, S110 - autocast, tensors that are no buffers: fakes can do these
+        pass
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            batch = torch.empty(shape, dtype=kind)
+            return called(lambda: forward(lambda value: mode.from_tensor(value.detach().cpu()), batch))
+    except Exception as error:  # what a stranger's network raises has no end
+        raise ModelError(
+            f"a batch of shape {list(shape)} cannot be followed through the model: {describe(error)}"
+        ) from error

@@ -1,0 +1,222 @@
+"""What a model says about a batch, in words: labels with probabilities, values with units."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from zoo import clips, devices
+from zoo.errors import MemoryLimitError, ModelError, UsageError
+from zoo.models.heads import by_head, output_specs, outputs_of_entry
+from zoo.models.layouts import fixed, layout_of, to_ncthw
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from zoo.entries import InputSpec, Layout, OutputSpec
+
+
+def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[dict[str, Any]]:
+    """Predictions for each sample of a batch, in eval mode; the model is left as it was.
+
+    Args:
+        model: A model of the zoo, or any module that returns a tensor or a dict of tensors.
+        batch: As the model expects it, N samples.
+        layout: Order of the batch's axes; None asks the model and the shape (`zoo.models.layouts.layout_of`). It is
+            needed for outputs that are clips, or that may have one row of logits for each frame.
+        top: How many classes to give for each head.
+
+    Returns:
+        One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
+        `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
+        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and
+        where the output is a prediction of what follows. Logits of each frame are given as those of their mean over
+        time, and "frames" holds each frame's likeliest class; values of each frame likewise.
+
+    Raises:
+        UnknownNameError: where there is no such layout.
+        UsageError: where the batch is no tensor, or which of its axes is time is needed and not known.
+        ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
+        MemoryLimitError: where not even this batch fits into memory.
+    """
+    heads = outputs(model, batch)
+    with nullcontext() if layout is None else fixed(model, batch, layout):
+        return describe(model, batch, heads, top=top)
+
+
+def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+    """What a model gives for a batch, by the names of its heads, in eval mode; raises as `predict` does."""
+    if not isinstance(batch, Tensor):
+        raise UsageError(
+            f"a batch is a tensor, not {shown(batch)}; `zoo.preprocess(clip, model)` makes one of a file or of frames"
+        )
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
+    try:
+        set_eval(model)
+        with torch.inference_mode():
+            output = model(batch)
+    except (RuntimeError, MemoryError, ValueError, IndexError) as error:
+        if devices.is_out_of_memory(error):
+            raise MemoryLimitError(f"a batch of {list(batch.shape)} does not fit into memory: {error}") from error
+        raise ModelError(f"a batch of shape {list(batch.shape)} does not fit the model: {error}") from error
+    finally:
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
+    heads = by_head(model, output)
+    for name, head in heads.items():
+        if not bool(torch.isfinite(head).all()):
+            raise ModelError(f"{name} is not a finite number: the weights or the batch hold NaN or infinite values")
+    return heads
+
+
+def shown(value: object) -> str:
+    """What an argument is, for messages: tensors by their shapes, never by their numbers."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if hasattr(value, "shape"):  # numpy's arrays
+        return f"{type(value).__name__} of shape {tuple(value.shape)}"
+    if isinstance(value, tuple | list | dict):
+        parts = list(value.values()) if isinstance(value, dict) else list(value)
+        inside = ", ".join(shown(part) for part in parts[:3])
+        return f"{type(value).__name__} of {len(parts)} ({inside}{', ...' if len(parts) > 3 else ''})"
+    return f"{type(value).__name__} ({str(value)[:80]})"
+
+
+def set_eval(model: nn.Module) -> None:
+    """Switch a model to eval mode; parts that are programs of torch.export, whose mode is fixed, stay as they are."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        for module in model.modules():
+            if not isinstance(module, torch.fx.GraphModule):
+                module.training = False
+
+
+def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
+    """The outputs for a batch in words, as `predict` gives them."""
+    specs = output_specs(model, heads, batch)
+    clips = any(spec.kind == "clip" and heads[name].ndim in {4, 5} for name, spec in specs.items())
+    given = like_output(model, batch) if clips else batch
+    return [
+        {name: _describe(heads[name][sample].float(), specs[name], top, given[sample].float()) for name in heads}
+        for sample in range(len(batch))
+    ]
+
+
+def like_output(model: nn.Module, batch: Tensor) -> Tensor:
+    """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures.
+
+    Raises:
+        UsageError: where which axis is time is not known.
+    """
+    if batch.ndim != 5:
+        return batch
+    return to_ncthw(batch, layout_of(model, batch))
+
+
+def following(
+    model: nn.Module, heads: Mapping[str, Tensor], source: str | Path, *, start: float = 0.0, end: float | None = None
+) -> dict[str, Tensor]:
+    """What the outputs should be that predict a clip's next frames, by name; none where the clip ends before.
+
+    Args:
+        model: A model of the zoo.
+        heads: Its `outputs` for the clip.
+        source: The clip, as `zoo.read_clip` takes it.
+        start: As there.
+        end: As there.
+
+    Returns:
+        1 x C x T x H x W or, of one frame, 1 x C x H x W, as the outputs are and where they are.
+
+    Raises:
+        As `zoo.read_clip` does.
+    """
+    found = {}
+    for spec in outputs_of_entry(model):
+        if spec.kind == "clip" and spec.follows:
+            head = heads[spec.name]
+            count = head.shape[2] if head.ndim == 5 else 1
+            after = clips.following(source, model, count, start=start, end=end)
+            times = None if after is None else clips.times_of(after)
+            if after is not None and head.ndim == 4:  # one frame may come without an axis of time
+                after = after[:, :, 0]
+            if after is not None and after.shape == head.shape:
+                found[spec.name] = clips.timed(after.to(head), times)
+    return found
+
+
+def missed(given: Tensor, truth: Tensor, read: Tensor) -> tuple[float, float]:
+    """How far a prediction is from what follows, and how far the last frame read is in its place.
+
+    Args:
+        given: Frames that were predicted, N x C x T x H x W or, of one, N x C x H x W.
+        truth: The frames that follow, likewise.
+        read: What the model read, as `like_output` gives it: N x C x T x H x W.
+
+    Returns:
+        Two means of squared errors over all pixels, in float64.
+    """
+    given, truth, last = (one.double().cpu() for one in (given, truth, read[:, :, -1]))
+    again = last if truth.ndim == 4 else last.unsqueeze(2)
+    return float((given - truth).square().mean()), float((again - truth).square().mean())
+
+
+def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
+    """An output clip as it can be looked at, on the CPU.
+
+    Args:
+        clip: C x T x H x W or, of one frame, C x H x W.
+        spec: The model's input: an output of as many channels is taken for one in the same units. None, or another
+            number of channels, stretches the clip from its lowest to its highest value; two channels, or more than
+            three, are shown as their mean.
+
+    Returns:
+        uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+    """
+    values = clip.detach().float().cpu()
+    values = (values if values.ndim == 4 else values.unsqueeze(1)).permute(1, 2, 3, 0)
+    if spec is not None and spec.channels != "other" and spec.channel_count == values.shape[-1]:
+        low, high = spec.range
+        values = (values * torch.tensor(spec.std) + torch.tensor(spec.mean) - low) / (high - low)
+        values = values.flip(-1) if spec.channels == "BGR" else values
+    else:
+        values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)
+    if values.shape[-1] not in {1, 3}:
+        values = values.mean(dim=-1, keepdim=True)
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _describe(head: Tensor, spec: OutputSpec, top: int, clip: Tensor) -> dict[str, Any]:
+    if spec.per_frame:
+        each = [_describe(row, dataclasses.replace(spec, per_frame=False), 1, clip) for row in head]
+        frames = [one["top"][0] if spec.kind == "classes" else one["value"] for one in each]
+        return _describe(head.mean(dim=0), dataclasses.replace(spec, per_frame=False), top, clip) | {"frames": frames}
+    if spec.kind == "value":
+        return {"kind": "value", "value": float(head.reshape(-1)[0]), "unit": spec.unit}
+    if spec.kind == "clip":
+        return {
+            "kind": "clip",
+            "shape": list(head.shape),
+            "lowest": float(head.min()),
+            "highest": float(head.max()),
+            "squared_error": (
+                float((head - clip).square().mean()) if head.shape == clip.shape and not spec.follows else None
+            ),
+        }
+    labels = dict(enumerate(spec.labels))
+    probabilities, indices = head.softmax(-1).topk(min(top, head.numel()))
+    return {
+        "kind": "classes",
+        "top": [
+            {"label": labels.get(index, str(index)), "index": index, "probability": probability}
+            for probability, index in zip(probabilities.tolist(), indices.tolist(), strict=True)
+        ],
+    }

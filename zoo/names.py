@@ -1,0 +1,38 @@
+"""Names: natural order, wildcards, and public names of packages that are imported when they are first asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """`__getattr__` and `__dir__` of a package whose public names are imported when they are first asked for.
+
+    Args:
+        package: Its name.
+        homes: Of each public name, the module that defines it; a module of that name is handed out itself.
+    """
+
+    def find(name: str) -> Any:
+        import importlib
+
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = importlib.import_module(homes[name])
+        return module if homes[name].endswith(f".{name}") else getattr(module, name)
+
+    return find, lambda: sorted(homes)
+
+
+def natural(name: str) -> list[tuple[int, int | str]]:
+    """Sort key that puts resnet9 before resnet18."""
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name holds wildcards."""
+    return any(character in name for character in "*?[")

@@ -1,0 +1,47 @@
+"""Values as JSON and texts as one visible line, for everything that is written or printed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+#: Characters by which a stranger's text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
+#: writes them, so that a document stays the same one.
+_STEERING = {
+    code: f"\\u{code:04x}"
+    for code in (
+        *(*range(9), *range(11, 32), *range(127, 160)),
+        *(0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)),
+        *(*range(0xD800, 0xE000), 0xFFFE, 0xFFFF),  # what no encoding, or no XML, may hold
+    )
+}
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON holds it; data classes become objects, and numbers that are not finite null.
+
+    Raises:
+        TypeError: for anything that JSON cannot hold.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    raise TypeError(f"{type(value).__name__} does not fit into JSON")
+
+
+def unbroken(text: object) -> str:
+    """A text whose line breaks are shown, so that nothing in it begins a line of its own."""
+    return str(text).replace("\r", "\\r").replace("\n", "\\n")
+
+
+def visible(text: str) -> str:
+    """A text whose control characters, line breaks excepted, and marks of direction can be seen and do nothing."""
+    return text.translate(_STEERING)

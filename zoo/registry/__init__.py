@@ -1,0 +1,1 @@
+"""What is installed: plugins, their models, and what a name resolves to."""

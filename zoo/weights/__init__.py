@@ -1,0 +1,1 @@
+"""From an entry's source to a verified file on this machine."""

@@ -1,0 +1,64 @@
+"""SHA-256 of files, computed once and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import OutputError, WeightsError
+from zoo.weights import caches
+from zoo.writing import write
+
+#: Nanoseconds within which a file may be changed twice and bear the same time.
+_TICK = 20_000_000
+
+
+def sha256_of(path: Path, *, remembered: bool = True) -> str:
+    """SHA-256 of a file, hashed once and then remembered by its path, size, modification time and inode.
+
+    Args:
+        path: The file.
+        remembered: Say False to hash it again in any case.
+    """
+    path = path.resolve()
+    status = path.stat()
+    young = status.st_mtime_ns + _TICK - time.time_ns()
+    if 0 < young <= _TICK:  # a change within the same tick of the file system's clock would go unseen ever after
+        time.sleep(young / 1e9)
+    identity = [status.st_size, status.st_mtime_ns, status.st_ino]
+    memory = _remembered()
+    known = memory.get(str(path))
+    if remembered and isinstance(known, list) and known[:-1] == identity:
+        return str(known[-1])
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    _remember({**memory, str(path): [*identity, digest]})
+    return digest
+
+
+def _memory_file() -> Path:
+
+    return Path(caches.cache_folder(), "sha256.json")
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        memory = json.loads(_memory_file().read_text())
+    except (OSError, ValueError):
+        return {}
+    return memory if isinstance(memory, dict) else {}
+
+
+def _remember(memory: dict[str, Any]) -> None:
+    """Write the memory atomically; a cache that cannot be written costs only time, so that is no error."""
+    target = _memory_file()
+    with contextlib.suppress(OSError, OutputError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(target, json.dumps({path: known for path, known in memory.items() if Path(path).exists()}))
