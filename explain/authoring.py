@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from explain.reporting.topics.prediction import painted
     from explain.robustness import perturbations
 
-#: Where each name is defined; a module is its own home.
+#: Where each name is defined; "package.module:" is a module.
 _HOMES = {
     # What the hooks give and take.
     "Content": "explain.reporting.sections",
@@ -38,22 +38,22 @@ _HOMES = {
     # Pages: templates, pictures, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",
-    "colours": "explain.drawing.colours",
-    "figures": "explain.drawing.figures",
-    "intervals": "explain.reporting.intervals",
-    "numbers": "explain.drawing.numbers",
+    "colours": "explain.drawing.colours:",
+    "figures": "explain.drawing.figures:",
+    "intervals": "explain.reporting.intervals:",
+    "numbers": "explain.drawing.numbers:",
     "overlay_sprite": "explain.drawing.sprites",
     "painted": "explain.reporting.topics.prediction",
     "render": "explain.drawing.templates",
-    "sprites": "explain.drawing.sprites",
+    "sprites": "explain.drawing.sprites:",
     # Filters, and what a clip is followed by.
     "following": "explain.reporting.reading",
     "input_of": "explain.model.layouts",
-    "kernels": "explain.drawing.kernels",
+    "kernels": "explain.drawing.kernels:",
     "loops": "explain.drawing.kernels",
     # Views of results in a notebook, and the perturbations there are.
-    "notebook": "explain.drawing.notebook",
-    "perturbations": "explain.robustness.perturbations",
+    "notebook": "explain.drawing.notebook:",
+    "perturbations": "explain.robustness.perturbations:",
 }
 
 __all__ = [

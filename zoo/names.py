@@ -14,7 +14,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
     Args:
         package: Its name.
-        homes: Of each public name, the module that defines it; a module of that name is handed out itself.
+        homes: Of each public name, the module that defines it; "package.module:" is that module itself.
     """
 
     def find(name: str) -> Any:
@@ -22,8 +22,9 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = importlib.import_module(homes[name])
-        return module if homes[name].endswith(f".{name}") else getattr(module, name)
+        home, is_module, _ = homes[name].partition(":")
+        module = importlib.import_module(home)
+        return module if is_module else getattr(module, name)
 
     return find, lambda: sorted(homes)
 

@@ -156,7 +156,7 @@ def maximize(
     import zoo
     from explain.maximization.objectives import REGULARISERS, logit
     from explain.maximization.parametrizations import find_parametrization
-    from explain.maximization.top_clips import named
+    from explain.maximization.top_activating import named
     from explain.maximization.transforms import find_transform
     from explain.progress import Line
 

@@ -12,15 +12,15 @@ from zoo.names import lazily
 if TYPE_CHECKING:
     from explain.maximization.optimisation import maximize
     from explain.maximization.results import Maximization
-    from explain.maximization.top_clips import TopClip, TopClips, top_clips
+    from explain.maximization.top_activating import TopClip, TopClips, top_clips
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Maximization": "explain.maximization.results",
-    "TopClip": "explain.maximization.top_clips",
-    "TopClips": "explain.maximization.top_clips",
+    "TopClip": "explain.maximization.top_activating",
+    "TopClips": "explain.maximization.top_activating",
     "maximize": "explain.maximization.optimisation",
-    "top_clips": "explain.maximization.top_clips",
+    "top_clips": "explain.maximization.top_activating",
 }
 
 __all__ = ["Maximization", "TopClip", "TopClips", "maximize", "top_clips"]

@@ -85,17 +85,24 @@ COMPARED: tuple[Section, ...] = (
 #: Those of them that need a clip.
 ON_A_CLIP = ("predictions", "attributions", "motion", "fields")
 
-_COLLECTED = "explain.reporting.many"
 #: The sections of a report on many clips, in the order of the page.
 COLLECTED: tuple[Section, ...] = (
-    Section(name="predictions", title="What the model says", build=f"{_COLLECTED}.predictions:build"),
-    Section(name="examples", title="The best and the worst clips", build=f"{_COLLECTED}.examples:build"),
-    Section(name="time", title="When it looked", build=f"{_COLLECTED}.moments:build"),
-    Section(name="space", title="Where it looked", build=f"{_COLLECTED}.places:build"),
-    Section(name="agreement", title="Whether the methods agree", build=f"{_COLLECTED}.agreement:build"),
-    Section(name="faithfulness", title="Whether the maps can be trusted", build=f"{_COLLECTED}.trust:build"),
-    Section(name="clips", title="Every clip", build=f"{_COLLECTED}.table:build"),
-    Section(name="provenance", title="What was run", build=f"{_COLLECTED}.run:build"),
+    Section(name="predictions", title="What the model says", build="explain.reporting.topics.prediction:build_clips"),
+    Section(
+        name="examples", title="The best and the worst clips", build="explain.reporting.topics.clips:build_examples"
+    ),
+    Section(name="time", title="When it looked", build="explain.reporting.topics.when_and_where:build_when"),
+    Section(name="space", title="Where it looked", build="explain.reporting.topics.when_and_where:build_where"),
+    Section(
+        name="agreement", title="Whether the methods agree", build="explain.reporting.topics.attributions:build_clips"
+    ),
+    Section(
+        name="faithfulness",
+        title="Whether the maps can be trusted",
+        build="explain.reporting.topics.faithfulness:build_clips",
+    ),
+    Section(name="clips", title="Every clip", build="explain.reporting.topics.clips:build_table"),
+    Section(name="provenance", title="What was run", build="explain.reporting.topics.provenance:build_clips"),
 )
 #: Those of them that show maps, and those that need maps tested.
 WITH_MAPS = ("examples", "time", "space", "agreement", "faithfulness")

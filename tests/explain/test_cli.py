@@ -688,10 +688,10 @@ def test_an_interrupt_ends_in_one_message_and_leaves_nothing(fresh, clip, tmp_pa
     """Ctrl-C during the first attribution."""
     code = """
 import os, signal
-import explain.attribution
+from explain.attribution import runner
 def attribute(*_, **__):
     os.kill(os.getpid(), signal.SIGINT)
-explain.attribution.attribute = attribute
+runner.attribute = attribute
 from explain.cli import main
 main()
 """

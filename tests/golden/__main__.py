@@ -35,7 +35,10 @@ PAGES: dict[str, tuple[str, ...]] = {
         *("--weights", str(DATA / "weights/squeezenet1_1.imagenet.safetensors")),
     ),
     "comparison": ("compare", "conv2d", "conv3d", "--clip", "sample:blinking_mnist/3", "--steps", "8"),
-    "folder": ("report", "conv3d", "sample:blinking_mnist/*", *FEW, "--method", "saliency", "--method", "grad_cam"),
+    "folder": (
+        *("report", "conv3d", "sample:blinking_mnist/*", "--steps", "8"),
+        *("--method", "saliency", "--method", "grad_cam"),
+    ),
 }
 CLIP = ("conv3d", "sample:blinking_mnist/3")
 #: What `--json` of commands is asked for.

@@ -4,6 +4,7 @@ import torch
 
 import zoo
 from explain.reporting.reading import changed
+from zoo.models.prediction import outputs
 
 CLIP = "sample:blinking_mnist/3"
 
@@ -33,7 +34,7 @@ def test_a_clip_that_changes_is_told_and_one_that_does_not_is_not():
     with torch.no_grad():
         model.head.bias.add_(1.0)
     exact, moved = (
-        zoo.prediction.outputs(one, zoo.preprocess(sequences, one))["output"].double()
+        outputs(one, zoo.preprocess(sequences, one))["output"].double()
         for one in (zoo.load("sequence_convlstm_k16"), model)
     )
     share = 100 * float((moved - exact).norm() / exact.norm())

@@ -85,7 +85,7 @@ def test_weights_of_a_new_plugin_are_trained_and_their_entry_holds_as_it_is_prin
 
 
 def test_a_new_plugin_keeps_our_style(generated):
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = ["ruff", "check", "--config", str(root / "pyproject.toml"), str(generated / "zoo_my_clips")]
     done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -430,7 +430,8 @@ def test_what_a_plugin_prints_spoils_no_result(run, installed, tiny, monkeypatch
 
 LOUD = """
     import os, sys, zoo
-    from zoo import cli, plugins
+    from zoo import cli
+    from zoo.registry import plugins
 
     class Loud(plugins.Registry):
         def collect(self, *given, **more):

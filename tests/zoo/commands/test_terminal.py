@@ -138,8 +138,8 @@ def test_an_error_that_nobody_expected_is_text(preloaded):
         "zoo",
         code=f"""
 import sys
-from zoo import cli, output
 import click
+from zoo import cli
 @cli.commands.command()
 def fails():
     raise LookupError({HOSTILE!r})

@@ -299,7 +299,7 @@ def test_a_plugin_that_imports_torch_is_named_with_the_line_to_blame(installed, 
     for name, code in files.items():
         (installed.folder / name).write_text(code)
     code = (
-        "import json, sys; from zoo.plugins import registry;"
+        "import json, sys; from zoo.registry.plugins import registry;"
         "print(json.dumps({p.name: [p.status, p.slow] for p in registry().plugins}))"
     )
     environment = {**os.environ, "PYTHONPATH": str(installed.folder)}

@@ -7,6 +7,8 @@ from safetensors.torch import save_file
 import zoo
 from zoo.errors import NoEvaluationError, PluginError, UnknownNameError, UsageError, WeightsError
 from zoo.training.evaluation import evaluate, stored
+from zoo.weights.describing import describe_file
+from zoo.weights.digests import sha256_of
 
 PLUGIN = """
     from zoo import InputSpec, ModelEntry, OutputSpec, Recipe, WeightsEntry, hookimpl
@@ -64,7 +66,7 @@ def file(tmp_path, flat):
 @pytest.fixture
 def trained(installed, monkeypatch, file):
     """An architecture whose weights have a record; gives the record's path."""
-    weights = zoo.weights.describe_file(str(file))
+    weights = describe_file(str(file))
     record = file.with_name("record.json")
     given = {"source": str(file), "bytes": weights.bytes, "sha256": weights.sha256, "record": str(record)}
     full, bare = {"tag": "tag", "recipe": "flat.tag", **given}, {"tag": "bare", **given, "record": None}
@@ -112,7 +114,7 @@ def test_a_file_is_measured_as_the_record_beside_it_or_the_user_says(file):
     with pytest.raises(UsageError, match=r"flat\.tag\.safetensors names no recipe; say with `--recipe NAME`"):
         evaluate("flat", weights=str(file))
     found = evaluate("flat", weights=str(file), recipe="flat.tag")
-    assert found["sha256"] == zoo.weights.sha256_of(file)
+    assert found["sha256"] == sha256_of(file)
     assert found["model"] == "flat.flat.tag"
     file.with_suffix(".json").write_text(json.dumps(RECORD))
     assert evaluate("flat", weights=str(file)) == found
@@ -153,7 +155,7 @@ def test_a_recipe_for_other_networks_is_wrong_usage(flat):
 
 def test_what_was_stored_with_weights_is_read_by_name_or_path(trained, file):
     trained.write_text(json.dumps(RECORD))
-    sha256 = zoo.weights.sha256_of(file)
+    sha256 = sha256_of(file)
     expected = {"model": "trained.tag", "sha256": sha256, "measured_as": "flat.tag", "clips_measured": None, **RECORD}
     assert stored("trained") == stored("trained.tag") == expected
     file.with_suffix(".json").write_text(json.dumps(RECORD))

@@ -238,7 +238,7 @@ def test_weights_that_do_not_give_their_golden_tensors_are_not_pushed(hub_server
 def test_what_would_not_load_is_not_pushed(hub_server, installed, tiny, monkeypatch):
     installed.add("sized", tiny.replace("entry()", "entry(arguments={'classes': 3})"))
     installed.use(monkeypatch)
-    monkeypatch.setattr("zoo.publishing.pushing.hub.LONGEST_CONFIG", 2)
+    monkeypatch.setattr("zoo.publishing.pushing.LONGEST_CONFIG", 2)
     with pytest.raises(UsageError, match=r"tiny would not load from a repository: .*is longer than 2"):
         zoo.push(zoo.load("tiny", weights=None), "me/tiny")
     assert not hub_server.asked

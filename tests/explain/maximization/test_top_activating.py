@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 import explain
-from explain.maximization import top_clips
+from explain.maximization import top_activating
 from zoo.clips import Clip
 from zoo.errors import ClipError, MemoryLimitError, UnknownNameError, UsageError
 
@@ -158,12 +158,12 @@ def test_of_images_alone_each_is_a_clip(model, folder):
 
 
 def test_wildcards_stand_for_samples_and_for_nothing_else(tmp_path):
-    assert [name for name, _ in top_clips.named("sample:blinking_mnist/[01]")] == [
+    assert [name for name, _ in top_activating.named("sample:blinking_mnist/[01]")] == [
         "sample:blinking_mnist/0",
         "sample:blinking_mnist/1",
     ]
     with pytest.raises(UnknownNameError, match=r"\*\.mp4"):
-        top_clips.named(tmp_path / "*.mp4")
+        top_activating.named(tmp_path / "*.mp4")
 
 
 def test_maps_that_are_not_finite_are_left_out(model):
@@ -196,5 +196,5 @@ def test_what_cannot_be_is_refused(model, tmp_path):
 
 
 def test_a_position_stands_for_the_middle_of_its_share():
-    assert top_clips._middle((0, 1, 2), (2, 2, 3), (8, 10, 9)) == (2, 7, 7)
-    assert top_clips._middle((0, 0, 0), (1, 1, 1), (1, 4, 5)) == (0, 2, 2)
+    assert top_activating._middle((0, 1, 2), (2, 2, 3), (8, 10, 9)) == (2, 7, 7)
+    assert top_activating._middle((0, 0, 0), (1, 1, 1), (1, 4, 5)) == (0, 2, 2)
