@@ -6,11 +6,14 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from zoo.entries.typechecks import check_types, is_count
 from zoo.limits import LONGEST_SIDE, MOST_PIXELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 
@@ -25,127 +28,6 @@ Interpolation = Literal["bilinear", "bicubic"]
 Kind = Literal["classes", "value", "clip"]
 
 _Entry = TypeVar("_Entry")
-
-
-def check_types(given: Any) -> None:
-    """Check every field of one of the classes below against its annotation, which Python itself does not.
-
-    Numbers are finite, whole ones have 64 bits, and a text is one line that UTF-8 can write.
-
-    Raises:
-        ValueError: where a field is something else; it names the field and what was expected.
-    """
-    for name, kind, fits in _checks(type(given)):  # type: ignore[arg-type]  # mypy takes a class for unhashable
-        value = getattr(given, name)
-        if not fits(value):
-            raise ValueError(f"{name} is {_in_words(kind)}, not {value!r:.80}")
-
-
-@functools.cache
-def _checks(of: type[Any]) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
-    """Of every field of a class: its name, its annotation and whether a value fits."""
-    return tuple((one.name, str(one.type), _check(str(one.type))) for one in dataclasses.fields(of))
-
-
-@functools.cache
-def _check(kind: str) -> Callable[[Any], bool]:
-    """What tells whether a value is of the type that an annotation names."""
-    first, either, second = kind.partition(" | ")
-    if either:
-        one, other = _check(first), _check(second)
-        return lambda value: one(value) or other(value)
-    if kind.startswith("tuple["):
-        *kinds, last = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-        if last != "...":
-            several = tuple(map(_check, (*kinds, last)))
-            return lambda value: (
-                isinstance(value, tuple)
-                and len(value) == len(several)
-                and all(fits(item) for fits, item in zip(several, value, strict=True))
-            )
-        if kinds == ["str"]:
-            return lambda value: isinstance(value, tuple) and _are_texts(value)
-        each = _check(", ".join(kinds))
-        return lambda value: isinstance(value, tuple) and all(map(each, value))
-    if kind in _LITERALS:
-        values = _LITERALS[kind]
-        return lambda value: isinstance(value, str) and value in values
-    if kind in _KINDS:
-        return _KINDS[kind]
-    expected: type = globals()[kind]
-    return lambda value: isinstance(value, expected)
-
-
-def _is_text(value: object) -> bool:
-    if not isinstance(value, str):
-        return False
-    # What can be shown holds neither of the two, and is told at once.
-    return value.isprintable() or not (len(value.splitlines()) > 1 or any("\ud800" <= one <= "\udfff" for one in value))
-
-
-def _are_texts(values: tuple[Any, ...]) -> bool:
-    """As `_is_text` of each, of the thousands of labels that a catalogue holds mostly at once."""
-    try:
-        return " ".join(values).isprintable() or all(map(_is_text, values))
-    except TypeError:
-        return False
-
-
-def _is_count(value: object) -> bool:
-    return _is_whole(value) and value > 0  # type: ignore[operator]  # a whole number is one
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e18
-
-
-def _is_plain(value: object) -> bool:
-    """Whether JSON holds a value, tuples being lists."""
-    if isinstance(value, Mapping):
-        return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | str) or _is_whole(value) or _is_finite(value)
-
-
-_LITERALS = {
-    name: get_args(globals()[name]) for name in ("Layout", "Channels", "Sampling", "Resize", "Interpolation", "Kind")
-}
-
-_KINDS: dict[str, Callable[[object], bool]] = {
-    "None": lambda value: value is None,
-    "bool": lambda value: isinstance(value, bool),
-    "int": _is_whole,
-    "float": _is_finite,
-    "str": _is_text,
-    "Mapping[str, Any]": lambda value: isinstance(value, Mapping) and _is_plain(value),
-}
-
-#: What annotations ask for: one, and several.
-_WORDS = {
-    "bool": ("True or False", "True or False"),
-    "int": ("a whole number", "whole numbers"),
-    "float": ("a finite number", "finite numbers"),
-    "str": ("a text of one line", "texts of one line"),
-    "Mapping[str, Any]": ("names and values that JSON holds", ""),
-    **{name: (f"one of {', '.join(values)}", "") for name, values in _LITERALS.items()},
-}
-
-
-def _in_words(kind: str) -> str:
-    """What an annotation asks for."""
-    if " | " in kind:
-        return " or ".join(map(_in_words, kind.split(" | ")))
-    if kind.startswith("tuple["):
-        items = kind.removeprefix("tuple[").removesuffix("]")
-        one = items.split(", ")[0]
-        several = _WORDS.get(one, ("", one))[1]
-        return f"a tuple of {several}" if items.endswith(", ...") else f"a tuple of {items.count(',') + 1} {several}"
-    return _WORDS.get(kind, (kind, ""))[0]
 
 
 def warn_of_licence(where: str, stacklevel: int = 3) -> None:
@@ -223,9 +105,9 @@ class InputSpec:
         check_types(self)
         sizes = (self.frames, self.stride, *self.size, *([] if self.short_side is None else [self.short_side]))
         others = self.other_channels
-        if (self.channels == "other") != (others is not None) or not (others is None or _is_count(others)):
+        if (self.channels == "other") != (others is not None) or not (others is None or is_count(others)):
             raise ValueError('other_channels, a positive number, goes with channels="other" alone')
-        if not all(map(_is_count, sizes)):
+        if not all(map(is_count, sizes)):
             raise ValueError(f"frames, stride and size (rows, columns) are positive integers, not {sizes}")
         if self.frame_rate is not None and not 1e-3 <= self.frame_rate <= 1e6:
             raise ValueError(f"frame_rate is 0.001 to 1,000,000 frames per second, or None, not {self.frame_rate:g}")

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.entries import ModelEntry, WeightsEntry
-from zoo.entries.spec import check_types
+from zoo.entries.typechecks import check_types
 from zoo.errors import FormerNameWarning, UnknownNameError, UsageError, shown
 from zoo.isolation import guarded
 from zoo.limits import LONGEST_NAME
