@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 import zoo
 from zoo.commands.info import _describe
-from zoo.entries import spec
+from zoo.entries import spec, typechecks
 from zoo.errors import UnknownNameError, ZooError
 from zoo.plain import plain, visible
 from zoo.registry import catalog
@@ -102,8 +102,8 @@ def test_any_value_of_any_field_is_taken_or_refused(whole, field, value):
 def test_every_annotation_is_one_that_is_checked():
     for whole, field in FIELDS:
         kind = next(str(one.type) for one in dataclasses.fields(whole) if one.name == field)
-        assert spec._check(kind)(getattr(whole, field))
-        assert not spec._check(kind)(object()), f"{type(whole).__name__}.{field} takes anything"
+        assert typechecks._check(kind, spec.__name__)(getattr(whole, field))
+        assert not typechecks._check(kind, spec.__name__)(object()), f"{type(whole).__name__}.{field} takes anything"
 
 
 NAME = f"hub:org/repo@{'a' * 40}"
