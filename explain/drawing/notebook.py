@@ -152,8 +152,8 @@ def film(frames: npt.NDArray[np.uint8], label: str, caption: str) -> Film:
 
 
 def view(template: str, **values: Any) -> str:
-    """A view of a notebook: a template of this package, filled."""
-    return str(render(template, "explain.drawing", **values))
+    """A view of a notebook: a template of the folder `notebook`, filled."""
+    return str(render(f"notebook/{template}", **values))
 
 
 def extent(sizes: Iterable[int]) -> str:
