@@ -8,13 +8,19 @@ PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := report
-.PHONY: report test golden lint types wheels clean
+.PHONY: report test test-explain test-others golden lint types wheels clean
 
 report: .venv/installed  ## a report on the bundled model and a bundled clip, in report/report.html
 	$(BIN)/explain report conv3d sample:blinking_mnist --out report
 
-test: .venv/installed  ## all tests
-	$(BIN)/pytest
+test: .venv/installed  ## all tests: those of explain and all others side by side, the output of each as it ends
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-explain test-others
+
+test-explain: .venv/installed
+	$(BIN)/pytest tests/explain
+
+test-others: .venv/installed
+	$(BIN)/pytest --ignore=tests/explain
 
 golden: .venv/installed  ## whether pages and printed results are the stored ones (`make golden TASK=store` stores them)
 	$(BIN)/python tests/golden $(or $(TASK),compare)

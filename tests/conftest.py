@@ -18,6 +18,10 @@ settings.register_profile("suite", derandomize=True, max_examples=50, **_EVERYWH
 settings.register_profile("long", max_examples=5000, print_blob=True, **_EVERYWHERE)
 settings.load_profile("suite")
 
+# Tensors of tests are small: a second thread costs more than it computes, and much more beside another process. Torch
+# reads this when it is first imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The Hub's library reads these when it is first imported: no token or setting of the user's, and no uploads by another
 # way than a server on loopback takes.
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="hf-home-")

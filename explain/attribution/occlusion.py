@@ -58,10 +58,11 @@ def default_blocks(
 ) -> tuple[Extent, Extent]:
     """Window and stride (T, H, W) for clips of that extent: at most `most` blocks, `places_in_time` along time.
 
+    Fewer along time where rows and columns would not get two places each: blocks of whole frames show no place.
     A block is two strides long along each axis, so that every pixel but those at the border is covered by two blocks an
     axis; an axis as short as the places it may have gets blocks of one.
     """
-    in_time = min(extent[0], places_in_time)
+    in_time = max(1, min(extent[0], places_in_time, most // 4))
     places = (in_time, *(math.isqrt(most // in_time),) * 2)
     strides = [
         1 if size <= count else math.ceil(size / (count + 1)) for size, count in zip(extent, places, strict=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from explain.drawing.numbers import listed
 from explain.progress import telling
-from explain.reporting import pages, reading, writing
+from explain.reporting import pages, writing
 from explain.reporting.context import Context, Options, Subject
 from explain.reporting.sections import COMPARED, ON_A_CLIP
 from explain.reporting.topics import measurements, provenance
@@ -308,8 +308,7 @@ def _on_clip(
     if isinstance(clip, str | os.PathLike):
         clips.check_exists(os.fspath(clip))  # before models are loaded, which takes its time
     from explain.model.preservation import preserved
-    from explain.reporting import driver
-    from explain.reporting.reading import changed
+    from explain.reporting import driver, reading
 
     subjects: list[Subject] = []
     pictures: list[Context] = []
@@ -328,7 +327,7 @@ def _on_clip(
             module, clip, target, part=part, picture=f"clip-{place}", name=one.name, evaluation=one.evaluation, **shared
         )
         if one.load and dtype is not None:
-            told = changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)
+            told = reading.changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)
             context = reading.warned(context, told)
         # Models that see the same pixels share one picture.
         same = [other for other in pictures if _same(other.frames, context.frames)]
@@ -367,7 +366,9 @@ def _write(folder: Path, subjects: list[Subject], parts: list[Part], problems: l
     pictures = _pictures(subjects)
     clip_name = None
     if clip is not None:
-        clip_name = reading.clip_name(clip)
+        from explain.reporting.reading import clip_name as name_of
+
+        clip_name = name_of(clip)
     return pages.write(
         folder,
         "comparison",
@@ -399,6 +400,7 @@ def _of_clips(subjects: Sequence[Subject]) -> list[str]:
 def _untrained(subjects: Sequence[Subject]) -> list[str]:
     if all(subject.model is None for subject in subjects):
         return []  # stored evaluations alone need no torch
+    from explain.reporting import reading
     from zoo.models.provenance import origin_of
 
     said, random = [], []

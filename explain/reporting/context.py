@@ -7,11 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
-from explain.model.preservation import prepared
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -197,6 +192,11 @@ FORBIDDING = 3e11
 def operations(context: Context) -> int:
     """Floating-point operations of one forward pass, counted once for all clips of a page."""
     if "operations" not in context.kept:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from explain.model.preservation import prepared
+
         with prepared(context.model), torch.no_grad(), FlopCounterMode(display=False) as counter:
             context.model(context.batch.clone())
         context.kept["operations"] = int(counter.get_total_flops())

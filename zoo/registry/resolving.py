@@ -35,8 +35,9 @@ def info(name: str, *, offline: bool = False, token: str | None = None) -> Model
 
     Raises:
         UnknownNameError: for an unknown name or tag; near names are offered.
-        UsageError: where two plugins give the name.
+        UsageError: where two plugins give the name, or it is no text.
     """
+    _check_name(name)
     if name.startswith("hub:"):
         entry, known = repositories.describe(name, offline=offline, token=token)
         return entry.resolve(known)
@@ -53,11 +54,27 @@ def resolve(
     name: str, weights: str | None, *, adapt: str | None = None, offline: bool = False, token: str | None = None
 ) -> tuple[ModelEntry, WeightsEntry | None]:
     """The architecture's entry and the weights that `load(name, weights=weights, adapt=adapt)` would take."""
+    _check_name(name)
     if name.startswith("hub:"):
         entry, found = repositories.describe(name, offline=offline, token=token)
         return _chosen(entry, found, True, weights, adapt)  # noqa: FBT003
     listing, named, tagged = catalog.find(name)
     return _chosen(listing.entry, named, tagged, weights, adapt)
+
+
+def _check_name(name: object) -> None:
+    """Refuse what names no model.
+
+    Raises:
+        UsageError: A path, or no text.
+    """
+    if isinstance(name, os.PathLike):
+        raise UsageError(
+            f"{os.fspath(name)!r} is a path, and a model is asked for by its name; name its architecture, and load the "
+            "file with zoo.load(ARCHITECTURE, weights=FILE)"
+        )
+    if not isinstance(name, str):
+        raise UsageError(f"a model is asked for by its name, a text such as 'conv3d', got {name!r:.80}")
 
 
 def _chosen(

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from explain.reporting.context import Context
     from explain.reporting.many.aggregation import Collection
 
-#: Blocks of occlusion, and places in time, where its map is made again.
-BLOCKS = (8, 4)
+#: Blocks of occlusion, and places of them in time, where its map is made again; two along rows and columns at least,
+#: so that the map that is compared shows time and place. `SHORT_BLOCKS` is for short tests.
+BLOCKS = (16, 4)
+SHORT_BLOCKS = (8, 2)
 
 #: Random orders that each map is compared with.
 DRAWS = 20
@@ -115,7 +117,7 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
         return Effort(), "Thorough tests: 64 steps, every layer."
     dear = operations(context) > DEAR
     if dear or short:
-        blocks = _blocks(context, 6, 2)
+        blocks = _blocks(context, *SHORT_BLOCKS)
         effort = Effort(
             steps=6,
             draws=DRAWS,

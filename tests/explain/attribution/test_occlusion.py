@@ -6,6 +6,7 @@ import torch
 
 import explain
 from explain.attribution.occlusion import MOST_WINDOWS, default_blocks, window_count
+from explain.reporting.topics.faithfulness import BLOCKS, SHORT_BLOCKS
 from zoo.errors import UsageError
 
 
@@ -80,6 +81,14 @@ def test_default_blocks_are_at_most_300_and_show_time(extent):
     assert window_count(extent, window, stride) <= MOST_WINDOWS == 300
     assert counts[0] >= min(extent[0], 4)
     assert all(1 <= step <= block <= size for size, block, step in zip(extent, window, stride, strict=True))
+
+
+@pytest.mark.parametrize("extent", [(16, 112, 112), (48, 64, 64), (2, 8, 8), (3, 224, 8)])
+@pytest.mark.parametrize(("most", "in_time"), [BLOCKS, SHORT_BLOCKS, (8, 4), (8, 8), (11, 2), (300, 8)])
+def test_few_blocks_part_time_rows_and_columns_all_the_same(extent, most, in_time):
+    window, stride = default_blocks(extent, most, in_time)
+    assert window_count(extent, window, stride) <= most
+    assert all(block < size for size, block in zip(extent, window, strict=True))
 
 
 def test_blocks_that_would_leave_pixels_out_are_refused(nets):

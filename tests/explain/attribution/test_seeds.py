@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import pytest
 
 #: Prints a hash of each method's raw values, as a process with so much free memory makes them.
 CODE = """
 import hashlib, sys
 import torch
 import explain
-from explain import budget
+from explain.model import memory
 
 torch.set_num_threads(1)
-budget.free_memory = lambda device: int(sys.argv[1])
+memory.free_memory = lambda device: int(sys.argv[1])
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(3))
 batch = torch.rand(3, 1, 6, 12, 12)
@@ -34,12 +33,18 @@ METHODS = (
 )
 
 
-def bytes_of(*arguments):
-    command = [sys.executable, "-c", CODE, *map(str, arguments), *METHODS]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.fixture
+def bytes_of(preloaded):
+    def run(*arguments):
+        """What a process of its own prints."""
+        done = preloaded(*arguments, *METHODS, code=CODE)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_one_batch_size_and_number_of_threads_give_the_same_bytes():
+def test_one_batch_size_and_number_of_threads_give_the_same_bytes(bytes_of):
     expected = bytes_of(2**34, 1, 4)
     assert len(set(expected.split())) == 2 * len(METHODS)
     assert bytes_of(2**34, 2, 4) == expected  # whatever was drawn before

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from explain.faithfulness.checking import Effort
 from zoo.clips import Clip
 from zoo.entries import InputSpec, ModelEntry, OutputSpec
 from zoo.registry import plugins
@@ -181,6 +182,13 @@ def plugin(tmp_path_factory, monkeypatch):
         monkeypatch.setattr(plugins, "registry", lambda: registry)
 
     return use
+
+
+@pytest.fixture
+def least_effort(monkeypatch):
+    """Tests each map as little as can be, for pages on which the verdicts are not what is looked at."""
+    least = Effort(steps=2, draws=2, depths=1, redraws=1, boxes=2, neighbours=1, every_kind=False)
+    monkeypatch.setattr("explain.reporting.topics.faithfulness.effort_for", lambda *_, **__: (least, "Least tests."))
 
 
 @pytest.fixture(scope="session")

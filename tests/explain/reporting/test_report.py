@@ -270,6 +270,7 @@ def _filled(model):
     model.load_state_dict({name: value + 0.1 for name, value in model.state_dict().items()})
 
 
+@pytest.mark.usefixtures("least_effort")
 def test_weights_as_in_their_file_are_named_with_hash_and_metrics(tmp_path):
     page, data, attribution = of_the_zoo(tmp_path)
     weights = zoo.info("stdcf_kth").weights[0]
@@ -280,6 +281,7 @@ def test_weights_as_in_their_file_are_named_with_hash_and_metrics(tmp_path):
     assert data["notices"] == []
 
 
+@pytest.mark.usefixtures("least_effort")
 @pytest.mark.parametrize(
     ("given", "change", "status", "said"),
     [
@@ -442,6 +444,7 @@ def test_a_map_of_zeros_says_so(clip, model, tmp_path):
     assert "Zero everywhere" in page
 
 
+@pytest.mark.usefixtures("least_effort")
 def test_the_model_is_left_as_it_was(model, clip, tmp_path):
     model.train()
     model.early.weight.requires_grad_(requires_grad=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,13 @@ def test_an_unknown_name_offers_near_ones(several, name, near):
     assert [found for found in caught.value.near if found in near]
     assert len(caught.value.near) <= 3
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("ask", [zoo.info, zoo.load, zoo.verify])
+@pytest.mark.parametrize("given", [Path("mine.safetensors"), b"tiny", 3, None])
+def test_what_is_no_name_is_refused_with_what_was_given(several, ask, given):
+    with pytest.raises(UsageError, match=r"mine\.safetensors.*weights=" if isinstance(given, Path) else repr(given)):
+        ask(given)
 
 
 def test_one_name_from_two_plugins_must_be_told_apart(installed, tiny, monkeypatch):

@@ -144,6 +144,7 @@ def test_the_same_seed_gives_the_same_numbers(model, folder_of_clips, tmp_path):
     assert first == second
 
 
+@pytest.mark.usefixtures("least_effort")
 def test_a_run_that_ended_goes_on_where_it_was(model, folder_of_clips, tmp_path, monkeypatch):
     whole = cheap(model, folder_of_clips, tmp_path / "whole", sections=None, steps=2)
     asked = []
