@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.registry.hookspecs import hookimpl
+from zoo_motion_mnist import MOTIONS
 from zoo_stft.recipes import FRAMES, RECIPES, arguments, clips_of
 
 if TYPE_CHECKING:
