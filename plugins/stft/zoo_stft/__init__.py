@@ -24,7 +24,7 @@ _SAMPLES = (
         resource="zoo_stft:samples/motion_mnist.safetensors",
         labels=(
             "digit 4, zoom in 1.4 % per frame",
-            "digit 2, zoom out 1.9 % per frame",
+            "digit 2, zoom out 1.8 % per frame",
             "digit 0, clockwise 3.2° per frame",
             "digit 8, counter-clockwise 3.3° per frame",
             "digit 1, left 0.5 pixels per frame",
