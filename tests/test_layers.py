@@ -23,7 +23,7 @@ def layers():
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     heights = {}
     for contract in contracts:
-        if contract["type"] == "layers":
+        if contract["type"] == "layers" and "containers" in contract:
             (package,) = contract["containers"]
             for height, row in enumerate(reversed(contract["layers"])):
                 heights |= {f"{package}.{name.strip()}": height for name in re.split(r"[|:]", row)}

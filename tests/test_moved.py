@@ -146,3 +146,11 @@ def test_former_modules_are_found_with_a_warning(name):
     for home in moved.FORMER[name]:
         for public in [one for one in vars(importlib.import_module(home)) if not one.startswith("_")][:3]:
             assert hasattr(former, public)
+
+
+def test_a_module_that_moved_to_a_plugin_names_the_distribution_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(moved.FORMER, "zoo.former", ("zoo_not_installed.data",))
+    with pytest.raises(ModuleNotFoundError, match=r"zoo_not_installed\.data.*motion-zoo-not-installed") as raised:
+        importlib.import_module("zoo.former")
+    assert raised.value.name == "zoo.former"
+    assert "zoo.former" not in sys.modules

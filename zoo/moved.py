@@ -34,6 +34,12 @@ FORMER: dict[str, tuple[str, ...]] = {
     "explain.targets": ("explain.model.targets",),
     "explain.views": ("explain.maximization.unit_views",),
     "zoo.catalog": ("zoo.registry.catalog", "zoo.names"),
+    "zoo.datasets": ("zoo.training.data",),
+    "zoo.datasets.digits": ("zoo.training.data.mnist",),
+    "zoo.datasets.motion": ("zoo_motion_mnist.motion",),
+    "zoo.datasets.motion_names": ("zoo_motion_mnist",),
+    "zoo.datasets.sequences": ("zoo_sequence_convlstm.sequences",),
+    "zoo.datasets.translate_rotate": ("zoo_stdcf.translate_rotate",),
     "zoo.hookspecs": ("zoo.registry.hookspecs",),
     "zoo.loading": ("zoo.models.loading", "zoo.models.report", "zoo.models.meta", "zoo.registry.resolving"),
     "zoo.prediction": ("zoo.models.prediction", "zoo.models.heads"),
@@ -73,9 +79,21 @@ class _Finder:
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:
-        """Warn whoever imports it."""
-        import warnings
+        """Warn whoever imports it.
 
+        Raises:
+            ModuleNotFoundError: where its names are in a plugin that is not installed.
+        """
+        import warnings
+        from importlib.util import find_spec
+
+        for home in FORMER[module.__name__]:
+            package = home.partition(".")[0]
+            if find_spec(package) is None:
+                distribution = f"motion-{package.replace('_', '-')}"
+                raise ModuleNotFoundError(
+                    f"{module.__name__} has moved to {home}: `pip install {distribution}`", name=module.__name__
+                )
         homes = " and ".join(FORMER[module.__name__])
         level = 2
         frame = sys._getframe(1)  # noqa: SLF001 - the importing line is to be named, which the import system hides

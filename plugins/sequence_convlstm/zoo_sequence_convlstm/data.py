@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.datasets import sequences
 from zoo.errors import DataError, UnknownNameError
 from zoo.training.data import mnist
+from zoo_sequence_convlstm import sequences
 from zoo_sequence_convlstm.recipes import TRAINING_SETS
 
 #: Indices of the frames that are held out.

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import sequences
 from zoo.training.data import mnist
-from zoo_sequence_convlstm import data
+from zoo_sequence_convlstm import data, sequences
 
 if TYPE_CHECKING:
     from pathlib import Path

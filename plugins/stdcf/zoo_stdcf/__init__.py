@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.registry.hookspecs import hookimpl
+from zoo_motion_mnist import MOTIONS, SAMPLE
 from zoo_stdcf.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -36,24 +37,8 @@ _TR_MNIST = Sample(
     license="CC-BY-SA-3.0",
     source="Test digits of the MNIST database (LeCun, Cortes, Burges), two at a time, moved and turned",
 )
-_MOTION_MNIST = Sample(
-    name="stdcf_motion_mnist",
-    resource="zoo_stdcf:samples/motion_mnist.safetensors",
-    labels=(
-        "digit 4, zoom in",
-        "digit 1, zoom out",
-        "digit 1, clockwise",
-        "digit 0, counter-clockwise",
-        "digit 7, left",
-        "digit 4, right",
-        "digit 6, up",
-        "digit 9, down",
-        "digit 6, still",
-    ),
-    classes=tuple({"digit": digit, "motion": motion} for digit, motion in zip("411074696", MOTIONS, strict=True)),
-    license="CC-BY-SA-3.0",
-    source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
-)
+#: The sample clips of Motion MNIST, under a name of this package too.
+_MOTION_MNIST = replace(SAMPLE, name="stdcf_motion_mnist")
 
 #: Of each weights file by name: bytes, SHA-256, and what was measured on the fixed test clips.
 _FILES: dict[str, tuple[int, str, float]] = {

@@ -10,9 +10,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from zoo.datasets import motion, translate_rotate
 from zoo.training.evaluation import per_clip
-from zoo_stdcf.training import as_input, labels
+from zoo_motion_mnist import task
+from zoo_motion_mnist.task import as_input
+from zoo_stdcf import translate_rotate
+
+#: On Motion MNIST networks are measured as others are.
+evaluate_motion = task.evaluate
+example_motion = task.example
 
 
 def evaluate_reconstruction(
@@ -50,60 +55,10 @@ def evaluate_reconstruction(
     }
 
 
-def evaluate_motion(
-    network: nn.Module, device: torch.device, clips: int | None = None, *, split: str = "test", batch_size: int = 50
-) -> dict[str, Any]:
-    """Measure a network on the fixed clips of Motion MNIST, all or the first `clips`, and leave it in eval mode.
-
-    `metrics`: the share of clips whose motion is right; `breakdown`: the same by motion.
-
-    Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
-    """
-    images, parameters = motion.fixed_set(split, clips)
-    images = images.to(device)
-    shown = labels(parameters)
-    right = torch.zeros(len(parameters), dtype=torch.bool)
-    network.eval()
-    with torch.inference_mode(), tqdm(total=len(right), desc="measured", unit="clip", disable=None) as bar:
-        for start in range(0, len(right), batch_size):
-            x = as_input(motion.render(images, parameters[start : start + batch_size]))
-            right[start : start + batch_size] = network(x).argmax(1).cpu() == shown[start : start + batch_size]
-            bar.update(len(x))
-    name = "motion accuracy"
-    return {
-        "metrics": [{"dataset": "motion_mnist", "split": split, "name": name, "value": share(right)}],
-        "clips_measured": len(right),
-        "per_clip": {name: per_clip(right)},
-        "breakdown": {
-            "motion": [
-                {"motion": label, "clips": int((shown == index).sum()), name: share(right[shown == index])}
-                for index, label in enumerate(motion.MOTIONS)
-                if (shown == index).any()
-            ]
-        },
-    }
-
-
 def example_reconstruction() -> Tensor:
     """The first bundled clip of TR-MNIST as a batch, 1 x 1 x 8 x 28 x 28 (float32, 0..1), for golden tensors."""
-    return _sample("tr_mnist")
-
-
-def example_motion() -> Tensor:
-    """The first bundled clip of Motion MNIST as a batch, 1 x 1 x 16 x 64 x 64 (float32, 0..1), for golden tensors."""
-    return _sample("motion_mnist")
-
-
-def _sample(name: str) -> Tensor:
-    content = files("zoo_stdcf").joinpath(f"samples/{name}.safetensors").read_bytes()
+    content = files("zoo_stdcf").joinpath("samples/tr_mnist.safetensors").read_bytes()
     return load(content)["clips"][0].permute(3, 0, 1, 2)[None].float() / 255
-
-
-def share(right: Tensor) -> float:
-    """The share of right answers, to the four digits that 10,000 clips can tell."""
-    return round(float(right.double().mean()), 4)
 
 
 def _figures(error: Tensor) -> float:

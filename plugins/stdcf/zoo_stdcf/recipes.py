@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.motion_names import MOTIONS
 from zoo.entries.recipes import Recipe, Stage
+from zoo_motion_mnist import MOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

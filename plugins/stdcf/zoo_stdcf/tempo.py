@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 import zoo
 from zoo import devices
-from zoo.datasets import motion
 from zoo.errors import ZooError
 from zoo.writing import write
-from zoo_stdcf.evaluation import share
+from zoo_motion_mnist import motion
+from zoo_motion_mnist.task import as_input, labels, share
 from zoo_stdcf.layer import with_tempo
 from zoo_stdcf.networks import ActionNetwork
-from zoo_stdcf.training import as_input, at_speed, labels
 
 #: How clips are played: name and speed.
 SPEEDS: Final = {"normal": 1.0, "half": 0.5}
@@ -48,7 +47,7 @@ def seen(
     """
     images, drawn = motion.fixed_set("test", count)
     images = images.to(devices.like(network).device)
-    played, frames = at_speed(drawn, speed), round(motion.FRAMES / speed)
+    played, frames = motion.at_speed(drawn, speed), round(motion.FRAMES / speed)
     features = [
         network.features(as_input(motion.render(images, played[start : start + batch_size], frames=frames)))
         for start in range(0, len(drawn), batch_size)

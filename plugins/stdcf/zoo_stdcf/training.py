@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.datasets import motion, translate_rotate
 from zoo.errors import UsageError
-from zoo.training.data import mnist
-from zoo_stdcf import networks
+from zoo_motion_mnist import task
+from zoo_motion_mnist.task import Batch, as_input
+from zoo_stdcf import networks, translate_rotate
 from zoo_stdcf.layer import Stdcf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from zoo.entries.recipes import Stage
-
-Batch = dict[str, Tensor]
 
 #: What stages may learn of the STDCF layers.
 PARTS = ("psi", "phi", "alpha")
@@ -35,11 +32,6 @@ def build(*, design: str, **arguments: Any) -> nn.Module:
 def export(network: nn.Module) -> nn.Module:
     """All of it is kept."""
     return network
-
-
-def as_input(clips: Tensor) -> Tensor:
-    """Clips N x 1 x T x H x W (uint8) as networks take them (float32, 0..1)."""
-    return clips.float() / 255
 
 
 def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
@@ -74,24 +66,11 @@ def squared_error(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tenso
 def moving_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
     """Batches of newly drawn clips of Motion MNIST: `clips` (uint8) and `label`.
 
-    Stage arguments: `frames`, of the same motion, 16 where it is left out, and `size`, rows and columns, 64 where left
-    out. `learned`: the parts of STDCF layers that the stage learns beside all other parameters, such as ["phi",
-    "alpha"]; the others stay as they are; all where it is left out.
+    Stage arguments: those of `zoo_motion_mnist.task.clips`, and `learned`: the parts of STDCF layers that the stage
+    learns beside all other parameters, such as ["phi", "alpha"]; the others stay as they are; all by default.
     """
     learn(network, stage.arguments.get("learned", PARTS))
-    found = mnist.read_part("train")
-    images = found.images.to(device)
-    frames, size = stage.arguments.get("frames", motion.FRAMES), stage.arguments.get("size", motion.FRAME_SIZE)
-
-    def batch_at(step: int) -> Batch:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        drawn = at_speed(motion.draw(stage.batch_size, found.labels, generator=generator), motion.FRAMES / frames)
-        clips = motion.render(images, drawn, frames=frames)
-        if size != motion.FRAME_SIZE:
-            clips = F.adaptive_avg_pool3d(clips.float(), (frames, size, size)).round_().to(torch.uint8)
-        return {"clips": clips, "label": labels(drawn).to(device)}
-
-    return batch_at
+    return task.clips(network, stage, seed, device)
 
 
 def learn(network: nn.Module, parts: tuple[str, ...] | list[str]) -> None:
@@ -109,20 +88,5 @@ def learn(network: nn.Module, parts: tuple[str, ...] | list[str]) -> None:
                 getattr(layer, name).requires_grad_(name in parts)
 
 
-def at_speed(drawn: motion.Parameters, speed: float) -> motion.Parameters:
-    """The same motions played `speed` times as fast: from frame to frame all happens so much quicker."""
-    rates = ("zoom", "rotation", "translation")
-    return replace(drawn, **{name: getattr(drawn, name) * speed for name in rates})
-
-
-def labels(drawn: motion.Parameters) -> Tensor:
-    """Of each clip the index of its motion."""
-    return drawn.present.int().argmax(1)
-
-
-def cross_entropy(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy of the motions."""
-    del stage
-    logits = network(as_input(batch["clips"]))
-    accuracy = (logits.argmax(1) == batch["label"]).float().mean()
-    return F.cross_entropy(logits.float(), batch["label"]), {"accuracy": accuracy}
+#: Cross entropy of the motions.
+cross_entropy = task.loss

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.registry.hookspecs import hookimpl
+from zoo_motion_mnist import MOTIONS
 from zoo_stft.recipes import FRAMES, RECIPES, arguments, clips_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _SAMPLES = (
         resource="zoo_stft:samples/motion_mnist.safetensors",
         labels=(
             "digit 4, zoom in 1.4 % per frame",
-            "digit 2, zoom out 1.9 % per frame",
+            "digit 2, zoom out 1.8 % per frame",
             "digit 0, clockwise 3.2° per frame",
             "digit 8, counter-clockwise 3.3° per frame",
             "digit 1, left 0.5 pixels per frame",

@@ -4,62 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import load
-from torch import Tensor, nn
-from tqdm import tqdm
 
-from zoo.datasets import motion
-from zoo.training.evaluation import per_clip
-from zoo_stft import training
+from zoo_motion_mnist import motion
+from zoo_motion_mnist.task import evaluate
 
-
-def evaluate(
-    network: nn.Module,
-    device: torch.device,
-    clips: int | None = None,
-    *,
-    frames: int = motion.FRAMES,
-    split: str = "test",
-    batch_size: int = 50,
-) -> dict[str, Any]:
-    """Measure a network on the fixed clips of a split, all or the first `clips`, and leave it in eval mode.
-
-    `metrics`: the share of clips whose motion is right; `breakdown`: the same by motion and by digit.
-
-    Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or corrupt.
-    """
-    images, parameters = motion.fixed_set(split, clips)
-    images = images.to(device)
-    shown = training.labels(parameters)
-    right = torch.zeros(len(parameters), dtype=torch.bool)
-    network.eval()
-    with torch.inference_mode(), tqdm(total=len(right), desc="measured", unit="clip", disable=None) as bar:
-        for start in range(0, len(right), batch_size):
-            part = slice(start, start + batch_size)
-            x = training.as_input(training.render(images, parameters[part], frames))
-            right[part] = network(x).argmax(1).cpu() == shown[part]
-            bar.update(len(x))
-    name = "motion accuracy"
-    dataset = "motion_mnist" if frames == motion.FRAMES else f"motion_mnist, {frames} frames"
-    tables = {"motion": (shown, motion.MOTIONS), "digit": (parameters.digit, tuple("0123456789"))}
-    return {
-        "metrics": [{"dataset": dataset, "split": split, "name": name, "value": _share(right)}],
-        "clips_measured": len(right),
-        "per_clip": {name: per_clip(right)},
-        "breakdown": {
-            table: [
-                {table: label, "clips": int((keys == index).sum()), name: _share(right[keys == index])}
-                for index, label in enumerate(labels)
-                if (keys == index).any()
-            ]
-            for table, (keys, labels) in tables.items()
-        },
-    }
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def example(frames: int = motion.FRAMES) -> Tensor:
@@ -73,8 +26,3 @@ evaluate_8 = partial(evaluate, frames=8)
 evaluate_32 = partial(evaluate, frames=32)
 example_8 = partial(example, 8)
 example_32 = partial(example, 32)
-
-
-def _share(right: Tensor) -> float:
-    """The share of right answers, to the four digits that 10,000 clips can tell."""
-    return round(float(right.double().mean()), 4)

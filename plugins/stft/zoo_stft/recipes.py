@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from zoo.datasets.motion_names import MOTIONS
 from zoo.entries import InputSpec
 from zoo.entries.recipes import Recipe, Stage
+from zoo_motion_mnist import MOTIONS
 
 _HERE = "zoo_stft"
 

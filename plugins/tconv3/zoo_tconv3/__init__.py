@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo.datasets.motion_names import MOTIONS
-from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, WeightsEntry
 from zoo.registry.hookspecs import hookimpl
+from zoo_motion_mnist import SAMPLE
 from zoo_tconv3.recipes import CLASSES, RECIPES
 
 if TYPE_CHECKING:
@@ -20,33 +20,7 @@ _PAPER = (
 _GESTURES = InputSpec(frames=30, size=(150, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
 _STILL = InputSpec(layout="NCHW", channels="L", frames=1, size=(64, 64))
-_SAMPLES = (
-    Sample(
-        name="motion_mnist",
-        resource="zoo_tconv3:samples/motion_mnist.safetensors",
-        labels=(
-            "digit 3, zoom in 3.1 % per frame",
-            "digit 0, zoom out 2.7 % per frame",
-            "digit 9, clockwise 6.9° per frame",
-            "digit 8, counter-clockwise 3.3° per frame",
-            "digit 6, left 0.9 pixels per frame",
-            "digit 5, right 1.0 pixels per frame",
-            "digit 8, up 1.3 pixels per frame",
-            "digit 5, down 0.8 pixels per frame",
-            "digit 7, still",
-            "digit 4, zoom in 4.2 % per frame, clockwise 5.4° per frame",
-            "digit 4, zoom in 4.1 % per frame, counter-clockwise 3.5° per frame, left 1.2 pixels per frame",
-        ),
-        # The last two move in several ways at once, which is no class.
-        classes=(
-            *({"digit": digit, "motion": motion} for digit, motion in zip("309865857", MOTIONS, strict=True)),
-            {"digit": "4"},
-            {"digit": "4"},
-        ),
-        license="CC-BY-SA-3.0",
-        source="Test digits of the MNIST database (LeCun, Cortes, Burges), zoomed, turned and moved",
-    ),
-)
+_SAMPLES = (SAMPLE,)
 
 #: Of each weights file by name: bytes, SHA-256, accuracy on the fixed test clips.
 _FILES: dict[str, tuple[int, str, float]] = {

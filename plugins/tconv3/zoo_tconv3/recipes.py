@@ -5,8 +5,8 @@ All of it was run on two CPU cores; `training.py` says what the losses are.
 
 from __future__ import annotations
 
-from zoo.datasets.motion_names import KINDS, MOTIONS
 from zoo.entries.recipes import Recipe, Stage
+from zoo_motion_mnist import KINDS, MOTIONS
 
 _HERE = "zoo_tconv3"
 

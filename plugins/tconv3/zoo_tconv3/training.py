@@ -9,18 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
-from zoo.datasets import motion
 from zoo.models import inflation
-from zoo.training.data import mnist
+from zoo_motion_mnist.task import Batch, as_input
+from zoo_motion_mnist.task import clips as clips
 from zoo_tconv3 import networks
 from zoo_tconv3.layer import IDENTITY, TConv3d
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from zoo.entries.recipes import Stage
-
-Batch = dict[str, Tensor]
 
 
 def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
@@ -43,44 +39,6 @@ def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
 def export(network: nn.Module) -> nn.Module:
     """All of it is kept."""
     return network
-
-
-def clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of newly drawn clips of the training digits: `clips` (uint8) and `label`.
-
-    Stage arguments: `kind`, whose motions are the classes; the classes of "static" are the ten digits, None is all.
-    `frames`, 1 for images.
-    """
-    del network
-    found = mnist.read_part("train")
-    images = found.images.to(device)
-    kind, frames = stage.arguments.get("kind"), stage.arguments.get("frames", motion.FRAMES)
-
-    def batch_at(step: int) -> Batch:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        drawn = motion.draw(stage.batch_size, found.labels, generator=generator, motions=motions(kind))
-        return {"clips": motion.render(images, drawn, frames=frames), "label": labels(drawn, kind).to(device)}
-
-    return batch_at
-
-
-def motions(kind: str | None) -> tuple[str, ...]:
-    """The motions of a kind; all nine for None."""
-    return motion.MOTIONS if kind is None else motion.KINDS[kind]
-
-
-def labels(drawn: motion.Parameters, kind: str | None) -> Tensor:
-    """Of each clip its class: the index of its motion among those of the kind, or its digit where nothing moves."""
-    if kind == "static":
-        return drawn.digit
-    return drawn.present[:, [motion.MOTIONS.index(name) for name in motions(kind)]].int().argmax(1)
-
-
-def as_input(clips: Tensor) -> Tensor:
-    """Clips N x 1 x T x H x W (uint8) as networks take them (float32, 0..1); of one frame, as images N x 1 x H x W."""
-    if clips.shape[2] == 1:
-        return clips[:, :, 0].float() / 255
-    return clips.to(memory_format=torch.channels_last_3d).float() / 255
 
 
 def loss(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:

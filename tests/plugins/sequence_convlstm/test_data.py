@@ -5,10 +5,9 @@ import torch
 from safetensors.torch import load, load_file
 
 import zoo
-from zoo.datasets import sequences
 from zoo.entries.recipes import Stage
 from zoo.errors import DataError, UnknownNameError
-from zoo_sequence_convlstm import data, sampling, training
+from zoo_sequence_convlstm import data, sampling, sequences, training
 
 
 def generator(seed=0):

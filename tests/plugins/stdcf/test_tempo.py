@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import zoo
-from zoo.datasets import motion
-from zoo_stdcf import tempo, tempo_view, training
+from zoo_motion_mnist import motion
+from zoo_stdcf import tempo, tempo_view
 from zoo_stdcf.layer import with_tempo
 
 CLIPS = 5
@@ -45,7 +45,7 @@ def test_the_figures_are_those_of_one_clip_after_the_other(network, found, test_
             for tau in (1, 2):
                 net, at, said = with_tempo(network, tau), [], []
                 for index in range(CLIPS):
-                    one = training.at_speed(drawn[index : index + 1], speed)
+                    one = motion.at_speed(drawn[index : index + 1], speed)
                     clip = motion.render(images, one, frames=frames).float() / 255
                     at.append(net.features(clip)[0].double())
                     said.append(int(net(clip).argmax()) == int(one.present.int().argmax()))

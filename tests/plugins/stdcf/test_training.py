@@ -3,12 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from zoo.datasets import motion, translate_rotate
 from zoo.entries.recipes import Stage
 from zoo.errors import UsageError
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
-from zoo_stdcf import networks, training
+from zoo_stdcf import networks, training, translate_rotate
 from zoo_stdcf.layer import Stdcf
 from zoo_stdcf.recipes import EPOCHS, RECIPES, ROUNDS
 
@@ -63,41 +62,6 @@ def test_the_error_is_the_mean_square_over_pixels():
     assert training.squared_error(network, {"clips": clips}, stage())[0] == 0
     halved, _ = training.squared_error(lambda x: x / 2, {"clips": clips}, stage())
     assert halved.item() == pytest.approx(((clips.double() / 255 / 2) ** 2).mean().item(), rel=1e-6)
-
-
-def test_stages_see_small_frames_or_few_frames_of_the_same_motions(mnist):
-    whole, small, short = (
-        training.moving_clips(networks.action(kernel="stdcf", classes=9), stage(6, **arguments), 1, CPU)(0)
-        for arguments in ({}, {"size": 32}, {"frames": 4})
-    )
-    assert [tuple(batch["clips"].shape[2:]) for batch in (whole, small, short)] == [
-        (16, 64, 64),
-        (16, 32, 32),
-        (4, 64, 64),
-    ]
-    assert torch.equal(whole["label"], small["label"])
-    assert torch.equal(whole["label"], short["label"])
-    pooled = torch.nn.functional.avg_pool3d(whole["clips"].float(), (1, 2, 2))
-    assert (pooled - small["clips"].float()).abs().max() <= 0.5
-    # Frames at -6, -2, 2 and 6 of a clip that lasts from -7.5 to 7.5: each lies between two of the whole clip.
-    between = (whole["clips"][:, :, [1, 5, 9, 13]].float() + whole["clips"][:, :, [2, 6, 10, 14]].float()) / 2
-    unlike = whole["clips"][:, :, [1, 5, 9, 13]].flip(2).float()
-    near, far = ((short["clips"].float() - other).abs().mean() for other in (between, unlike))
-    assert near < far / 4
-
-
-def test_half_speed_is_half_of_every_rate_and_twice_as_many_frames():
-    drawn = motion.draw(9, torch.arange(10), generator=torch.Generator().manual_seed(0))
-    slow = training.at_speed(drawn, 0.5)
-    for name in ("zoom", "rotation", "translation"):
-        assert torch.equal(getattr(slow, name), getattr(drawn, name) / 2)
-    for name in ("size", "angle", "place", "present", "image"):
-        assert torch.equal(getattr(slow, name), getattr(drawn, name))
-    images = torch.zeros(10, 28, 28, dtype=torch.uint8)
-    images[:, 6:22, 10:16] = 255
-    played = motion.render(images, slow, frames=31)
-    # An odd number of frames has those of the clip itself among them: ..., -1, -0.5, 0, 0.5, 1, ...
-    assert torch.equal(played[:, :, 1::2], motion.render(images, drawn, frames=15))
 
 
 def test_a_stage_learns_its_parts_and_keeps_the_others(mnist):

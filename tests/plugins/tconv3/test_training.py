@@ -1,11 +1,10 @@
 import pytest
 import torch
 
-from zoo.datasets import motion
 from zoo.entries.recipes import Stage
 from zoo.registry import catalog
 from zoo_tconv3 import training
-from zoo_tconv3.recipes import CLASSES, RECIPES
+from zoo_tconv3.recipes import RECIPES
 
 ARGUMENTS = {"design": "resnet18", "narrowed": 16, "in_channels": 1, "classes": 2}
 
@@ -17,32 +16,6 @@ def stage(**arguments):
 @pytest.fixture
 def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_a_batch_shows_its_kind_and_names_it(mnist, kind):
-    batch = training.clips(None, stage(kind=kind), 1, torch.device("cpu"))(0)
-    assert batch["clips"].shape == (6, 1, 16, 64, 64)
-    assert batch["label"].max() < len(CLASSES[kind])
-    still = (batch["clips"] == batch["clips"][:, :, :1]).flatten(1).all(1)
-    assert still.all() if kind == "static" else kind is None or not still.any()
-    again = training.clips(None, stage(kind=kind), 1, torch.device("cpu"))
-    assert torch.equal(again(0)["clips"], batch["clips"])
-    assert not torch.equal(again(1)["clips"], batch["clips"])
-
-
-def test_images_are_clips_of_one_frame(mnist):
-    batch = training.clips(None, stage(kind="static", frames=1), 1, torch.device("cpu"))(0)
-    assert training.as_input(batch["clips"]).shape == (6, 1, 64, 64)
-
-
-def test_labels_are_those_of_what_was_drawn():
-    digits = torch.arange(10)
-    drawn = motion.draw(50, digits, generator=torch.Generator().manual_seed(0), motions=("up", "left"))
-    shown = [motion.KINDS["translation"][label] for label in training.labels(drawn, "translation")]
-    assert set(shown) == {"up", "left"}
-    assert [name == "left" for name in shown] == (drawn.translation[:, 0] < 0).tolist()
-    assert torch.equal(training.labels(drawn, "static"), drawn.digit)
 
 
 @pytest.mark.parametrize("design", ["resnet18", "googlenet"])

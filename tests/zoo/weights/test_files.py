@@ -31,7 +31,7 @@ def entry(path, **fields):
 def test_bundled_and_local_files_are_located(file):
     assert obtaining.locate(str(file)) == file
     assert obtaining.locate("zoo:py.typed").name == "py.typed"
-    assert obtaining.locate("zoo.datasets:digits.py").name == "digits.py"
+    assert obtaining.locate("zoo.training.data:mnist.py").name == "mnist.py"
     with pytest.raises(WeightsError, match="reinstall"):
         obtaining.locate("zoo:no.safetensors")
     with pytest.raises(PluginError, match="not installed"):

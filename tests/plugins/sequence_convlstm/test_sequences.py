@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from zoo.datasets import motion, sequences
 from zoo.errors import UsageError
+from zoo_motion_mnist import motion
+from zoo_sequence_convlstm import sequences
 
 
 def generator(seed=0):

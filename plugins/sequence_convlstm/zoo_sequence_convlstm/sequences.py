@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from zoo.datasets import motion
 from zoo.errors import UsageError
+from zoo_motion_mnist import motion
 
 if TYPE_CHECKING:
     from torch import Tensor

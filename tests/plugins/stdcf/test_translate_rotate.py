@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from zoo.datasets import translate_rotate
 from zoo.errors import UsageError
+from zoo_stdcf import translate_rotate
 
 
 def draw(count=500, digits=40, seed=0, **arguments):

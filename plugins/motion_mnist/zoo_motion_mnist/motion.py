@@ -8,17 +8,17 @@ Everything random is drawn on the CPU from an explicit generator; `render` paint
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.datasets.motion_names import KINDS as KINDS
-from zoo.datasets.motion_names import MOTIONS as MOTIONS
 from zoo.errors import UsageError
 from zoo.training.data import mnist
+from zoo_motion_mnist import KINDS as KINDS
+from zoo_motion_mnist import MOTIONS as MOTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +136,12 @@ def render(images: Tensor, parameters: Parameters, *, frames: int = FRAMES) -> T
         side=FRAME_SIZE,
     )
     return painted.round_().to(torch.uint8)
+
+
+def at_speed(parameters: Parameters, speed: float) -> Parameters:
+    """Play the same motions `speed` times as fast: every rate per frame is multiplied by it."""
+    rates = ("zoom", "rotation", "translation")
+    return replace(parameters, **{name: getattr(parameters, name) * speed for name in rates})
 
 
 def paint(images: Tensor, *, size: Tensor, angle: Tensor, place: Tensor, side: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sample clips that the package bundles: test digits of MNIST, one for each motion, and two that show several."""
+"""Sample clips: test digits of MNIST, one clip for each motion, and some that show several. `write` makes ours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors.torch import save
 
-from zoo.datasets import motion
 from zoo.training.data import mnist
+from zoo_motion_mnist import motion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 #: Seeds of the nine clips of one motion, and of two that show several at once; chosen so that digits differ.
@@ -19,24 +20,34 @@ SINGLE: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 SEVERAL: tuple[int, ...] = (14, 33)
 
 
-def write(path: Path) -> tuple[str, ...]:
-    """Write the tensor `clips`, 11 x 16 x 64 x 64 x 1 (uint8), and return what each clip shows."""
+def write(
+    path: Path, *, single: Sequence[int] = SINGLE, several: Sequence[int] = SEVERAL, frames: int = motion.FRAMES
+) -> tuple[str, ...]:
+    """Write the tensor `clips`, K x T x 64 x 64 x 1 (uint8), and return what each clip shows.
+
+    Args:
+        path: File to write.
+        single: A seed for each of the nine motions.
+        several: Seeds of clips that show several motions.
+        frames: Of a clip, which lasts equally long whatever their number.
+    """
     found = mnist.read("test")
     drawn = [
         motion.draw(1, found.labels, generator=torch.Generator().manual_seed(seed), motions=[name])
-        for seed, name in zip(SINGLE, motion.MOTIONS, strict=True)
+        for seed, name in zip(single, motion.MOTIONS, strict=True)
     ]
     drawn += [
-        motion.draw(1, found.labels, generator=torch.Generator().manual_seed(seed), several=True) for seed in SEVERAL
+        motion.draw(1, found.labels, generator=torch.Generator().manual_seed(seed), several=True) for seed in several
     ]
-    clips = [motion.render(found.images, one)[0].permute(1, 2, 3, 0) for one in drawn]
+    played = [motion.at_speed(one, motion.FRAMES / frames) for one in drawn]
+    clips = [motion.render(found.images, one, frames=frames)[0].permute(1, 2, 3, 0) for one in played]
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(save({"clips": torch.stack(clips)}))
-    return tuple(map(_said, drawn))
+    return tuple(map(describe, played))
 
 
-def _said(drawn: motion.Parameters) -> str:
-    """Digit, motions and their rates."""
+def describe(drawn: motion.Parameters) -> str:
+    """Name the digit of a single clip, its motions and their rates per frame."""
     right, down = drawn.translation[0].tolist()
     zoom, rotation = float(drawn.zoom), float(drawn.rotation)
     rates = {

@@ -4,8 +4,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from zoo.datasets import motion
 from zoo.errors import UsageError
+from zoo_motion_mnist import motion
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +155,14 @@ def test_clips_painted_on_a_gpu_differ_by_rounding_alone(labels, blot):
     drawn = draw(labels, 20)
     on_cpu, on_gpu = motion.render(images, drawn).int(), motion.render(images.cuda(), drawn).cpu().int()
     assert (on_cpu - on_gpu).abs().max() <= 1
+
+
+def test_half_speed_is_half_of_every_rate_and_twice_as_many_frames(blot):
+    drawn = draw(torch.zeros(1, dtype=torch.int64), 9)
+    slow = motion.at_speed(drawn, 0.5)
+    for name in ("zoom", "rotation", "translation"):
+        assert torch.equal(getattr(slow, name), getattr(drawn, name) / 2)
+    for name in ("size", "angle", "place", "present", "image"):
+        assert torch.equal(getattr(slow, name), getattr(drawn, name))
+    # An odd number of frames has those of the clip itself among them: ..., -1, -0.5, 0, 0.5, 1, ...
+    assert torch.equal(motion.render(blot, slow, frames=31)[:, :, 1::2], motion.render(blot, drawn, frames=15))

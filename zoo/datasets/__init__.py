@@ -1,1 +1,0 @@
-"""Data that several plugins train on. Importing this package imports nothing else."""
