@@ -52,3 +52,16 @@ def test_measured_again_on_some_clips_the_metrics_are_near_those_given(name, mon
             assert found[metric.name] < 1.6 * metric.value
         else:
             assert found[metric.name] == pytest.approx(metric.value, rel=0.1)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_record_gives_the_parameters_of_the_model_and_the_size_of_the_file(name):
+    record = evaluation.stored(name)
+    assert record["parameters"] == zoo.info(name).parameters
+    assert record["bytes"] == obtaining.locate(weights_of(name).source).stat().st_size
+
+
+def test_every_weights_file_in_our_packages_is_listed():
+    folders = {obtaining.locate(weights_of(name).source).parent for name in PRETRAINED}
+    files = {path.name for folder in folders for path in folder.glob("*.safetensors") if ".golden." not in path.name}
+    assert files == {f"{name}.safetensors" for name in PRETRAINED}

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from zoo.entries import WeightsEntry
+from zoo.entries.overrides import overrides_of
 from zoo.errors import UnknownNameError
 from zoo.models import verification
 from zoo.plain import plain
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
 from zoo.training.evaluation import measure
-from zoo.weights.describing import overrides_of
 from zoo.weights.digests import sha256_of
 from zoo.writing import write, write_tensors
 
@@ -96,9 +96,10 @@ def write_record(
 ) -> None:
     """Measure the network of the weights file `path`, in eval mode, and write NAME.json beside it.
 
-    It holds the recipe, the log and what `evaluation.measure` gives on `device`; `start`, the sha256 of the weights
-    that training was given to begin with, or names and sha256 of those that `build` began with, else None; and
-    `clips_asked`: on how many clips of the test set, the first ones, it was to be measured (None: all).
+    It holds the recipe, the log, what `evaluation.measure` gives on `device`, `bytes` of the file and `parameters` of
+    the network; `start`, the sha256 of the weights that training was given to begin with, or names and sha256 of those
+    that `build` began with, else None; and `clips_asked`: on how many clips of the test set, the first ones, it was to
+    be measured (None: all). `zoo.bundled_weights` reads the file's entry from it.
     """
     network.to(device)
     measured = measure(recipe, network, torch.device(device), recipe.name, sha256_of(path), clips=clips)
@@ -108,6 +109,8 @@ def write_record(
         "clips_seen": recipe.clips,
         "start": start,
         "clips_asked": clips,
+        "bytes": path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         **measured,
         "log": log,
     }
