@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -84,21 +82,6 @@ def evaluate_motion(
             ]
         },
     }
-
-
-def example_reconstruction() -> Tensor:
-    """The first bundled clip of TR-MNIST as a batch, 1 x 1 x 8 x 28 x 28 (float32, 0..1), for golden tensors."""
-    return _sample("tr_mnist")
-
-
-def example_motion() -> Tensor:
-    """The first bundled clip of Motion MNIST as a batch, 1 x 1 x 16 x 64 x 64 (float32, 0..1), for golden tensors."""
-    return _sample("motion_mnist")
-
-
-def _sample(name: str) -> Tensor:
-    content = files("zoo_stdcf").joinpath(f"samples/{name}.safetensors").read_bytes()
-    return load(content)["clips"][0].permute(3, 0, 1, 2)[None].float() / 255
 
 
 def share(right: Tensor) -> float:

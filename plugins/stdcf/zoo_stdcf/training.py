@@ -32,11 +32,6 @@ def build(*, design: str, **arguments: Any) -> nn.Module:
     return network
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def as_input(clips: Tensor) -> Tensor:
     """Clips N x 1 x T x H x W (uint8) as networks take them (float32, 0..1)."""
     return clips.float() / 255

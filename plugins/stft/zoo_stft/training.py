@@ -26,11 +26,6 @@ def build(**arguments: Any) -> nn.Module:
     return networks.build(**arguments).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
     """Batches of newly drawn clips of the training digits: `clips` (uint8) and `label`.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -63,24 +62,10 @@ def evaluate(
     }
 
 
-#: For the networks of a single kind of motion, and those that read still digits, in clips and in images.
-evaluate_zoom = partial(evaluate, kind="zoom")
-evaluate_rotation = partial(evaluate, kind="rotation")
-evaluate_translation = partial(evaluate, kind="translation")
-evaluate_static = partial(evaluate, kind="static")
-evaluate_images = partial(evaluate, kind="static", frames=1)
-
-
-def example() -> Tensor:
-    """The first bundled sample as a batch, 1 x 1 x 16 x 64 x 64 (float32, 0..1): the input of the golden tensors."""
-    content = files("zoo_tconv3").joinpath("samples/motion_mnist.safetensors").read_bytes()
-    return load(content)["clips"][0].permute(3, 0, 1, 2)[None].float() / 255
-
-
 def example_image() -> Tensor:
-    """The middle frame of that sample, 1 x 1 x 64 x 64."""
-    clip = example()
-    return clip[:, :, clip.shape[2] // 2]
+    """The middle frame of the first bundled sample, 1 x 1 x 64 x 64 (float32, 0..1), for golden tensors."""
+    clip = load(files("zoo_tconv3").joinpath("samples/motion_mnist.safetensors").read_bytes())["clips"][0]
+    return clip[len(clip) // 2].permute(2, 0, 1)[None].float() / 255
 
 
 def _dataset(kind: str | None) -> str:

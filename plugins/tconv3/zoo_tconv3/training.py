@@ -40,11 +40,6 @@ def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
     return network
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
     """Batches of newly drawn clips of the training digits: `clips` (uint8) and `label`.
 

@@ -6,6 +6,7 @@ import zoo
 from zoo.datasets import motion, translate_rotate
 from zoo.errors import UsageError
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_stdcf import evaluation, sampling, training
 from zoo_stdcf.recipes import RECIPES
 
@@ -63,7 +64,7 @@ def test_accuracy_is_the_share_of_right_clips(mnist):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     network = resolve(recipe.build)(**recipe.arguments).eval()
-    example = resolve(recipe.example)()
+    example = example_of(recipe)
     with torch.no_grad():
         said = network(example)
     assert said.shape == (example.shape if recipe.arguments["design"] == "autoencoder" else (1, 9))

@@ -7,6 +7,7 @@ from torch import nn
 import zoo
 from zoo.datasets import motion
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_stft import evaluation, sampling, training
 from zoo_stft.recipes import RECIPES
 
@@ -34,10 +35,10 @@ def mnist(monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
 
 
-@pytest.mark.parametrize(("measure", "frames"), [("evaluate", 16), ("evaluate_8", 8), ("evaluate_32", 32)])
-def test_accuracy_is_the_share_of_right_clips(mnist, measure, frames):
+@pytest.mark.parametrize("frames", [16, 8, 32])
+def test_accuracy_is_the_share_of_right_clips(mnist, frames):
     oracle = Oracle()
-    found = getattr(evaluation, measure)(oracle, torch.device("cpu"), 40, batch_size=16)
+    found = evaluation.evaluate(oracle, torch.device("cpu"), 40, frames=frames, batch_size=16)
     assert oracle.shapes == {(1, frames, 64, 64)}
     (metric,) = found["metrics"]
     assert metric["value"] == 0.9
@@ -52,13 +53,13 @@ def test_accuracy_is_the_share_of_right_clips(mnist, measure, frames):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     frames = recipe.stages[0].arguments["frames"]
-    example = resolve(recipe.example)()
+    example = example_of(recipe)
     assert example.shape == (1, 1, frames, 64, 64)
     assert 0.9 < example.max() <= 1
     network = training.build(**{**recipe.arguments, "narrowed": 16}).eval()
     with torch.no_grad():
         assert network(example).shape == (1, recipe.arguments["classes"])
-    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2)
+    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2, **recipe.evaluate_arguments)
     assert found["clips_measured"] == 2
     assert found["metrics"][0]["dataset"].endswith("mnist" if frames == 16 else f"{frames} frames")
 

@@ -5,6 +5,7 @@ from torch import nn
 import zoo
 from zoo.datasets import motion
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_tconv3 import evaluation, sampling, training
 from zoo_tconv3.recipes import CLASSES, RECIPES
 
@@ -34,8 +35,7 @@ def mnist(monkeypatch, test_data):
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_accuracy_is_the_share_of_right_clips(mnist, kind):
-    measure = evaluation.evaluate if kind is None else getattr(evaluation, f"evaluate_{kind}")
-    found = measure(Oracle(kind), torch.device("cpu"), 40, batch_size=16)
+    found = evaluation.evaluate(Oracle(kind), torch.device("cpu"), 40, kind=kind, batch_size=16)
     (metric,) = found["metrics"]
     assert metric["value"] == 0.9
     assert metric["name"] == ("digit accuracy" if kind == "static" else "motion accuracy")
@@ -50,8 +50,8 @@ def test_accuracy_is_the_share_of_right_clips(mnist, kind):
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     network = training.build(**recipe.arguments).eval()
     with torch.no_grad():
-        assert network(resolve(recipe.example)()).shape == (1, recipe.arguments["classes"])
-    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2)
+        assert network(example_of(recipe)).shape == (1, recipe.arguments["classes"])
+    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2, **recipe.evaluate_arguments)
     assert found["clips_measured"] == 2
 
 
