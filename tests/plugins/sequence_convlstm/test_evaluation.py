@@ -6,6 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from zoo.errors import UsageError
+from zoo.training.data.mnist import data_folder
 from zoo_sequence_convlstm import data, evaluation
 
 
@@ -71,7 +72,7 @@ def test_a_network_is_measured_beside_its_controls(mnist):
     alike = controls["the frame before and its last change"]
     assert {name: alike[name] for name in metrics} == metrics
     # full precision by hand, of the windows of N3
-    chosen = evaluation._chosen(60, str(data.digits.data_folder()))
+    chosen = evaluation._chosen(60, str(data_folder()))
     own = chosen.of_set["N3"]
     again = (2 * chosen.inputs[own, :, 1:] - chosen.inputs[own, :, :1]).clamp(0, 1).double()
     error = (again - chosen.targets[own].double()).square().mean(dim=(1, 2, 3, 4))
@@ -93,7 +94,7 @@ def test_a_network_is_measured_beside_its_controls(mnist):
 
 
 def test_the_first_windows_are_a_share_of_both_sets_and_no_more_than_there_are(mnist):
-    chosen = evaluation._chosen(60, str(data.digits.data_folder()))
+    chosen = evaluation._chosen(60, str(data_folder()))
     assert 10 < int(chosen.of_set["N6"].sum()) < 35
     assert bool((chosen.of_set["N6"] ^ chosen.of_set["N3"]).all())
     for count in (0, 2_201):
