@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zoo.registry.catalog import list_models
     from zoo.registry.hookspecs import hookimpl
     from zoo.registry.resolving import info
+    from zoo.weights.bundled import bundled_weights
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
@@ -33,6 +34,7 @@ _HOMES = {
     "Sample": "zoo.entries.spec",
     "WeightsEntry": "zoo.entries.spec",
     "ZooError": "zoo.errors",
+    "bundled_weights": "zoo.weights.bundled",
     "hookimpl": "zoo.registry.hookspecs",
     "info": "zoo.registry.resolving",
     "list_models": "zoo.registry.catalog",
@@ -53,6 +55,7 @@ __all__ = [
     "Sample",
     "WeightsEntry",
     "ZooError",
+    "bundled_weights",
     "hookimpl",
     "info",
     "list_models",

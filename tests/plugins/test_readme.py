@@ -102,7 +102,7 @@ def test_the_recipe_is_one_and_its_functions_are_called_as_written():
     assert recipe.steps == 300
     source = re.sub(r"\n +#: ?", " ", inspect.getsource(recipes))
     for call in re.findall(r"# (\w+\(.*?\)) ->", code):
-        assert call in source or call == "example()", call
+        assert call.removesuffix(")") in source, call
 
 
 def test_fields_of_the_table_of_inputs_exist_with_their_values():

@@ -1,11 +1,13 @@
 """What every bundled weights file keeps beyond conformance: its name, log, card, and metrics that hold."""
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import zoo
 from zoo.publishing import cards
 from zoo.registry import catalog
-from zoo.training import evaluation
+from zoo.training import evaluation, finalizing
 from zoo.weights import obtaining
 
 PRETRAINED = [name for name in zoo.list_models(pretrained=True) if not zoo.info(name).weights[0].is_foreign]
@@ -52,3 +54,23 @@ def test_measured_again_on_some_clips_the_metrics_are_near_those_given(name, mon
             assert found[metric.name] < 1.6 * metric.value
         else:
             assert found[metric.name] == pytest.approx(metric.value, rel=0.1)
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_recipe_gives_the_example_that_the_golden_outputs_are_of(name):
+    weights = weights_of(name)
+    golden = load_file(obtaining.locate(weights.golden))
+    assert torch.equal(finalizing.example_of(catalog.recipe(weights.recipe)), golden["input"])
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_record_gives_the_parameters_of_the_model_and_the_size_of_the_file(name):
+    record = evaluation.stored(name)
+    assert record["parameters"] == zoo.info(name).parameters
+    assert record["bytes"] == obtaining.locate(weights_of(name).source).stat().st_size
+
+
+def test_every_weights_file_in_our_packages_is_listed():
+    folders = {obtaining.locate(weights_of(name).source).parent for name in PRETRAINED}
+    files = {path.name for folder in folders for path in folder.glob("*.safetensors") if ".golden." not in path.name}
+    assert files == {f"{name}.safetensors" for name in PRETRAINED}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 import tempfile
 import types
 from pathlib import Path
@@ -28,6 +29,7 @@ _FILES = {
     "{package}/training.py": "training.py.jinja",
     "{package}/py.typed": None,
     "{package}/cards/{name}.md": "card.md.jinja",
+    "{package}/weights/README.md": "weights.md.jinja",
     "tests/test_conformance.py": "test_conformance.py.jinja",
 }
 
@@ -111,6 +113,14 @@ def _write(name: str, folder: Path) -> None:
 def _entry(path: Path, package: str) -> ModelEntry:
     """The entry that the module just written gives; neither it nor its bytecode is left anywhere."""
     module = types.ModuleType(package)
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))  # noqa: S102 - our own template
-    (entry,) = module.zoo_models()
+    module.__path__ = [str(path.parent)]
+    installed = sys.modules.get(package)
+    sys.modules[package] = module  # `bundled_weights` finds the package by its name
+    try:
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(module))  # noqa: S102 - our own template
+        (entry,) = module.zoo_models()
+    finally:
+        del sys.modules[package]
+        if installed is not None:
+            sys.modules[package] = installed
     return entry  # type: ignore[no-any-return]  # of a module

@@ -42,7 +42,7 @@ from zoo.weights import describing, obtaining, torch_files
 from zoo.weights import files as weights_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -244,7 +244,7 @@ def recipes_and_methods_resolve(subject: Subject) -> str:
 def _check_recipe(recipe: Recipe) -> None:
     """Raise ConformanceError, PluginError or UnknownNameError for what is not there; nothing is built or read."""
     from zoo.entries.recipes import OPTIMIZERS
-    from zoo.training import search
+    from zoo.training import finalizing, search
 
     architectures = [listing.entry.name for listing in catalog.listings()]
     if recipe.name.partition(".")[0] not in architectures:
@@ -253,9 +253,14 @@ def _check_recipe(recipe: Recipe) -> None:
         catalog.check_name("tag", recipe.name.partition(".")[2])
     except ValueError as error:
         raise ConformanceError(f"recipe {recipe.name}: {error}; a recipe is named MODEL.TAG") from error
-    for reference in (recipe.build, recipe.export, recipe.evaluate, recipe.example):
+    for reference in filter(None, (recipe.build, recipe.export, recipe.evaluate, recipe.example)):
         plugins.resolve(reference)
     _check_bound(recipe)
+    _check_takes(recipe, recipe.evaluate, recipe.evaluate_arguments, "network", "device", None)
+    if recipe.example:
+        _check_takes(recipe, recipe.example, recipe.example_arguments)
+    else:
+        finalizing.example_of(recipe)
     for stage in recipe.stages:
         plugins.resolve(stage.data)
         plugins.resolve(stage.loss)
@@ -269,12 +274,15 @@ def _check_recipe(recipe: Recipe) -> None:
 
 def _check_bound(recipe: Recipe) -> None:
     """Raise ConformanceError where what builds the module does not take the recipe's arguments."""
+    _check_takes(recipe, recipe.build, recipe.arguments)
+
+
+def _check_takes(recipe: Recipe, reference: str, arguments: Mapping[str, Any], *first: object) -> None:
+    """Raise ConformanceError where a function does not take these keywords behind its `first` arguments."""
     try:
-        inspect.signature(plugins.resolve(recipe.build)).bind(**recipe.arguments)
+        inspect.signature(plugins.resolve(reference)).bind(*first, **arguments)
     except TypeError as error:
-        raise ConformanceError(
-            f"recipe {recipe.name}: {recipe.build} does not take {dict(recipe.arguments)}: {error}"
-        ) from error
+        raise ConformanceError(f"recipe {recipe.name}: {reference} does not take {dict(arguments)}: {error}") from error
 
 
 # --- a model
@@ -500,7 +508,7 @@ def record_and_recipe_agree(subject: Subject) -> str:
     given = [
         {"dataset": one.dataset, "split": one.split, "name": one.name, "value": one.value} for one in weights.metrics
     ]
-    if record.get("metrics") != given:
+    if [one for one in record.get("metrics", []) if one.get("value") is not None] != given:
         raise ConformanceError(f"the record gives the metrics {record.get('metrics')}, the entry {given}")
     if recipe is not None and record.get("recipe") != json.loads(json.dumps(recipe.to_dict())):
         raise ConformanceError(f"the record was made by another recipe than {weights.recipe} is now")

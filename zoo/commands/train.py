@@ -10,7 +10,6 @@ import click
 from zoo.commands.shared import options, output
 from zoo.errors import UsageError
 from zoo.names import is_pattern
-from zoo.publishing import entry_text
 from zoo.weights import digests
 
 
@@ -104,9 +103,12 @@ def train(
         known = {one.sha256 for listing in catalog.listings() for one in listing.entry.weights}
         for recipe, outcome in zip(chosen, outcomes, strict=True):
             if outcome.weights and digests.sha256_of(Path(outcome.weights)) not in known:
-                output.note("as the plugin's entry:")
-                for line in entry_text.weights_entry(recipe, Path(outcome.weights)).splitlines():
-                    output.note(line)
+                package = recipe.build.partition(":")[0].partition(".")[0]
+                output.note(
+                    f"to list them: copy {recipe.name}.safetensors, .golden.safetensors and .json from "
+                    f"{Path(outcome.weights).parent} into the folder weights of {package}, whose entries take "
+                    f'zoo.bundled_weights("{package}")'
+                )
         if any(outcome.status in ("stopped", "waiting") for outcome in outcomes):
             beyond = "" if until is None else ", and without --until beyond its stage"
             output.note(f"run the same command again to go on{beyond}")

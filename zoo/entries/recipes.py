@@ -127,17 +127,22 @@ class Recipe:
     #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included. One that begins with other trained
     #: weights has their names and sha256 in the module's attribute `zoo_start: dict[str, str]`, for the run's record.
     build: str
-    #: `export(module) -> nn.Module`: the network that is kept.
-    export: str
-    #: `evaluate(network, device, clips=None) -> {"metrics": [{dataset, split, name, value}], "clips_measured": N,
-    #: "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips` clips (`UsageError` where
-    #: there are fewer). A row holds what it is of, its `clips`, and the metrics by name. The table `constant answers`
-    #: says what answers get that do not depend on the clip: what a model must beat to have learned anything.
-    #: "per_clip" may be left out; it keeps each clip's own ({metric: `zoo.training.evaluation.per_clip(values)`}), so
-    #: that models are compared clip by clip.
+    #: `export(module) -> nn.Module`: the network that is kept; empty where it is the module itself.
+    export: str = ""
+    #: `evaluate(network, device, clips=None, **evaluate_arguments) -> {"metrics": [{dataset, split, name, value}],
+    #: "clips_measured": N, "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips`
+    #: clips (`UsageError` where there are fewer). A row holds what it is of, its `clips`, and the metrics by name. The
+    #: table `constant answers` says what answers get that do not depend on the clip: what a model must beat to have
+    #: learned anything. "per_clip" may be left out; it keeps each clip's own ({metric:
+    #: `zoo.training.evaluation.per_clip(values)`}), so that models are compared clip by clip.
     evaluate: str
-    #: `example() -> Tensor`: one batch for the golden tensors.
-    example: str
+    #: Further keywords of `evaluate`.
+    evaluate_arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: `example(**example_arguments) -> Tensor`: one batch for the golden tensors; empty where it is the first of the
+    #: architecture's samples, preprocessed as the input says.
+    example: str = ""
+    #: Keywords of `example`.
+    example_arguments: Mapping[str, Any] = field(default_factory=dict)
     #: One after the other.
     stages: tuple[Stage, ...]
     #: Of the first weights and of the data; `zoo train --seed` gives another.
@@ -162,10 +167,16 @@ class Recipe:
         return sum(stage.steps * stage.batch_size for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """How weights are made, as JSON-ready values: without what a search may vary."""
+        """How weights are made, as JSON-ready values: without what a search may vary.
+
+        Fields that records did not have at first are left out where they hold their default.
+        """
         found = asdict(self)
         del found["search"]
+        for name in ("export", "evaluate_arguments", "example", "example_arguments"):
+            if not found[name]:
+                del found[name]
         for stage in found["stages"]:
-            if stage["optimizer"] == "AdamW":  # as in records from before there was a choice
+            if stage["optimizer"] == "AdamW":
                 del stage["optimizer"]
         return found

@@ -229,7 +229,7 @@ def _block(entry: ModelEntry) -> str:
         *(
             (f"output `{output.name}` of `{one.tag}`", _output(output))
             for one in entry.weights
-            for output in one.outputs or ()
+            for output in entry.resolve(one).outputs
             if output not in entry.outputs
         ),
         ("licence of the code", entry.license),

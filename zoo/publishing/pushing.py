@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from zoo import devices
 from zoo.entries import WeightsEntry, licenses
+from zoo.entries.overrides import overrides_of
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line, shown
 from zoo.limits import LONGEST_CONFIG
 from zoo.models import loading, provenance, verification
@@ -300,7 +301,7 @@ def _bundled(
     }
     said = (json.dumps(plain(config), indent=1) + "\n").encode()
     try:
-        overrides = describing.overrides_of(json.loads(said))
+        overrides = overrides_of(json.loads(said))
         if len(said) > LONGEST_CONFIG:
             raise ValueError(f"its configuration is longer than {LONGEST_CONFIG:,} bytes")
     except ValueError as error:

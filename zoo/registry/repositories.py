@@ -8,11 +8,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from zoo.entries import Metric, ModelEntry, WeightsEntry
+from zoo.entries.overrides import overrides_of
 from zoo.entries.spec import warn_of_licence
 from zoo.errors import UnknownNameError, UsageError, WeightsError, one_line
 from zoo.limits import LONGEST_CONFIG
 from zoo.registry import catalog
-from zoo.weights import describing
 from zoo.weights.hub import CONFIG, GOLDEN, WEIGHTS, fetch, forget
 from zoo.weights.places import parse
 
@@ -54,7 +54,7 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
             metrics=tuple(Metric(**metric) for metric in listed.get("metrics", ())),
             golden=f"{place}:{GOLDEN}",
             parameters=None if said.get("parameters") is None else int(said["parameters"]),
-            **describing.overrides_of(said),
+            **overrides_of(said),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         forget(path)

@@ -95,7 +95,7 @@ def measure(
     """
     import torch
 
-    measured = resolve(recipe.evaluate)(network, device, clips)
+    measured = resolve(recipe.evaluate)(network, device, clips, **recipe.evaluate_arguments)
     problem = _problem(measured)
     if problem:
         raise PluginError(f"{recipe.evaluate}, the evaluation of {recipe.name}, gave {problem}")

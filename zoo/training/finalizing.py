@@ -6,17 +6,20 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo.clips.preparing import preprocess
 from zoo.entries import WeightsEntry
-from zoo.errors import UnknownNameError
+from zoo.entries.overrides import overrides_of
+from zoo.errors import PluginError, UnknownNameError
 from zoo.models import verification
 from zoo.plain import plain
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
 from zoo.training.evaluation import measure
-from zoo.weights.describing import overrides_of
 from zoo.weights.digests import sha256_of
+from zoo.weights.obtaining import locate
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
@@ -47,9 +50,9 @@ def finalize(
         ModelError: where the recipe's architecture is in the catalogue and could not be loaded with these weights, or
             gives other outputs with them; nothing is written then.
     """
-    network: nn.Module = resolve(recipe.export)(module)
+    network = exported(recipe, module)
     network.eval().to("cpu", torch.float32)
-    example: Tensor = resolve(recipe.example)()
+    example = example_of(recipe)
     with torch.no_grad():
         outputs = network(example)
     if isinstance(outputs, Tensor):
@@ -61,6 +64,31 @@ def finalize(
     write_tensors(out / f"{recipe.name}.golden.safetensors", {"input": example, **outputs}, {})
     write_record(recipe, network, path, log=log, device=device, clips=clips, start=start)
     return path
+
+
+def exported(recipe: Recipe, module: nn.Module) -> nn.Module:
+    """Return the network that a recipe keeps of what was trained."""
+    network: nn.Module = resolve(recipe.export)(module) if recipe.export else module
+    return network
+
+
+def example_of(recipe: Recipe) -> Tensor:
+    """Return the batch of a recipe's golden tensors: what it names, else the first sample of its architecture.
+
+    Raises:
+        PluginError: where it names none, and no sample comes with the architecture.
+    """
+    if recipe.example:
+        example: Tensor = resolve(recipe.example)(**recipe.example_arguments)
+        return example
+    entry = _described(recipe)
+    if entry is None or not entry.samples:
+        raise PluginError(
+            f"recipe {recipe.name} names no `example`, and no sample comes with {recipe.name.partition('.')[0]}: name "
+            "a function that returns a batch, or give the model's entry samples"
+        )
+    clip = load_file(locate(entry.samples[0].resource))["clips"][0]
+    return preprocess(clip, entry.input)
 
 
 def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor, Mapping[str, Tensor]]] = ()) -> None:
@@ -96,9 +124,10 @@ def write_record(
 ) -> None:
     """Measure the network of the weights file `path`, in eval mode, and write NAME.json beside it.
 
-    It holds the recipe, the log and what `evaluation.measure` gives on `device`; `start`, the sha256 of the weights
-    that training was given to begin with, or names and sha256 of those that `build` began with, else None; and
-    `clips_asked`: on how many clips of the test set, the first ones, it was to be measured (None: all).
+    It holds the recipe, the log, what `evaluation.measure` gives on `device`, `bytes` of the file and `parameters` of
+    the network; `start`, the sha256 of the weights that training was given to begin with, or names and sha256 of those
+    that `build` began with, else None; and `clips_asked`: on how many clips of the test set, the first ones, it was to
+    be measured (None: all). `zoo.bundled_weights` reads the file's entry from it.
     """
     network.to(device)
     measured = measure(recipe, network, torch.device(device), recipe.name, sha256_of(path), clips=clips)
@@ -108,6 +137,8 @@ def write_record(
         "clips_seen": recipe.clips,
         "start": start,
         "clips_asked": clips,
+        "bytes": path.stat().st_size,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
         **measured,
         "log": log,
     }

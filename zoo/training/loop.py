@@ -27,7 +27,7 @@ from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameErr
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, parallel
 from zoo.training.checkpoints import CHECKPOINT
-from zoo.training.finalizing import check_loads, finalize
+from zoo.training.finalizing import check_loads, example_of, exported, finalize
 from zoo.weights.digests import sha256_of
 from zoo.weights.files import read_header
 
@@ -91,9 +91,11 @@ def train(
         module: nn.Module = resolve(recipe.build)(**recipe.arguments)
         start = getattr(module, "zoo_start", None) or None
         if from_weights is not None:
-            start = take_weights(Path(from_weights), resolve(recipe.export)(module), recipe.name)
+            start = take_weights(Path(from_weights), exported(recipe, module), recipe.name)
         if first:  # only now: weights that do not fit leave no folder
-            check_loads(recipe, resolve(recipe.export)(module))  # rather than at the end of the run
+            check_loads(recipe, exported(recipe, module))  # rather than at the end of the run
+            if not recipe.example:
+                example_of(recipe)  # as above
             _make(out)
             folder.enter_context(checkpoints.held(out))
             checkpoints.clear_remains(out)

@@ -168,7 +168,7 @@ def _measure_again(
     if path is not None and parallel.rank() == 0:
         with checkpoints.held(folder):
             with torch.random.fork_rng(devices=[]):
-                network: torch.nn.Module = resolve(recipe.export)(resolve(recipe.build)(**recipe.arguments))
+                network = finalizing.exported(recipe, resolve(recipe.build)(**recipe.arguments))
             loop.take_weights(path, network.eval().to("cpu", torch.float32), recipe.name)
             before = json.loads(path.with_suffix(".json").read_text())
             place = devices.resolve(str(device))

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from zoo.entries import InputSpec, OutputSpec, WeightsEntry
+from zoo.entries import WeightsEntry
+from zoo.entries.overrides import overrides_of
 from zoo.errors import WeightsError, one_line
 from zoo.limits import LONGEST_OVERRIDES
 from zoo.weights.files import INDEX, digest_of, read_header, size_of
@@ -60,24 +61,3 @@ def _overrides(path: Path, text: str) -> dict[str, Any]:
         return overrides_of(dict(json.loads(text) or {}))
     except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise WeightsError(f"the header of {path} holds no valid {METADATA_KEY!r} entry: {one_line(error)}") from error
-
-
-def overrides_of(said: dict[str, Any]) -> dict[str, Any]:
-    """What JSON says of arguments, input and outputs, as fields of a WeightsEntry.
-
-    Raises:
-        TypeError, ValueError, AttributeError: where it says nonsense.
-    """
-    overrides: dict[str, Any] = {}
-    if "arguments" in said:
-        overrides["arguments"] = dict(said["arguments"])
-    if "input" in said:
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in said["input"].items()
-        }
-        overrides["input"] = InputSpec(**fields)
-    if "outputs" in said:
-        overrides["outputs"] = tuple(
-            OutputSpec(**{**output, "labels": tuple(output.get("labels", ()))}) for output in said["outputs"]
-        )
-    return overrides

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo import bundled_weights
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample, WeightsEntry
 from zoo.registry.hookspecs import hookimpl
 from zoo_sequence_convlstm.recipes import ARGUMENTS, RECIPES, SMALL
 
@@ -24,90 +25,15 @@ _SAMPLES = (
     ),
 )
 
-#: Of each weights file by name: bytes, SHA-256, and what was measured on the test windows.
-_FILES: dict[str, tuple[int, str, dict[str, float]]] = {
-    "sequence_convlstm.denoised": (
-        9_523_472,
-        "1832b2840984861dfb3742b57d003533fbfd1cd07b6e1f002fe372de83d0ac58",
-        {
-            "N6 squared error": 0.002214,
-            "N6 PSNR": 27.39,
-            "N6 SSIM": 0.818,
-            "N3 squared error": 0.002304,
-            "N3 PSNR": 27.06,
-            "N3 SSIM": 0.8221,
-        },
-    ),
-    "sequence_convlstm_k16.denoised": (
-        613_956,
-        "5c43c869e06fe7a3ff287547a81932b93d7be651592d9d6be9ea7ed11055a50b",
-        {
-            "N6 squared error": 0.002238,
-            "N6 PSNR": 27.32,
-            "N6 SSIM": 0.8157,
-            "N3 squared error": 0.002318,
-            "N3 PSNR": 27.05,
-            "N3 SSIM": 0.8209,
-        },
-    ),
-    "sequence_convlstm_k16.base": (
-        613_956,
-        "ebf696e0727454c41733597e883c4fbe5b9012fd9fb68bd76d18b1dc6341da37",
-        {
-            "N6 squared error": 0.002235,
-            "N6 PSNR": 27.33,
-            "N6 SSIM": 0.8155,
-            "N3 squared error": 0.002312,
-            "N3 PSNR": 27.06,
-            "N3 SSIM": 0.821,
-        },
-    ),
-    "sequence_convlstm_k16.removed_outliers": (
-        613_956,
-        "93910bacd7ba5bb8811070ba6354a15f700076fd46c3bfa6eb5d03acbc813a1c",
-        {
-            "N6 squared error": 0.002251,
-            "N6 PSNR": 27.3,
-            "N6 SSIM": 0.8154,
-            "N3 squared error": 0.002324,
-            "N3 PSNR": 27.04,
-            "N3 SSIM": 0.821,
-        },
-    ),
-    "sequence_convlstm_k16.fully_processed": (
-        613_956,
-        "8de07c117bbd66122d2f1452e31699800e6821d03a9c74e810b137c2240c04ce",
-        {
-            "N6 squared error": 0.002251,
-            "N6 PSNR": 27.3,
-            "N6 SSIM": 0.8154,
-            "N3 squared error": 0.002324,
-            "N3 PSNR": 27.04,
-            "N3 SSIM": 0.8211,
-        },
-    ),
-}
 
-
-def _weights(recipe: Recipe) -> WeightsEntry:
-    size, sha256, metrics = _FILES[recipe.name]
-    place = f"zoo_sequence_convlstm:weights/{recipe.name}"
-    return WeightsEntry(
-        tag=recipe.name.partition(".")[2],
-        source=f"{place}.safetensors",
-        bytes=size,
-        sha256=sha256,
-        recipe=recipe.name,
-        metrics=tuple(
-            Metric(dataset="digit sequences", split="test", name=name, value=value) for name, value in metrics.items()
-        ),
-        golden=f"{place}.golden.safetensors",
-        record=f"{place}.json",
-        arguments=recipe.header.get("arguments"),
-    )
-
-
-def _entry(name: str, summary: str, arguments: dict[str, object], parameters: int, flops: int) -> ModelEntry:
+def _entry(
+    name: str,
+    summary: str,
+    arguments: dict[str, object],
+    parameters: int,
+    flops: int,
+    weights: tuple[WeightsEntry, ...],
+) -> ModelEntry:
     return ModelEntry(
         name=name,
         builder="zoo_sequence_convlstm.networks:build",
@@ -117,9 +43,7 @@ def _entry(name: str, summary: str, arguments: dict[str, object], parameters: in
         flops=flops,
         input=_INPUT,
         outputs=(OutputSpec(kind="clip", follows=True),),
-        weights=tuple(
-            _weights(recipe) for recipe in RECIPES if recipe.name in _FILES and recipe.name.partition(".")[0] == name
-        ),
+        weights=weights,
         samples=_SAMPLES,
         paper=_PAPER,
     )
@@ -128,6 +52,7 @@ def _entry(name: str, summary: str, arguments: dict[str, object], parameters: in
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
     """The architectures of this plugin."""
+    weights = bundled_weights("zoo_sequence_convlstm", order=("denoised", "base", "removed_outliers"))
     return [
         _entry(
             "sequence_convlstm",
@@ -135,6 +60,7 @@ def zoo_models() -> list[ModelEntry]:
             ARGUMENTS,
             2_379_424,
             4_718_764_512,
+            weights["sequence_convlstm"],
         ),
         _entry(
             "sequence_convlstm_k16",
@@ -142,6 +68,7 @@ def zoo_models() -> list[ModelEntry]:
             SMALL,
             152_977,
             98_910_720,
+            weights["sequence_convlstm_k16"],
         ),
     ]
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -237,9 +235,3 @@ def _horizons(rolled: dict[str, dict[str, list[list[float]]]]) -> list[dict[str,
         }
         for step in range(len(first))
     ]
-
-
-def example() -> Tensor:
-    """The first two frames of the first bundled sample, 1 x 1 x 2 x 36 x 36: the input of the golden tensors."""
-    content = files("zoo_sequence_convlstm").joinpath("samples/digit_sequences.safetensors").read_bytes()
-    return load(content)["clips"][0, : data.READ].permute(3, 0, 1, 2)[None].float() / 255

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 Batch = dict[str, "Tensor"]
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def windows(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
     """Batches of a training set, `inputs` and `targets`, in another order each epoch.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo import bundled_weights
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample
 from zoo.registry.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -47,67 +48,6 @@ _SAMPLES = (
         source="Test digits of the MNIST database (LeCun, Cortes, Burges), cut into quadrants, moved and blinked",
     ),
 )
-#: Metrics of all weights files, on the fixed test clips (as many as each record says).
-_METRICS = ("digit accuracy", "order accuracy", "speed mean absolute error", "rounded speed accuracy")
-
-#: Of each weights file by architecture: bytes, SHA-256, metrics.
-_FILES: dict[str, tuple[int, str, tuple[float, float, float, float]]] = {
-    "conv2d": (
-        1_567_892,
-        "a1114ead8d6d29de1d393ec4ad3cca1df86dc7685ef679e051f2c752c7db2e9e",
-        (0.9798, 0.992, 0.1535, 0.9389),
-    ),
-    "conv3d": (
-        1_919_308,
-        "d754d9ee4e1c4a43b9ab18e9d6639a21ad3187457b1f81121c8143ae0d59a1b0",
-        (0.9674, 0.9883, 0.1747, 0.931),
-    ),
-    "convlstm": (
-        1_771_324,
-        "953bd5c59a4a155b0eb280acb281d25446fee3e8fed547c48b90ecc06f12a91e",
-        (0.9412, 0.9694, 0.2827, 0.873),
-    ),
-    "conv2d_xl": (
-        2_839_180,
-        "55ad4904b884a84220424995791e3c17183a586bb3b8441a03bfcbbcc84088ba",
-        (0.9802, 0.9916, 0.1507, 0.9402),
-    ),
-    "conv3d_xl": (
-        4_614_812,
-        "94e9b42572d86f4becde4f6d04177c34536c3ae52118f3be22bed96b99328eba",
-        (0.965, 0.9892, 0.1743, 0.9332),
-    ),
-    "ts_conv3d_xl": (
-        4_614_812,
-        "568114219c2f3ff430d71731796a34071a3022c42e900f251684f936b0065b03",
-        (0.9241, 0.8695, 0.2243, 0.9023),
-    ),
-    "convlstm_xl": (
-        7_893_492,
-        "f9543abd039ecc40ae97d97799733a74edf0e5087c498460be4c050c8a905fe7",
-        (0.9355, 0.9635, 0.2949, 0.8715),
-    ),
-}
-
-
-def _weights(architecture: str) -> tuple[WeightsEntry, ...]:
-    size, sha256, values = _FILES[architecture]
-    place = f"zoo_spatiotemporal_mnist:weights/{architecture}.blinking_mnist"
-    metrics = zip(_METRICS, values, strict=True)
-    return (
-        WeightsEntry(
-            tag="blinking_mnist",
-            source=f"{place}.safetensors",
-            bytes=size,
-            sha256=sha256,
-            recipe=f"{architecture}.blinking_mnist",
-            metrics=tuple(Metric(dataset="blinking_mnist", split="test", name=k, value=v) for k, v in metrics),
-            golden=f"{place}.golden.safetensors",
-            record=f"{place}.json",
-        ),
-    )
-
-
 #: Every architecture: name, summary, parameters, floating-point operations of one sample.
 _ARCHITECTURES = (
     ("conv2d", "Residual 2D convolutions frame by frame, then a two-layer LSTM", 384_881, 652_775_680),
@@ -128,6 +68,7 @@ _ARCHITECTURES = (
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
     """The architectures of this plugin."""
+    weights = bundled_weights("zoo_spatiotemporal_mnist")
     return [
         ModelEntry(
             name=name,
@@ -138,7 +79,7 @@ def zoo_models() -> list[ModelEntry]:
             flops=flops,
             input=_INPUT,
             outputs=_OUTPUTS,
-            weights=_weights(name),
+            weights=weights[name],
             samples=_SAMPLES,
             paper=_PAPER,
         )

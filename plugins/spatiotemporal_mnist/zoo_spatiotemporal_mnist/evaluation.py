@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any, TypeGuard, cast
 
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -100,13 +98,6 @@ def _answers(network: nn.Module, clips: Tensor) -> dict[str, Tensor]:
         features = network.pooled(sparse.body(network.body, clips))
         return network.read(network.states(features)[:, -1])
     return cast("dict[str, Tensor]", network(clips.float() / 255))
-
-
-def example() -> Tensor:
-    """The first bundled sample as a batch, 1 x 1 x 48 x 64 x 64 (float32, 0..1): the input of the golden tensors."""
-    content = files("zoo_spatiotemporal_mnist").joinpath("samples/blinking_mnist.safetensors").read_bytes()
-    clip = load(content)["clips"][0]
-    return clip.permute(3, 0, 1, 2)[None].float() / 255
 
 
 def _table(scores: Tensor, parameters: blinking.Parameters, by: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -35,7 +35,6 @@ def _recipe(design: str, summary: str, *stages: Stage, **arguments: Any) -> Reci
         build=f"{_HERE}.training:build",
         export=f"{_HERE}.training:export",
         evaluate=f"{_HERE}.evaluation:evaluate",
-        example=f"{_HERE}.evaluation:example",
         arguments={"design": design, **arguments},
         seed=1,
         stages=stages,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import Any
 
 import torch
-from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -53,12 +51,6 @@ def evaluate_reconstruction(
             ]
         },
     }
-
-
-def example_reconstruction() -> Tensor:
-    """The first bundled clip of TR-MNIST as a batch, 1 x 1 x 8 x 28 x 28 (float32, 0..1), for golden tensors."""
-    content = files("zoo_stdcf").joinpath("samples/tr_mnist.safetensors").read_bytes()
-    return load(content)["clips"][0].permute(3, 0, 1, 2)[None].float() / 255
 
 
 def _figures(error: Tensor) -> float:

@@ -28,9 +28,7 @@ def _reconstruction(kernel: str, seed: int) -> Recipe:
         name=f"{kernel}_autoencoder.{tag}",
         summary=f"Reconstruction of two digits that move and turn, seed {seed}",
         build=f"{_HERE}.training:build",
-        export=f"{_HERE}.training:export",
         evaluate=f"{_HERE}.evaluation:evaluate_reconstruction",
-        example=f"{_HERE}.evaluation:example_reconstruction",
         arguments={"design": "autoencoder", "kernel": kernel},
         seed=seed,
         stages=(
@@ -92,9 +90,7 @@ def _motion(architecture: str, tag: str, summary: str, stages: tuple[Stage, ...]
         name=f"{architecture}.{tag}",
         summary=summary,
         build=f"{_HERE}.training:build",
-        export=f"{_HERE}.training:export",
         evaluate=f"{_HERE}.evaluation:evaluate_motion",
-        example=f"{_HERE}.evaluation:example_motion",
         arguments={
             "design": "action",
             "kernel": "3d" if kernel == "conv3d" else kernel,

@@ -29,11 +29,6 @@ def build(*, design: str, **arguments: Any) -> nn.Module:
     return network
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
     """Batches of the fixed clips of TR-MNIST, in a new order each time that all have been seen: `clips` (uint8).
 

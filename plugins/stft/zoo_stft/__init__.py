@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from zoo.entries import InputSpec, Metric, ModelEntry, OutputSpec, Sample, WeightsEntry
+from zoo import bundled_weights
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, Sample
 from zoo.registry.hookspecs import hookimpl
 from zoo_motion_mnist import MOTIONS
 from zoo_stft.recipes import FRAMES, RECIPES, arguments, clips_of
@@ -39,60 +40,6 @@ _SAMPLES = (
     ),
 )
 
-#: Of each weights file by name: bytes, SHA-256, accuracy on the fixed test clips.
-_FILES: dict[str, tuple[int, str, float]] = {
-    "st_stft_w16.motion_mnist": (
-        789_160,
-        "7ae9af387705a01b20346ed4bdf875a7f388add04f478a1ac88cc408a85dec44",
-        0.9961,
-    ),
-    "s_stft_w16.motion_mnist": (
-        825_496,
-        "b811359ed9d49a30d5af2ecf8698cf7ea6abeebb42c91c9ccb768e4067f7efa1",
-        0.9746,
-    ),
-    "t_stft_w16.motion_mnist": (
-        880_804,
-        "99bbc1c276b198871805aac2c83f60507c1913075ca8fb3c2f99f98e04b83862",
-        0.9706,
-    ),
-    "fact_dw_w16.motion_mnist": (
-        892_268,
-        "0322e8b11717cc9d251007960d450b76d8415be19eacdca77a56947a8e9f73a5",
-        0.9949,
-    ),
-    "relpv_w16.motion_mnist": (
-        544_808,
-        "0c2678eb2218ad2eb55cc7f77a5f384e792ea34d552e8d70150a795288cd3e2f",
-        0.993,
-    ),
-    "i3d_w16.motion_mnist": (
-        3_146_364,
-        "08328aab5820ac215d889fd13ee085065b69799559ca2a55a03b42b18c754661",
-        0.9999,
-    ),
-    "t_stft_w16.motion_mnist_8": (
-        880_868,
-        "e802fb50372cacf8059ac940415383eaf3718e15e539a237ae9f587ea9b988ed",
-        0.9865,
-    ),
-    "i3d_w16.motion_mnist_8": (
-        3_146_436,
-        "e3f26872e0f55a729fe1f606ee4b19d95a48ca1afde3e13eebc346cae71402f4",
-        0.9995,
-    ),
-    "t_stft_w16.motion_mnist_32": (
-        880_876,
-        "363fb7301fb204a1121e9507338bda56ae67318f9e33fa15879164763e83f171",
-        0.9428,
-    ),
-    "i3d_w16.motion_mnist_32": (
-        3_146_436,
-        "47c6f2802d4b6021c56b5f73f0038be041ef90545e2f432ce4664f8920dcac77",
-        0.9996,
-    ),
-}
-
 #: Every kind of network: summary; parameters and floating-point operations of one sample, at full width (174 classes)
 #: and with all widths divided by 4 (9 classes, grey clips of 64 x 64).
 _KINDS: dict[str, tuple[str, tuple[int, int], tuple[int, int] | None]] = {
@@ -126,33 +73,10 @@ _KINDS: dict[str, tuple[str, tuple[int, int], tuple[int, int] | None]] = {
 }
 
 
-def _weights(recipe: Recipe) -> WeightsEntry:
-    size, sha256, accuracy = _FILES[recipe.name]
-    place = f"zoo_stft:weights/{recipe.name}"
-    frames = recipe.stages[0].arguments["frames"]
-    other = frames != FRAMES
-    metric = Metric(
-        dataset="motion_mnist" + (f", {frames} frames" if other else ""),
-        split="test",
-        name="motion accuracy",
-        value=accuracy,
-    )
-    return WeightsEntry(
-        tag=recipe.name.partition(".")[2],
-        source=f"{place}.safetensors",
-        bytes=size,
-        sha256=sha256,
-        recipe=recipe.name,
-        metrics=(metric,),
-        golden=f"{place}.golden.safetensors",
-        record=f"{place}.json",
-        input=clips_of(frames) if other else None,
-    )
-
-
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
     """The architectures of this plugin."""
+    weights = bundled_weights("zoo_stft")
     entries = []
     for kind, (summary, whole, narrow) in _KINDS.items():
         entries.append(
@@ -169,7 +93,6 @@ def zoo_models() -> list[ModelEntry]:
             )
         )
         if narrow:
-            own = [recipe for recipe in RECIPES if recipe.name.partition(".")[0] == f"{kind}_w16"]
             entries.append(
                 ModelEntry(
                     name=f"{kind}_w16",
@@ -180,7 +103,7 @@ def zoo_models() -> list[ModelEntry]:
                     flops=narrow[1],
                     input=clips_of(FRAMES),
                     outputs=(OutputSpec(labels=MOTIONS, argument="classes"),),
-                    weights=tuple(_weights(recipe) for recipe in own if recipe.name in _FILES),
+                    weights=weights[f"{kind}_w16"],
                     samples=_SAMPLES,
                     paper=_PAPER,
                 )

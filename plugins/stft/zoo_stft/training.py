@@ -17,8 +17,3 @@ if TYPE_CHECKING:
 def build(**arguments: Any) -> nn.Module:
     """The network, laid out for convolutions of many channels."""
     return networks.build(**arguments).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
-
-
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network

@@ -36,11 +36,6 @@ def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
     return network
 
 
-def export(network: nn.Module) -> nn.Module:
-    """All of it is kept."""
-    return network
-
-
 def loss(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross entropy; GoogLeNet adds 0.3 times that of each auxiliary head (as published).
 

@@ -99,10 +99,3 @@ def test_the_first_windows_are_a_share_of_both_sets_and_no_more_than_there_are(m
     for count in (0, 2_201):
         with pytest.raises(UsageError, match="1 to 2,200 can be measured"):
             evaluation.evaluate(Linear(), torch.device("cpu"), count)
-
-
-def test_the_example_is_a_bundled_sample():
-    example = evaluation.example()
-    assert example.shape == (1, 1, 2, 36, 36)
-    assert 0 <= example.min() < 0.1
-    assert 0.3 < example.max() <= 1

@@ -1,3 +1,5 @@
+from importlib.resources import files
+
 import pytest
 import torch
 from torch import nn
@@ -103,15 +105,7 @@ def test_progress_shows_on_a_terminal_alone(mnist, capsys):
 
 def test_the_bundled_samples_are_written_anew_byte_for_byte(mnist, tmp_path):
     labels = sampling.write(tmp_path / "again.safetensors")
-    bundled = evaluation.files("zoo_spatiotemporal_mnist").joinpath("samples/blinking_mnist.safetensors")
+    bundled = files("zoo_spatiotemporal_mnist").joinpath("samples/blinking_mnist.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == bundled.read_bytes()
     assert labels[0] == "digit 4, order 1-2-3-4, 2 pixels per frame, visible every frame"
     assert labels[1] == "digit 3, order 1-3-2-4, 2 pixels per frame, visible every 2 frames"
-
-
-def test_the_example_is_the_first_sample_as_a_batch():
-    batch = evaluation.example()
-    assert batch.shape == (1, 1, 48, 64, 64)
-    assert batch.dtype == torch.float32
-    assert 0.9 < batch.max() <= 1
-    assert (batch[0, 0].amax((1, 2)) > 0).all()

@@ -5,6 +5,7 @@ from torch import nn
 import zoo
 from zoo.errors import UsageError
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_stdcf import evaluation, sampling, translate_rotate
 from zoo_stdcf.recipes import RECIPES
 
@@ -40,7 +41,7 @@ def test_the_error_is_that_of_the_fixed_test_clips(mnist):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     network = resolve(recipe.build)(**recipe.arguments).eval()
-    example = resolve(recipe.example)()
+    example = example_of(recipe)
     with torch.no_grad():
         said = network(example)
     assert said.shape == (example.shape if recipe.arguments["design"] == "autoencoder" else (1, 9))

@@ -5,6 +5,7 @@ import torch
 
 import zoo
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_stft import sampling, training
 from zoo_stft.recipes import RECIPES
 
@@ -17,13 +18,13 @@ def mnist(monkeypatch, test_data):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     frames = recipe.stages[0].arguments["frames"]
-    example = resolve(recipe.example)()
+    example = example_of(recipe)
     assert example.shape == (1, 1, frames, 64, 64)
     assert 0.9 < example.max() <= 1
     network = training.build(**{**recipe.arguments, "narrowed": 16}).eval()
     with torch.no_grad():
         assert network(example).shape == (1, recipe.arguments["classes"])
-    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2)
+    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2, **recipe.evaluate_arguments)
     assert found["clips_measured"] == 2
     assert found["metrics"][0]["dataset"].endswith("mnist" if frames == 16 else f"{frames} frames")
 

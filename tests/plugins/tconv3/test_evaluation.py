@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from zoo.registry.plugins import resolve
+from zoo.training.finalizing import example_of
 from zoo_tconv3 import training
 from zoo_tconv3.recipes import RECIPES
 
@@ -15,6 +16,6 @@ def mnist(monkeypatch, test_data):
 def test_the_example_and_the_evaluation_fit_the_network(mnist, recipe):
     network = training.build(**recipe.arguments).eval()
     with torch.no_grad():
-        assert network(resolve(recipe.example)()).shape == (1, recipe.arguments["classes"])
-    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2)
+        assert network(example_of(recipe)).shape == (1, recipe.arguments["classes"])
+    found = resolve(recipe.evaluate)(network, torch.device("cpu"), 2, **recipe.evaluate_arguments)
     assert found["clips_measured"] == 2

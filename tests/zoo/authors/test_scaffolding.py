@@ -47,9 +47,7 @@ def command(monkeypatch, *arguments):
     return stopped.value.code
 
 
-def test_weights_of_a_new_plugin_are_trained_and_their_entry_holds_as_it_is_printed(
-    generated, tmp_path, monkeypatch, capsys
-):
+def test_weights_of_a_new_plugin_are_trained_copied_and_listed(generated, tmp_path, monkeypatch, capsys):
     package = generated / "zoo_my_clips"
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for name, before, after in (
@@ -61,14 +59,10 @@ def test_weights_of_a_new_plugin_are_trained_and_their_entry_holds_as_it_is_prin
         assert text.count(before) == 1
         (package / name).write_text(text.replace(before, after))
     assert command(monkeypatch, "train", "my_clips.squares", "--out", tmp_path / "run") == 0
-    entry = capsys.readouterr().err.partition("as the plugin's entry:\n")[2].rstrip()
-    assert entry.startswith("WeightsEntry(\n")
+    assert 'zoo.bundled_weights("zoo_my_clips")' in capsys.readouterr().err
 
-    (package / "weights").mkdir()
     for made in (tmp_path / "run").glob("my_clips.squares.*"):
         (package / "weights" / made.name).write_bytes(made.read_bytes())
-    module = (package / "__init__.py").read_text().replace("import InputSpec", "import InputSpec, Metric, WeightsEntry")
-    (package / "__init__.py").write_text(module.replace("            card=", f"weights=({entry},),\n            card="))
     for name in [name for name in sys.modules if name.startswith("zoo_my_clips")]:
         del sys.modules[name]
     plugins.registry.cache_clear()
@@ -81,7 +75,7 @@ def test_weights_of_a_new_plugin_are_trained_and_their_entry_holds_as_it_is_prin
     assert command(monkeypatch, "evaluate", "my_clips") == 0
     assert "always left" in capsys.readouterr().out
     assert command(monkeypatch, "train", "my_clips.squares", "--out", tmp_path / "run") == 0
-    assert "entry" not in capsys.readouterr().err  # it is there
+    assert "bundled_weights" not in capsys.readouterr().err  # they are listed
 
 
 def test_a_new_plugin_keeps_our_style(generated):
@@ -102,6 +96,7 @@ def test_it_holds_every_file_and_nothing_else(tmp_path):
         "zoo_my_clips/networks.py",
         "zoo_my_clips/py.typed",
         "zoo_my_clips/training.py",
+        "zoo_my_clips/weights/README.md",
     ]
     assert not any("{{" in path.read_text() for path in files)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -140,7 +135,7 @@ def test_nothing_is_overwritten(tmp_path):
             scaffolding.new_plugin("my_clips", tmp_path / place)
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    assert len(scaffolding.new_plugin("my_clips", tmp_path / "empty")) == 8
+    assert len(scaffolding.new_plugin("my_clips", tmp_path / "empty")) == 9
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):

@@ -58,6 +58,9 @@ FAULTS = """
 
     def build_model(fault=""):
         return Model(fault)
+
+    def evaluate(network, device, clips=None, kind=""):
+        return {}
 """
 
 
@@ -193,7 +196,8 @@ RECIPES = """
         from zoo.entries.recipes import Recipe, Search, Span, Stage
 
         space = {"arguments.fault": Span(choices=("", "meta")), "all.batch_size": Span(low=1, high=4)}
-        texts = {name: "faults:build_model" for name in ("build", "export", "evaluate", "example")}
+        texts = {name: "faults:build_model" for name in ("build", "export", "example")}
+        texts["evaluate"] = "faults:evaluate"
         stage = {"data": "faults:build_model", "loss": "faults:build_model", "optimizer": "Adam"}
         search = {"space": space, "metrics": ("accuracy",), "compared": "arguments.fault"}
         name, arguments = "tiny.a", {}
@@ -218,6 +222,10 @@ RECIPES = """
         ("stage['optimizer'] = 'Adma'", "unknown optimizer of stage 'all' 'Adma'; did you mean 'Adamax' or 'Adam'"),
         ("name = 'tny.a'", "unknown model 'tny'; did you mean 'tiny'"),
         ("arguments = {'colour': 3}", "recipe tiny.a: faults:build_model does not take {'colour': 3}"),
+        ("texts['evaluate_arguments'] = {'kin': 3}", "recipe tiny.a: faults:evaluate does not take {'kin': 3}"),
+        ("texts['evaluate'] = 'faults:build_model'", "recipe tiny.a: faults:build_model does not take {}"),
+        ("texts['example_arguments'] = {'kind': 3}", "recipe tiny.a: faults:build_model does not take {'kind': 3}"),
+        ("del texts['example']", "recipe tiny.a names no `example`, and no sample comes with tiny"),
         ("space['arguments.width'] = Span(low=1, high=2)", "does not take {'width': 1}"),
         ("space['all.rate'] = Span(low=1, high=2)", "unknown setting of stage 'all' 'rate'"),
         ("space['one.steps'] = Span(low=1, high=2)", "unknown place of a setting 'one.steps'"),
@@ -227,6 +235,11 @@ def test_recipes_are_looked_at_before_anything_is_trained(plugin, change, said):
     outcomes = plugin(RECIPES.replace("CHANGE", change))
     assert failed(outcomes) == ({"recipes and methods resolve"} if change else set())
     assert said in outcomes["recipes and methods resolve"].detail
+
+
+def test_recipes_may_give_arguments_and_keep_what_was_trained(plugin):
+    change = "texts |= {'export': '', 'evaluate_arguments': {'kind': 'zoom'}, 'example_arguments': {'fault': ''}}"
+    assert failed(plugin(RECIPES.replace("CHANGE", change))) == set()
 
 
 def test_methods_are_looked_at_too(plugin):
@@ -293,8 +306,8 @@ def trained(plugin, tmp_path):
         batch = torch.rand(1, 1, 4, 8, 8)
         save_file(model.state_dict(), tmp_path / "w.safetensors", metadata=metadata)
         save_file({"input": batch, "shape": model(batch).detach()}, tmp_path / "golden.safetensors")
-        made = dict.fromkeys(("build", "export", "evaluate", "example"), "faults:build_model")
-        recipe = {"name": "tiny.a", "stages": (), **made}
+        made = dict.fromkeys(("build", "export", "example"), "faults:build_model")
+        recipe = {"name": "tiny.a", "stages": (), "evaluate": "faults:evaluate", **made}
         metric = {"dataset": "shapes", "split": "test", "name": "accuracy", "value": 0.5}
         record = {"metrics": [metric], "recipe": json.loads(json.dumps(Recipe(**recipe).to_dict()))}
         (tmp_path / "w.json").write_text(json.dumps(record))

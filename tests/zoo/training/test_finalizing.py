@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import zoo
-from zoo.errors import ModelError
+from zoo.errors import ModelError, PluginError
 from zoo.training import Recipe, evaluation, loop
-from zoo.training.finalizing import finalize
+from zoo.training.finalizing import example_of, finalize
 from zoo.weights.digests import sha256_of
 
 FILES = ["line.tag.golden.safetensors", "line.tag.json", "line.tag.safetensors"]
@@ -55,6 +55,39 @@ def test_the_record_holds_what_was_measured_and_of_which_weights(line, tmp_path)
     assert record["metrics"][0]["value"] == network.bias.item()
     assert (record["clips_measured"], record["log"]) == (100, [{"step": 1}])
     assert evaluation.stored(str(path)) == {**record, "model": "line.tag"}
+
+
+def test_the_record_holds_what_an_entry_says_of_the_file(line, tmp_path):
+    path = finalize(RECIPE, nn.Linear(3, 1), tmp_path, log=[])
+    record = json.loads((tmp_path / "line.tag.json").read_text())
+    assert (record["bytes"], record["parameters"]) == (path.stat().st_size, 4)
+
+
+def test_functions_of_a_recipe_are_given_its_arguments(line, tmp_path):
+    line.example = lambda count: torch.ones(count, 3)
+    line.evaluate = lambda network, device, clips, *, kind: {
+        "metrics": [{"dataset": kind, "split": "test", "name": "bias", "value": 0.0}],
+        "breakdown": {},
+    }
+    recipe = dataclasses.replace(RECIPE, evaluate_arguments={"kind": "zoom"}, example_arguments={"count": 5})
+    finalize(recipe, nn.Linear(3, 1), tmp_path, log=[])
+    assert load_file(tmp_path / "line.tag.golden.safetensors")["output"].shape == (5, 1)
+    assert json.loads((tmp_path / "line.tag.json").read_text())["metrics"][0]["dataset"] == "zoom"
+
+
+def test_without_export_all_that_was_trained_is_kept(line, tmp_path):
+    network = nn.Linear(3, 1)
+    path = finalize(dataclasses.replace(RECIPE, export=""), network, tmp_path, log=[])
+    assert torch.equal(load_file(path)["weight"], network.weight)
+
+
+def test_without_example_the_first_sample_of_the_architecture_is_taken():
+    recipe = dataclasses.replace(RECIPE, name="stdcf_autoencoder.new", example="")
+    assert torch.equal(example_of(recipe), zoo.preprocess("sample:tr_mnist/0", "stdcf_autoencoder"))
+    other = {"input": {"channels": "L", "frames": 4, "size": [14, 14]}}
+    assert example_of(dataclasses.replace(recipe, header=other)).shape == (1, 1, 4, 14, 14)
+    with pytest.raises(PluginError, match=r"line\.tag"):
+        example_of(dataclasses.replace(RECIPE, example=""))
 
 
 def test_fewer_clips_may_be_measured(line, tmp_path):

@@ -15,7 +15,7 @@ from torch import nn
 
 from zoo import devices
 from zoo.entries.recipes import OPTIMIZERS
-from zoo.errors import DeviceError, OutputError, TrainingError, UnknownNameError, WeightsError
+from zoo.errors import DeviceError, OutputError, PluginError, TrainingError, UnknownNameError, WeightsError
 from zoo.training import Recipe, Stage
 from zoo.training.checkpoints import CHECKPOINT, LOG
 from zoo.training.loop import learning_rate, train
@@ -114,6 +114,12 @@ def test_every_optimizer_goes_on_with_its_moments(toy, tmp_path, optimizer):
     assert train(given, tmp_path / "killed", progress=False).read_bytes() == whole.read_bytes()
     plain = train(one_stage(), tmp_path / "plain", progress=False)
     assert (plain.read_bytes() == whole.read_bytes()) == (optimizer in ("Adam", "AdamW"))  # no decay tells them apart
+
+
+def test_without_an_example_to_take_nothing_is_trained(toy, tmp_path):
+    with pytest.raises(PluginError, match="example"):
+        train(dataclasses.replace(recipe(), example=""), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_optimizer_that_is_none_of_them_is_told(toy, tmp_path):
