@@ -1,4 +1,4 @@
-"""Imports that wait until a name is asked for, and who imports a module that should not be imported."""
+"""What is installed in the entry-point group `zoo.plugins`, without importing it, and a watch for imports of torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discovery of plugins through the entry-point group `zoo.plugins`, each one isolated from the others.
+"""The registry of plugins: each entry point is imported and registered isolated from the others.
 
 Entry points are loaded one by one, keyed by (distribution, name): a plugin that fails to import, to register
 or inside a hook is reported once and changes no other plugin's result.

@@ -1,4 +1,9 @@
-"""The results of a search as boxes: metrics by the values of one setting, with trials that collapsed left out."""
+"""A random search over the settings that a recipe names: trials in a folder, each a training run of its own.
+
+The folder holds `trials.db` (Optuna's storage: what was drawn, and how each trial ended), a run's folder for each
+trial, `search.json` with all results, and `figure.svg`. A search that was killed continues in the middle of a trial,
+from that trial's checkpoint.
+"""
 
 from __future__ import annotations
 

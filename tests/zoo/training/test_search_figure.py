@@ -2,6 +2,7 @@ import re
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from zoo.training import search
 from zoo.training.search import Found, Group, Trial
@@ -51,9 +52,9 @@ def found(values, compared="stage.arguments.kind"):
 def boxes_and_points(monkeypatch, values):
     """The charts that are drawn: title, scale, positions of boxes, heights of points, words under each group."""
     drawn = []
-    save = search.Figure.savefig
+    save = Figure.savefig
     monkeypatch.setattr(
-        search.Figure,
+        Figure,
         "savefig",
         lambda figure, *given, **named: (drawn.append(figure), save(figure, *given, **named)),
     )
