@@ -72,7 +72,7 @@ _DRAWINGS: Final = {
     "Faithfulness": "explain.drawing.faithfulness",
     "Maximization": "explain.drawing.maximizations",
     "Robustness": "explain.drawing.robustness",
-    "TemporalParameters": "explain.drawing.motion_files",
+    "TemporalParameters": "explain.drawing.motion",
     "TopClips": "explain.drawing.top_clips",
     "UnitView": "explain.drawing.unit_views",
 }

@@ -41,7 +41,7 @@ FORMER: dict[str, tuple[str, ...]] = {
     "zoo.datasets.sequences": ("zoo_sequence_convlstm.sequences",),
     "zoo.datasets.translate_rotate": ("zoo_stdcf.translate_rotate",),
     "zoo.hookspecs": ("zoo.registry.hookspecs",),
-    "zoo.loading": ("zoo.models.loading", "zoo.models.report", "zoo.models.meta", "zoo.registry.resolving"),
+    "zoo.loading": ("zoo.models.loading", "zoo.models.load_report", "zoo.models.meta", "zoo.registry.resolving"),
     "zoo.prediction": ("zoo.models.prediction", "zoo.models.heads"),
     "zoo.training.recipes": ("zoo.entries.recipes",),
     "zoo.verification": ("zoo.models.verification",),

@@ -79,7 +79,7 @@ def temporal(
                 known = {layer: kernel_of(loaded.get_submodule(layer)) for layer in found[name].layers}
                 kernels[name] = {layer: kernel.detach() for layer, kernel in known.items() if kernel is not None}
     if out is not None:
-        from explain.drawing.motion_files import drawings, file_stem
+        from explain.drawing.motion import drawings, file_stem
         from explain.results import packed
 
         files = {f"{file_stem(name)}.safetensors": packed(one) for name, one in found.items()}

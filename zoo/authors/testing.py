@@ -203,7 +203,7 @@ def imports_no_torch(subject: Subject) -> str:
     """Importing its module and calling `zoo_models` and `zoo_recipes` imports no torch, seen in a fresh process."""
     module = subject.plugin.entry_point.module
     code = (
-        "import sys, time; from zoo.registry.discovery import Watch; began = time.process_time()\n"
+        "import sys, time; from zoo.registry.entry_points import Watch; began = time.process_time()\n"
         f"with Watch('torch', {module.partition('.')[0]!r}) as watch:\n"
         f" import {module} as module; took = time.process_time() - began\n"
         " for hook in ('zoo_models', 'zoo_recipes'): getattr(module, hook, list)()\n"

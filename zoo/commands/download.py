@@ -10,7 +10,7 @@ from zoo.commands.shared import options, output
 from zoo.errors import UsageError
 from zoo.names import is_pattern
 from zoo.registry import resolving
-from zoo.weights import obtaining, places
+from zoo.weights import digests, obtaining, places
 
 
 @click.command(
@@ -32,7 +32,7 @@ def download(
     """
     from zoo.errors import ZooError
     from zoo.registry import catalog
-    from zoo.weights import files, hub
+    from zoo.weights import hub
 
     chosen: dict[str, None] = {}
     for name in names:
@@ -52,7 +52,7 @@ def download(
             if weights is not None:
                 here = obtaining.obtain(weights, offline=offline, token=token)
                 path = obtaining.locate(here.source)
-                files.check(path, here)
+                digests.check(path, here)
                 if weights.golden is not None and weights.golden.startswith("hub:"):  # `zoo verify` needs it
                     hub.fetch(places.parse(weights.golden), offline=offline, token=token)
                 row |= {"model": f"{entry.name}.{weights.tag}", "file": str(path)}

@@ -21,12 +21,12 @@ from zoo.errors import (
 )
 from zoo.models import heads_and_channels, inflation, provenance
 from zoo.models.features import Features
+from zoo.models.load_report import LoadReport
 from zoo.models.meta import initialised, left_on_meta, meta_build, shapes, shapes_of, tensors_of
-from zoo.models.report import LoadReport
 from zoo.names import natural
 from zoo.registry.resolving import resolve
+from zoo.weights import digests, identification, obtaining
 from zoo.weights import files as weights_files
-from zoo.weights import identification, obtaining
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -408,7 +408,7 @@ def assemble(
 def _opened(weights: WeightsEntry) -> tuple[Path, weights_files.Header]:
     """The file of an entry, once it is what the entry says, and its header."""
     path = obtaining.locate(weights.source)
-    weights_files.check(path, weights)
+    digests.check(path, weights)
     return path, weights_files.read_header(path)
 
 

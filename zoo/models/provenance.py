@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
+from zoo.weights import digests
 from zoo.weights import files as weights_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from zoo.entries import ModelEntry, WeightsEntry
-    from zoo.models.report import LoadReport
+    from zoo.models.load_report import LoadReport
 
 #: "file": every tensor is the file's, in the model's own type; "adapted": as `zoo.load` made it, some tensors drawn or
 #: adapted; "random": as drawn; "modified": changed since it was loaded from a file; "unknown": nothing says;
@@ -99,7 +100,7 @@ def _compared(model: nn.Module, tensors: Mapping[str, Tensor]) -> Origin:
     try:
         weights: WeightsEntry | None = getattr(model, "zoo_weights", None)
         if weights is not None:
-            weights_files.check(file, weights)
+            digests.check(file, weights)
         stored = weights_files.map_tensors(file) if report.taken_names else {}
     except (ZooError, OSError):
         text = (

@@ -12,8 +12,8 @@ from zoo.errors import ModelError, UsageError, WeightsError, ZooError
 from zoo.models import loading, meta
 from zoo.models.heads import by_head
 from zoo.registry import catalog, resolving
+from zoo.weights import digests, hub, obtaining, places, torch_files
 from zoo.weights import files as weights_files
-from zoo.weights import hub, obtaining, places, torch_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +69,7 @@ def verify(name: str, *, offline: bool = False, token: str | None = None) -> Ver
     try:
         weights = obtaining.obtain(weights, **fetching)
         path = obtaining.locate(weights.source)
-        digest = weights_files.digest_of(path, remembered=False)
+        digest = digests.digest_of(path, remembered=False)
         checks += [
             _equal("sha256", digest, weights.sha256),
             _equal("bytes", weights_files.size_of(path), weights.bytes),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import one_line
-from zoo.registry import catalog, discovery, plugins
+from zoo.registry import catalog, entry_points, plugins
 
 #: Seconds after which a plugin that is examined in a process of its own is taken to hang.
 LONGEST = 60.0
@@ -36,7 +36,7 @@ def isolated_states(longest: float = LONGEST) -> list[dict[str, Any]]:
     """
     disabled = plugins.disabled()
     states = []
-    for plugin in plugins.one_each(discovery.installed()):
+    for plugin in plugins.one_each(entry_points.installed()):
         if any(plugin.is_called(name) for name in disabled):
             plugin.status = "disabled"
             states.append(_state(plugin, ()))
@@ -119,7 +119,9 @@ def _examine(notes: str, distribution: str, version: str, name: str, value: str)
             file.write(f"{one_line(text)}\n")
 
     note(f"import of {value}")
-    registry = plugins.Registry([(distribution, version, discovery.EntryPoint(name, value, discovery.GROUP))], set())
+    registry = plugins.Registry(
+        [(distribution, version, entry_points.EntryPoint(name, value, entry_points.GROUP))], set()
+    )
     note("hook zoo_models")
     models = catalog.listings_of(registry)
     for hook in ("zoo_recipes", "explain_methods"):  # the others need a model

@@ -20,7 +20,7 @@ import pluggy
 from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsError, describe
 from zoo.isolation import contained, guarded
 from zoo.registry import hookspecs
-from zoo.registry.discovery import GROUP, EntryPoint, Watch, canonical, installed
+from zoo.registry.entry_points import GROUP, EntryPoint, Watch, canonical, installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,7 +17,7 @@ from zoo.names import is_pattern, natural
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, finalizing, loop, parallel
-from zoo.weights import obtaining
+from zoo.weights import digests, obtaining
 from zoo.weights.digests import sha256_of
 
 if TYPE_CHECKING:
@@ -81,8 +81,6 @@ def weights_file(name: str) -> Path:
     """
     from pathlib import Path
 
-    from zoo.weights import files as weights_files
-
     path = Path(name).expanduser()
     if path.is_file() or path.suffix == ".safetensors":  # a run's folder may have the name of its weights
         return path
@@ -91,7 +89,7 @@ def weights_file(name: str) -> Path:
         raise WeightsError(f"{name} has no trained weights to start from")
     weights = obtaining.obtain(weights)
     path = obtaining.locate(weights.source)
-    weights_files.check(path, weights)
+    digests.check(path, weights)
     return path
 
 

@@ -10,7 +10,8 @@ from zoo.entries import WeightsEntry
 from zoo.entries.overrides import overrides_of
 from zoo.errors import WeightsError, one_line
 from zoo.limits import LONGEST_OVERRIDES
-from zoo.weights.files import INDEX, digest_of, read_header, size_of
+from zoo.weights.digests import digest_of
+from zoo.weights.files import INDEX, read_header, size_of
 from zoo.weights.obtaining import locate
 
 if TYPE_CHECKING:

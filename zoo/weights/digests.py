@@ -1,4 +1,4 @@
-"""SHA-256 of files, computed once and remembered."""
+"""SHA-256 of weights files: computed once, remembered, and checked against what an entry states."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import OutputError, WeightsError
-from zoo.weights import caches
+from zoo.weights import caches, identification
+from zoo.weights.files import INDEX, parts, size_of
 from zoo.writing import write
+
+if TYPE_CHECKING:
+    from zoo.entries import WeightsEntry
 
 #: Nanoseconds within which a file may be changed twice and bear the same time.
 _TICK = 20_000_000
@@ -62,3 +66,29 @@ def _remember(memory: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, OutputError):
         target.parent.mkdir(parents=True, exist_ok=True)
         write(target, json.dumps({path: known for path, known in memory.items() if Path(path).exists()}))
+
+
+def digest_of(path: Path, *, remembered: bool = True) -> str:
+    """SHA-256 as entries give it: of the file; of shards that of the lines `sha256sum` prints of the index and them."""
+    if not path.name.endswith(INDEX):
+        return sha256_of(path, remembered=remembered)
+    lines = [f"{sha256_of(part, remembered=remembered)}  {part.name}\n" for part in parts(path)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check(path: Path, weights: WeightsEntry) -> None:
+    """Raise WeightsError unless the file is the one that its entry describes."""
+    size, digest = size_of(path), ""
+    if size == weights.bytes:
+        digest = digest_of(path)
+        if digest == weights.sha256:
+            return
+    kind = identification.identify_file(path)
+    if kind and not (path.name.endswith(INDEX) and "JSON" in kind):
+        raise WeightsError(f"{path} {kind}")
+    if size != weights.bytes:
+        raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
+    raise WeightsError(
+        f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
+        "the file was changed: reinstall or fetch it again"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,14 +12,12 @@ from typing import TYPE_CHECKING
 from zoo.errors import WeightsError, one_line
 from zoo.limits import LONGEST_HEADER, LONGEST_INDEX, MOST_TENSORS
 from zoo.weights import identification
-from zoo.weights.digests import sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from torch import Tensor
 
-    from zoo.entries import WeightsEntry
 
 #: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
 INDEX = ".safetensors.index.json"
@@ -75,32 +72,6 @@ def size_of(path: Path) -> int:
     except OSError as error:
         what = f"the shard {Path(error.filename).name} of {path}" if path.name.endswith(INDEX) else str(path)
         raise WeightsError(f"{what} cannot be read: {error.strerror}") from error
-
-
-def digest_of(path: Path, *, remembered: bool = True) -> str:
-    """SHA-256 as entries give it: of the file; of shards that of the lines `sha256sum` prints of the index and them."""
-    if not path.name.endswith(INDEX):
-        return sha256_of(path, remembered=remembered)
-    lines = [f"{sha256_of(part, remembered=remembered)}  {part.name}\n" for part in parts(path)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def check(path: Path, weights: WeightsEntry) -> None:
-    """Raise WeightsError unless the file is the one that its entry describes."""
-    size, digest = size_of(path), ""
-    if size == weights.bytes:
-        digest = digest_of(path)
-        if digest == weights.sha256:
-            return
-    kind = identification.identify_file(path)
-    if kind and not (path.name.endswith(INDEX) and "JSON" in kind):
-        raise WeightsError(f"{path} {kind}")
-    if size != weights.bytes:
-        raise WeightsError(f"{path} has {size:,} bytes, its entry says {weights.bytes:,}; reinstall or fetch it again")
-    raise WeightsError(
-        f"{path} has sha256 {digest}, its entry says {weights.sha256}; "
-        "the file was changed: reinstall or fetch it again"
-    )
 
 
 @dataclass(frozen=True)

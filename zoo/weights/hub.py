@@ -35,7 +35,7 @@ def find(weights: WeightsEntry) -> WeightsEntry | None:
     """As `obtain`, but None where something would have to be fetched. Imports no torch and not the Hub's library."""
     try:
         path = cached(weights.source)
-        files.check(path, weights)
+        digests.check(path, weights)
     except (WeightsError, OSError):
         return None
     return dataclasses.replace(weights, source=str(path))
@@ -60,7 +60,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
     here = file_inside(place).is_file()
     path = _fetch_whole(place, weights.bytes, offline=offline, token=token)
     try:
-        files.check(path, weights)
+        digests.check(path, weights)
     except WeightsError as error:
         if is_hub_offline(offline=offline):
             raise
@@ -70,7 +70,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
             raise WeightsError(said) from error
         path = _fetch_whole(place, weights.bytes, offline=False, token=token)
         try:
-            files.check(path, weights)
+            digests.check(path, weights)
         except WeightsError as again:
             forget(path)
             raise WeightsError(said) from again

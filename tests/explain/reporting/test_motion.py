@@ -14,7 +14,7 @@ from PIL import Image
 
 from explain.drawing import figures, motion
 from explain.drawing import kernels as slices
-from explain.drawing.motion_files import drawings
+from explain.drawing.motion import drawings
 from explain.temporal.motions import most_moving
 from explain.temporal.parameters import LayerParameters, TemporalParameters
 

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from zoo.registry import catalog, discovery, inspection, plugins
+from zoo.registry import catalog, entry_points, inspection, plugins
 
 HOOK = "from zoo import hookimpl\n@hookimpl\ndef zoo_models():\n    import ctypes, os, signal, time\n    {}"
 ENDINGS = {
@@ -25,7 +25,7 @@ ENDINGS = {
 @pytest.fixture
 def alone(installed, monkeypatch):
     """The plugins of the test are the only ones installed."""
-    monkeypatch.setattr(discovery, "installed", lambda: installed.entry_points)
+    monkeypatch.setattr(entry_points, "installed", lambda: installed.entry_points)
     return installed
 
 

@@ -43,7 +43,7 @@ def test_bundled_and_local_files_are_located(file):
 def test_a_file_is_hashed_once_until_it_changes(file, monkeypatch):
     first = digests.sha256_of(file)
     with monkeypatch.context() as patch:
-        patch.setattr(files.hashlib, "file_digest", None)  # hashing again would fail
+        patch.setattr(digests.hashlib, "file_digest", None)  # hashing again would fail
         assert digests.sha256_of(file) == first
     file.write_bytes(file.read_bytes() + b" ")
     assert digests.sha256_of(file) != first
@@ -78,11 +78,11 @@ def test_a_cache_that_cannot_be_written_is_no_error(file, monkeypatch, tmp_path)
 
 
 def test_check_names_what_differs(file):
-    files.check(file, entry(file))
+    digests.check(file, entry(file))
     with pytest.raises(WeightsError, match="bytes"):
-        files.check(file, entry(file, bytes=3))
+        digests.check(file, entry(file, bytes=3))
     with pytest.raises(WeightsError, match="sha256"):
-        files.check(file, entry(file, sha256="1" * 64))
+        digests.check(file, entry(file, sha256="1" * 64))
 
 
 def test_the_header_is_read_without_tensors(file):
@@ -131,7 +131,7 @@ def test_what_a_file_is_instead_of_weights_is_said_wherever_it_is_read(file, kin
     with pytest.raises(WeightsError, match=kind):
         files.read_header(file)
     with pytest.raises(WeightsError, match=kind):  # a plugin's bundled file, of which more is known
-        files.check(file, known)
+        digests.check(file, known)
     with pytest.raises(WeightsError, match=kind):
         describing.describe_file(str(file))
 
