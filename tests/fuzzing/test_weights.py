@@ -141,7 +141,7 @@ def test_a_file_has_so_many_tensors_and_no_more(folder, monkeypatch):
 def test_what_a_header_says_of_a_model_has_a_length(folder, monkeypatch):
     path = folder / "said.safetensors"
     path.write_bytes(save({"a": torch.ones(1)}, metadata={"zoo": " " * 1001}))
-    monkeypatch.setattr(weights, "LONGEST_OVERRIDES", 1000)
+    monkeypatch.setattr(describing, "LONGEST_OVERRIDES", 1000)
     with pytest.raises(WeightsError, match="longer than 1,000 characters"):
         describing.describe_file(str(path))
 
