@@ -361,7 +361,7 @@ def test_a_full_disk_is_told(published, monkeypatch):
 def started(weights):
     """A process that obtains them."""
     code = (
-        f"from zoo import entries; from zoo.weights import hub; hub.obtain(entries.WeightsEntry(tag='a', "
+        "from zoo import entries; from zoo.weights import hub; hub.obtain(entries.WeightsEntry(tag='a', "
         f"source={weights.source!r}, "
         f"bytes={weights.bytes}, sha256={weights.sha256!r}))"
     )
@@ -381,7 +381,7 @@ def test_two_processes_fetch_the_same_file_at_once(published, hub_server, fault)
 def test_a_kill_in_the_middle_leaves_nothing_that_is_loaded(published, hub_server, fault, ended):
     weights, tensors = published
     hub_server.faults = [fault("GET .*resolve", times=1, waits=20.0)]
-    with obtaining(weights) as process:
+    with started(weights) as process:
         assert hub_server.waiting.wait(60)
         process.send_signal(ended)
         process.wait(60)
@@ -741,7 +741,7 @@ def test_a_killed_download_leaves_one_partial_file_that_is_resumed(published, hu
     for _ in range(2):
         hub_server.waiting.clear()
         hub_server.faults = [fault("GET .*resolve", times=1, waits=20.0)]
-        with obtaining(weights) as process:
+        with started(weights) as process:
             assert hub_server.waiting.wait(60)
             until = time.monotonic() + 10
             while (
