@@ -118,9 +118,9 @@ def test_a_new_plugin_is_built_installed_published_loaded_and_explained(run, pre
     assert len(hub_server.asked) == asked
 
     # The author pins the weights in the entry; users who install it get them from the Hub.
-    entries, card = Path("my_models/zoo_my_models/__init__.py"), "card="
-    assert entries.read_text().count(card) == 1
-    pinned = entries.read_text().replace(card, f"weights=({entry},),\n            {card}")
+    entries, bundled = Path("my_models/zoo_my_models/__init__.py"), r"weights=bundled_weights\(.*"
+    pinned, count = re.subn(bundled, lambda _: f"weights=({entry},),", entries.read_text())
+    assert count == 1
     entries.write_text(pinned.replace("from zoo import", "import zoo\nfrom zoo import"))
     run("zoo", "card", "my_models", "--check", status=1, PYTHONPATH="my_models")
     run("zoo", "card", "my_models", "--write", PYTHONPATH="my_models")
