@@ -59,7 +59,7 @@ PRINTED: tuple[tuple[str, ...], ...] = (
     ("explain", "robustness", *CLIP, "--perturbation", "gaussian_noise=0.1"),
     ("explain", "maximize", "conv3d", "--layer", "body.res4_4", "--unit", "0", "--steps", "4"),
 )
-VOLATILE = re.compile(r"second|created|versions|plugins|size|page|bytes_per|path|duration|commit|memory")
+VOLATILE = re.compile(r"second|created|versions|plugins|size|page|bytes_per|path|duration|commit|memory|_ms$")
 NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?")
 
 
@@ -75,7 +75,9 @@ def plain(value: Any, *, folder: str) -> Any:
         return {key: plain(one, folder=folder) for key, one in value.items() if not VOLATILE.search(key)}
     if isinstance(value, list):
         return [plain(one, folder=folder) for one in value]
-    return value.replace(folder, "FOLDER") if isinstance(value, str) else value
+    if isinstance(value, str):
+        return re.sub(r"\d+ ms\b", "TIME", value.replace(folder, "FOLDER").replace(str(Path.cwd()), "."))
+    return value
 
 
 def image(found: re.Match[str]) -> str:
