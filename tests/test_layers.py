@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import tomllib
@@ -18,6 +19,7 @@ UP = {"explain.results", "zoo.moved"}
 NO_MODULES = {"zoo.plugins"}
 
 
+@functools.cache
 def layers():
     """Of each module or folder directly in a package, how high it is."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

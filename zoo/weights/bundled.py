@@ -13,14 +13,12 @@ from zoo.entries.spec import Metric, WeightsEntry
 from zoo.entries.typechecks import check_types
 from zoo.errors import PluginError, one_line
 from zoo.names import natural
+from zoo.weights.identification import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-#: JSON that is no record: the index of a file in shards.
-_INDEX = ".safetensors.index.json"
 
 
 def bundled_weights(
@@ -50,7 +48,7 @@ def bundled_weights(
         names = os.listdir(place)  # noqa: PTH208 - `zoo list` waits, and pathlib takes ten times as long
     except OSError as error:
         raise PluginError(f"cannot read the weights of {package} in {place}: {error.strerror}") from error
-    records = {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.endswith(_INDEX)}
+    records = {name.removesuffix(".json") for name in names if name.endswith(".json") and not name.endswith(INDEX)}
     _check_complete(place, names, records)
     found: dict[str, list[WeightsEntry]] = {}
     for name in records:

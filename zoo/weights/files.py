@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 from zoo.errors import WeightsError, one_line
 from zoo.limits import LONGEST_HEADER, LONGEST_INDEX, MOST_TENSORS
 from zoo.weights import identification
+from zoo.weights.identification import INDEX as INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from torch import Tensor
 
-
-#: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
-INDEX = ".safetensors.index.json"
 
 #: Types of tensors that models have, as safetensors writes them.
 _DTYPES = frozenset(

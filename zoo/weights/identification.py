@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+#: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
+INDEX = ".safetensors.index.json"
+
 #: Bytes at the beginning of a file that say what it is.
 LENGTH: Final = 512
 

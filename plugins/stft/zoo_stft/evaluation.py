@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from safetensors.torch import load
 
 from zoo_motion_mnist import motion
-from zoo_motion_mnist.task import evaluate
+from zoo_motion_mnist.task import evaluate as evaluate
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["evaluate", "example"]
 
 
 def example(frames: int = motion.FRAMES) -> Tensor:

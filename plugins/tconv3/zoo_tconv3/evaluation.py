@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from zoo_motion_mnist.task import evaluate, example
+from zoo_motion_mnist.task import evaluate as evaluate
+from zoo_motion_mnist.task import example as example
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-__all__ = ["evaluate", "example", "example_image"]
 
 
 def example_image() -> Tensor:
