@@ -1,4 +1,4 @@
-"""docs/commands.md and docs/fields.md are made of help and docstrings: `python tests/test_reference.py` writes them."""
+"""Pages in docs that are generated from help, docstrings and entries: `python tests/test_reference.py` writes them."""
 
 import ast
 import dataclasses
@@ -17,6 +17,8 @@ from explain.reporting.context import Context, Subject
 from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
 from zoo.cli import commands as zoo
 from zoo.entries.recipes import Search, Span, Stage
+from zoo.publishing import cards
+from zoo.registry import catalog
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: What a plugin's hooks give and get, and where each is imported from.
@@ -89,7 +91,41 @@ def fields_page():
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"commands.md": commands_page, "fields.md": fields_page}
+def metrics_of(weights):
+    """The metrics of a weights entry in one cell."""
+    written = []
+    for metric in weights.metrics:
+        share = metric.name.endswith("accuracy")
+        written.append(f"{metric.name} {cards.percent(metric.value) if share else f'{metric.value:.4g}'}")
+    return "; ".join(written)
+
+
+def models_page():
+    """All models of our plugins: one table for each plugin, one row for each weights file."""
+    lines = ["# Models", "", "All registered models by plugin, with the metrics of each weights file on its test set."]
+    lines += [
+        "Cards say how each was trained, how it was measured and what its paper reports. `zoo list` prints the same"
+    ]
+    lines += ['for all installed plugins; `zoo.load("MODEL.TAG")` loads a row, `zoo.load("MODEL")` its first tag.']
+    listings = catalog.listings()
+    for plugin in sorted({listing.plugin.name for listing in listings}):
+        mine = [listing for listing in listings if listing.plugin.name == plugin]
+        lines += ["", f"## {plugin}", ""]
+        lines += [f"[`{mine[0].plugin.distribution}`](../plugins/{plugin})."]
+        for paper in dict.fromkeys(listing.entry.paper for listing in mine if listing.entry.paper):
+            lines += ["", f"- {paper}"]
+        lines += ["", "| model | description | parameters | weights | metrics |", "|---|---|---:|---|---|"]
+        for entry in (listing.entry for listing in mine):
+            named = f"[`{entry.name}`](../cards/{entry.name}.md) | {entry.summary}"
+            for weights in entry.weights or (None,):
+                parameters = (weights and weights.parameters) or entry.parameters
+                tag = f"`{weights.tag}`" if weights else "random only"
+                lines.append(f"| {named} | {parameters:,} | {tag} | {metrics_of(weights) if weights else ''} |")
+                named = " | "
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"commands.md": commands_page, "fields.md": fields_page, "models.md": models_page}
 
 
 @pytest.mark.parametrize("name", PAGES)
