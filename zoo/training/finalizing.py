@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo import devices
 from zoo.clips.preparing import preprocess
 from zoo.entries import WeightsEntry
 from zoo.entries.overrides import overrides_of
@@ -70,6 +71,20 @@ def exported(recipe: Recipe, module: nn.Module) -> nn.Module:
     """Return the network that a recipe keeps of what was trained."""
     network: nn.Module = resolve(recipe.export)(module) if recipe.export else module
     return network
+
+
+def measured_in_training(recipe: Recipe, module: nn.Module, *, clips: int | None = None) -> dict[str, float | None]:
+    """Measure what is being trained, and leave it as it is found; the recipe's metrics by name."""
+    modes = {part: part.training for part in module.modules()}
+    network = exported(recipe, module).eval()
+    place = devices.like(module).device
+    try:
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+            found = measure(recipe, network, place, recipe.name, None, clips=clips)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    return {metric["name"]: metric["value"] for metric in found["metrics"]}
 
 
 def example_of(recipe: Recipe) -> Tensor:

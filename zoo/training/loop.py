@@ -49,6 +49,7 @@ def train(
     minutes: float | None = None,
     evaluate_clips: int | None = None,
     progress: bool = True,
+    watch: Callable[[nn.Module, int], None] | None = None,
 ) -> Path | None:
     """Train `recipe` into the folder `out` and return the weights file written there.
 
@@ -68,6 +69,8 @@ def train(
             step is made; recalibrating and measuring are not divided.
         evaluate_clips: Measure the result on the first so many clips of the test set; None is all.
         progress: Show a bar on stderr.
+        watch: Called after each step with what is trained and the steps made in all stages; what it raises ends the
+            run, which keeps its last checkpoint.
 
     Raises:
         TrainingError: where the checkpoint is damaged, belongs to another recipe or began from other weights, another
@@ -101,7 +104,7 @@ def train(
             checkpoints.clear_remains(out)
         parallel.wait()
         module = parallel.synchronized(module.to(place))
-        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
+        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first, watch)
         run.resume()
         parallel.check_agreement(module, run.stage_index, run.step)
         begun = run.stage_index, run.step
@@ -246,6 +249,7 @@ class _Run:
         log_every: int,
         ends: float,
         progress: bool,  # noqa: FBT001 (private, passed once)
+        watch: Callable[[nn.Module, int], None] | None,
     ) -> None:
         self.recipe = recipe
         self.module = module
@@ -256,6 +260,7 @@ class _Run:
         self.log_every = log_every
         self.ends = ends
         self.progress = progress
+        self.watch = watch
         self.stage_index = 0
         self.step = 0
         self.seconds = 0.0
@@ -286,6 +291,7 @@ class _Run:
         counted = over = 0
         started = saved = time.monotonic()
         before = self.seconds
+        made = sum(one.steps for one in self.recipe.stages[: self.stage_index])
         with (
             _held_signals() as got,
             parallel.sharing(self.module, stage.batch_size) as part,
@@ -308,6 +314,8 @@ class _Run:
                         for name, value in learning.items():
                             self.average[name].lerp_(value, 1 - decay)
                 self.step += 1
+                if self.watch is not None:
+                    self.watch(self.module, made + self.step)
                 counted += 1
                 for name, value in {"loss": loss, **terms}.items():
                     own = part.weight * value.detach().float()
