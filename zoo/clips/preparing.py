@@ -288,7 +288,13 @@ def _channels(frame: Tensor, spec: InputSpec) -> Tensor:
     if spec.channels == "L":
         if frame.shape[-1] == 1:
             return frame
-        return (frame.float() @ torch.tensor(_LUMA, dtype=torch.float32)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
+        return (
+            (frame.float() @ torch.tensor(_LUMA, dtype=torch.float32))
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .unsqueeze(-1)
+        )
     frame = frame.expand(-1, -1, 3)
     return frame.flip(-1) if spec.channels == "BGR" else frame
 
