@@ -277,6 +277,7 @@ class _Run:
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
         self.module.train()
+        lost = parallel.distributed(self.module, loss_of)
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         if stage.optimizer not in OPTIMIZERS:
             raise UnknownNameError("optimizer", stage.optimizer, OPTIMIZERS, f"stage {stage.name!r} names it")
@@ -302,10 +303,9 @@ class _Run:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=halves):
-                    loss, terms = loss_of(self.module, part.of(batch_at(self.step)), stage)
+                    loss, terms = lost(part.of(batch_at(self.step)), stage)
                 optimizer.zero_grad(set_to_none=True)
-                (loss * part.weight).backward()
-                parallel.add_gradients(list(learning.values()))
+                parallel.backward(loss, part)
                 nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
                 optimizer.step()
                 if stage.averaging:
@@ -317,8 +317,8 @@ class _Run:
                 if self.watch is not None:
                     self.watch(self.module, made + self.step)
                 counted += 1
-                for name, value in {"loss": loss, **terms}.items():
-                    own = part.weight * value.detach().float()
+                for name, term in {"loss": loss, **terms}.items():
+                    own = part.weight * term.detach().float()
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + own
                 now = time.monotonic()
                 self.seconds = before + now - started
