@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,6 @@ from zoo.entries import InputSpec, ModelEntry
 from zoo.errors import ClipError, ClipWarning, UsageError
 from zoo.limits import LONGEST_SIDE
 from zoo.registry import resolving
-
-if TYPE_CHECKING:
-    import os
-    from pathlib import Path
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 

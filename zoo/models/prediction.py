@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from zoo import clips, devices
+from zoo.entries import InputSpec, Layout, OutputSpec
 from zoo.errors import MemoryLimitError, ModelError, UsageError
 from zoo.models.heads import by_head, output_specs, outputs_of_entry
 from zoo.models.layouts import fixed, layout_of, to_ncthw
 from zoo.models.records import Prediction
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from zoo.entries import InputSpec, Layout, OutputSpec
 
 
 def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[Prediction]:

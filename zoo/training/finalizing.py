@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -11,8 +13,9 @@ from torch import Tensor, nn
 
 from zoo import devices
 from zoo.clips.preparing import preprocess
-from zoo.entries import WeightsEntry
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.entries.overrides import overrides_of
+from zoo.entries.recipes import Recipe
 from zoo.errors import PluginError, UnknownNameError
 from zoo.models import verification
 from zoo.plain import plain
@@ -22,13 +25,6 @@ from zoo.training.evaluation import measure
 from zoo.weights.digests import sha256_of
 from zoo.weights.obtaining import locate
 from zoo.writing import write, write_tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry
-    from zoo.entries.recipes import Recipe
 
 
 def finalize(

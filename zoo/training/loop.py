@@ -12,17 +12,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
-from zoo.entries.recipes import OPTIMIZERS
+from zoo.entries.recipes import OPTIMIZERS, Recipe, Stage
 from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, parallel
@@ -30,11 +31,6 @@ from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import check_loads, example_of, exported, finalize
 from zoo.weights.digests import sha256_of
 from zoo.weights.files import read_header
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from zoo.entries.recipes import Recipe, Stage
 
 
 def train(
