@@ -13,11 +13,13 @@ memory      the most bytes alive at once, over those of one forward pass
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from memory import LiveBytes
 from timing import flops, milliseconds
+from torch import Tensor, nn
 
 import explain
 import zoo
@@ -25,11 +27,6 @@ from explain.attribution.occlusion import default_blocks, window_count
 from explain.model.preservation import prepared
 from explain.model.targets import resolve
 from zoo import devices
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 SHARED = (

@@ -6,16 +6,13 @@ python benchmarks/colours.py FOLDER [FOLDER ...]
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from explain.maximization.parametrizations import measure
 from zoo import clips
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
 
 #: Frames read of each video, evenly spread.
 FRAMES = 8

@@ -8,7 +8,7 @@ runs as CUDA graphs (`torch.cuda.make_graphed_callables`), the plain one as anyo
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from timing import milliseconds
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 from zoo import devices
 from zoo_spatiotemporal_mnist import networks
 from zoo_spatiotemporal_mnist.convlstm import ConvLSTM
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class PlainConvLSTM(ConvLSTM):

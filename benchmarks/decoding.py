@@ -11,9 +11,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -21,9 +22,6 @@ import torch
 
 from zoo import clips
 from zoo.entries import InputSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RATE = 25
 REPEATS = 7

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 import explain
 import zoo
 from explain.fields.theoretical import trace
 from explain.model.targets import Score
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 MODELS = ("conv3d", "ts_conv3d_xl")
 LAYERS = (*(f"body.res{stage}_1.main.conv" for stage in range(1, 5)), "lstm")

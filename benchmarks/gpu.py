@@ -22,24 +22,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import timing
 import torch
 
 from zoo import devices
+from zoo.entries.recipes import Recipe, Stage
 from zoo.errors import ZooError
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, evaluation
 from zoo.training.loop import train
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from zoo.entries.recipes import Recipe, Stage
 
 HERE = Path(__file__).parent
 #: Scripts of this folder, with what they are given besides `--device`.

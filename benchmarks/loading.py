@@ -13,8 +13,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,9 +23,6 @@ from safetensors.torch import save_file
 import zoo
 from zoo.models import meta
 from zoo.weights import digests, files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MODEL = "r3d_18"
 

@@ -12,10 +12,12 @@ import argparse
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from timing import note
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import explain
@@ -25,10 +27,6 @@ from explain.model import memory
 from zoo import devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
     Run = Callable[[Callable[[int, int], None]], object]
 
 SHAPE = (3, 16, 112, 112)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,7 @@ from zoo.models import flops
 from zoo_stft import execution
 from zoo_stft.blocks import Unit
 from zoo_stft.fusion import fuse
-from zoo_stft.layer import FREQUENCIES, ShortTimeFourier3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo_stft.layer import Axes
+from zoo_stft.layer import FREQUENCIES, Axes, ShortTimeFourier3d
 
 NETWORKS = ("t_stft", "s_stft", "st_stft", "fact_dw", "relpv")
 

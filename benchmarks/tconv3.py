@@ -7,7 +7,7 @@ mode against `nn.Conv3d`; and one training step of `3t_resnet18` against one of 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,6 @@ from torch import Tensor, nn
 import zoo
 from zoo import devices
 from zoo_tconv3.layer import TConv3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def slice_by_slice(layer: TConv3d) -> Tensor:

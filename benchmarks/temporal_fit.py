@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import planted_motion
@@ -19,9 +19,6 @@ import torch
 from torch import nn
 
 from explain.temporal.fitting import Fit, fit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 #: Of each row with planted motion, and of each with none, where few seem to move.
 FILTERS, UNRELATED = 24, 150

@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from explain.model.regions import Region
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
-    from explain.robustness import Robustness, check_robustness
+    from explain.robustness import (
+        ClipsRobustness,
+        Robustness,
+        check_robustness,
+        check_robustness_on_clips,
+        check_robustness_on_recipe,
+    )
     from explain.temporal import TemporalParameters, temporal_parameters
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
     "Attribution": "explain.attribution",
+    "ClipsRobustness": "explain.robustness",
     "Content": "explain.reporting.sections",
     "EffectiveField": "explain.fields.effective",
     "Faithfulness": "explain.faithfulness",
@@ -43,6 +50,8 @@ _HOMES = {
     "attribute": "explain.attribution",
     "check_faithfulness": "explain.faithfulness",
     "check_robustness": "explain.robustness",
+    "check_robustness_on_clips": "explain.robustness",
+    "check_robustness_on_recipe": "explain.robustness",
     "compare": "explain.reporting",
     "effective_field": "explain.fields.effective",
     "maximize": "explain.maximization",
@@ -55,6 +64,7 @@ _HOMES = {
 
 __all__ = [
     "Attribution",
+    "ClipsRobustness",
     "Content",
     "EffectiveField",
     "Faithfulness",
@@ -72,6 +82,8 @@ __all__ = [
     "attribute",
     "check_faithfulness",
     "check_robustness",
+    "check_robustness_on_clips",
+    "check_robustness_on_recipe",
     "compare",
     "effective_field",
     "maximize",

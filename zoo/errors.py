@@ -6,10 +6,7 @@ Commands print it without a traceback and exit with `exit_code`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 
 class ZooError(Exception):

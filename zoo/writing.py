@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +18,6 @@ from typing import TYPE_CHECKING
 from zoo.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
 #: How names of temporary files and folders begin; then come the machine, the process, and more.

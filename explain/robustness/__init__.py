@@ -11,16 +11,29 @@ from zoo.names import lazily
 
 if TYPE_CHECKING:
     from explain.robustness.checking import check_robustness
+    from explain.robustness.clips import ClipsRobustness, check_robustness_on_clips
+    from explain.robustness.recipes import check_robustness_on_recipe
     from explain.robustness.results import Curve, Measure, Robustness
 
 #: Where each public name is defined; imported when it is first asked for.
 _HOMES = {
+    "ClipsRobustness": "explain.robustness.clips",
     "Curve": "explain.robustness.results",
     "Measure": "explain.robustness.results",
     "Robustness": "explain.robustness.results",
     "check_robustness": "explain.robustness.checking",
+    "check_robustness_on_clips": "explain.robustness.clips",
+    "check_robustness_on_recipe": "explain.robustness.recipes",
 }
 
-__all__ = ["Curve", "Measure", "Robustness", "check_robustness"]
+__all__ = [
+    "ClipsRobustness",
+    "Curve",
+    "Measure",
+    "Robustness",
+    "check_robustness",
+    "check_robustness_on_clips",
+    "check_robustness_on_recipe",
+]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -126,7 +126,7 @@ def test_other_functions_read_the_frames(model, batch, tmp_path):
     assert explain.check_robustness(model, batch, levels=1, draws=1).settings["extent"] == [FRAMES, SIZE, SIZE]
     assert explain.effective_field(model, patches.layer, batch, draws=1).heat.shape == (FRAMES, SIZE, SIZE)
     assert explain.maximize(model, objective=logit(1), shape=(3, FRAMES, SIZE, SIZE), steps=1).clips.shape[2] == FRAMES
-    assert "top" in zoo.predict(model, batch)[0]["logits"]
+    assert "top" in zoo.predict(model, batch)[0].record()["logits"]
     written = explain.report(
         model, batch, tmp_path / "r", methods=["saliency"], sections=["prediction", "attributions", "fields"]
     )

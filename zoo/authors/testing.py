@@ -23,15 +23,17 @@ import subprocess
 import sys
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, WeightsEntry
+from zoo.entries.recipes import Recipe
 from zoo.errors import ConformanceError, PluginError, UnknownNameError, ZooError, describe
 from zoo.models import flops, loading, meta, verification
 from zoo.models.heads import by_head
@@ -40,14 +42,6 @@ from zoo.publishing import cards
 from zoo.registry import catalog, plugins
 from zoo.weights import describing, obtaining, torch_files
 from zoo.weights import files as weights_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from torch import Tensor
-
-    from zoo.entries import InputSpec, ModelEntry, OutputSpec, WeightsEntry
-    from zoo.entries.recipes import Recipe
 
 #: A forward pass of so many operations (a multiplication and an addition are two) is left out of a fast run.
 FAST_OPERATIONS = 2e9

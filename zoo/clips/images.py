@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from zoo.clips import limits
 from zoo.errors import ClipError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
     from PIL.Image import Image
-    from torch import Tensor
 
 #: File names that are read as images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})

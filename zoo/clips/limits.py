@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from zoo.errors import ClipError
 from zoo.limits import LONGEST_SIDE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Bytes of a decoded clip; longer ones are sampled, or cut with `start` and `end`.
 MAX_BYTES = 2 * 1024**3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +19,6 @@ from zoo.entries import InputSpec, ModelEntry
 from zoo.errors import ClipError, ClipWarning, UsageError
 from zoo.limits import LONGEST_SIDE
 from zoo.registry import resolving
-
-if TYPE_CHECKING:
-    import os
-    from pathlib import Path
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
@@ -288,7 +286,13 @@ def _channels(frame: Tensor, spec: InputSpec) -> Tensor:
     if spec.channels == "L":
         if frame.shape[-1] == 1:
             return frame
-        return (frame.float() @ torch.tensor(_LUMA)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
+        return (
+            (frame.float() @ torch.tensor(_LUMA, dtype=torch.float32))
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .unsqueeze(-1)
+        )
     frame = frame.expand(-1, -1, 3)
     return frame.flip(-1) if spec.channels == "BGR" else frame
 

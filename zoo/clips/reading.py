@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from zoo import devices
 from zoo.clips import images, limits, sampling, videos
 from zoo.clips.clip import Clip
+from zoo.entries import InputSpec
 from zoo.errors import ClipError, UnknownNameError, UsageError, WeightsError
 from zoo.names import natural
 from zoo.registry import catalog
 from zoo.weights import obtaining
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from zoo.entries import InputSpec
 
 
 def read_clip(

@@ -5,7 +5,7 @@ An instant gets the frame nearest to it in time; of two equally near ones the on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from zoo.entries import InputSpec
 
 Times: TypeAlias = Sequence[float] | npt.NDArray[Any]

@@ -7,13 +7,16 @@ import math
 import os
 import struct
 from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zoo.clips import images, limits, sampling
@@ -21,12 +24,8 @@ from zoo.clips.clip import Clip
 from zoo.errors import ClipError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     import av
     import av.container
-    import numpy.typing as npt
     from av.video.stream import VideoStream
 
 #: Containers that hold their own frames. FFmpeg also reads lists of other files, devices, and text as pictures.

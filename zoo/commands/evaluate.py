@@ -38,6 +38,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL on its recipe's fixed test set, as the metrics in its entry were measured."""
+    import zoo
     from zoo import devices
     from zoo.training import evaluation
     from zoo.writing import check_writable, write
@@ -48,9 +49,9 @@ def evaluate(
         evaluation.check_replaceable(out)
         check_writable(out)
     devices.keep_freed_memory()
-    measured = evaluation.evaluate(
+    measured = zoo.evaluate(
         model, recipe=recipe, weights=options.resolve_weights(weights), device=device, clips=clips, seed=seed
-    )
+    ).record()
     output.emit(measured, _evaluation_text(measured), as_json=as_json)
     if out is not None:
         write(out, json.dumps(plain(measured), indent=1) + "\n")

@@ -46,7 +46,9 @@ def search(
     *,
     as_json: bool,
 ) -> None:
-    """Train variants of RECIPE, with settings drawn at random from what it says may vary, and compare them.
+    """Train variants of RECIPE, with settings that Optuna's TPE sampler draws from what may vary, and compare them.
+
+    A trial that is behind the median of those before it after a quarter or half of its steps is pruned.
 
     A search that was stopped or killed goes on where it was when the same command is given again; more --trials add to
     those that are there. The folder keeps each trial's weights, search.json, and a figure of the results.

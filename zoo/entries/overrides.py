@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from zoo.entries.spec import InputSpec, OutputSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def overrides_of(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,11 +5,9 @@ Every callable is a `"package.module:function"` string, resolved when training s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from typing import Any
 
 #: Optimisers of `torch.optim` that a stage can ask for.
 OPTIMIZERS = ("Adam", "Adamax", "AdamW", "NAdam", "RAdam")

@@ -6,14 +6,12 @@ import dataclasses
 import functools
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from zoo.entries.typechecks import check_types, is_count
 from zoo.limits import LONGEST_SIDE, MOST_PIXELS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 

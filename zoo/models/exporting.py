@@ -5,21 +5,18 @@ from __future__ import annotations
 import copy
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, UsageError, describe
 from zoo.models.heads import by_head
 from zoo.models.verification import ATOL, RTOL
 from zoo.writing import check_writable, write
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry
 
 #: How the name of a program of torch.export ends.
 SUFFIX = ".pt2"

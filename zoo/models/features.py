@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UnknownNameError
 from zoo.names import is_pattern
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Features(nn.Module):

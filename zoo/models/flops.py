@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, describe
 from zoo.models import meta
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries import ModelEntry
 
 
 def flops(entry: ModelEntry) -> int:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from zoo.entries import OutputSpec
+from zoo.entries import Kind, ModelEntry, OutputSpec
 from zoo.errors import ModelError
 from zoo.models.layouts import layout_of, to_ncthw
-
-if TYPE_CHECKING:
-    from zoo.entries import Kind, ModelEntry
 
 
 def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:

@@ -14,21 +14,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
+from zoo.entries import InputSpec, ModelEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
 from zoo.models.heads import by_head
 from zoo.registry import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from zoo.entries import InputSpec, ModelEntry
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -7,8 +7,9 @@ equal gives the response of the 2D convolution (Carreira & Zisserman, arXiv 1705
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args, runtime_checkable
+from typing import Final, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,6 @@ from torch import Tensor, nn
 from zoo import devices
 from zoo.errors import PluginError, UsageError, WeightsError, describe
 from zoo.names import natural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Ways to take the weights of another architecture.
 Adapt = Literal["inflate"]

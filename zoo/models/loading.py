@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from zoo import devices
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.errors import (
     MemoryLimitError,
     ModelError,
@@ -27,12 +30,6 @@ from zoo.names import natural
 from zoo.registry.resolving import resolve
 from zoo.weights import digests, identification, obtaining
 from zoo.weights import files as weights_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry, WeightsEntry
 
 #: How often a BatchNorm has averaged: older files lack it, nothing in eval mode needs it, and torch sets it to 0.
 _COUNTER = "num_batches_tracked"

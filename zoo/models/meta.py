@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from zoo import devices
+from zoo.entries import ModelEntry
 from zoo.errors import (
     MemoryLimitError,
     PluginError,
@@ -27,11 +29,6 @@ from zoo.isolation import guarded
 from zoo.limits import MOST_TENSORS
 from zoo.models import heads_and_channels
 from zoo.registry import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from zoo.entries import ModelEntry
 
 
 def build(entry: ModelEntry) -> nn.Module:

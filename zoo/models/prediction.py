@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from zoo import clips, devices
+from zoo.entries import InputSpec, Layout, OutputSpec
 from zoo.errors import MemoryLimitError, ModelError, UsageError
 from zoo.models.heads import by_head, output_specs, outputs_of_entry
 from zoo.models.layouts import fixed, layout_of, to_ncthw
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from zoo.entries import InputSpec, Layout, OutputSpec
+from zoo.models.records import Prediction
 
 
-def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[dict[str, Any]]:
+def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[Prediction]:
     """Predictions for each sample of a batch, in eval mode; the model is left as it was.
 
     Args:
@@ -33,11 +31,7 @@ def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, to
         top: How many classes to give for each head.
 
     Returns:
-        One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
-        `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
-        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and
-        where the output is a prediction of what follows. Logits of each frame are given as those of their mean over
-        time, and "frames" holds each frame's likeliest class; values of each frame likewise.
+        A `Prediction` for each sample, which keeps itself as JSON (`save`, `load`).
 
     Raises:
         UnknownNameError: where there is no such layout.
@@ -47,7 +41,7 @@ def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, to
     """
     heads = outputs(model, batch)
     with nullcontext() if layout is None else fixed(model, batch, layout):
-        return describe(model, batch, heads, top=top)
+        return [Prediction.from_record(found) for found in describe(model, batch, heads, top=top)]
 
 
 def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
@@ -100,7 +94,7 @@ def set_eval(model: nn.Module) -> None:
 
 
 def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
-    """The outputs for a batch in words, as `predict` gives them."""
+    """The records of `predict` for outputs that are there already."""
     specs = output_specs(model, heads, batch)
     clips = any(spec.kind == "clip" and heads[name].ndim in {4, 5} for name, spec in specs.items())
     given = like_output(model, batch) if clips else batch
@@ -185,7 +179,7 @@ def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
     values = (values if values.ndim == 4 else values.unsqueeze(1)).permute(1, 2, 3, 0)
     if spec is not None and spec.channels != "other" and spec.channel_count == values.shape[-1]:
         low, high = spec.range
-        values = (values * torch.tensor(spec.std) + torch.tensor(spec.mean) - low) / (high - low)
+        values = (values * values.new_tensor(spec.std) + values.new_tensor(spec.mean) - low) / (high - low)
         values = values.flip(-1) if spec.channels == "BGR" else values
     else:
         values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)

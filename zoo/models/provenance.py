@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.errors import ZooError
+from zoo.models.load_report import LoadReport
 from zoo.weights import digests
 from zoo.weights import files as weights_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from zoo.entries import ModelEntry, WeightsEntry
-    from zoo.models.load_report import LoadReport
 
 #: "file": every tensor is the file's, in the model's own type; "adapted": as `zoo.load` made it, some tensors drawn or
 #: adapted; "random": as drawn; "modified": changed since it was loaded from a file; "unknown": nothing says;

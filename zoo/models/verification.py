@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, UsageError, WeightsError, ZooError
 from zoo.models import loading, meta
 from zoo.models.heads import by_head
 from zoo.registry import catalog, resolving
 from zoo.weights import digests, hub, obtaining, places, torch_files
 from zoo.weights import files as weights_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from zoo.entries import ModelEntry
 
 #: Largest relative difference to a golden output, on CPU in float32.
 RTOL = 1e-4

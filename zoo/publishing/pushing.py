@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
-from zoo.entries import WeightsEntry, licenses
+from zoo.entries import ModelEntry, WeightsEntry, licenses
 from zoo.entries.overrides import overrides_of
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line, shown
 from zoo.limits import LONGEST_CONFIG
@@ -26,11 +27,6 @@ from zoo.plain import plain
 from zoo.publishing import cards
 from zoo.registry import catalog, repositories, resolving
 from zoo.weights import describing, files, hub, identification, obtaining, places, transfer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from zoo.entries import ModelEntry
 
 CARD: Final = "README.md"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,8 +20,6 @@ from zoo.registry import plugins
 from zoo.weights import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from zoo.entries.recipes import Recipe
 
 #: What to do where there is none.

@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from types import FrameType
+from typing import Any, NamedTuple, Self
 
 from zoo.errors import PluginWarning, describe, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
 
 __all__ = ["GROUP", "EntryPoint", "Watch", "canonical", "installed"]
 

@@ -12,8 +12,9 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
@@ -21,9 +22,6 @@ from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsErro
 from zoo.isolation import contained, guarded
 from zoo.registry import hookspecs
 from zoo.registry.entry_points import GROUP, EntryPoint, Watch, canonical, installed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 __all__ = ["DISABLE", "GROUP", "EntryPoint", "Plugin", "Registry", "check_names", "collect", "installed", "registry"]
 

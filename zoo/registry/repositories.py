@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from zoo.entries import Metric, ModelEntry, WeightsEntry
 from zoo.entries.overrides import overrides_of
@@ -15,9 +16,6 @@ from zoo.limits import LONGEST_CONFIG
 from zoo.registry import catalog
 from zoo.weights.hub import CONFIG, GOLDEN, WEIGHTS, fetch, forget
 from zoo.weights.places import parse
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Version of what `config.json` says.
 FORMAT = 1

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo.entries.recipes import Recipe, Stage
@@ -17,9 +19,6 @@ from zoo.errors import TrainingError
 from zoo.writing import TEMPORARY, write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from torch import Tensor
 
 CHECKPOINT: Final = "checkpoint.safetensors"

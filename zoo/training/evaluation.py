@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from zoo.errors import NoEvaluationError, PluginError, UsageError, WeightsError, ZooError, nearest
+from zoo.models.records import Evaluation
 from zoo.registry import catalog, resolving
 from zoo.registry.plugins import resolve
 from zoo.weights.describing import describe_file
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.entries import WeightsEntry
+    from zoo.entries import ModelEntry, WeightsEntry
     from zoo.entries.recipes import Recipe
 
 
@@ -27,47 +28,55 @@ CONSTANT: Final = "constant answers"
 
 
 def evaluate(
-    name: str,
+    model: str | nn.Module,
     *,
     recipe: str | None = None,
     weights: str | None = "default",
     device: str = "cpu",
     clips: int | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Measure the model that `zoo.load(name, weights=weights)` gives on the fixed test set of a recipe.
+) -> Evaluation:
+    """Measure a model on the fixed test set of a recipe.
 
     Args:
-        name: `architecture` or `architecture.tag`.
+        model: `architecture` or `architecture.tag`, which `zoo.load` gives; or a model that it gave, which is measured
+            where it is, in eval mode, and left as it was.
         recipe: Whose evaluation to use; None is the recipe of the weights and, for random ones, the only recipe that
             the architecture has.
-        weights: As in `zoo.load`.
+        weights: As in `zoo.load`; for a name only, as `device` and `seed`.
         device: As in `zoo.load`.
         clips: Measure the first so many clips of the set, which every device and run has in the same order; None
             measures all.
         seed: As in `zoo.load`.
 
-    Returns:
-        As `measure` does.
-
     Raises:
-        UsageError: where no recipe is known and none was given, the recipe given is for other networks, or the set
-            has fewer clips.
+        UsageError: where the model did not come from `zoo.load`, no recipe is known and none was given, the recipe
+            given is for other networks, or the set has fewer clips.
         DataError: where the data is missing.
     """
     from zoo import devices
     from zoo.models import loading
 
-    entry, chosen = resolving.resolve(name, weights)
-    if recipe is None and (chosen is None or chosen in entry.weights):
-        recipe = recipe_of(entry.name, chosen)
-    found = catalog.recipe(recipe) if recipe else None  # what cannot be need not wait for the model, nor for a download
-    network = loading.load(name, weights=weights, device=device, seed=seed)
-    if found is None:  # only now: of weights that do not fit, no recipe need be told
-        found = catalog.recipe(recipe_of(entry.name, chosen))
+    found = None
+    if isinstance(model, str):
+        entry, chosen = resolving.resolve(model, weights)
+        if recipe is None and (chosen is None or chosen in entry.weights):
+            recipe = recipe_of(entry.name, chosen)
+        if recipe:  # what cannot be need not wait for the model, nor for a download
+            found = catalog.recipe(recipe)
+        network = loading.load(model, weights=weights, device=device, seed=seed)
+    else:
+        if not hasattr(model, "zoo_entry"):
+            raise UsageError("this module did not come from zoo.load, so no recipe evaluates it")
+        network, entry = model, cast("ModelEntry", model.zoo_entry)
+        chosen = entry.weights[0] if entry.weights else None
+    found = found or catalog.recipe(recipe or recipe_of(entry.name, chosen))
     report: Any = network.zoo_load_report
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
     try:
-        return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
+        place = devices.like(network).device
+        return Evaluation.from_record(measure(found, network, place, report.name, report.sha256, clips=clips))
     except Exception as error:
         foreign = found.name.partition(".")[0] != entry.name
         if isinstance(error, ZooError) or not foreign or devices.is_out_of_memory(error):
@@ -77,6 +86,9 @@ def evaluate(
             f"{report.name} cannot be evaluated as {found.name} is: {type(error).__name__}: {error}; "
             "name a recipe for networks of the same input and outputs"
         ) from error
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def measure(

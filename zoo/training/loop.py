@@ -12,17 +12,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
-from zoo.entries.recipes import OPTIMIZERS
+from zoo.entries.recipes import OPTIMIZERS, Recipe, Stage
 from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, parallel
@@ -30,11 +31,6 @@ from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import check_loads, example_of, exported, finalize
 from zoo.weights.digests import sha256_of
 from zoo.weights.files import read_header
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from zoo.entries.recipes import Recipe, Stage
 
 
 def train(
@@ -49,6 +45,7 @@ def train(
     minutes: float | None = None,
     evaluate_clips: int | None = None,
     progress: bool = True,
+    watch: Callable[[nn.Module, int], None] | None = None,
 ) -> Path | None:
     """Train `recipe` into the folder `out` and return the weights file written there.
 
@@ -68,6 +65,8 @@ def train(
             step is made; recalibrating and measuring are not divided.
         evaluate_clips: Measure the result on the first so many clips of the test set; None is all.
         progress: Show a bar on stderr.
+        watch: Called after each step with what is trained and the steps made in all stages; what it raises ends the
+            run, which keeps its last checkpoint.
 
     Raises:
         TrainingError: where the checkpoint is damaged, belongs to another recipe or began from other weights, another
@@ -101,7 +100,7 @@ def train(
             checkpoints.clear_remains(out)
         parallel.wait()
         module = parallel.synchronized(module.to(place))
-        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
+        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first, watch)
         run.resume()
         parallel.check_agreement(module, run.stage_index, run.step)
         begun = run.stage_index, run.step
@@ -246,6 +245,7 @@ class _Run:
         log_every: int,
         ends: float,
         progress: bool,  # noqa: FBT001 (private, passed once)
+        watch: Callable[[nn.Module, int], None] | None,
     ) -> None:
         self.recipe = recipe
         self.module = module
@@ -256,6 +256,7 @@ class _Run:
         self.log_every = log_every
         self.ends = ends
         self.progress = progress
+        self.watch = watch
         self.stage_index = 0
         self.step = 0
         self.seconds = 0.0
@@ -272,6 +273,7 @@ class _Run:
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
         self.module.train()
+        lost = parallel.distributed(self.module, loss_of)
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         if stage.optimizer not in OPTIMIZERS:
             raise UnknownNameError("optimizer", stage.optimizer, OPTIMIZERS, f"stage {stage.name!r} names it")
@@ -286,6 +288,7 @@ class _Run:
         counted = over = 0
         started = saved = time.monotonic()
         before = self.seconds
+        made = sum(one.steps for one in self.recipe.stages[: self.stage_index])
         with (
             _held_signals() as got,
             parallel.sharing(self.module, stage.batch_size) as part,
@@ -296,10 +299,9 @@ class _Run:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=halves):
-                    loss, terms = loss_of(self.module, part.of(batch_at(self.step)), stage)
+                    loss, terms = lost(part.of(batch_at(self.step)), stage)
                 optimizer.zero_grad(set_to_none=True)
-                (loss * part.weight).backward()
-                parallel.add_gradients(list(learning.values()))
+                parallel.backward(loss, part)
                 nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
                 optimizer.step()
                 if stage.averaging:
@@ -308,9 +310,11 @@ class _Run:
                         for name, value in learning.items():
                             self.average[name].lerp_(value, 1 - decay)
                 self.step += 1
+                if self.watch is not None:
+                    self.watch(self.module, made + self.step)
                 counted += 1
-                for name, value in {"loss": loss, **terms}.items():
-                    own = part.weight * value.detach().float()
+                for name, term in {"loss": loss, **terms}.items():
+                    own = part.weight * term.detach().float()
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + own
                 now = time.monotonic()
                 self.seconds = before + now - started

@@ -1,17 +1,20 @@
 """One training run in several processes, as torchrun starts them: each computes its share of every batch.
 
-The processes hold the same weights and add their gradients up, which gives the gradients of one process on the whole
-batch. A process that runs alone finds every function here doing nothing.
+The processes hold the same weights, and DistributedDataParallel adds their gradients up, which gives the gradients of
+one process on the whole batch. A process that runs alone finds every function here doing nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import torch
 import torch.distributed as dist
@@ -20,10 +23,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
+from zoo.entries.recipes import Stage
 from zoo.errors import DeviceError, TrainingError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 #: How long a process waits for the others within a step, and while the first one measures the trained network.
 PATIENCE: Final = timedelta(minutes=10)
@@ -160,10 +161,14 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo and nccl have many words for a peer that is gone
-        raise TrainingError(
-            f"another process of this run has ended or does not answer ({_first_line(error)}); "
-            "the last checkpoint is whole: start all processes again to go on from it"
-        ) from error
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> TrainingError:
+    return TrainingError(
+        f"another process of this run has ended or does not answer ({_first_line(error)}); "
+        "the last checkpoint is whole: start all processes again to go on from it"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -227,19 +232,55 @@ def divisor(count: Tensor | int) -> Tensor:
     return total.clamp_(min=1) * part.weight
 
 
-@torch.no_grad()
-def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace the gradients by the sum of all processes' own; one that no process has stays None."""
+class _Loss(nn.Module):
+    """A recipe's loss as a forward pass, which DistributedDataParallel follows whatever it calls of the module."""
+
+    def __init__(self, module: nn.Module, loss: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module = module
+        self.loss = loss
+        self.terms: Mapping[str, Tensor] = {}
+
+    def forward(self, batch: Any, stage: Stage) -> Tensor:
+        loss, self.terms = self.loss(self.module, batch, stage)
+        return cast("Tensor", loss)
+
+
+def distributed(
+    module: nn.Module, loss: Callable[..., Any]
+) -> Callable[[Any, Stage], tuple[Tensor, Mapping[str, Tensor]]]:
+    """The `loss` of a stage's batch, `lost(batch, stage)`; `backward` then sums the gradients of all processes.
+
+    It is kept until then: DistributedDataParallel takes part in the backward pass. A parameter that no process uses
+    keeps no gradient.
+    """
     if size() == 1:
-        return
-    somewhere = highest(*(parameter.grad is not None for parameter in parameters))
-    learning = [parameter for parameter, has in zip(parameters, somewhere, strict=True) if has]
-    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
-    with _talking():
-        flat = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(flat)
-    for parameter, total in zip(learning, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
-        parameter.grad = total.view_as(parameter)
+        return partial(loss, module)
+    inner = _Loss(module, loss)
+    with _talking(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch: forward_sync_buffers
+        outer = nn.parallel.DistributedDataParallel(
+            inner, broadcast_buffers=False, init_sync=False, find_unused_parameters=True
+        )
+
+    def lost(batch: Any, stage: Stage) -> tuple[Tensor, Mapping[str, Tensor]]:
+        return outer(batch, stage), inner.terms
+
+    return lost
+
+
+def backward(loss: Tensor, part: Part) -> None:
+    """Take the gradients of a loss, weighted by this process's share of the clips.
+
+    Raises:
+        TrainingError: where another process is lost.
+    """
+    try:
+        (loss * (part.weight * part.size)).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel takes means
+    except RuntimeError as error:
+        if part.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).casefold()):
+            raise
+        raise _lost(error) from error
 
 
 @torch.no_grad()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from zoo import devices
+from zoo.entries.recipes import Recipe
 from zoo.errors import UnknownNameError, WeightsError, ZooError
 from zoo.names import is_pattern, natural
 from zoo.registry import catalog
@@ -19,12 +22,6 @@ from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, finalizing, loop, parallel
 from zoo.weights import digests, obtaining
 from zoo.weights.digests import sha256_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from zoo.entries.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

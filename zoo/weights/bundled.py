@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from zoo.entries.overrides import overrides_of
 from zoo.entries.spec import Metric, WeightsEntry
@@ -14,9 +15,6 @@ from zoo.entries.typechecks import check_types
 from zoo.errors import PluginError, one_line
 from zoo.names import natural
 from zoo.weights.identification import INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from zoo.entries import WeightsEntry
 from zoo.entries.overrides import overrides_of
@@ -13,11 +15,6 @@ from zoo.limits import LONGEST_OVERRIDES
 from zoo.weights.digests import digest_of
 from zoo.weights.files import INDEX, read_header, size_of
 from zoo.weights.obtaining import locate
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
 
 #: Key of the safetensors metadata that holds what differs from the architecture's entry, as JSON.
 METADATA_KEY = "zoo"

@@ -14,19 +14,18 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from urllib.parse import urlsplit
 
 from zoo.errors import OutputError, one_line
 from zoo.writing import is_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from typing import BinaryIO, Protocol
 
     class Headers(Protocol):
         """Headers of an answer; looking one up ignores case."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,6 @@ from zoo.weights import identification
 from zoo.weights.identification import INDEX as INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from torch import Tensor
 
 

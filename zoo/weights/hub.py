@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import WeightsError, one_line
@@ -19,9 +21,6 @@ from zoo.weights.places import Place, parse
 from zoo.weights.transfer import HTTP_CLIENTS, HUB, endpoint, is_hub_offline, reach, told, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from zoo.entries import WeightsEntry
 
 #: What `zoo push` puts into a repository, beside the card.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 #: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
 INDEX = ".safetensors.index.json"

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, WeightsError, one_line
@@ -20,9 +22,6 @@ from zoo.weights.transfer import is_offline
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from torch import Tensor
 
     from zoo.entries import WeightsEntry

@@ -6,15 +6,12 @@ import contextlib
 import errno
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NoReturn
 
 from zoo.errors import OutputError, UsageError, WeightsError, one_line
 from zoo.weights import downloads
 from zoo.weights.caches import hub_cache
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
 
 OFFLINE = "ZOO_OFFLINE"
 

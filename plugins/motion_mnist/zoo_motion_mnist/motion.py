@@ -8,8 +8,8 @@ Everything random is drawn on the CPU from an explicit generator; `render` paint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,6 @@ from zoo.errors import UsageError
 from zoo.training.data import mnist
 from zoo_motion_mnist import KINDS as KINDS
 from zoo_motion_mnist import MOTIONS as MOTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES = 16
 FRAME_SIZE = 64

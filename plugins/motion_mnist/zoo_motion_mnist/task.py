@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,10 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zoo.entries.recipes import Stage
 from zoo.training.data import mnist
 from zoo.training.evaluation import per_clip
 from zoo_motion_mnist import motion
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 

@@ -7,15 +7,13 @@ methods that change or repeat gradients.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Iterator
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Activation = Literal["relu", "tanh"]
 #: Of each gate its place among the four.

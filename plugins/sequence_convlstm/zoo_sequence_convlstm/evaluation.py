@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,9 +17,6 @@ from zoo.errors import UsageError
 from zoo.training.data import mnist
 from zoo.training.evaluation import CONSTANT, per_clip
 from zoo_sequence_convlstm import data
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SETS: Final = ("N6", "N3")
 DATASET: Final = "digit sequences"

@@ -6,19 +6,16 @@ import argparse
 import io
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from explain.authoring import perturbations
 from zoo.errors import ZooError
 from zoo.writing import write
 from zoo_sequence_convlstm import data
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Sequences of each set that are shown.
 _SHOWN = 3

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
-from zoo_sequence_convlstm.convlstm import PeepholeConvLSTM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo_sequence_convlstm.convlstm import Activation
+from zoo_sequence_convlstm.convlstm import Activation, PeepholeConvLSTM
 
 
 class Layer(nn.Module):

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
+from torch import Tensor
 
 from zoo.errors import UsageError
 from zoo_motion_mnist import motion
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FRAMES: Final = 16
 FRAME_SIZE: Final = 36

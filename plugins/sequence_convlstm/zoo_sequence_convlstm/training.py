@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
+from zoo.entries.recipes import Stage
 from zoo_sequence_convlstm import data
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, "Tensor"]
 

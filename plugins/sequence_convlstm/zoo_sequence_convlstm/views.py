@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from explain.authoring import Content, Sprite, clip_sprite, colours, figures, following, numbers, painted, render
+from explain.authoring import (
+    Content,
+    Context,
+    Sprite,
+    clip_sprite,
+    colours,
+    figures,
+    following,
+    numbers,
+    painted,
+    render,
+)
 from zoo import clips
 from zoo.models.prediction import to_frames
 from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
 from zoo_sequence_convlstm.evaluation import copied, roll_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
-    from torch import Tensor
-
-    from explain.authoring import Context
 
 _HERE = "zoo_sequence_convlstm"
 #: Frames that are predicted, at most, and where the clip does not go on.

@@ -10,16 +10,13 @@ same bytes on every device; `render` only copies pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from zoo.training.data import mnist
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES = 48
 FRAME_SIZE = 64

@@ -5,6 +5,7 @@ Sections of a comparison for models whose evaluation holds tables by speed and p
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from explain.authoring import Content, Section, figures, intervals, render
 from zoo.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
     from markupsafe import Markup
 
 _HERE = "zoo_spatiotemporal_mnist"

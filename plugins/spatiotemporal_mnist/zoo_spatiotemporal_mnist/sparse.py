@@ -9,18 +9,16 @@ occurs. Outputs, gradients and running statistics are those of the whole computa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo_spatiotemporal_mnist.networks import ResidualBlock
+from zoo_spatiotemporal_mnist.networks import ResidualBlock
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,18 @@ what is in it, and the LSTM where the digit is and how it moves.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.entries.recipes import Stage
 from zoo.training import parallel
 from zoo.training.data import mnist
 from zoo_spatiotemporal_mnist import blinking, growth, networks, sparse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import torch
 from matplotlib.colors import Normalize, to_hex
+from torch import Tensor, nn
 
-from explain.authoring import Content, figures, render
+from explain.authoring import Content, Context, figures, render
 from zoo_stdcf.layer import Stdcf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
     from matplotlib.axes import Axes
-    from torch import Tensor, nn
-
-    from explain.authoring import Context
 
 #: Share of the energy that the pairs are counted for which carry most.
 MOST: Final = 0.9

@@ -5,13 +5,11 @@ All of it was run on one CPU core; `training.py` says what the losses are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from zoo.entries.recipes import Recipe, Stage
 from zoo_motion_mnist import MOTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _HERE = "zoo_stdcf"
 

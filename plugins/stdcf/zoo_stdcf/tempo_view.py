@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.authoring import Content, figures, intervals, render
+from explain.authoring import Content, Context, figures, intervals, render
 from zoo_stdcf import tempo
 from zoo_stdcf.layer import with_tempo
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-    from explain.authoring import Context
 
 
 def available(context: Context) -> bool:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.entries.recipes import Stage
 from zoo.errors import UsageError
 from zoo_motion_mnist import task
 from zoo_motion_mnist.task import Batch, as_input
 from zoo_stdcf import networks, translate_rotate
 from zoo_stdcf.layer import Stdcf
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
 
 #: What stages may learn of the STDCF layers.
 PARTS = ("psi", "phi", "alpha")

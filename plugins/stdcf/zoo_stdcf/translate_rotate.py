@@ -11,8 +11,9 @@ Everything random is drawn on the CPU from an explicit generator; `render` paint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,6 @@ from torch import Tensor
 
 from zoo.errors import UsageError
 from zoo.training.data import mnist
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES: Final = 8
 FRAME_SIZE: Final = 28

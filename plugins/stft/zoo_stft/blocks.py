@@ -6,8 +6,9 @@ another 1x1x1 convolution. Each step, trainable or not, is followed by BatchNorm
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,6 @@ from torch import Tensor, nn
 from zoo.errors import UsageError
 from zoo_stft.execution import DepthwiseConv3d
 from zoo_stft.layer import Axes, ShortTimeFourier3d, Size, check_size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Activation = Literal["leaky_relu", "relu", "selu", "elu"]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from safetensors.torch import load
+from torch import Tensor
 
 from zoo_motion_mnist import motion
 from zoo_motion_mnist.task import evaluate as evaluate
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def example(frames: int = motion.FRAMES) -> Tensor:

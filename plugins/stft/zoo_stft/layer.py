@@ -8,16 +8,14 @@ the order (T, H, W). Real and imaginary parts are 2 K fixed filters (equation 8)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Callable
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ClipError, UsageError
 from zoo_stft import execution
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Axes = Literal["thw", "hw", "t"]
 Size = int | tuple[int, int, int]

@@ -6,7 +6,8 @@ its text: widths are those of I3D, bottlenecks those that the published differen
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,6 @@ from torch import Tensor, nn
 from zoo.errors import ClipError, UsageError
 from zoo_stft.blocks import Activation, FactorisedBlock, SBlock, STBlock, TBlock, convolution, point
 from zoo_stft.execution import channels_together
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Kind = Literal["st_stft", "s_stft", "t_stft", "fact_dw", "relpv", "i3d", "s3d_inception"]
 

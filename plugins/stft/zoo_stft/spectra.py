@@ -6,20 +6,19 @@ flickers, one without a part in time stands still, and every other one moves: (1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from explain.authoring import notebook
 from zoo.errors import UsageError
 from zoo_stft.blocks import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor, nn
 
 Group = Literal["flicker", "still", "moving", "mean", "higher"]
 

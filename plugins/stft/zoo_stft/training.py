@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from zoo_motion_mnist.task import clips as clips
 from zoo_motion_mnist.task import loss as loss
 from zoo_stft import networks
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def build(**arguments: Any) -> nn.Module:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from explain.authoring import (
     Content,
+    Context,
     Section,
     Sprite,
     clip_sprite,
@@ -21,9 +22,6 @@ from explain.authoring import (
 )
 from zoo_stft.blocks import Block
 from zoo_stft.spectra import DIRECTIONS, BlockSpectrum, grouped, spectra
-
-if TYPE_CHECKING:
-    from explain.authoring import Context
 
 _HERE = "zoo_stft"
 #: What blocks learned, by their class.

@@ -6,17 +6,15 @@ because they are not transferred.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo_tconv3.layer import TConv3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Kernel = Literal["3t", "3d", "2d"]
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.entries.recipes import Stage
 from zoo.models import inflation
 from zoo_motion_mnist.task import Batch, as_input
 from zoo_motion_mnist.task import clips as clips
 from zoo_tconv3 import networks
 from zoo_tconv3.layer import IDENTITY, TConv3d
-
-if TYPE_CHECKING:
-    from zoo.entries.recipes import Stage
 
 
 def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:

@@ -241,7 +241,9 @@ def test_predictions_are_the_plain_modules(odd, form):
     found = zoo.predict(odd(form), batch[:1])[0]
     plain = zoo.predict(plain_network(), batch[:1])[0]
     head = "digit" if form == "named outputs" else "output"
-    assert [one["label"] for one in found[head]["top"]] == [one["label"] for one in plain["output"]["top"]]
+    assert [one["label"] for one in found.record()[head]["top"]] == [
+        one["label"] for one in plain.record()["output"]["top"]
+    ]
 
 
 @pytest.mark.parametrize("form", ["made under inference_mode", "in place", "in place in views", "checkpointed"])

@@ -118,7 +118,7 @@ def every_function(tmp_path):
         "report": lambda m, x, **axes: (
             explain.report(m, x[:1], tmp_path / "r", methods=["saliency"], sections=["attributions"], **axes) and FRAMES
         ),
-        "predict": lambda m, x, **axes: len(zoo.predict(m, x, **axes)[0]["output"]["top"]) - 5 + FRAMES,
+        "predict": lambda m, x, **axes: len(zoo.predict(m, x, **axes)[0].record()["output"]["top"]) - 5 + FRAMES,
     }
 
 

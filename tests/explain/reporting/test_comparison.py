@@ -194,7 +194,7 @@ def test_each_model_sees_the_clip_as_its_own_input_asks(pair, clip, tmp_path):
     models = report.data["sections"]["predictions"]["models"]
     assert [model["batch"] for model in models] == [[1, 1, 12, 24, 24], [1, 1, 6, 16, 16]]
     for told, model in zip(models, pair, strict=True):
-        said = zoo.predict(model, zoo.preprocess(clip, model))[0]["shape"]["top"]
+        said = zoo.predict(model, zoo.preprocess(clip, model))[0].record()["shape"]["top"]
         assert told["heads"]["shape"]["top"] == said[:3]
     assert "no evaluation of square_watcher and small_watcher is stored." in report.warnings
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 import click
 
 from zoo.commands.shared import output
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 
 class Count(click.IntRange):

@@ -10,16 +10,13 @@ import os
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from zoo.errors import FormerNameWarning, NotFiniteWarning, PluginWarning, ZooError
 from zoo.plain import plain, unbroken, visible
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from typing import TextIO
 
 #: What tqdm writes to place its bars, and nothing else may: a carriage return that begins a text, and moves up a line.
 _MOVES = re.compile(r"(?:\n|\x1b\[A)*")

@@ -9,19 +9,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from zoo.errors import DataError, OutputError, UsageError
 from zoo.weights import downloads
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: md5 of each compressed file, as published with MNIST and used by torchvision and others.
 MD5: Final[dict[str, str]] = {

@@ -48,7 +48,7 @@ def test_the_folder_holds_one_page_and_nothing_is_left_beside_it(collected):
 def test_accuracy_is_that_of_the_predictions(collected, model, folder_of_clips):
     right = []
     for path in sorted(folder_of_clips.glob("*/*.safetensors")):
-        top = zoo.predict(model, zoo.preprocess(path, model))[0]["shape"]["top"][0]
+        top = zoo.predict(model, zoo.preprocess(path, model))[0].record()["shape"]["top"][0]
         right.append(top["label"] == path.parent.name)
     accuracy = section(collected, "predictions")["heads"]["shape"]["accuracy"]
     assert (accuracy["hits"], accuracy["clips"]) == (sum(right), 10)
