@@ -225,7 +225,8 @@ def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "$class" not in value:
         return fields
     kind = value["$class"]
-    return getattr(importlib.import_module(_HOMES[kind]), kind)(**fields)
+    found = getattr(importlib.import_module(_HOMES[kind]), kind)
+    return found.restored(fields) if hasattr(found, "restored") else found(**fields)
 
 
 def _lost(name: str) -> Callable[..., NoReturn]:

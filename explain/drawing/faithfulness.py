@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from explain.drawing import figures, notebook
+from explain.faithfulness.measures import all_tests
 from explain.faithfulness.verdicts import DEPENDS, INDEPENDENT
 from explain.results import packed
 
@@ -62,9 +63,9 @@ def html(result: Faithfulness) -> str:
         for verb, name, area in (("removing", "deletion", curves.area), ("showing", "insertion", curves.inserted_area))
     ]
     measures = [
-        (name, notebook.share(_mean(value)))
-        for name, value in (("infidelity", result.infidelity), ("max-sensitivity", result.sensitivity))
-        if value is not None
+        (test.title, notebook.share(_mean(result.measures[test.name])))
+        for test in all_tests()
+        if test.name in result.measures
     ]
     measures += [(f"not tested: {name}", reason) for name, reason in result.missing.items()]
     return notebook.view(

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing.numbers import number_text
+from explain.faithfulness.measures import all_tests
 from explain.model.layouts import entry_of, has_random_weights
 from explain.model.preservation import preserved
 from explain.reporting import pages, reading
@@ -113,7 +114,7 @@ def _settings(setup: Setup) -> dict[str, Any]:
         "methods": list(setup.methods),
         "options": repr(setup.options),
         "part": list(setup.part),
-        "tests": setup.tests,
+        "tests": [test.name for test in all_tests()] if setup.tests else [],
         "seed": setup.seed,
         "device": devices.like(setup.model).device.type,
         "versions": pages.versions(),

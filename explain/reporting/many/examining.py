@@ -13,8 +13,9 @@ from explain.attribution.layer_choice import default_layer
 from explain.attribution.methods import find_method
 from explain.drawing.effective_fields import centre_share
 from explain.drawing.sprites import clip_sprite
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.measures import all_tests
 from explain.faithfulness.randomization import rank_correlation
+from explain.faithfulness.verdicts import shares_of, strongest
 from explain.model.layouts import entry_of, input_of
 from explain.model.targets import resolve as resolve_target
 from explain.reporting import reading
@@ -260,7 +261,7 @@ def agreement(made: list[Attribution]) -> list[list[float | None]]:
     return table
 
 
-#: Numbers of `explain.faithfulness.records.record` that are kept.
+#: Numbers of `Faithfulness.record` that are kept beside the measures.
 _AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
 
 _OF_FRAMES = ("deletion", "random_deletion")
@@ -276,6 +277,5 @@ def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
         **{f"frames_{name}": frames and frames[name]["area"] for name in _OF_FRAMES},
         "correlation": depths[0]["correlation"] if depths else None,
-        "infidelity": record["infidelity"],
-        "sensitivity": record["sensitivity"],
+        **{test.name: record[test.name] for test in all_tests()},
     }

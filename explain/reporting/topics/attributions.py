@@ -15,7 +15,7 @@ from explain.drawing import colours as colour
 from explain.drawing.numbers import exact, number_text, percent
 from explain.drawing.sprites import Sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.verdicts import shares_of, strongest
 from explain.model.targets import resolve
 from explain.reporting import intervals
 from explain.reporting.sections import Content

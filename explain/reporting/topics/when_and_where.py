@@ -11,7 +11,7 @@ from explain.attribution.methods import title
 from explain.drawing import colours
 from explain.drawing.sprites import overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import PEAKED
+from explain.faithfulness.verdicts import PEAKED
 from explain.reporting import intervals
 from explain.reporting.sections import Content
 from zoo.clips import moment

@@ -168,7 +168,6 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     """Short tests, whose numbers are those of the tests themselves."""
     import zoo
     from explain.faithfulness.checking import Effort, check_all
-    from explain.faithfulness.records import record
 
     page = written.page.read_text(encoding="utf-8")
     methods = written.data["sections"]["attributions"]["methods"]
@@ -183,7 +182,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
     effort = Effort(steps=8, draws=20, depths=4, redraws=6, boxes=16, neighbours=4)
-    expected = record(check_all(model, batch, [saliency], effort)[0])
+    expected = check_all(model, batch, [saliency], effort)[0].record()
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
     for name in ("deletion", "random_insertion"):
