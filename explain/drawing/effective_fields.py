@@ -10,9 +10,7 @@ import torch
 from matplotlib.patches import Rectangle
 
 from explain.drawing import colours as colour
-from explain.drawing import effective_fields as drawing
 from explain.drawing import figures, notebook, sprites
-from explain.results import packed
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -185,27 +183,13 @@ def plot(field: EffectiveField, clip: Tensor | None = None) -> Figure:
     width, height = _size(field)
     with notebook.drawing(width, height + 90) as drawn:
         _paint_plot(drawn, field, frames)
-        notebook.heading(drawn, _title(field), f"{drawing.in_words(field)}\n{_BOXES}")
+        notebook.heading(drawn, _title(field), f"{in_words(field)}\n{_BOXES}")
     return drawn
 
 
-def html(field: EffectiveField) -> str:
-    """The view of a unit."""
-    words = drawing.in_words(field)
-    drawn = notebook.svg(
-        lambda figure: _paint_plot(figure, field, _frames(field, None)),
-        *_size(field),
-        f"{_title(field)}: {words}",
-        packed(field),
-    )
-    return notebook.view(
-        "effective_field.html",
-        title=_title(field),
-        words=words,
-        boxes=_BOXES,
-        drawn=drawn,
-        rows=notebook.said(field.settings),
-    )
+def describe(field: EffectiveField) -> tuple[str, list[tuple[str, str]]]:
+    """Title and table of a notebook."""
+    return f"{_title(field)}: {in_words(field)}", notebook.said(field.settings)
 
 
 def _title(field: EffectiveField) -> str:
@@ -221,9 +205,9 @@ def _size(field: EffectiveField) -> tuple[int, int]:
 def _paint_plot(drawn: Figure, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
     several = len(frames) > 1
     axes = drawn.subplots(1, 1 + several, squeeze=False, width_ratios=[1, 1.8][: 1 + several])[0]
-    drawing.picture(axes[0], field, frames)
+    picture(axes[0], field, frames)
     if several:
-        drawing.over_time(axes[1], field)
+        over_time(axes[1], field)
 
 
 def _frames(field: EffectiveField, clip: Tensor | None) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from explain.drawing import figures, notebook
 from explain.drawing import kernels as slices
-from explain.results import packed
 from explain.temporal import tables
 from explain.temporal.motions import most_moving
 
@@ -141,8 +140,8 @@ _WIDTH, _TITLE, _SPREADS, _PLOT_ROW = 1000, 40, 280, 205
 #: Letters of a layer's name that fit beside what its filter does.
 _NAME = 30
 
-#: Filters of a view, and rows of its table.
-_SHOWN, _ROWS = 2, 12
+#: Layers in the table of a notebook.
+_ROWS = 12
 
 
 def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
@@ -155,27 +154,14 @@ def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
     return drawn
 
 
-def html(parameters: TemporalParameters) -> str:
-    """The view of all layers."""
-    moving = most_moving(parameters.layers.values(), _SHOWN)
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, parameters, moving, 0),
-        _WIDTH,
-        _height(moving),
-        f"Distributions of size, turn and shift a step, and the {len(moving)} filters that move most",
-        packed(parameters),
-    )
-    header, rows = tables.signed_table(parameters)
-    return notebook.view(
-        "temporal.html",
-        title=_title(parameters),
-        drawn=drawn,
-        header=header,
-        caption=tables.SIGNED,
-        rows=rows[: _ROWS + 1],
-        more=max(0, len(rows) - _ROWS - 1),
-        left_out=parameters.left_out,
-    )
+def describe(parameters: TemporalParameters) -> tuple[str, list[tuple[str, ...]]]:
+    """Title and table of a notebook."""
+    header, table = tables.signed_table(parameters)
+    rows: list[tuple[str, ...]] = [tuple(header), *(tuple(str(one) for one in row) for row in table[: _ROWS + 1])]
+    more, out = len(table) - _ROWS - 1, len(parameters.left_out)
+    rows += [("more", f"{more} layers: .layers holds each")] if more > 0 else []
+    rows += [("left out", f"{out} convolution{'s' * (out > 1)} that cannot move: .left_out says why")] if out else []
+    return f"{_title(parameters)}. {tables.SIGNED}", rows
 
 
 def _title(parameters: TemporalParameters) -> str:

@@ -211,4 +211,5 @@ def infidelity(trial: Trial) -> Tensor:
     subject = trial.subject
     if "boxes" not in trial.kept:
         trial.kept["boxes"] = Boxes(subject, trial.effort.boxes, trial.seed)
-    return trial.kept["boxes"].infidelity(trial.attribution, trial.method)
+    found: Tensor = trial.kept["boxes"].infidelity(trial.attribution, trial.method)
+    return found

@@ -15,7 +15,7 @@ from explain.model.layouts import computed_in, input_of, layout_of, to_input, to
 from explain.model.memory import within_memory
 from explain.model.preservation import generator, prepared
 from explain.progress import following
-from explain.results import Saved
+from explain.results import Results, Saved
 from zoo import devices
 from zoo.clips import times_of
 from zoo.errors import ModelError, UsageError
@@ -185,7 +185,7 @@ def effective_fields(
         what = f"one sample of {tuple(batch.shape[1:])} and what gradients of {len(layers)} layers need"
         for sample in range(len(batch)):
             within_memory(lambda _, at=sample: measured.look(at), 1, what)  # type: ignore[misc]
-    return [
+    return Results(
         _field(
             name,
             measured.heat[name] / (len(batch) * draws),
@@ -196,7 +196,7 @@ def effective_fields(
             times,
         )
         for name in measured.layers
-    ]
+    )
 
 
 def noise(model: nn.Module, seed: int) -> Tensor:

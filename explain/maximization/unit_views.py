@@ -15,7 +15,7 @@ from explain.attribution import attribute
 from explain.maximization import maximize
 from explain.model.diagnosis import diagnosing
 from explain.model.layouts import input_of, layout_of, to_display, to_ncthw
-from explain.results import Saved
+from explain.results import Results, Saved
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def view_units(
         seed=seed,
         progress=progress,
     )
-    views = []
+    views = Results()
     for index, (unit, attribution) in enumerate(zip(wanted, found, strict=True)):
         time, row, column = cast("Tensor", attribution.target.positions)[0].tolist()
         frame = int(cast("Tensor", attribution.frame)[0])

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.reporting.comparison import compare
-    from explain.reporting.driver import report
+    from explain.reporting.driver import compare, report
     from explain.reporting.pages import Report
 
 _HOMES = {
     "Report": "explain.reporting.pages",
-    "compare": "explain.reporting.comparison",
+    "compare": "explain.reporting.driver",
     "report": "explain.reporting.driver",
 }
 

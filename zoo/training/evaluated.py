@@ -24,7 +24,7 @@ class Evaluated:
 
     name: str
     entry: ModelEntry | None
-    #: As `zoo.training.evaluation.stored` gives it, and the `file` that was named, if one was; None where none is stored.
+    #: As `zoo.training.evaluation.stored` gives it, with the `file` that was named; None where none is stored.
     evaluation: dict[str, Any] | None
     #: What `zoo.load` takes: a name, and weights; None where nothing can be loaded, with the reason.
     load: tuple[str, str | None] | None

@@ -26,7 +26,9 @@ from zoo import hookimpl
 
 @hookimpl
 def explain_measures():
-    return [Test(name="brightness", title="bright <share>", run=f"{__name__}:run", bounds=(0.0, 1.0), better="higher"%s)]
+    return [
+        Test(name="brightness", title="bright <share>", run=f"{__name__}:run", bounds=(0.0, 1.0), better="higher"%s)
+    ]
 
 
 def run(trial):

@@ -551,12 +551,12 @@ PLUGIN = """
     @hookimpl
     def explain_sections(context):
         return [
-            explain.Section(name="good", title="Good <b>news</b>", build=f"{__name__}:good"),
-            explain.Section(name="bad", title="Bad news", build=f"{__name__}:bad"),
-            explain.Section(name="units", title="Taken", build=f"{__name__}:good"),
-            explain.Section(name="wrong", title="Wrong", build=f"{__name__}:wrong"),
-            explain.Section(name="ending", title="Ending", build=f"{__name__}:ending"),
-            explain.Section(name="absent", title="Absent", build="not_installed:build"),
+            explain.Section(name="good", title="Good <b>news</b>", one=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad news", one=f"{__name__}:bad"),
+            explain.Section(name="units", title="Taken", one=f"{__name__}:good"),
+            explain.Section(name="wrong", title="Wrong", one=f"{__name__}:wrong"),
+            explain.Section(name="ending", title="Ending", one=f"{__name__}:ending"),
+            explain.Section(name="absent", title="Absent", one="not_installed:build"),
         ]
 
     def good(context):
@@ -769,3 +769,15 @@ def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(
     report = cheap(copying(), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
     assert report.data["target"].startswith("film[t=7, y=")
     assert "farthest from the clip" in report.page.read_text(encoding="utf-8")
+
+
+def test_a_report_shows_in_a_notebook_by_itself(written, monkeypatch):
+    view = written._repr_html_()
+    assert view.count("<iframe") == 1
+    (inside,) = re.findall(r'srcdoc="(.*?)"', view, re.DOTALL)
+    assert html.unescape(inside) == written.page.read_text(encoding="utf-8")
+    assert 'sandbox="allow-scripts"' in view
+    monkeypatch.setattr("explain.reporting.pages._SHOWN", 10)
+    assert "<iframe" not in written._repr_html_()
+    assert str(written.page) in written._repr_html_()
+    assert len(repr(written)) < 300
