@@ -20,23 +20,21 @@ import dataclasses
 import importlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import torch
+from torch import Tensor
 
 from zoo import devices, writing
 from zoo.errors import OutputError, ResultError, UsageError, one_line
 from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: The version of the record; files of another one are refused.
 FORMAT: Final = 1

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from explain.attribution import Attribution
 from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing import figures, notebook, sprites
+from explain.drawing.colours import ColourMap
 from zoo.clips import instant
 from zoo.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from explain.attribution import Attribution
-    from explain.drawing.colours import ColourMap
 
 #: Width of a figure, its widest frame, and the height of the curve.
 _WIDTH, _CELL, _CURVE = 900, 240, 130

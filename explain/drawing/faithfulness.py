@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
+from explain.faithfulness import Faithfulness
 from explain.faithfulness.measures import all_tests
+from explain.faithfulness.results import Curves
 from explain.faithfulness.verdicts import DEPENDS, INDEPENDENT
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.faithfulness import Faithfulness
-    from explain.faithfulness.results import Curves
 
 #: Width and height of one part of a figure.
 _ACROSS, _TALL = 300, 230

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from explain.attribution.maps import to_map
 from explain.drawing import colours, figures, notebook, sprites
 from explain.drawing.numbers import evenly
+from explain.maximization import Maximization, TopClip, TopClips
+from explain.maximization.unit_views import UnitView
 from zoo.clips import instant
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from explain.maximization import Maximization, TopClip, TopClips
-    from explain.maximization.unit_views import UnitView
 
 #: Width of a figure, of its curves, and of its largest frame.
 _WIDTH, _CURVE, _CELL = 900, 250, 160

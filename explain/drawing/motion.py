@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
 from explain.drawing import kernels as slices
-from explain.temporal import tables
-from explain.temporal.motions import most_moving
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    import numpy.typing as npt
-    from markupsafe import Markup
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.temporal import TemporalParameters
-    from explain.temporal.motions import Motion
+from explain.temporal import TemporalParameters, tables
+from explain.temporal.motions import Motion, most_moving
 
 #: Filters drawn of each model.
 _FILTERS = 8

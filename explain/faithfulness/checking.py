@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.methods import Method, find_method
 from explain.attribution.results import Attribution
@@ -14,27 +16,19 @@ from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
 from explain.faithfulness.removal import Subject
 from explain.faithfulness.repetition import Again, Trial, is_tensor
-from explain.faithfulness.results import Faithfulness, Randomized
+from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
 from explain.model.diagnosis import diagnosing
 from explain.model.layouts import computed_in, has_random_weights, layout_of, to_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import prepared
+from explain.model.targets import Target
 from explain.progress import telling
 from zoo.devices import is_out_of_memory
+from zoo.entries import Layout
 from zoo.errors import ModelError, PluginError, PluginExitError, UnknownNameError, UsageError, ZooError, describe
 from zoo.isolation import guarded
 from zoo.registry.plugins import resolve
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.faithfulness.results import Curves
-    from explain.model.memory import Progress
-    from explain.model.targets import Target
-    from zoo.entries import Layout
-
 
 #: What takes the place of removed parts in deletion and insertion.
 FILLS = ("surroundings", "baseline")

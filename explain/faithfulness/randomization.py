@@ -7,20 +7,18 @@ layer is given random weights and keeps them (cascading), and the map is compare
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
 
-from explain.faithfulness.curves import PARAMETERS
 from explain.model.preservation import generator
+from explain.model.targets import Score
 from zoo.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.model.targets import Score
+#: Added to the seed of a model's parameters, with the place of each.
+PARAMETERS: Final = 5
 
 
 def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:

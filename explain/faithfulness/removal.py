@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from explain.attribution import Attribution, Method
 from explain.attribution.baselines import make_baseline
-from explain.faithfulness.curves import BOXES
 from explain.model.layouts import from_ncthw, input_of, layout_of, to_ncthw
 from explain.model.memory import MeasuredBytes, fitting, within_memory
 from explain.model.preservation import generator
-from explain.model.targets import Score
+from explain.model.targets import Score, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.attribution import Attribution, Method
     from explain.faithfulness.repetition import Trial
-    from explain.model.targets import Target
 
 
 class Subject:
@@ -140,6 +136,9 @@ def _fill(frames: Tensor, known: Tensor) -> Tensor:
     wide = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
     return torch.where(known > 0, frames, wide)
 
+
+#: Added to the seed of boxes.
+BOXES: Final = 3
 
 #: Extent of a box along each axis, as a share of the clip's: drawn evenly from this range.
 SHARES = (0.2, 0.6)

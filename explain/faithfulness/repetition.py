@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import captum.metrics
 import torch
+from torch import Tensor, nn
 
+from explain.attribution import Attribution, Method
 from explain.attribution.runner import attribute
-from explain.faithfulness.curves import NOISE
+from explain.faithfulness.removal import Subject
 from explain.model.layouts import from_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import generator
 from explain.model.targets import select
 from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor, nn
-
-    from explain.attribution import Attribution, Method
     from explain.faithfulness.checking import Effort
-    from explain.faithfulness.removal import Subject
-    from explain.model.memory import Progress
 
 
 class Again:
@@ -137,6 +134,9 @@ def is_tensor(baseline: Any) -> bool:
         return any(is_tensor(one) for one in baseline)
     return isinstance(baseline, str) and baseline.startswith("tensor ")
 
+
+#: Added to the seed of noise.
+NOISE: Final = 4
 
 #: Largest change of a number of the input, as a share of the sample's range.
 RADIUS = 0.02

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
+from torch import Tensor
 
 from explain.faithfulness.measures import all_tests
 from explain.results import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: How a verdict, or a part of it, ends.
 Word = Literal["passes", "inconclusive", "flagged"]

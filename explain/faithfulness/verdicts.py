@@ -37,20 +37,15 @@ clips.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from explain.faithfulness.measures import BUILT_IN, STABLE, UNSTABLE
-from explain.faithfulness.results import Verdict
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.faithfulness.measures import Test
-    from explain.faithfulness.results import Curves, Randomized, Word
+from explain.faithfulness.measures import BUILT_IN, STABLE, UNSTABLE, Test
+from explain.faithfulness.results import Curves, Randomized, Verdict, Word
 
 #: How often chance may be beyond a bound: every bound here is one-sided, so that an interval of two holds 90 %.
 TAIL: Final = 0.05

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +18,12 @@ from explain.model.targets import Target
 from explain.model.targets import resolve as resolve_target
 from explain.reporting.context import Context
 from zoo import clips, devices
+from zoo.clips import Clip
+from zoo.entries import Layout
 from zoo.errors import MemoryLimitError, UsageError, ZooError
 from zoo.models import prediction
 from zoo.models import provenance as provenance_of
 from zoo.models.prediction import describe, like_output, outputs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from contextlib import AbstractContextManager
-
-    from zoo.clips import Clip
-    from zoo.entries import Layout
 
 #: Relative change of a value that is told; rounding alone makes less than a hundredth.
 TOLD = 0.05

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import entry_of
 from explain.reporting.context import Subject
 from explain.reporting.reading import compared_with
-from explain.sources import shown, truths
+from explain.sources import Source, shown, truths
 from zoo.names import natural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.sources import Source
 
 #: Methods where none were asked for: a gradient, what it adds up to, its path integral, and what late layers hold.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam_per_frame")

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from explain.drawing.numbers import number_text
 from explain.faithfulness.measures import all_tests
 from explain.model.layouts import entry_of
 from explain.reporting import pages
 from explain.reporting.many import aggregation as collections
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.many.examining import context_of, examine
 from explain.reporting.many.resumption import Work, fingerprint
 from explain.reporting.reading import compared_with
+from explain.reporting.sections import Section
+from explain.sources import Source
 from zoo import clips, devices
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.models.heads import output_specs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.reporting.many.aggregation import Collection
-    from explain.reporting.sections import Section
-    from explain.sources import Source
 
 #: Clips left out that are named before a page and a command say "and so many more".
 _NAMED = 10

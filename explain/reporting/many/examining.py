@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution import Attribution
 from explain.attribution.layer_choice import default_layer
 from explain.attribution.methods import find_method
 from explain.drawing.effective_fields import centre_share
@@ -20,21 +23,14 @@ from explain.model.layouts import entry_of, input_of
 from explain.model.targets import resolve as resolve_target
 from explain.reporting import reading
 from explain.reporting.context import Context, silent
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Section
 from explain.reporting.topics import attributions, faithfulness
 from zoo import devices
+from zoo.clips import Clip
 from zoo.errors import ModelError, PluginError
 from zoo.models.prediction import outputs, to_frames
 from zoo.registry import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution
-    from explain.reporting.many.aggregation import Collection
-    from zoo.clips import Clip
 
 #: Classes named of each output.
 _TOP = 5

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
+from torch import Tensor
 
-from explain.attribution import runner
+from explain.attribution import Attribution, Method, runner
 from explain.attribution.methods import find_method, title
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
+from explain.drawing.colours import ColourMap
 from explain.drawing.numbers import exact, number_text, percent
 from explain.drawing.sprites import Sprite, overlay_sprite
 from explain.drawing.templates import render
 from explain.faithfulness.verdicts import shares_of, strongest
+from explain.model.memory import Progress
 from explain.model.targets import resolve
 from explain.reporting import intervals
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from explain.reporting.topics import faithfulness
 from zoo.errors import ModelError, PluginError
 from zoo.models.heads import output_specs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution, Method
-    from explain.drawing.colours import ColourMap
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
 
 #: Methods of a report where none were asked for.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")

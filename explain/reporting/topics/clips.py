@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from markupsafe import Markup
+from torch import Tensor
 
 from explain.attribution.methods import title
 from explain.drawing import colours as colour
 from explain.drawing.numbers import evenly, numbers
 from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.reporting.many.aggregation import measured
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection, Entry, measured
 from explain.reporting.sections import Content
 from explain.reporting.topics.faithfulness import tested
 from zoo import clips
 from zoo.clips import moment
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from markupsafe import Markup
-    from torch import Tensor
-
-    from explain.drawing.sprites import Sprite
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection, Entry
 
 #: Thumbnails in one picture, and in all.
 _SHEET, _MOST = 240, 1200

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from markupsafe import Markup
 
+from explain.attribution import Attribution
 from explain.attribution.methods import title
 from explain.attribution.occlusion import default_blocks
 from explain.drawing.numbers import number, percent
@@ -17,16 +19,10 @@ from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.measures import all_tests
 from explain.model.layouts import has_random_weights, layout_of, to_ncthw
 from explain.reporting import intervals
-from explain.reporting.context import DEAR, operations
+from explain.reporting.context import DEAR, Context, operations
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from explain.attribution import Attribution
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
 
 #: Blocks of occlusion, and places of them in time, where its map is made again; two along rows and columns at least,
 #: so that the map that is compared shows time and place. `SHORT_BLOCKS` is for short tests.

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from explain.attribution.maps import to_map
 from explain.drawing import colours
-from explain.drawing.sprites import animation, as_frames, clip_sprite, overlay_sprite
+from explain.drawing.sprites import Sprite, animation, as_frames, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
+from explain.maximization import Maximization, TopClip, TopClips
 from explain.model.layouts import input_of
 from explain.reporting import pages, writing
+from explain.reporting.pages import Report
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.results import packed
 from zoo import clips, devices
-
-if TYPE_CHECKING:
-    import os
-
-    from torch import nn
-
-    from explain.drawing.sprites import Sprite
-    from explain.maximization import Maximization, TopClip, TopClips
-    from explain.reporting.pages import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
