@@ -60,32 +60,6 @@ _HOMES = {
     "perturbations": "explain.robustness.perturbations:",
 }
 
-__all__ = [
-    "Content",
-    "Context",
-    "Job",
-    "Method",
-    "Raw",
-    "Section",
-    "Sprite",
-    "Subject",
-    "Test",
-    "Trial",
-    "clip_sprite",
-    "colours",
-    "figures",
-    "following",
-    "input_of",
-    "intervals",
-    "kernels",
-    "loops",
-    "notebook",
-    "numbers",
-    "overlay_sprite",
-    "painted",
-    "perturbations",
-    "render",
-    "sprites",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from explain.model.preservation import generator
@@ -136,18 +137,8 @@ def rank_correlation(first: Tensor, second: Tensor, *, seen: bool = False) -> Te
 
 def _spearman(first: Tensor, second: Tensor) -> Tensor:
     if not bool(first.isfinite().all() & second.isfinite().all()):
-        return first.new_tensor(torch.nan)
-    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(first), _mean_ranks(second)))
-    length = one.norm() * other.norm()
-    if float(length) == 0.0:
-        return one.new_tensor(torch.nan if float(one.norm()) == 0.0 else 0.0)
-    correlation: Tensor = (one @ other) / length
-    return correlation
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, group, sizes = torch.unique(values, return_inverse=True, return_counts=True)
-    ends = sizes.cumsum(0).double()
-    ranks: Tensor = (ends - (sizes.double() + 1) / 2)[group]
-    return ranks
+        return first.new_tensor(torch.nan, dtype=torch.float64)
+    if bool((first == first[:1]).all()) or bool((second == second[:1]).all()):
+        return first.new_tensor(torch.nan if bool((first == first[:1]).all()) else 0.0, dtype=torch.float64)
+    one, other = (values.double().cpu().numpy() for values in (first, second))
+    return first.new_tensor(spearmanr(one, other).statistic, dtype=torch.float64)

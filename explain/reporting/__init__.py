@@ -19,6 +19,6 @@ _HOMES = {
     "report": "explain.reporting.driver",
 }
 
-__all__ = ["Report", "compare", "report"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

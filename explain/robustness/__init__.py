@@ -21,6 +21,6 @@ _HOMES = {
     "check_robustness": "explain.robustness.checking",
 }
 
-__all__ = ["Curve", "Measure", "Robustness", "check_robustness"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)
