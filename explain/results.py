@@ -67,7 +67,7 @@ _HOMES: Final = {
 #: What draws each result, imported when it is called for; beside each `plot` stands a `describe`: title and table.
 _DRAWINGS: Final = {
     "Attribution": "explain.drawing.attributions:plot",
-    "EffectiveField": "explain.drawing.effective_fields:plot",
+    "EffectiveField": "explain.drawing.fields:plot",
     "Faithfulness": "explain.drawing.faithfulness:plot",
     "Maximization": "explain.drawing.maximizations:plot",
     "Robustness": "explain.drawing.robustness:plot",

@@ -79,13 +79,13 @@ def faithfulness(
     curves; `explain.Faithfulness.load` reads them.
     """
     from explain.attribution.methods import with_layer
-    from explain.reporting import writing
+    from zoo import folders
 
     methods = tuple(dict.fromkeys(methods))
     for name in methods:
         with_layer(name)
     if out is not None:
-        writing.check(out, "faithfulness")
+        folders.check(out, "faithfulness")
 
     from explain.faithfulness.checking import Effort, check_all
     from explain.faithfulness.measures import all_tests
@@ -116,7 +116,7 @@ def faithfulness(
 
         files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
-        writing.write(out, "faithfulness", about, files)
+        folders.write(out, "faithfulness", about, files)
         output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")
     rows, sentences, tests = [], [], all_tests()
     for row in data:

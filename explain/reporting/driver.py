@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from explain.drawing.numbers import listed
 from explain.progress import telling
-from explain.reporting import pages, writing
+from explain.reporting import pages
 from explain.reporting.context import Context, Options, Subject
 from explain.reporting.sections import Section, of_page, select
 from explain.reporting.topics import measurements, provenance
+from zoo import folders
 from zoo.errors import NoEvaluationError, UsageError, WeightsError
 from zoo.training.evaluated import Evaluated, find_evaluated
 
@@ -110,7 +111,7 @@ def report(
             `explain.attribute` raise them.
     """
     began = time.perf_counter()
-    folder = writing.check(out, "report")
+    folder = folders.check(out, "report")
     methods, sections = _checked(methods, sections, steps=steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     loading: dict[str, Any] = {"weights": weights, "num_classes": num_classes, "in_channels": in_channels}
@@ -341,7 +342,7 @@ def compare(
         raise UsageError(f"a comparison takes two or more models, got only {os.fspath(models)!r}")
     if len(models) < 2:
         raise UsageError(f"a comparison takes two or more models, got {len(models)}")
-    folder = writing.check(out, "comparison")
+    folder = folders.check(out, "comparison")
     methods, sections = _checked(methods, sections, steps=steps)
     _check_models(models, clip, methods, sections, target, dtype, (start, end))
     named = _unique([find_evaluated(model, weights) for model in models])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from explain.attribution import Attribution
 from explain.attribution.layer_choice import default_layer
 from explain.attribution.methods import find_method
-from explain.drawing.effective_fields import centre_share
+from explain.drawing.fields import centre_share
 from explain.drawing.sprites import clip_sprite
 from explain.faithfulness.measures import all_tests
 from explain.faithfulness.randomization import rank_correlation
