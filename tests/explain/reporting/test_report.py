@@ -781,3 +781,55 @@ def test_a_report_shows_in_a_notebook_by_itself(written, monkeypatch):
     assert "<iframe" not in written._repr_html_()
     assert str(written.page) in written._repr_html_()
     assert len(repr(written)) < 300
+
+
+EVERYWHERE = """
+    import explain
+    from zoo import hookimpl
+
+    @hookimpl
+    def explain_sections(context):
+        here = __name__
+        return [
+            explain.Section(
+                name="everywhere", title="Everywhere", title_of_models="Of all", one=f"{here}:one",
+                models=f"{here}:models", clips=f"{here}:clips", after="clips",
+            )
+        ]
+
+    def one(context):
+        return explain.Content(html="of one", data={"model": context.name})
+
+    def models(contexts):
+        return explain.Content(html="of models", data={"models": [context.name for context in contexts]})
+
+    def clips(collection):
+        return explain.Content(html="of <clips>", data={"clips": len(collection.entries)})
+"""
+
+
+def test_one_row_of_a_plugin_has_a_section_on_every_page(plugin, model, clip, folder_of_clips, tmp_path):
+    plugin("everywhere", EVERYWHERE)
+    one = cheap(model, clip, tmp_path / "one", sections=["everywhere"])
+    assert one.data["sections"] == {"everywhere": {"model": one.data["model"]}}
+    many = cheap(model, folder_of_clips, tmp_path / "many", sections=["clips", "everywhere"], methods=None)
+    assert many.data["sections"]["everywhere"] == {"clips": 10}
+    page = many.page.read_text(encoding="utf-8")
+    assert "of &lt;clips&gt;" in page
+    assert re.findall(r'<h2 id="(\w+)-title">', page) == ["clips", "everywhere"]
+    other = copy.deepcopy(model)
+    both = explain.compare([model, other], tmp_path / "both", clip=clip, sections=["everywhere"])
+    assert len(both.data["sections"]["everywhere"]["models"]) == 2
+    assert "Of all" in both.page.read_text(encoding="utf-8")
+    assert [report.problems for report in (one, many, both)] == [[], [], []]
+    for where, name in ((clip, "clips"), (folder_of_clips, "nowhere")):
+        with pytest.raises(UnknownNameError, match=f"section '{name}'"):
+            cheap(model, where, tmp_path / "none", sections=[name])
+
+
+def test_a_section_of_version_0_1_names_its_function_build():
+    with pytest.warns(DeprecationWarning, match="one="):
+        section = explain.Section(name="old", title="Old", build="a:b")
+    assert (section.builder("one"), section.builder("models"), section.builder("clips")) == ("a:b", "a:b", "")
+    with pytest.raises(UsageError, match="names no function"):
+        explain.Section(name="none", title="None")
