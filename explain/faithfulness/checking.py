@@ -15,7 +15,7 @@ from explain.faithfulness.curves import Control, kinds_of
 from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
 from explain.faithfulness.removal import Subject
-from explain.faithfulness.repetition import Again, Trial, is_tensor
+from explain.faithfulness.repetition import Again, Trial, check_kept
 from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
 from explain.model.diagnosis import diagnosing
@@ -267,11 +267,8 @@ class _Checks:
     ) -> Faithfulness:
         """Every test of one map."""
         own = attribution.settings.get("baseline")
-        if baseline is None and is_tensor(own):
-            raise UsageError(
-                f"{attribution.method} was computed against a tensor, which its result does not keep; give that tensor "
-                "as baseline"
-            )
+        if baseline is None:
+            check_kept(attribution.method, own)
         if isinstance(own, list):  # of several baselines, removed parts can be replaced by one
             own = own[0]
         against = own if baseline is None else baseline

@@ -58,10 +58,7 @@ class Again:
         self.as_made = self.options == dict(attribution.settings)
         if is_tensor(self.options.get("baseline")):
             if not isinstance(baseline, torch.Tensor):
-                raise UsageError(
-                    f"{attribution.method} was computed against a tensor, which its result does not keep; give that "
-                    "tensor as baseline"
-                )
+                check_kept(attribution.method, self.options["baseline"])
             self.options["baseline"] = baseline
         self.batch_size = batch_size
         #: A map that was drawn is drawn again by its own seed.
@@ -126,6 +123,18 @@ class Trial:
             self.own["known"] = self.attribution.map.double() if exact else self.recompute(self.subject.batch, samples)
         found: Tensor = self.own["known"]
         return found
+
+
+def check_kept(method: str, baseline: Any) -> None:
+    """Refuse a baseline that a result does not keep.
+
+    Raises:
+        UsageError: It was a tensor.
+    """
+    if is_tensor(baseline):
+        raise UsageError(
+            f"{method} was computed against a tensor, which its result does not keep; give that tensor as baseline"
+        )
 
 
 def is_tensor(baseline: Any) -> bool:

@@ -162,14 +162,15 @@ def report(
         if name is not None and dtype is not None:
             context = reading.warned(context, reading.changed(model, context.clip, name, seed=seed, **loading))
         random = _is_random(context)
+        without = ["training"] if random and sections is None else []
         parts, problems = pages.build(
             "one",
             context,
             sections,
             {context.picture.name},
             context.timed,
-            of_page("one", ["training"] if random and sections is None else []),
-            pages.of_plugins("one", "explain_sections", context=context),
+            of_page("one", without),
+            pages.of_plugins("one", "explain_sections", without, context=context),
         )
         built = {part.name: part.content for part in parts if part.content}
         shown = [context.picture, *(built["prediction"].sprites if "prediction" in built else ())]
@@ -369,7 +370,8 @@ def compare(
                 models, named, clip, (start, end), target, layout, device, dtype, kept, shared
             )
         pictures = list({context.picture.name: context.picture for context in contexts}.values())
-        added = pages.of_plugins("models", "explain_comparisons", contexts=subjects)
+        without = [] if contexts else ["clip"]
+        added = pages.of_plugins("models", "explain_comparisons", without, contexts=subjects)
         for context in contexts:
             found = pages.of_plugins("models", "explain_sections", context=context)
             added += [(key, one) for key, one in found if one.models and one not in [other for _, other in added]]
@@ -379,7 +381,7 @@ def compare(
             sections,
             {picture.name for picture in pictures},
             subjects[0].timed,
-            of_page("models", [] if contexts else ["clip"]),
+            of_page("models", without),
             added,
         )
         warnings = measurements.warnings(subjects) + _of_clips(subjects)

@@ -125,10 +125,17 @@ def build(
     return parts, problems
 
 
-def of_plugins(page: Page, hook: str, **given: Any) -> list[tuple[str, Section]]:
-    """Collect the sections that plugins give for one kind of page, each behind its plugin's key."""
-    found = plugins.collect(hook, Section, **given)
-    return [(plugin.key, section) for plugin, section in found if section.builder(page)]
+def of_plugins(page: Page, hook: str, without: Iterable[str] = (), **given: Any) -> list[tuple[str, Section]]:
+    """Collect the sections that plugins give for one kind of page, each behind its plugin's key.
+
+    Args:
+        page: Which kind of page.
+        hook: What asks the plugins.
+        without: What the page lacks; sections that need it are left out.
+        given: Arguments of the hook.
+    """
+    missing, found = set(without), plugins.collect(hook, Section, **given)
+    return [(plugin.key, one) for plugin, one in found if one.builder(page) and not missing & set(one.needs)]
 
 
 def _place(error: BaseException, reference: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from markupsafe import Markup
@@ -262,25 +262,10 @@ def show(method: Method, attribution: Attribution, seconds: float, key: str = ""
 
 
 def data_of(one: Shown) -> dict[str, Any]:
-    """The numbers of a method that a page shows."""
-    kept = (
-        "layer",
-        "note",
-        "settings",
-        "difference",
-        "delta",
-        "scale",
-        "time",
-        "time_unit",
-        "peak",
-        "peak_seconds",
-        "peak_share",
-        "even_share",
-        "seconds",
-        "signed",
-        "incomplete",
-    )
-    return {"method": one.name, **{key: getattr(one, key) for key in kept}}
+    """Give the numbers of a method that a page shows."""
+    drawn = {"name", "title", "summary", "colours", "picture"}
+    kept = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in drawn}
+    return {"method": one.name, **kept, "signed": one.signed, "incomplete": one.incomplete}
 
 
 #: Methods where none were asked for: the gradient, the sum of gradients, and what the last layers hold of each frame.
