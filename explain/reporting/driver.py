@@ -370,8 +370,8 @@ def compare(
                 models, named, clip, (start, end), target, layout, device, dtype, kept, shared
             )
         pictures = list({context.picture.name: context.picture for context in contexts}.values())
-        without = [] if contexts else ["clip"]
-        added = pages.of_plugins("models", "explain_comparisons", without, contexts=subjects)
+        lacking = [] if contexts else ["clip"]
+        added = pages.of_plugins("models", "explain_comparisons", lacking, contexts=subjects)
         for context in contexts:
             found = pages.of_plugins("models", "explain_sections", context=context)
             added += [(key, one) for key, one in found if one.models and one not in [other for _, other in added]]
@@ -381,7 +381,7 @@ def compare(
             sections,
             {picture.name for picture in pictures},
             subjects[0].timed,
-            of_page("models", without),
+            of_page("models", lacking),
             added,
         )
         warnings = measurements.warnings(subjects) + _of_clips(subjects)
