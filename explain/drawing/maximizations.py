@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from explain.maximization import Maximization, TopClip, TopClips
 from explain.maximization.unit_views import UnitView
 from zoo.clips import instant
 from zoo.errors import UsageError
+from zoo.names import short_name
 
 #: Width of a figure, of its curves, and of its largest frame.
 _WIDTH, _CURVE, _CELL = 900, 250, 160
@@ -150,9 +150,8 @@ def _overlaid(clips: Sequence[TopClip]) -> list[npt.NDArray[np.uint8]]:
 
 def _told(clip: TopClip) -> tuple[str, str, str]:
     """A clip's name and label, and how active the unit is on it."""
-    name = clip.source if clip.source.startswith("sample:") else Path(clip.source).name
     return (
-        name,
+        short_name(clip.source),
         clip.label or "",
         f"mean {clip.mean:.3g}, {clip.highest:.3g} {'in' if clip.seconds is None else 'at'} {clip.moment}",
     )

@@ -21,6 +21,7 @@ from explain.reporting.sections import Section, of_page, select
 from explain.reporting.topics import measurements, provenance
 from zoo import folders
 from zoo.errors import NoEvaluationError, UsageError, WeightsError
+from zoo.names import short_name
 from zoo.training.evaluated import Evaluated, find_evaluated
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def report(
             tensors={"batch": context.batch},
             pictures=[context.picture],
             model_name=context.name,
-            clip_name=reading.clip_name(context.clip),
+            clip_name=short_name(context.clip.source),
             summary=context.entry.summary if context.entry else "",
             sentence=_sentence(context),
             notices=[
@@ -274,7 +275,7 @@ def _on_many(
         collection.seed,
         template="collected.html",
         model_name=collection.name,
-        place=Path(place).name if "sample:" not in place else place,
+        place=short_name(place),
         count=len(entries),
         image=max(one.record["frames"] for one in entries) == 1,
         summary=collection.entry.summary if collection.entry else "",
@@ -398,19 +399,11 @@ def compare(
             tensors={f"batch/{context.name}": context.batch for context in contexts},
             pictures=pictures,
             names=names,
-            clip_name=_clip_name(contexts),
+            clip_name=source and short_name(source),
             sentence=measurements.sentence(subjects),
             notices=[*(f"Note: {warning}" for warning in warnings), *_untrained(subjects)],
             frames=max((picture.frames for picture in pictures), default=0),
         )
-
-
-def _clip_name(contexts: Sequence[Context]) -> str | None:
-    if not contexts:
-        return None
-    from explain.reporting.reading import clip_name
-
-    return clip_name(contexts[0].clip)
 
 
 def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

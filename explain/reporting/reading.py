@@ -208,11 +208,6 @@ def warned(context: Context, warning: str) -> Context:
     return dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
 
 
-def clip_name(clip: clips.Clip) -> str:
-    """What a page calls a clip: its file's name, or the sample's."""
-    return Path(clip.source).name if "sample:" not in clip.source else clip.source
-
-
 def untrained(model: nn.Module, meaning: str) -> list[str]:
     """What a reader must know of a model that was not trained, or not for this; `meaning` is what follows from it."""
     origin = provenance_of.origin_of(model)

@@ -6,7 +6,6 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -23,6 +22,7 @@ from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.results import packed
 from zoo import clips, devices, folders
+from zoo.names import short_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ def _real(
         if most > 0:
             heat = to_map(clip.map[None, None].float(), "positive", "NCTHW", (spec.frames, *spec.size))[0] / most
             overlay = overlay_sprite(f"{name}-{place}", heat.numpy(), colours.magnitude())
-        shown = clip.source if clip.source.startswith("sample:") else Path(clip.source).name
+        shown = short_name(clip.source)
         real.append(_Real(clip=clip, name=shown, picture=pictures[clip.source], overlay=overlay))
     return real
 
