@@ -19,7 +19,7 @@ from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing import figures, notebook, sprites
 from explain.drawing.colours import ColourMap
-from zoo.clips import instant
+from zoo.clips import instant, moment
 from zoo.errors import UnknownNameError
 
 #: Width of a figure, its widest frame, and the height of the curve.
@@ -92,6 +92,9 @@ def describe(attribution: Attribution) -> tuple[str, list[tuple[str, str]]]:
         rows.append(("missing of its sum", ", ".join(f"{float(one):.3g}" for one in attribution.delta[:_SAMPLES])))
     rows += [("unit of the map", unit)] if (unit := _unit(attribution)) else []
     rows += [("note", attribution.note)] if attribution.note else []
+    if attribution.map.shape[1] > 1:
+        largest = moment(int(attribution.peak[0]), attribution.map.shape[1], attribution.times)
+        rows.append(("largest", f"{largest}, {_TIMES[attribution.time_unit]}".replace("\n", " ")))
     more = len(attribution.map) - 1
     rows += [("more", f"{more} sample{'s' * (more > 1)}: .plot(sample) shows each")] if more else []
     return f"{attribution.method}: {attribution.target}", [*rows, *notebook.said(attribution.settings)]

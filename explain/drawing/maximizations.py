@@ -16,7 +16,7 @@ from explain.drawing import colours, figures, notebook, sprites
 from explain.drawing.numbers import evenly
 from explain.maximization import Maximization, TopClip, TopClips
 from explain.maximization.unit_views import UnitView
-from zoo.clips import instant
+from zoo.clips import instant, moment
 from zoo.errors import UsageError
 from zoo.names import short_name
 
@@ -197,7 +197,8 @@ def plot_unit(view: UnitView) -> Figure:
 
 def describe_unit(view: UnitView) -> tuple[str, list[tuple[str, str]]]:
     """Title and table of a notebook."""
-    return f"{view.layer}/{view.unit}: {_below(view)}", []
+    shown = [("frame", moment(view.frame, len(view.time), view.times))] if len(view.time) > 1 else []
+    return f"{view.layer}/{view.unit}: {_below(view)}", shown
 
 
 def _pictures(view: UnitView) -> list[tuple[npt.NDArray[np.uint8], str]]:

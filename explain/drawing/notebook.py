@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import textwrap
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,9 @@ class Drawing(Figure):
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a box stands for a letter that the font lacks
+            self.savefig(file, format="png")
         return file.getvalue()
 
 
@@ -120,10 +123,8 @@ def _text(value: Any) -> str:
     return "zeros" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def card(title: str, drawn: Figure, rows: Sequence[Sequence[str]]) -> str:
+def card(title: str, drawn: Drawing, rows: Sequence[Sequence[str]]) -> str:
     """Show a result in a notebook: the figure that `plot()` draws, and one table of what else there is to say."""
-    file = io.BytesIO()
-    drawn.savefig(file, format="png")
-    data = base64.b64encode(file.getvalue()).decode("ascii")
+    data = base64.b64encode(drawn._repr_png_()).decode("ascii")
     width = round(drawn.get_figwidth() * _INCH)
     return str(render("notebook.html", title=title, data=data, width=width, rows=[list(map(str, row)) for row in rows]))
