@@ -68,9 +68,9 @@ class Trust:
         """A sentence for each measure that there is."""
         known = [(test, self.record[test.name]) for test in all_tests() if self.record.get(test.name) is not None]
         return [
-            Markup.escape(test.sentence or f"Its {test.title} is {{}}.").format(
-                percent(value) if test.percent else number(value)
-            )
+            Markup.escape(test.sentence or f"Its {test.title} is {{}}.")
+            .replace("\N{NO-BREAK SPACE}", "&nbsp;")
+            .format(percent(value) if test.percent else number(value))
             for test, value in known
         ]
 
