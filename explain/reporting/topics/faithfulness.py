@@ -69,7 +69,7 @@ class Trust:
         known = [(test, self.record[test.name]) for test in all_tests() if self.record.get(test.name) is not None]
         return [
             Markup.escape(test.sentence or f"Its {test.title} is {{}}.")
-            .replace("\N{NO-BREAK SPACE}", "&nbsp;")
+            .replace("\N{NO-BREAK SPACE}", Markup("&nbsp;"))
             .format(percent(value) if test.percent else number(value))
             for test, value in known
         ]
