@@ -62,36 +62,6 @@ _HOMES = {
     "view_units": "explain.maximization.unit_views",
 }
 
-__all__ = [
-    "Attribution",
-    "ClipsRobustness",
-    "Content",
-    "EffectiveField",
-    "Faithfulness",
-    "Maximization",
-    "Method",
-    "ReceptiveField",
-    "Region",
-    "Report",
-    "Robustness",
-    "Section",
-    "TemporalParameters",
-    "TopClips",
-    "UnitView",
-    "applicability",
-    "attribute",
-    "check_faithfulness",
-    "check_robustness",
-    "check_robustness_on_clips",
-    "check_robustness_on_recipe",
-    "compare",
-    "effective_field",
-    "maximize",
-    "receptive_fields",
-    "report",
-    "temporal_parameters",
-    "top_clips",
-    "view_units",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from explain.drawing.kernels import loops
     from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
     from explain.drawing.templates import render
+    from explain.faithfulness.measures import Test
+    from explain.faithfulness.repetition import Trial
     from explain.model.layouts import input_of
     from explain.reporting import intervals
     from explain.reporting.context import Context, Subject
@@ -35,6 +37,8 @@ _HOMES = {
     "Raw": "explain.attribution.job",
     "Section": "explain.reporting.sections",
     "Subject": "explain.reporting.context",
+    "Test": "explain.faithfulness.measures",
+    "Trial": "explain.faithfulness.repetition",
     # Pages: templates, pictures, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",
@@ -56,30 +60,6 @@ _HOMES = {
     "perturbations": "explain.robustness.perturbations:",
 }
 
-__all__ = [
-    "Content",
-    "Context",
-    "Job",
-    "Method",
-    "Raw",
-    "Section",
-    "Sprite",
-    "Subject",
-    "clip_sprite",
-    "colours",
-    "figures",
-    "following",
-    "input_of",
-    "intervals",
-    "kernels",
-    "loops",
-    "notebook",
-    "numbers",
-    "overlay_sprite",
-    "painted",
-    "perturbations",
-    "render",
-    "sprites",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

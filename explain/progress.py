@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from zoo.errors import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+#: Called as progress(done, total), and as tell(step, done, total).
+Progress = Callable[[int, int], None]
+Tell = Callable[[str, int, int], None]
 
-    from explain.model.memory import Progress
-
-    #: Called as tell(step, done, total).
-    Tell = Callable[[str, int, int], None]
-    #: How a caller follows a function: True shows a bar, None and False show nothing.
-    Followed = Progress | bool | None
-    Told = Tell | bool | None
+#: How a caller follows a function: True shows a bar, None and False show nothing.
+Followed = Progress | bool | None
+Told = Tell | bool | None
 
 #: Seconds between two changes of the bar.
 _EVERY = 0.1

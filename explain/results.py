@@ -20,22 +20,21 @@ import dataclasses
 import importlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import torch
+from torch import Tensor
 
 from zoo import devices, writing
 from zoo.errors import OutputError, ResultError, UsageError, one_line
+from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: The version of the record; files of another one are refused.
 FORMAT: Final = 1
@@ -65,16 +64,16 @@ _HOMES: Final = {
     "Verdict": "explain.faithfulness.results",
 }
 
-#: What draws each result: a module with `plot(result, ...)` and `html(result)`, imported when it is called for.
+#: What draws each result, imported when it is called for; beside each `plot` stands a `describe`: title and table.
 _DRAWINGS: Final = {
-    "Attribution": "explain.drawing.attributions",
-    "EffectiveField": "explain.drawing.effective_fields",
-    "Faithfulness": "explain.drawing.faithfulness",
-    "Maximization": "explain.drawing.maximizations",
-    "Robustness": "explain.drawing.robustness",
-    "TemporalParameters": "explain.drawing.motion",
-    "TopClips": "explain.drawing.top_clips",
-    "UnitView": "explain.drawing.unit_views",
+    "Attribution": "explain.drawing.attributions:plot",
+    "EffectiveField": "explain.drawing.fields:plot",
+    "Faithfulness": "explain.drawing.faithfulness:plot",
+    "Maximization": "explain.drawing.maximizations:plot",
+    "Robustness": "explain.drawing.robustness:plot",
+    "TemporalParameters": "explain.drawing.motion:plot",
+    "TopClips": "explain.drawing.maximizations:plot_clips",
+    "UnitView": "explain.drawing.maximizations:plot_unit",
 }
 
 
@@ -98,16 +97,13 @@ class Saved:
         parts = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(cast("Any", self)))
         return f"{type(self).__name__}({', '.join(f'{name}={_briefly(value)}' for name, value in parts)})"
 
-    def _drawing(self) -> Any:
-        """Import the module that draws results of this kind."""
-        return importlib.import_module(_DRAWINGS[type(self).__name__])
-
     def _plot(self, *arguments: Any) -> Figure:
-        return cast("Figure", self._drawing().plot(self, *arguments))
+        return cast("Figure", plugins.resolve(_DRAWINGS[type(self).__name__])(self, *arguments))
 
     def _repr_html_(self) -> str:
-        """The view of a notebook, as HTML."""
-        return cast("str", self._drawing().html(self))
+        """Show the figure and a table in a notebook."""
+        title, rows = plugins.resolve(_DRAWINGS[type(self).__name__].replace(":plot", ":describe"))(self)
+        return cast("str", plugins.resolve("explain.drawing.notebook:card")(title, self._plot(), rows))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Keep the result as one safetensors file; ".safetensors" is added to a name that does not end so.
@@ -152,6 +148,14 @@ class Saved:
             return cast("Self", _restored(record, tensors))
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ResultError(f"{file} does not hold what a {kind} has ({one_line(error)}); make it again") from error
+
+
+class Results(list[Any]):
+    """A list of results, which a notebook shows one after the other."""
+
+    def _repr_html_(self) -> str:
+        """Show each result in a notebook."""
+        return "".join(one._repr_html_() for one in self)
 
 
 def packed(result: Saved) -> bytes:
@@ -225,7 +229,8 @@ def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "$class" not in value:
         return fields
     kind = value["$class"]
-    return getattr(importlib.import_module(_HOMES[kind]), kind)(**fields)
+    found = getattr(importlib.import_module(_HOMES[kind]), kind)
+    return found.restored(fields) if hasattr(found, "restored") else found(**fields)
 
 
 def _lost(name: str) -> Callable[..., NoReturn]:

@@ -6,16 +6,13 @@ import csv
 import fnmatch
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.clips import IMAGE_SUFFIXES, samples
 from zoo.errors import ClipError, UnknownNameError, UsageError
 from zoo.names import is_pattern, natural
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 
 def truths(label: str | None, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pytest
 
 from explain import Content, Method, Section
 from explain.attribution import Job, Raw
+from explain.authoring import Test, Trial
 from explain.cli import commands as explain
 from explain.reporting.context import Context, Subject
 from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
@@ -27,6 +28,7 @@ CLASSES = {
     "zoo.entries.recipes": (Stage, Search, Span),
     "explain": (Method, Section, Content),
     "explain.attribution": (Job, Raw),
+    "explain.authoring": (Test, Trial),
     "explain.reporting.context": (Subject, Context),
 }
 

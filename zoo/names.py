@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,3 +38,8 @@ def natural(name: str) -> list[tuple[int, int | str]]:
 def is_pattern(name: str) -> bool:
     """Whether a name holds wildcards."""
     return any(character in name for character in "*?[")
+
+
+def short_name(source: str) -> str:
+    """Name a clip as pages do: by its file, or by its sample."""
+    return source if "sample:" in source else Path(source).name

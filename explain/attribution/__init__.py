@@ -25,6 +25,6 @@ _HOMES = {
     "attribute": "explain.attribution.runner",
 }
 
-__all__ = ["Attribution", "Job", "Method", "Raw", "applicability", "attribute"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

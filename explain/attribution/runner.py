@@ -23,6 +23,7 @@ from explain.model.memory import Progress, within_memory
 from explain.model.preservation import prepared, states
 from explain.model.targets import Score, Target, TargetLike, select
 from explain.progress import following
+from explain.results import Results
 from zoo.clips import timed, times_of
 from zoo.errors import UsageError, ZooError
 from zoo.models.provenance import origin_of
@@ -253,7 +254,7 @@ def attribute(
             slopes = known[0] if known else run_all(gradient.method, job(gradient, fixed)).values
             frame = causing_frame(slopes, batch, layout)
             results = [dataclasses.replace(result, frame=frame) for result in results]
-    return results[0] if isinstance(method, str | Method) else results
+    return results[0] if isinstance(method, str | Method) else Results(results)
 
 
 @diagnosing

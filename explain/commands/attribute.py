@@ -90,13 +90,13 @@ def attribute(
     activation is named; --out keeps it, and each map in it, as pictures.
     """
     from explain.attribution.methods import with_layer
-    from explain.reporting import writing
+    from zoo import folders
 
     methods = tuple(dict.fromkeys(methods))
     for name in methods:
         with_layer(name)
     if out is not None:
-        writing.check(out, "attribution")
+        folders.check(out, "attribution")
 
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
@@ -175,7 +175,7 @@ def attribute(
         files = {f"{name}.safetensors": packed(result) for name, result in named.items()}
         if frame is not None:
             files |= _stills(loaded, batch, named)
-        writing.write(
+        folders.write(
             out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
         )
         output.note(f"wrote {out}: {', '.join(files)}")

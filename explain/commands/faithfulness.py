@@ -79,16 +79,16 @@ def faithfulness(
     curves; `explain.Faithfulness.load` reads them.
     """
     from explain.attribution.methods import with_layer
-    from explain.reporting import writing
+    from zoo import folders
 
     methods = tuple(dict.fromkeys(methods))
     for name in methods:
         with_layer(name)
     if out is not None:
-        writing.check(out, "faithfulness")
+        folders.check(out, "faithfulness")
 
     from explain.faithfulness.checking import Effort, check_all
-    from explain.faithfulness.records import record
+    from explain.faithfulness.measures import all_tests
     from explain.progress import Line
 
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
@@ -108,7 +108,7 @@ def faithfulness(
         baseline = shared.chosen_baseline(baselines)
         maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)
         results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
-    data = [record(result) for result in results]
+    data = [result.record() for result in results]
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
@@ -116,9 +116,9 @@ def faithfulness(
 
         files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
-        writing.write(out, "faithfulness", about, files)
+        folders.write(out, "faithfulness", about, files)
         output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")
-    rows, sentences = [], []
+    rows, sentences, tests = [], [], all_tests()
     for row in data:
         main = list(row["curves"].values())[-1] if row["curves"] else None
         areas = [
@@ -131,14 +131,13 @@ def faithfulness(
                 row["method"],
                 row["verdict"],
                 *(f"{own} ({random}, {middle})" for own, random, middle in areas),
-                _share(row["infidelity"]),
-                _share(row["sensitivity"]),
+                *(_share(row[test.name]) for test in tests),
                 _share(first),
             ]
         )
         sentences += [f"{row['method']}: {reason['text']}" for reason in row["reasons"].values()]
-    header = ["method", "verdict", "deletion (random, centre)", "insertion (random, centre)", "infidelity"]
-    text = output.table([*header, "sensitivity", "rank correlation, last layer random"], rows)
+    header = ["method", "verdict", "deletion (random, centre)", "insertion (random, centre)"]
+    text = output.table([*header, *(test.title for test in tests), "rank correlation, last layer random"], rows)
     output.emit(data, "\n\n".join([text, "\n".join(sentences)]), as_json=as_json)
 
 

@@ -143,7 +143,7 @@ def fields(
     measured = _effective(loaded, batch, found, traced, draws, seed, figure) if effective else {}
     drawn = None
     if not effective and (figure is not None or unit is not None or as_json):
-        from explain.drawing.temporal_fields import temporal_field, write
+        from explain.drawing.fields import temporal_field, write_temporal
 
         drawn = temporal_field(traced, layer or None, int(at) if unit else None)
         if drawn is None and (figure is not None or unit is not None):
@@ -151,7 +151,7 @@ def fields(
                 f"{model} has no layer whose units could be followed through several frames; none is drawn"
             )
         if drawn is not None and figure is not None:
-            writing.write(figure, write(drawn))
+            writing.write(figure, write_temporal(drawn))
             output.note(f"wrote {figure}: {drawn.sentence}")
     differ = any(row.frame_field != row.field[1:] for row in found)
     rows = [
@@ -190,7 +190,7 @@ def _effective(
     loaded: Any, batch: Any, rows: list[Any], traced: Any, draws: int, seed: int, figure: Path | None
 ) -> dict[str, Any]:
     """The effective fields of some layers by name, drawn if asked."""
-    from explain.drawing import effective_fields as drawing
+    from explain.drawing import fields as drawing
     from explain.drawing.numbers import evenly
     from explain.drawing.sprites import as_frames
     from explain.fields.effective import effective_fields, noise
@@ -217,7 +217,7 @@ def _effective(
     if figure is not None and found:
         chosen = [found[at] for at in evenly(len(found), drawing.MOST)]
         frames = as_frames(Spoiled(loaded, batch, fill="grey", seed=seed).clips[0])
-        writing.write(figure, drawing.write(chosen, frames))
+        writing.write(figure, drawing.write_effective(chosen, frames))
         output.note(f"wrote {figure}: {', '.join(one.layer for one in chosen)}")
     return {one.layer: one for one in found}
 

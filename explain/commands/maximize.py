@@ -146,11 +146,11 @@ def maximize(
 
     --out keeps a page, animations, and results that `.load` reads.
     """
-    from explain.reporting import writing
+    from zoo import folders
 
     wanted = _wanted(layer, units, targets, clips)
     if out is not None:
-        writing.check(out, "maximization")
+        folders.check(out, "maximization")
 
     import explain
     import zoo

@@ -1,6 +1,6 @@
-"""How results show themselves: `.plot()`, a matplotlib figure, and the view of a notebook, HTML without a script.
+"""How results show themselves: `.plot()`, a matplotlib figure, which notebooks show with one table.
 
-One module for each kind of result, with `plot(result, ...)` and `html(result)`; their methods are thin.
+For each kind of result a function that plots it and one that gives the table's title and rows (`explain.results`).
 """
 
 from __future__ import annotations

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from explain.attribution import Attribution
 from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing import figures, notebook, sprites
+from explain.drawing.colours import ColourMap
 from zoo.clips import instant, moment
 from zoo.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from explain.attribution import Attribution
-    from explain.drawing.colours import ColourMap
-    from explain.drawing.notebook import Film
 
 #: Width of a figure, its widest frame, and the height of the curve.
 _WIDTH, _CELL, _CURVE = 900, 240, 130
 
-#: Frames of a figure where none are named, and samples of a view.
+#: Frames of a figure where none are named, and samples whose sums a table compares.
 _FRAMES, _SAMPLES = 8, 4
 
 #: What lies beneath the colours of the scale: they are transparent where there is nothing.
@@ -91,39 +85,19 @@ def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None
     return drawn
 
 
-def html(attribution: Attribution) -> str:
-    """The view of the first samples."""
-    shown: list[tuple[Film, tuple[list[float], str] | None]] = []
-    for sample in range(min(_SAMPLES, len(attribution.map))):
-        clip, share, _, colours = _layers(attribution, sample)
-        time = attribution.time[sample].float().cpu()
-        peak = int(attribution.peak[sample])
-        what = attribution.target.descriptions[sample]
-        over = sprites.blended(clip, share, colours)
-        label = f"{attribution.method} over the clip, explaining {what}"
-        if len(time) == 1:
-            shown.append((notebook.film(over, label, what), None))
-            continue
-        said = _TIMES[attribution.time_unit].replace("\n", " ")
-        largest = moment(peak, len(time), attribution.times)
-        curve = time.tolist(), f"{said[0].upper()}{said[1:]}, over {len(time)} frames; largest {largest}"
-        shown.append((notebook.film(over, label, what), curve))
-        shown.append(
-            (notebook.film(over[peak : peak + 1], f"{label}: {largest}", f"The map is largest {largest}"), None)
-        )
+def describe(attribution: Attribution) -> tuple[str, list[tuple[str, str]]]:
+    """Title and table of a notebook."""
     rows = [("layer", attribution.layer)] if attribution.layer else []
     if attribution.delta is not None:
         rows.append(("missing of its sum", ", ".join(f"{float(one):.3g}" for one in attribution.delta[:_SAMPLES])))
-    return notebook.view(
-        "attribution.html",
-        title=attribution.method,
-        target=str(attribution.target),
-        shown=shown,
-        more=len(attribution.map) - _SAMPLES,
-        rows=[*rows, *notebook.said(attribution.settings)],
-        unit=_unit(attribution),
-        note=attribution.note,
-    )
+    rows += [("unit of the map", unit)] if (unit := _unit(attribution)) else []
+    rows += [("note", attribution.note)] if attribution.note else []
+    if attribution.map.shape[1] > 1:
+        largest = moment(int(attribution.peak[0]), attribution.map.shape[1], attribution.times)
+        rows.append(("largest", f"{largest}, {_TIMES[attribution.time_unit]}".replace("\n", " ")))
+    more = len(attribution.map) - 1
+    rows += [("more", f"{more} sample{'s' * (more > 1)}: .plot(sample) shows each")] if more else []
+    return f"{attribution.method}: {attribution.target}", [*rows, *notebook.said(attribution.settings)]
 
 
 def _layers(

@@ -10,16 +10,12 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-
-#: Every 16th colour of matplotlib's "inferno" (CC0, by Stéfan van der Walt and Nathaniel Smith).
-_INFERNO = (
-    "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 "
-    "fcffa4"
-)
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
 #: Blue to pale blue, pale red to red: zero between them is transparent, and the faintest value still tells its sign.
 #: Both ends are equally light, so that neither sign shouts down the other.
-_DIVERGING = "2f6bff 4d82ff 6b99ff 89b0ff ffa590 ff8c74 ff7055 f5392b"
+_DIVERGING = ("#2f6bff", "#4d82ff", "#6b99ff", "#89b0ff", "#ffa590", "#ff8c74", "#ff7055", "#f5392b")
 
 #: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
 _COVERED = 0.99
@@ -80,26 +76,22 @@ def magnitude() -> ColourMap:
     """For numbers from 0 (transparent) to 1 (pale yellow)."""
     share = np.linspace(0, 1, 256)
     # Without its black start the map stays visible on black frames; lightness still rises steadily.
-    return ColourMap("magnitude", 0.0, 1.0, _palette(_INFERNO, 0.25 + 0.75 * share, _opacity(share)))
+    return ColourMap("magnitude", 0.0, 1.0, _palette(colormaps["inferno"], 0.25 + 0.75 * share, share))
 
 
 @cache
 def signed() -> ColourMap:
     """For numbers from -1 (blue) over 0 (transparent) to 1 (red)."""
     value = np.linspace(-1, 1, 256)
-    return ColourMap("signed", -1.0, 1.0, _palette(_DIVERGING, (value + 1) / 2, _opacity(np.abs(value))))
-
-
-def _opacity(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    opacity: npt.NDArray[np.floating] = np.clip((share - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
-    return opacity
+    shades = LinearSegmentedColormap.from_list("signed", _DIVERGING)
+    return ColourMap("signed", -1.0, 1.0, _palette(shades, (value + 1) / 2, np.abs(value)))
 
 
 def _palette(
-    anchors: str, positions: npt.NDArray[np.floating], alpha: npt.NDArray[np.floating]
+    colours: Colormap, positions: npt.NDArray[np.floating], magnitudes: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.uint8]:
-    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
-    at = np.linspace(0, 1, len(colours))
-    channels = [np.interp(positions, at, colours[:, channel]) for channel in range(3)]
-    palette: npt.NDArray[np.uint8] = np.rint(np.stack([*channels, alpha * 255], axis=1)).astype(np.uint8)
+    """256 x 4: a color map read at positions from 0 to 1, opaque where magnitudes are large."""
+    rgba = colours(positions)
+    rgba[:, 3] = np.clip((magnitudes - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
+    palette: npt.NDArray[np.uint8] = np.rint(255 * rgba).astype(np.uint8)
     return palette

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
+from explain.faithfulness import Faithfulness
+from explain.faithfulness.measures import all_tests
+from explain.faithfulness.results import Curves
 from explain.faithfulness.verdicts import DEPENDS, INDEPENDENT
-from explain.results import packed
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.faithfulness import Faithfulness
-    from explain.faithfulness.results import Curves
 
 #: Width and height of one part of a figure.
 _ACROSS, _TALL = 300, 230
@@ -40,17 +35,12 @@ def plot(result: Faithfulness, sample: int | None = None) -> Figure:
     return drawn
 
 
-def html(result: Faithfulness) -> str:
-    """The view of the mean over samples."""
-    rows, columns = _shape(result)
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, result, None),
-        columns * _ACROSS,
-        rows * _TALL,
-        f"Curves and controls of {result.method}; the numbers stand in the table",
-        packed(result),
-    )
-    areas = [
+def describe(result: Faithfulness) -> tuple[str, list[tuple[str, ...]]]:
+    """Title and table of a notebook."""
+    rows: list[tuple[str, ...]] = [("verdict", result.verdict.word)]
+    if result.curves:
+        rows.append(("mean share of the output", "this map", "random orders", "the middle first"))
+    rows += [
         (
             f"{verb} {_PARTS.get(kind, kind)}",
             *(
@@ -61,22 +51,12 @@ def html(result: Faithfulness) -> str:
         for kind, curves in result.curves.items()
         for verb, name, area in (("removing", "deletion", curves.area), ("showing", "insertion", curves.inserted_area))
     ]
-    measures = [
-        (name, notebook.share(_mean(value)))
-        for name, value in (("infidelity", result.infidelity), ("max-sensitivity", result.sensitivity))
-        if value is not None
+    titles = {test.name: test.title for test in all_tests()}
+    rows += [
+        (titles.get(name, name), notebook.share(float(values.nanmean()))) for name, values in result.measures.items()
     ]
-    measures += [(f"not tested: {name}", reason) for name, reason in result.missing.items()]
-    return notebook.view(
-        "faithfulness.html",
-        title=result.method,
-        target=result.target,
-        word=result.verdict.word,
-        reasons=result.verdict.reasons,
-        drawn=drawn,
-        areas=areas,
-        rows=[*measures, *notebook.said(result.settings)],
-    )
+    rows += [(f"not tested: {name}", reason) for name, reason in result.missing.items()]
+    return _title(result, None), [*rows, *notebook.said(result.settings)]
 
 
 def _shape(result: Faithfulness) -> tuple[int, int]:
@@ -167,7 +147,3 @@ def _of(values: Tensor, sample: int | None) -> npt.NDArray[np.float64]:
     chosen = values.nanmean(dim=axis) if sample is None else values.select(axis, sample)
     numbers: npt.NDArray[np.float64] = chosen.cpu().numpy()
     return numbers
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.nanmean())

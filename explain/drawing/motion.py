@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
 from explain.drawing import kernels as slices
-from explain.results import packed
-from explain.temporal import tables
-from explain.temporal.motions import most_moving
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    import numpy.typing as npt
-    from markupsafe import Markup
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.temporal import TemporalParameters
-    from explain.temporal.motions import Motion
+from explain.temporal import TemporalParameters, tables
+from explain.temporal.motions import Motion, most_moving
 
 #: Filters drawn of each model.
 _FILTERS = 8
 
-#: CSS pixels of a row.
-_ROW = 205
+#: CSS pixels: the width of a figure, and the height of one filter.
+_WIDTH, _ROW = 1000, 205
 
 
 def drawings(
@@ -81,7 +73,7 @@ def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> s
     """Distributions of the motions that can be told, and how many of `every` one those are."""
     shared: Limits = limits(models.values())
     with figures.style():
-        drawn = figures.figure(1000, 290 * len(models) + 70)
+        drawn = figures.figure(_WIDTH, 290 * len(models) + 70)
         rows = drawn.subplots(len(models), len(PAINTERS), squeeze=False)
         for row, (name, values) in zip(rows, models.items(), strict=True):
             for axes, paint in zip(row, PAINTERS.values(), strict=True):
@@ -100,29 +92,35 @@ def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> s
 
 
 def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> str:
-    """One row a filter. Places are fixed: a layout of so many axes would take its seconds."""
-    width, height = 1000, _ROW * len(moving) + 70
+    """Draw one row a filter."""
+    height = _ROW * len(moving) + 70
     with figures.style():
-        drawn = figures.figure(width, height)
-        drawn.set_layout_engine("none")
-
-        def place(left: float, top: float, across: float, down: float) -> Axes:
-            return drawn.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
-
+        drawn = figures.figure(_WIDTH, height)
         drawn.text(0.01, 1 - 18 / height, f"The filters of {name} that move most", fontsize=14, va="center")
-        for row, one in enumerate(moving):
-            top = 40 + row * _ROW
-            told = f"{one.layer}, channel {one.channel}. {one.sentence()}"
-            drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
-            curves = [place(left, top + 48, 165, 112) for left in (60, 290, 520)]
-            paint_curves(curves, one)
-            paint_trajectory(place(745, top + 48, 112, 112), one)
-            if one.layer in kernels:
-                images = slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0]
-                _film(place(880, top + 48, 112, 112), images)
-        drawn.text(0.5, 14 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
+        _rows_of(drawn, height, moving, 40, kernels)
         label = f"Motion of the {len(moving)} filters of {name} that move most, step by step, and the way of each"
         return figures.standalone(figures.svg(drawn, "filters", label))
+
+
+def _placed(drawn: Figure, height: float, left: float, top: float, across: float, down: float) -> Axes:
+    """Add axes at fixed places: a layout of so many would take its seconds."""
+    drawn.set_layout_engine("none")
+    return drawn.add_axes((left / _WIDTH, 1 - (top + down) / height, across / _WIDTH, down / height))
+
+
+def _rows_of(drawn: Figure, height: float, moving: list[Motion], begin: float, kernels: Mapping[str, Tensor]) -> None:
+    """Draw each filter's parameters over time, its way and, where its kernel is known, its slices."""
+    for row, one in enumerate(moving):
+        top = begin + row * _ROW
+        layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
+        told = f"{layer or 'the model'}, channel {one.channel}. {one.sentence()}"
+        drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
+        paint_curves([_placed(drawn, height, left, top + 48, 165, 112) for left in (60, 290, 520)], one)
+        paint_trajectory(_placed(drawn, height, 745, top + 48, 112, 112), one)
+        if one.layer in kernels:
+            images = slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0]
+            _film(_placed(drawn, height, 880, top + 48, 112, 112), images)
+    drawn.text(0.5, 14 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
 
 
 def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
@@ -135,86 +133,50 @@ def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
     axes.set_title("slices, in order", fontsize=11)
 
 
-#: Width of a figure; heights of its title, the distributions, and one filter.
-_WIDTH, _TITLE, _SPREADS, _PLOT_ROW = 1000, 40, 280, 205
+#: Heights of the title and of the distributions.
+_TITLE, _SPREADS = 40, 280
 
 #: Letters of a layer's name that fit beside what its filter does.
 _NAME = 30
 
-#: Filters of a view, and rows of its table.
-_SHOWN, _ROWS = 2, 12
+#: Layers in the table of a notebook.
+_ROWS = 12
 
 
 def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
     """The figure of all layers, with so many filters (`TemporalParameters.plot`)."""
-    moving = most_moving(parameters.layers.values(), filters)
-    height = _height(moving) + _TITLE
+    moving, values = most_moving(parameters.layers.values(), filters), spreads(parameters)
+    height = _TITLE + _SPREADS + _ROW * len(moving) + 30
     with notebook.drawing(_WIDTH, height) as drawn:
-        _paint(drawn, parameters, moving, _TITLE)
         drawn.text(0.01, 1 - 20 / height, _title(parameters), fontsize=14, va="center")
+        if len(values.size):
+            shared = limits([values])
+            for left, paint in zip((70, 385, 690), PAINTERS.values(), strict=True):
+                axes = _placed(drawn, height, left, _TITLE + 15, 225 if left < 690 else 200, 200)
+                paint(axes, values, shared)
+            axes.legend(
+                loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=9, title="share", title_fontsize=9, handlelength=1
+            )
+        else:
+            drawn.text(0.5, 1 - (_TITLE + 110) / height, "no motion can be told", ha="center", color=figures.SOFT)
+        _rows_of(drawn, height, moving, _TITLE + _SPREADS, {})
     return drawn
 
 
-def html(parameters: TemporalParameters) -> str:
-    """The view of all layers."""
-    moving = most_moving(parameters.layers.values(), _SHOWN)
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, parameters, moving, 0),
-        _WIDTH,
-        _height(moving),
-        f"Distributions of size, turn and shift a step, and the {len(moving)} filters that move most",
-        packed(parameters),
-    )
-    header, rows = tables.signed_table(parameters)
-    return notebook.view(
-        "temporal.html",
-        title=_title(parameters),
-        drawn=drawn,
-        header=header,
-        caption=tables.SIGNED,
-        rows=rows[: _ROWS + 1],
-        more=max(0, len(rows) - _ROWS - 1),
-        left_out=parameters.left_out,
-    )
+def describe(parameters: TemporalParameters) -> tuple[str, list[tuple[str, ...]]]:
+    """Title and table of a notebook."""
+    header, table = tables.signed_table(parameters)
+    rows: list[tuple[str, ...]] = [tuple(header), *(tuple(str(one) for one in row) for row in table[: _ROWS + 1])]
+    more, out = len(table) - _ROWS - 1, len(parameters.left_out)
+    rows += [("more", f"{more} layers: .layers holds each")] if more > 0 else []
+    rows += [("left out", f"{out} convolution{'s' * (out > 1)} that cannot move: .left_out says why")] if out else []
+    return f"{_title(parameters)}. {tables.SIGNED}", rows
 
 
 def _title(parameters: TemporalParameters) -> str:
     layers = len(parameters.layers)
     told, every = len(spreads(parameters).size), parameters.statistics().motions
     return f"Motion in the filters of {layers} layer{'s' * (layers > 1)}: {counted(told, every)}"
-
-
-def _height(moving: list[Motion]) -> int:
-    return _SPREADS + _PLOT_ROW * len(moving) + 30
-
-
-def _paint(drawn: Figure, parameters: TemporalParameters, moving: list[Motion], begin: int) -> None:
-    """Distributions, then one row a filter. Places are fixed: a layout of so many axes would take its seconds."""
-    height = _height(moving) + begin
-    drawn.set_layout_engine("none")
-
-    def place(left: float, top: float, across: float, down: float) -> Axes:
-        return drawn.add_axes((left / _WIDTH, 1 - (top + down) / height, across / _WIDTH, down / height))
-
-    values = spreads(parameters)
-    if len(values.size):
-        shared = limits([values])
-        for left, paint in zip((70, 385, 690), PAINTERS.values(), strict=True):
-            axes = place(left, begin + 15, 225 if left < 700 else 200, 200)
-            paint(axes, values, shared)
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=9, title="share", title_fontsize=9, handlelength=1.0
-        )
-    else:
-        drawn.text(0.5, 1 - (begin + 110) / height, "no motion can be told", ha="center", color=figures.SOFT)
-    for row, one in enumerate(moving):
-        top = begin + _SPREADS + row * _PLOT_ROW
-        layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
-        told = f"{layer or 'the model'}, channel {one.channel}. {one.sentence()}"
-        drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
-        paint_curves([place(left, top + 48, 185, 112) for left in (70, 330, 590)], one)
-        paint_trajectory(place(860, top + 48, 112, 112), one)
-    drawn.text(0.5, 12 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
 
 
 #: Every caption's convention, in words.

@@ -1,4 +1,4 @@
-"""What all figures and views of results have in common."""
+"""What all figures of results have in common, and how a notebook shows them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import base64
 import io
 import math
 import textwrap
+import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from explain.drawing import figures, sprites
-from explain.drawing.numbers import evenly
+from explain.drawing import figures
 from explain.drawing.templates import render
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
-    from markupsafe import Markup
     from matplotlib.axes import Axes
 
 #: Dots for each inch of a figure; lengths in this package are 72nds of an inch, as letters' are.
@@ -35,19 +32,15 @@ _INCH = 72
 #: Letters of small text on an inch.
 _LETTERS = 12.5
 
-#: Pixels of an animation's longest side: as it is stored at least and at most, and as it is shown.
-_STORED, _SHOWN = (64, 256), 224
-
-#: Frames of an animation, at most, and how many seconds it lasts where that is no slower or faster than these rates.
-_FRAMES, _SECONDS, _RATES = 64, 4.0, (3.0, 12.0)
-
 
 class Drawing(Figure):
     """A figure that notebooks show whether pyplot was imported or not. It takes no part in pyplot's global state."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # a box stands for a letter that the font lacks
+            self.savefig(file, format="png")
         return file.getvalue()
 
 
@@ -109,53 +102,6 @@ def course(
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def svg(paint: Callable[[Figure], None], width: float, height: float, label: str, content: bytes) -> Markup:
-    """A figure as markup that follows a notebook's colours; what it refers to inside is named after `content`."""
-    with figures.style():
-        drawn = figures.figure(width, height)
-        paint(drawn)
-        return figures.svg(drawn, sha256(content).hexdigest(), label)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Film:
-    """An animation, or a picture where there is one frame, as the view of a notebook takes it."""
-
-    #: Data URI of a WebP file.
-    uri: str
-    #: What it shows, for those who cannot see it, and what stands beneath it.
-    label: str
-    caption: str
-    #: Pixels as it is shown.
-    width: int
-    height: int
-    pixelated: bool
-
-
-def film(frames: npt.NDArray[np.uint8], label: str, caption: str) -> Film:
-    """T x H x W x 1 or 3 frames as an animation; the longest side of small ones is enlarged by a whole factor."""
-    least, most = _STORED
-    frames = sprites.shrunk(frames[evenly(len(frames), _FRAMES)], most)
-    longest = max(frames.shape[1:3])
-    rate = min(max(len(frames) / _SECONDS, _RATES[0]), _RATES[1])
-    content = sprites.animation(frames, frames_per_second=rate, scale=max(1, round(least / longest)))
-    times = max(1, round(_SHOWN / longest))
-    height, width = (times * side for side in frames.shape[1:3])
-    return Film(
-        uri=f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}",
-        label=label,
-        caption=caption,
-        width=width,
-        height=height,
-        pixelated=times > 1,
-    )
-
-
-def view(template: str, **values: Any) -> str:
-    """A view of a notebook: a template of the folder `notebook`, filled."""
-    return str(render(f"notebook/{template}", **values))
-
-
 def extent(sizes: Iterable[int]) -> str:
     """Sizes along axes: "3 x 7 x 7", with real multiplication signs."""
     return " \N{MULTIPLICATION SIGN} ".join(map(str, sizes))
@@ -175,3 +121,10 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return extent(value) if all(isinstance(one, int) for one in value) else (", ".join(map(_text, value)))
     return "zeros" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def card(title: str, drawn: Drawing, rows: Sequence[Sequence[str]]) -> str:
+    """Show a result in a notebook: the figure that `plot()` draws, and one table of what else there is to say."""
+    data = base64.b64encode(drawn._repr_png_()).decode("ascii")
+    width = round(drawn.get_figwidth() * _INCH)
+    return str(render("notebook.html", title=title, data=data, width=width, rows=[list(map(str, row)) for row in rows]))

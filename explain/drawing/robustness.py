@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import MaxNLocator
 
 from explain.drawing import figures, notebook
-from explain.results import packed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,35 +31,24 @@ def plot(result: Robustness) -> Figure:
     return drawn
 
 
-def html(result: Robustness) -> str:
-    """The view of all perturbations."""
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, result),
-        *_size(result),
-        f"Output under {', '.join(curve.title for curve in result.curves.values())}; the numbers stand in the table",
-        packed(result),
-    )
-    shares = result.shares
-    rows = [
-        (
-            curve.title,
-            curve.level,
-            *(
-                f"{level_text(curve.first_change(one.name))} / {level_text(curve.half_lost(one.name))}"
-                for one in shares
-            ),
-        )
-        for curve in result.curves.values()
-    ]
-    return notebook.view(
-        "robustness.html",
-        title=_title(result),
-        summary=summary(result),
-        drawn=drawn,
-        shares=[one.name for one in shares],
-        curves=rows,
-        rows=[*((f"left out: {name}", why) for name, why in result.missing.items()), *notebook.said(result.settings)],
-    )
+def describe(result: Robustness) -> tuple[str, list[tuple[str, ...]]]:
+    """Title and table of a notebook."""
+    rows: list[tuple[str, ...]] = []
+    if result.shares:
+        rows.append(("first change / half lost at", "level", *(one.name for one in result.shares)))
+        rows += [
+            (
+                curve.title,
+                curve.level,
+                *(
+                    f"{level_text(curve.first_change(one.name))} / {level_text(curve.half_lost(one.name))}"
+                    for one in result.shares
+                ),
+            )
+            for curve in result.curves.values()
+        ]
+    rows += [(f"left out: {name}", why) for name, why in result.missing.items()]
+    return _title(result), [*rows, *notebook.said(result.settings)]
 
 
 def _title(result: Robustness) -> str:

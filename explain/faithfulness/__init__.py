@@ -22,6 +22,6 @@ _HOMES = {
     "check_faithfulness": "explain.faithfulness.checking",
 }
 
-__all__ = ["Curves", "Faithfulness", "Randomized", "Verdict", "check_faithfulness"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

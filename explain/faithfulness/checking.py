@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.methods import Method, find_method
 from explain.attribution.results import Attribution
 from explain.faithfulness.curves import Control, kinds_of
-from explain.faithfulness.measures import Boxes, max_sensitivity
+from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
 from explain.faithfulness.removal import Subject
-from explain.faithfulness.repetition import Again, is_tensor
-from explain.faithfulness.results import Faithfulness, Randomized
+from explain.faithfulness.repetition import Again, Trial, check_kept
+from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
 from explain.model.diagnosis import diagnosing
 from explain.model.layouts import computed_in, has_random_weights, layout_of, to_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import prepared
+from explain.model.targets import Target
 from explain.progress import telling
-from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.faithfulness.results import Curves
-    from explain.model.targets import Target
-    from zoo.entries import Layout
-
+from zoo.devices import is_out_of_memory
+from zoo.entries import Layout
+from zoo.errors import ModelError, PluginError, PluginExitError, UnknownNameError, UsageError, ZooError, describe
+from zoo.isolation import guarded
+from zoo.registry.plugins import resolve
 
 #: What takes the place of removed parts in deletion and insertion.
 FILLS = ("surroundings", "baseline")
@@ -129,23 +127,7 @@ def check_faithfulness(
         depths: How many depths of randomisation: 1 is the last layer alone, which is drawn eight times; None is every
             layer.
         fill: What takes the place of removed parts in deletion and insertion: "surroundings", or "baseline" as in the
-            paper, whose blocks of one colour blind many networks wherever they lie. Areas on a photo of a cat
-            (SqueezeNet, `chelsea.png`; what the map points at removed first, and last; random orders have the same
-            mean both ways, their standard deviation is 0.03 and 0.02):
-
-            ====================  ==============  ============
-            order                 "surroundings"  "baseline"
-            ====================  ==============  ============
-            random                0.41            0.23
-            saliency              0.32, 0.65      0.27, 0.52
-            input_x_gradient      0.33, 0.49      0.18, 0.23
-            integrated_gradients  0.30, 0.49      0.16, 0.22
-            occlusion             0.33, 0.77      0.32, 0.69
-            grad_cam              0.32, 0.71      0.30, 0.57
-            guided_grad_cam       0.28, 0.72      0.25, 0.58
-            rise                  0.32, 0.73      0.33, 0.66
-            rise, upside down     0.73, 0.32      0.66, 0.33
-            ====================  ==============  ============
+            paper, whose blocks of one colour blind many networks wherever they lie (docs/methods.md has figures).
         method: What made the map, where no plugin registers it.
         batch_size: Most evaluations at once; None fits them to the free memory.
         seed: Of everything that is drawn; where the method draws, its maps are made again by their own.
@@ -220,6 +202,27 @@ def check_all(
         return [checks.check(one, known.get(one.method) or _registered(one.method), baseline) for one in attributions]
 
 
+def _measured(test: Test, trial: Trial) -> Tensor:
+    """Run one measure: N numbers on the CPU, 64-bit.
+
+    Raises:
+        PluginError: A plugin's measure fails, or returns anything else.
+    """
+    if test in BUILT_IN:
+        return cast("Tensor", resolve(test.run)(trial)).double().cpu()
+    try:
+        with guarded():
+            values = resolve(test.run)(trial)
+            if not isinstance(values, torch.Tensor) or values.shape != trial.subject.value.shape:
+                shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+                raise TypeError(f"expected one number for each of {len(trial.subject.value)} samples, got {shape}")
+            return values.detach().double().cpu()
+    except Exception as error:
+        if (isinstance(error, ZooError) and not isinstance(error, PluginExitError)) or is_out_of_memory(error):
+            raise
+        raise PluginError(f"the measure {test.name} ({test.run}) does not work: {describe(error)}") from error
+
+
 def _registered(name: str) -> Method | None:
     try:
         return find_method(name)
@@ -235,7 +238,8 @@ class _Ground:
     baseline: Tensor | float | str | None
     subject: Subject
     controls: list[Control]
-    boxes: Boxes
+    #: What measures share between the maps.
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class _Checks:
@@ -256,17 +260,15 @@ class _Checks:
         self.untrained = has_random_weights(model)
         self.grounds: list[_Ground] = []
         self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
+        self.tests = all_tests()
 
     def check(
         self, attribution: Attribution, method: Method | None, baseline: Tensor | float | str | None
     ) -> Faithfulness:
         """Every test of one map."""
         own = attribution.settings.get("baseline")
-        if baseline is None and is_tensor(own):
-            raise UsageError(
-                f"{attribution.method} was computed against a tensor, which its result does not keep; give that tensor "
-                "as baseline"
-            )
+        if baseline is None:
+            check_kept(attribution.method, own)
         if isinstance(own, list):  # of several baselines, removed parts can be replaced by one
             own = own[0]
         against = own if baseline is None else baseline
@@ -280,24 +282,35 @@ class _Checks:
             points = sum(2 * (len(control.counts) - 2) for control in ground.controls)
             self._tell(subject, f"{name}: deletion and insertion", points * len(self.batch))
             curves = {control.kind: control.curves(attribution.map) for control in ground.controls}
-        sensitivity: Tensor | None = None
-        depths: tuple[Randomized, ...] = ()
+        layers: dict[str, tuple[str, ...]] = {}
         try:
-            if method is None:
-                raise ModelError(f"no method {name!r} is registered that could make the map again")
-            sensitivity, depths = self._made_again(attribution, method, baseline, subject)
+            layers = self._layers(attribution.target, subject)
+        except ModelError as error:
+            missing["randomization"] = str(error)
+        depths = chosen_depths(len(layers), self.effort.depths) if layers else []
+        trial, measures = self._trial(attribution, method, baseline, ground, depths), {}
+        for test in self.tests:
+            try:
+                measures[test.name] = _measured(test, trial)
+            except (ModelError, PluginError) as error:
+                missing[test.name] = str(error)
+        randomization: tuple[Randomized, ...] = ()
+        try:
+            randomization = self._randomized(trial, layers, depths)
         except (ModelError, PluginError) as error:
-            missing["sensitivity"] = missing["randomization"] = str(error)
+            missing["randomization"] = str(error)
+        verdict = UNTRAINED
+        if not self.untrained:
+            verdict = judge(curves, randomization, missing, measures, subject.extent[0], self.tests)
         return Faithfulness(
             method=name,
             target=str(attribution.target),
             value=subject.value.cpu(),
             empty=subject.empty.cpu(),
             curves=curves,
-            infidelity=ground.boxes.infidelity(attribution, method).cpu(),
-            sensitivity=sensitivity,
-            randomization=depths,
-            verdict=UNTRAINED if self.untrained else judge(curves, depths, missing, sensitivity, subject.extent[0]),
+            measures=measures,
+            randomization=randomization,
+            verdict=verdict,
             missing=missing,
             settings={
                 "baseline": f"tensor {tuple(against.shape)}" if isinstance(against, torch.Tensor) else against,
@@ -307,7 +320,7 @@ class _Checks:
                 "boxes": self.effort.boxes,
                 "neighbours": self.effort.neighbours,
                 "redraws": self.effort.redraws,
-                "layers": len(self._layers(attribution.target, subject)) if depths else None,
+                "layers": len(layers) if randomization else None,
                 "remade": dict(self.effort.settings),
                 "seed": self.seed,
                 **({"precision": self.precision} if self.precision else {}),
@@ -344,57 +357,75 @@ class _Checks:
                 Control(subject, kind, effort.steps, draws[kind], self.seed, filled=effort.fill != "baseline")
                 for kind in kinds
             ],
-            boxes=Boxes(subject, effort.boxes, self.seed),
         )
         self.grounds.append(ground)
         return ground
 
-    def _made_again(
+    def _trial(
         self,
         attribution: Attribution,
-        method: Method,
+        method: Method | None,
         baseline: Tensor | float | str | None,
-        subject: Subject,
-    ) -> tuple[Tensor, tuple[Randomized, ...]]:
-        """Max-sensitivity, and randomisation depth after depth."""
-        again = Again(
-            self.model,
-            attribution,
-            method,
-            baseline=baseline,
-            settings=self.effort.settings,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        layers = self._layers(attribution.target, subject)
-        depths = chosen_depths(len(layers), self.effort.depths)
-        samples = torch.arange(len(self.batch), device=self.batch.device)
-        total = len(self.batch) + len(depths) + self.effort.redraws - 1 + (not again.as_made)
+        ground: _Ground,
+        depths: Sequence[int],
+    ) -> Trial:
+        """Prepare what measures are given; recomputed maps share one progress."""
+        again: Again | ModelError
+        total = len(self.batch)
+        if method is None:
+            again = ModelError(f"no method {attribution.method!r} is registered that could make the map again")
+        else:
+            again = Again(
+                self.model,
+                attribution,
+                method,
+                baseline=baseline,
+                settings=self.effort.settings,
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
+            total += len(depths) + (self.effort.redraws - 1) * bool(depths) + (not again.as_made)
         done = 0
+        step = f"{attribution.method}: maps of noisy clips and of randomised models"
 
-        def told(step: str) -> Callable[[int, int], None]:
+        def told() -> Progress:
             nonlocal done
-            done += 1
-            before = done - 1
+            before, done = min(done, total - 1), done + 1
             return lambda part, whole: self.progress(step, 1000 * before + 1000 * part // max(whole, 1), 1000 * total)
 
-        step = f"{attribution.method}: maps of noisy clips and of randomised models"
-        known = attribution.map.double() if again.as_made else again(self.batch, samples, told(step))
-        sensitivity = max_sensitivity(again, self.batch, known, self.effort.neighbours, self.seed, lambda: told(step))
+        return Trial(
+            attribution=attribution,
+            method=method,
+            subject=ground.subject,
+            effort=self.effort,
+            seed=self.seed,
+            again=again,
+            told=told,
+            kept=ground.kept,
+        )
+
+    def _randomized(
+        self, trial: Trial, layers: Mapping[str, tuple[str, ...]], depths: Sequence[int]
+    ) -> tuple[Randomized, ...]:
+        """Randomise the model's layers, depth after depth, and compare the maps."""
+        if not depths:
+            return ()
+        known, target = trial.known, trial.attribution.target
+        samples = torch.arange(len(self.batch), device=self.batch.device)
         found = []
-        part = attribution.target.region is not None or attribution.target.positions is not None
+        part = target.region is not None or target.positions is not None
         for depth in depths:
             changed = [name for names in list(layers.values())[:depth] for name in names]
             draws = []
             for draw in range(self.effort.redraws if depth == 1 else 1):
                 with randomized(self.model, changed, self.seed, draw):
-                    other = again(self.batch, samples, told(step))
+                    other = trial.recompute(self.batch, samples)
                 draws.append(rank_correlation(known, other, seen=part).cpu())
             each = torch.stack(draws)
             found.append(
                 Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=each.nanmean(dim=0), draws=each)
             )
-        return sensitivity.double().cpu(), tuple(found)
+        return tuple(found)
 
     def _layers(self, target: Target, subject: Subject) -> dict[str, tuple[str, ...]]:
         if id(target) not in self.layers:

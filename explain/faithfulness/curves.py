@@ -13,20 +13,16 @@ is a lower output.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
+from torch import Tensor
 
+from explain.faithfulness.removal import Subject
 from explain.faithfulness.results import Curves
 from explain.model.preservation import generator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from explain.faithfulness.removal import Subject
 
 #: What is removed, part by part: pixels in all frames, frames, pixels of single frames.
 KINDS = ("spatial", "temporal", "both")
@@ -34,6 +30,9 @@ KINDS = ("spatial", "temporal", "both")
 #: Blocks of pixels along an axis, at most: single pixels removed at random leave nothing to see (Samek et al., arXiv
 #: 1509.06321, section 2).
 FINEST = 16
+
+#: Added to the seed of random orders, so that tests draw different numbers; kinds come after it.
+ORDERS: Final = 0
 
 Extent = tuple[int, int, int]
 
@@ -171,13 +170,3 @@ class Control:
             centre_deletion=share(self.centre_deletion),
             centre_insertion=share(self.centre_insertion),
         )
-
-
-#: In no order; parameters of the model come after these.
-ORDERS: Final = 0
-
-BOXES: Final = 3
-
-NOISE: Final = 4
-
-PARAMETERS: Final = 5

@@ -7,20 +7,19 @@ layer is given random weights and keeps them (cascading), and the map is compare
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
-from explain.faithfulness.curves import PARAMETERS
 from explain.model.preservation import generator
+from explain.model.targets import Score
 from zoo.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.model.targets import Score
+#: Added to the seed of a model's parameters, with the place of each.
+PARAMETERS: Final = 5
 
 
 def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:
@@ -138,18 +137,8 @@ def rank_correlation(first: Tensor, second: Tensor, *, seen: bool = False) -> Te
 
 def _spearman(first: Tensor, second: Tensor) -> Tensor:
     if not bool(first.isfinite().all() & second.isfinite().all()):
-        return first.new_tensor(torch.nan)
-    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(first), _mean_ranks(second)))
-    length = one.norm() * other.norm()
-    if float(length) == 0.0:
-        return one.new_tensor(torch.nan if float(one.norm()) == 0.0 else 0.0)
-    correlation: Tensor = (one @ other) / length
-    return correlation
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, group, sizes = torch.unique(values, return_inverse=True, return_counts=True)
-    ends = sizes.cumsum(0).double()
-    ranks: Tensor = (ends - (sizes.double() + 1) / 2)[group]
-    return ranks
+        return first.new_tensor(torch.nan, dtype=torch.float64)
+    if bool((first == first[:1]).all()) or bool((second == second[:1]).all()):
+        return first.new_tensor(torch.nan if bool((first == first[:1]).all()) else 0.0, dtype=torch.float64)
+    one, other = (values.double().cpu().numpy() for values in (first, second))
+    return first.new_tensor(spearmanr(one, other).statistic, dtype=torch.float64)

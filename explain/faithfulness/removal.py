@@ -1,24 +1,24 @@
-"""Clips with parts removed: which pixels, what fills their place, and what the model then gives."""
+"""Clips with parts removed: what fills their place, what the model then gives, and how well a map accounts for it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from explain.attribution import Attribution, Method
 from explain.attribution.baselines import make_baseline
 from explain.model.layouts import from_ncthw, input_of, layout_of, to_ncthw
 from explain.model.memory import MeasuredBytes, fitting, within_memory
-from explain.model.targets import Score
+from explain.model.preservation import generator
+from explain.model.targets import Score, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.model.targets import Target
+    from explain.faithfulness.repetition import Trial
 
 
 class Subject:
@@ -135,3 +135,80 @@ def _fill(frames: Tensor, known: Tensor) -> Tensor:
     coarse = _fill(sums / counts.clamp(min=0.25), (counts > 0).to(known))  # one known pixel of four is the least
     wide = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)[..., :height, :width]
     return torch.where(known > 0, frames, wide)
+
+
+#: Added to the seed of boxes.
+BOXES: Final = 3
+
+#: Extent of a box along each axis, as a share of the clip's: drawn evenly from this range.
+SHARES = (0.2, 0.6)
+
+
+class Boxes:
+    """Random boxes of pixels and frames, and what the output loses without each. Made once for all maps.
+
+    The same boxes for every sample, so that samples do not influence each other.
+
+    Args:
+        subject: The clip under test.
+        count: How many boxes.
+        seed: Of their places and extents.
+    """
+
+    def __init__(self, subject: Subject, count: int, seed: int) -> None:
+        self.subject = subject
+        drawn = generator(seed, BOXES)
+        self.masks = [_box(subject.extent, drawn).to(subject.batch.device) for _ in range(count)]
+        wanted = [(sample, lambda mask=mask: mask) for sample in subject.samples for mask in self.masks]
+        #: N x boxes: f(x) - f(x without the box).
+        self.losses = subject.value[:, None] - subject.without(wanted).view(-1, count).double()
+
+    def infidelity(self, attribution: Attribution, method: Method | None) -> Tensor:
+        """Measure the share of the squared losses that a map does not account for, at its best scale: N.
+
+        That is, with d(I) = f(x) - f(x - I) and a(I) what the map says of the box,
+
+            min over b >= 0 of mean (b a(I) - d(I))^2 / mean d(I)^2
+
+        (Yeh et al., On the (In)fidelity and Sensitivity of Explanations, arXiv 1901.09392, definition 2.1, with the
+        scale b of their section 6; captum's `infidelity(normalize=True)` divided by the mean of d^2). For gradients
+        a(I) is the sum of I times gradient; other maps share out the output already: a(I) is what lies in the box.
+        """
+        values = self._said(attribution, method)
+        said = torch.stack([(values * mask).flatten(1).sum(dim=1) for mask in self.masks], dim=1)
+        explained = (said * self.losses).sum(dim=1).clamp(min=0).square() / said.square().sum(dim=1).clamp(min=1e-300)
+        total = self.losses.square().sum(dim=1)
+        return torch.where(total > 0, 1 - explained / total, torch.nan)
+
+    def _said(self, attribution: Attribution, method: Method | None) -> Tensor:
+        """What the map says of each pixel of each frame: N x T x H x W."""
+        raw = attribution.raw
+        if method is None or method.reduction == "positive" or raw.shape != self.subject.batch.shape:
+            return attribution.map.double()
+        values = to_ncthw(raw, self.subject.layout).double()
+        if method.reduction == "magnitude":  # a gradient: per unit of input
+            values = values * (self.subject.clips.double() - self.subject.baseline.double())
+        return values.sum(dim=1)
+
+
+def _box(extent: tuple[int, int, int], drawn: torch.Generator) -> Tensor:
+    """Truth values T x H x W: one box."""
+    mask = torch.ones(extent, dtype=torch.bool)
+    low, high = SHARES
+    for axis, size in enumerate(extent):
+        share, place = torch.rand(2, generator=drawn).tolist()
+        length = max(1, round(size * (low + share * (high - low))))
+        first = min(int(place * (size - length + 1)), size - length)
+        inside = torch.zeros(size, dtype=torch.bool)
+        inside[first : first + length] = True
+        mask &= inside.view([-1 if axis == own else 1 for own in range(3)])
+    return mask
+
+
+def infidelity(trial: Trial) -> Tensor:
+    """Measure infidelity (Yeh et al., 2019) on random boxes, the same for all maps of one target: N."""
+    subject = trial.subject
+    if "boxes" not in trial.kept:
+        trial.kept["boxes"] = Boxes(subject, trial.effort.boxes, trial.seed)
+    found: Tensor = trial.kept["boxes"].infidelity(trial.attribution, trial.method)
+    return found

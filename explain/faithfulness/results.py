@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
+from torch import Tensor
 
+from explain.faithfulness.measures import all_tests
 from explain.results import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: How a verdict, or a part of it, ends.
 Word = Literal["passes", "inconclusive", "flagged"]
@@ -99,11 +100,8 @@ class Faithfulness(Saved):
     empty: Tensor
     #: By kind; the last one judges the map as it is. Kinds that do not apply are in `missing`.
     curves: Mapping[str, Curves]
-    #: N: share of the squared changes of the output, as boxes of the clip are replaced by the baseline, that the map
-    #: does not account for at its best scale: 0 all accounted for, 1 nothing. NaN where the output never changes.
-    infidelity: Tensor | None
-    #: N: largest change of the map under small noise, relative to the map (Frobenius norms).
-    sensitivity: Tensor | None
+    #: By name (`explain.faithfulness.measures`), N each; those that could not be measured are in `missing`.
+    measures: Mapping[str, Tensor]
     #: Depth after depth, from the model's end; empty where no map could be made again.
     randomization: tuple[Randomized, ...]
     verdict: Verdict
@@ -111,6 +109,26 @@ class Faithfulness(Saved):
     missing: Mapping[str, str] = field(default_factory=dict)
     #: Steps, draws, baseline and the like, as used.
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def restored(cls, fields: dict[str, Any]) -> Self:
+        """Read what 0.1 kept, which had a field for each measure."""
+        former = {name: fields.pop(name) for name in ("infidelity", "sensitivity") if name in fields}
+        kept = {name: values for name, values in former.items() if values is not None}
+        return cls(**{**fields, "measures": {**kept, **fields.get("measures", {})}})
+
+    @property
+    def infidelity(self) -> Tensor | None:
+        """N: share of the squared changes of the output, as boxes of the clip are removed, that the map leaves open.
+
+        At its best scale: 0 accounts for all of them, 1 for none. NaN where the output never changes.
+        """
+        return self.measures.get("infidelity")
+
+    @property
+    def sensitivity(self) -> Tensor | None:
+        """N: largest change of the map under small noise, relative to the map (Frobenius norms)."""
+        return self.measures.get("sensitivity")
 
     @property
     def main(self) -> Curves:
@@ -127,6 +145,34 @@ class Faithfulness(Saved):
         """N: area under the insertion curve, as a share of the unchanged output; the higher, the better the map."""
         return self.main.inserted_area(self.main.insertion)
 
+    def record(self) -> dict[str, Any]:
+        """Give every number as plain data, means over samples, None where there is no number."""
+        verdict = self.verdict
+        names = dict.fromkeys([*(test.name for test in all_tests()), *self.measures])
+        return {
+            "method": self.method,
+            "target": self.target,
+            "verdict": verdict.word,
+            "reasons": {name: {"verdict": word, "text": text} for name, (word, text) in verdict.parts.items()},
+            "value": _mean(self.value),
+            "empty": _mean(self.empty),
+            "curves": {kind: _curves(curves) for kind, curves in self.curves.items()},
+            **{name: _mean(self.measures.get(name)) for name in names},
+            "randomization": [
+                {
+                    "layer": one.layer,
+                    "depth": one.depth,
+                    "correlation": _mean(one.correlation),
+                    "draws": None
+                    if one.draws is None
+                    else [_number(value) for value in one.draws.nanmean(dim=1).tolist()],
+                }
+                for one in self.randomization
+            ],
+            "missing": dict(self.missing),
+            "settings": dict(self.settings),
+        }
+
     def plot(self, sample: int | None = None) -> Figure:
         """Draw the curves with their controls, and the correlations with maps of randomised models.
 
@@ -137,3 +183,48 @@ class Faithfulness(Saved):
             UsageError: There is no such sample.
         """
         return self._plot(sample)
+
+
+def _curves(curves: Curves) -> dict[str, Any]:
+    random = (
+        curves.area(curves.random_deletion).nanmean(dim=1),
+        curves.inserted_area(curves.random_insertion).nanmean(dim=1),
+    )
+    return {
+        "removed": curves.removed.tolist(),
+        "shown": curves.shown.tolist(),
+        "deletion": _one(curves.deletion, curves.area(curves.deletion)),
+        "insertion": _one(curves.insertion, curves.inserted_area(curves.insertion)),
+        "random_deletion": {
+            **_one(curves.random_deletion.flatten(0, 1), random[0]),
+            **_sampling(curves),
+        },
+        "random_insertion": {
+            **_one(curves.random_insertion.flatten(0, 1), random[1]),
+            "spread": _mean(random[1].std(correction=1)),
+        },
+        "centre_deletion": _one(curves.centre_deletion, curves.area(curves.centre_deletion)),
+        "centre_insertion": _one(curves.centre_insertion, curves.inserted_area(curves.centre_insertion)),
+    }
+
+
+def _sampling(curves: Curves) -> dict[str, Any]:
+    """The spread of random orders, and where 90 % of them lie."""
+    from explain.faithfulness.verdicts import chance
+
+    random = chance(curves)
+    found = {"spread": random.spread, "low": random.low, "high": random.high}
+    return {name: _number(value) for name, value in found.items()} | {"draws": random.draws}
+
+
+def _one(curves: Tensor, areas: Tensor) -> dict[str, Any]:
+    """A mean curve, and the mean area."""
+    return {"curve": [_number(value) for value in curves.nanmean(dim=0).tolist()], "area": _mean(areas)}
+
+
+def _mean(values: Tensor | None) -> float | None:
+    return None if values is None else _number(float(values.nanmean()))
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -37,18 +37,15 @@ clips.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from explain.faithfulness.results import Verdict
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.faithfulness.results import Curves, Randomized, Word
+from explain.faithfulness.measures import BUILT_IN, STABLE, UNSTABLE, Test
+from explain.faithfulness.results import Curves, Randomized, Verdict, Word
 
 #: How often chance may be beyond a bound: every bound here is one-sided, so that an interval of two holds 90 %.
 TAIL: Final = 0.05
@@ -60,10 +57,6 @@ INDEPENDENT: Final = 0.7
 DEPENDS: Final = 0.5
 #: Half width of the interval of a rank correlation of which there is one draw only.
 SINGLE: Final = 0.1
-#: Largest relative change of a map under noise: below, it is stable; above `UNSTABLE`, an empty map is nearer to it.
-#: The maximum of a few draws is a lower bound of that of many: what lies between is inconclusive.
-STABLE: Final = 0.5
-UNSTABLE: Final = 1.0
 #: Areas closer than this share of the unchanged output are equal: curves have a few points only.
 MARGIN: Final = 0.02
 #: Of fewer frames, more than 1 of 20 random orders removes those that matter first, whichever they are: C(5, 2) = 10.
@@ -135,23 +128,29 @@ def judge(
     curves: Mapping[str, Curves],
     randomization: Sequence[Randomized],
     missing: Mapping[str, str],
-    sensitivity: Tensor | None,
+    measures: Mapping[str, Tensor],
     frames: int,
+    tests: Iterable[Test] = BUILT_IN,
 ) -> Verdict:
     """The verdict on a map, from all its tests.
 
     Args:
         curves: By kind; the last one is of pixels of single frames, "temporal" of whole frames.
         randomization: The first one is of the last layer.
-        missing: Why a test was left out: "randomization", "deletion", "sensitivity".
-        sensitivity: N, or None.
+        missing: Why a test was left out: "randomization", "deletion", or the name of a measure.
+        measures: N numbers each, by name.
         frames: How many the clip has.
+        tests: The measures that there are; those with thresholds count.
     """
     main = list(curves.values())[-1] if curves else None
     parts = {"model": on_model(randomization, missing), "deletion": on_deletion(main, missing)}
     if frames >= FEWEST_FRAMES:
         parts["frames"] = on_frames(curves.get("temporal"), missing)
-    parts["stability"] = on_stability(sensitivity, missing)
+    for test in tests:
+        if test.name == "sensitivity":
+            parts["stability"] = on_stability(measures.get(test.name), missing)
+        elif test.thresholds is not None:
+            parts[test.name] = on_measure(test, test.thresholds, measures.get(test.name), missing)
     return Verdict(word=worst(word for word, _ in parts.values()), parts=parts)
 
 
@@ -245,7 +244,7 @@ def _against_chance(curves: Curves, parts: str) -> tuple[Word, str, float]:
 
 
 def on_stability(sensitivity: Tensor | None, missing: Mapping[str, str]) -> tuple[Word, str]:
-    """Whether the map stays much the same under noise that can hardly be seen."""
+    """Judge whether the map stays much the same under noise that can hardly be seen."""
     if sensitivity is None:
         why = missing.get("sensitivity", "left out")
         return "inconclusive", f"Whether it is stable under noise was not tested: {why}."
@@ -253,14 +252,35 @@ def on_stability(sensitivity: Tensor | None, missing: Mapping[str, str]) -> tupl
     if not math.isfinite(change):
         return "inconclusive", "Whether it is stable under noise is unknown: the map is empty or not finite."
     said = f"noise of 2\N{NO-BREAK SPACE}% changes the map by {_percent(change)}"
-    if round(change, 2) > UNSTABLE:
-        return "flagged", f"It is not stable: {said}, more than an empty map differs from it."
-    if round(change, 2) < STABLE:
-        return "passes", f"It is stable: {said}."
-    return (
-        "inconclusive",
-        f"It may not be stable: {said}; below {_percent(STABLE)} it would be, above {_percent(UNSTABLE)} not.",
-    )
+    word = _against((STABLE, UNSTABLE), change, "lower")
+    return word, {
+        "flagged": f"It is not stable: {said}, more than an empty map differs from it.",
+        "passes": f"It is stable: {said}.",
+        "inconclusive": f"It may not be stable: {said}; below {_percent(STABLE)} it would be, above "
+        f"{_percent(UNSTABLE)} not.",
+    }[word]
+
+
+def on_measure(
+    test: Test, thresholds: tuple[float, float], values: Tensor | None, missing: Mapping[str, str]
+) -> tuple[Word, str]:
+    """Judge a map by the mean of a measure over samples."""
+    if values is None:
+        return "inconclusive", f"Its {test.title} was not measured: {missing.get(test.name, 'left out')}."
+    mean = float(values.nanmean())
+    if not math.isfinite(mean):
+        return "inconclusive", f"Its {test.title} is unknown: there is no finite number."
+    good, bad = ("below", "above") if test.better == "lower" else ("above", "below")
+    word = _against(thresholds, mean, test.better)
+    rule = f"it passes {good} {thresholds[0]:g} and is flagged {bad} {thresholds[1]:g}"
+    return word, f"Its {test.title} is {_written(mean, 2)}; {rule}."
+
+
+def _against(thresholds: tuple[float, float], value: float, better: str) -> Word:
+    """Judge a number as printed, with two digits."""
+    sign = 1 if better == "lower" else -1
+    rounded, passes, flagged = (sign * number for number in (round(value, 2), *thresholds))
+    return "flagged" if rounded > flagged else "passes" if rounded < passes else "inconclusive"
 
 
 def _percent(share: float) -> str:
@@ -270,3 +290,43 @@ def _percent(share: float) -> str:
 def _written(value: float, digits: int) -> str:
     rounded = round(value, digits) + 0.0  # what rounds to nothing has no sign
     return f"{rounded:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+#: A curve whose highest frame has less than so many times an even share is flat.
+PEAKED: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The frame that a map marks most strongly."""
+
+    #: Counted from 0.
+    frame: int
+    #: When it is shown, on the clock of the clip's source; None where that is not known.
+    seconds: float | None
+    #: Its share of the whole clip's attribution, and the share of each frame of an even one.
+    share: float
+    even: float
+
+
+def shares_of(time: Tensor) -> Tensor:
+    """Each frame's share of a map's sizes over time (`Attribution.time` of one sample, T); zeros where all are."""
+    sizes = time.detach().double().abs()
+    total = sizes.sum()
+    return sizes / total if float(total) else sizes
+
+
+def strongest(time: Tensor, verdict: str | None, times: Sequence[float] | None = None) -> Moment | None:
+    """The frame to name as strongest, or None.
+
+    Args:
+        time: `Attribution.time` of one sample: T.
+        verdict: How the map's test of frames ended ("passes", ...); None where it was not tested. Of any other map, an
+            order of frames drawn at random may find what matters as well: no frame is named.
+        times: Seconds of each frame, where they are known.
+    """
+    shares = shares_of(time)
+    at = int(shares.argmax())
+    seconds = None if times is None else times[at]
+    found = Moment(frame=at, seconds=seconds, share=float(shares[at]), even=1 / len(shares))
+    return found if verdict == "passes" and found.share >= PEAKED * found.even else None

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.reporting.comparison import compare
-    from explain.reporting.driver import report
+    from explain.reporting.driver import compare, report
     from explain.reporting.pages import Report
 
 _HOMES = {
     "Report": "explain.reporting.pages",
-    "compare": "explain.reporting.comparison",
+    "compare": "explain.reporting.driver",
     "report": "explain.reporting.driver",
 }
 
-__all__ = ["Report", "compare", "report"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

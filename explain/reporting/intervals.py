@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -35,41 +35,24 @@ def mean(
     middle = fmean(known) if known else None
     if middle is None or count < 2:
         return {"mean": middle, "low": None, "high": None, "clips": count}
-    half = t_quantile(count - 1) * stdev(known) / math.sqrt(count)
+    from scipy.stats import t  # takes a second to import, which pages without intervals need not
+
+    half = float(t.ppf((1 + COVERED) / 2, count - 1)) * stdev(known) / math.sqrt(count)
     return {"mean": middle, "low": max(middle - half, least), "high": min(middle + half, most), "clips": count}
 
 
 def share(hits: int, count: int) -> dict[str, float | int | None]:
-    """`hits` of `count` as a share with Wilson's interval (E. B. Wilson, JASA 22, 1927): `share`, `low`, `high`."""
-    if not count:
-        return {"share": None, "low": None, "high": None, "hits": hits, "clips": count}
-    z = NormalDist().inv_cdf((1 + COVERED) / 2)
-    found, squared = hits / count, z * z / count
-    middle = (found + squared / 2) / (1 + squared)
-    half = z / (1 + squared) * math.sqrt(found * (1 - found) / count + squared / (4 * count))
-    # Rounding must not take the ends past the share itself.
-    low, high = min(max(middle - half, 0.0), found), max(min(middle + half, 1.0), found)
+    """Give `hits` of `count` as a share with its interval: `share`, `low`, `high`."""
+    found, (low, high) = (hits / count, interval(hits / count, count)) if count else (None, (None, None))
     return {"share": found, "low": low, "high": high, "hits": hits, "clips": count}
 
 
-def t_quantile(freedom: int) -> float:
-    """The two-sided 95 % quantile of Student's t distribution, to 1.5 parts in a thousand.
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Give the 95 % interval of a share of `count` independent clips (Wilson, JASA 22, 1927)."""
+    from scipy.stats import binomtest
 
-    In closed form for one and two degrees of freedom, else by the expansion 26.7.5 of Abramowitz & Stegun (1964).
-    """
-    probability = (1 + COVERED) / 2
-    if freedom == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if freedom == 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
+    found = binomtest(round(share * count), count).proportion_ci(COVERED, "wilson")
+    return float(found.low), float(found.high)
 
 
 #: Models differ where chance alone would show as much less often than this.
@@ -130,16 +113,3 @@ def of_errors(first: Sequence[float], second: Sequence[float]) -> Difference:
     )
     low, high = (float(end) for end in found.confidence_interval)
     return Difference(test="paired bootstrap", p=None, interval=(low, high), differ=low > 0 or high < 0)
-
-
-#: Standard normal quantile of a two-sided 95 % interval.
-_Z = 1.959963984540054
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` independent clips (Wilson, JASA 22, 1927)."""
-    middle = share + _Z**2 / (2 * count)
-    half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    whole = 1 + _Z**2 / count
-    # Rounding must not make an end of nothing or of all a little more or less.
-    return (middle - half) / whole if share > 0 else 0.0, (middle + half) / whole if share < 1 else 1.0

@@ -7,14 +7,14 @@ import json
 import platform
 import re
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing import templates
-from explain.reporting import writing
-from explain.reporting.sections import Content, Section, select
+from explain.reporting.sections import Content, Page, Section, select
+from zoo import folders
 from zoo.errors import describe
 from zoo.isolation import contained
 from zoo.plain import plain
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from explain.drawing.sprites import Sprite
-    from zoo.registry.plugins import Plugin
 
 TENSORS = "tensors.safetensors"
+
+#: Bytes of a page up to which a notebook, which keeps it, shows it.
+_SHOWN = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Report:
     #: The folder that holds it.
     folder: Path
     #: What its JSON file says.
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     #: "report" or "comparison": what its files are called.
     kind: str = "report"
 
@@ -47,6 +49,11 @@ class Report:
     def page(self) -> Path:
         """The page to open."""
         return self.folder / f"{self.kind}.html"
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook, or, where it is large, where it is."""
+        html = self.page.read_text(encoding="utf-8") if self.page.stat().st_size <= _SHOWN else ""
+        return str(templates.render("in_notebook.html", report=self, html=html))
 
     @property
     def problems(self) -> list[dict[str, str]]:
@@ -75,48 +82,60 @@ class Part:
 
 
 def build(
-    built_in: Sequence[Section],
+    page: Page,
+    given: Any,
     names: Iterable[str] | None,
     taken: Iterable[str],
     timed: Callable[[str], AbstractContextManager[Any]],
-    hook: str,
-    **given: Any,
+    built_in: Sequence[Section],
+    added: Sequence[tuple[str, Section]] = (),
 ) -> tuple[list[Part], list[dict[str, str]]]:
-    """Every section, in order; one of a plugin that fails is reported and changes no other.
+    """Build every section, in order; one of a plugin that fails is reported and changes no other.
 
     Args:
-        built_in: The sections of explain itself; those of plugins come before the last of them, or where they ask to.
+        page: Which kind of page.
+        given: What the sections' functions are called with.
         names: Which to build; None builds all.
         taken: Names of sprites that the page holds already.
-        timed: Notes the seconds of a step.
-        hook: Hook that plugins give sections by.
-        given: Its one argument, which the sections' `build` is called with, too.
+        timed: Within what it gives for a step, a plugin's section is built.
+        built_in: The sections of explain itself; those of plugins come before the last of them, or where they ask to.
+        added: Those of plugins, each behind its plugin's key.
     """
-    (argument,) = given.values()
-    from_plugins, problems = _from_plugins(built_in, hook, given)
-    owners = {section.name: plugin for plugin, section in from_plugins}
-    ordered = _in_order(built_in, [section for _, section in from_plugins])
+    kept, problems = _under_own_names(built_in, added)
+    owners = {section.name: key for key, section in kept}
+    ordered = _in_order(built_in, [section for _, section in kept])
     parts: list[Part] = []
     sprites = set(taken)
     for section in select(ordered, names):
-        plugin = owners.get(section.name)
-        if plugin is None:
-            content = plugins.resolve(section.build)(argument)
-            parts.append(Part(name=section.name, title=section.title, content=content))
+        key, run, title = owners.get(section.name), section.builder(page), section.heading(page)
+        if key is None:
+            content = plugins.resolve(run)(given)
             problems += [{"section": section.name, **problem} for problem in content.problems]
-            sprites |= {sprite.name for sprite in content.sprites}
-            continue
-        try:
-            with timed(section.name), contained():
-                content = _checked(plugins.resolve(section.build)(argument), sprites)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = describe(error) + _place(error.__cause__ or error, section.build)
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
-            parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
         else:
-            parts.append(Part(name=section.name, title=section.title, content=content))
-            sprites |= {sprite.name for sprite in content.sprites}
+            try:
+                with timed(section.name), contained():
+                    content = _checked(plugins.resolve(run)(given), sprites)
+            except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
+                reason = describe(error) + _place(error.__cause__ or error, run)
+                problems.append({"section": section.name, "plugin": key, "reason": reason})
+                parts.append(Part(name=section.name, title=title, problem=f"Plugin {key}: {reason}"))
+                continue
+        parts.append(Part(name=section.name, title=title, content=content))
+        sprites |= {sprite.name for sprite in content.sprites}
     return parts, problems
+
+
+def of_plugins(page: Page, hook: str, without: Iterable[str] = (), **given: Any) -> list[tuple[str, Section]]:
+    """Collect the sections that plugins give for one kind of page, each behind its plugin's key.
+
+    Args:
+        page: Which kind of page.
+        hook: What asks the plugins.
+        without: What the page lacks; sections that need it are left out.
+        given: Arguments of the hook.
+    """
+    missing, found = set(without), plugins.collect(hook, Section, **given)
+    return [(plugin.key, one) for plugin, one in found if one.builder(page) and not missing & set(one.needs)]
 
 
 def _place(error: BaseException, reference: str) -> str:
@@ -145,7 +164,7 @@ def write(
     """Write KIND.html from a template, KIND.json and, where there are any, the raw tensors.
 
     Args:
-        folder: Where to; `writing.check` has seen it.
+        folder: Where to; `folders.check` has seen it.
         kind: "report", "comparison" or "maximization".
         parts: The sections.
         data: What the JSON file says beside the sections' numbers and when it was made.
@@ -189,7 +208,7 @@ def write(
     if stored:
         # One key alone: safetensors writes several in an order that changes from run to run.
         files[TENSORS] = _file(stored, {kind: json.dumps(about)})
-    return Report(folder=writing.write(folder, kind, told, files), data=told, kind=kind)
+    return Report(folder=folders.write(folder, kind, told, files), data=told, kind=kind)
 
 
 def _shared_times(sprites: Iterable[Sprite], frames: int) -> tuple[float, ...] | None:
@@ -217,20 +236,20 @@ def _in_order(built_in: Sequence[Section], others: Sequence[Section]) -> list[Se
     return [*ordered, *(other for other in others if other.after not in names), built_in[-1]]
 
 
-def _from_plugins(
-    built_in: Iterable[Section], hook: str, given: Mapping[str, Any]
-) -> tuple[list[tuple[Plugin, Section]], list[dict[str, str]]]:
-    """Sections of plugins under names of their own, and what is wrong with the others."""
+def _under_own_names(
+    built_in: Iterable[Section], added: Iterable[tuple[str, Section]]
+) -> tuple[list[tuple[str, Section]], list[dict[str, str]]]:
+    """Keep the sections of plugins that have names of their own; say what is wrong with the others."""
     problems: list[dict[str, str]] = []
-    kept: list[tuple[Plugin, Section]] = []
+    kept: list[tuple[str, Section]] = []
     names = {section.name for section in built_in}
-    for plugin, section in plugins.collect(hook, Section, **given):
+    for key, section in added:
         if section.name in names or not re.fullmatch(r"[a-z][a-z0-9_]*", section.name):
             reason = f"the section name {section.name!r} is taken, or not in snake_case"
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            problems.append({"section": section.name, "plugin": key, "reason": reason})
             continue
         names.add(section.name)
-        kept.append((plugin, section))
+        kept.append((key, section))
     return kept, problems + failed_plugins()
 
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import zoo
 from explain.drawing.sprites import clip_sprite
-from explain.model.layouts import entry_of, layout_of, to_ncthw
+from explain.model.layouts import entry_of, fixed, layout_of, to_ncthw
 from explain.model.targets import Target
 from explain.model.targets import resolve as resolve_target
 from explain.reporting.context import Context
 from zoo import clips, devices
+from zoo.clips import Clip
+from zoo.entries import Layout
 from zoo.errors import MemoryLimitError, UsageError, ZooError
 from zoo.models import prediction
 from zoo.models import provenance as provenance_of
 from zoo.models.prediction import describe, like_output, outputs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
-
-    from zoo.clips import Clip
 
 #: Relative change of a value that is told; rounding alone makes less than a hundredth.
 TOLD = 0.05
@@ -117,7 +114,7 @@ def read(
     entry = provenance_of.entry_of(model)
     decoded, frames, batch = see(model, clip, part)
     said, truths = ask(model, decoded, batch)
-    resolved: Target = resolve_target(model, batch, None if _is_all(asked) else asked, truths=truths)
+    resolved: Target = resolve_target(model, batch, None if is_all(asked) else asked, truths=truths)
     return Context(
         model=model,
         entry=entry,
@@ -128,16 +125,17 @@ def read(
         picture=clip_sprite(picture, frames.numpy(), times=clips.times_of(batch)),
         batch=batch,
         target=resolved,
-        asked=None if _is_all(asked) else asked,
+        asked=None if is_all(asked) else asked,
         prediction=said,
         truths=truths,
-        everything=_is_all(asked),
+        everything=is_all(asked),
         device=str(devices.like(model).device),
         **shared,
     )
 
 
-def _is_all(target: Any) -> bool:
+def is_all(target: Any) -> bool:
+    """Tell whether every output is to be explained."""
     return isinstance(target, str) and target == ALL
 
 
@@ -208,11 +206,6 @@ def warned(context: Context, warning: str) -> Context:
     """The same with a warning more, if there is one."""
     said = (*context.clip.warnings, *filter(None, [warning]))
     return dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
-
-
-def clip_name(clip: clips.Clip) -> str:
-    """What a page calls a clip: its file's name, or the sample's."""
-    return Path(clip.source).name if "sample:" not in clip.source else clip.source
 
 
 def untrained(model: nn.Module, meaning: str) -> list[str]:
@@ -307,3 +300,18 @@ def compared_with(said: Mapping[str, Any]) -> str:
         return "the clip"
     count = said["shape"][1] if len(said["shape"]) == 4 else 1
     return "the frame that follows" if count == 1 else f"the {count} frames that follow"
+
+
+def laid_out(model: nn.Module, clip: Any, layout: Layout | None) -> AbstractContextManager[Any]:
+    """Fix the axes of a batch that is given for a module without an entry, for as long as the context lasts.
+
+    Raises:
+        UnknownNameError: No such layout.
+        UsageError: It is not that of the model's entry, or which axis of the batch is time is not known.
+    """
+    entry = entry_of(model)
+    if entry is None and isinstance(clip, Tensor) and clip.is_floating_point():
+        return fixed(model, clip.detach().to(devices.like(model).device), layout)
+    if entry is not None and layout is not None:
+        return fixed(model, torch.empty(entry.input.shape, device="meta"), layout)
+    return nullcontext()

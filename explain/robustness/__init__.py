@@ -26,14 +26,6 @@ _HOMES = {
     "check_robustness_on_recipe": "explain.robustness.recipes",
 }
 
-__all__ = [
-    "ClipsRobustness",
-    "Curve",
-    "Measure",
-    "Robustness",
-    "check_robustness",
-    "check_robustness_on_clips",
-    "check_robustness_on_recipe",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -706,10 +706,10 @@ def test_a_run_that_is_terminated_leaves_nothing(fresh, clip, tmp_path):
     """SIGTERM after the first file was written."""
     code = """
 import os, signal
-from explain.reporting import writing
+from zoo import folders
 def fsync(_):
     os.kill(os.getpid(), signal.SIGTERM)
-writing.os.fsync = fsync
+folders.os.fsync = fsync
 from explain.cli import main
 main()
 """

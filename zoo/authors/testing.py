@@ -188,6 +188,7 @@ def loads(subject: Subject) -> str:
     """The plugin imports, registers, and its hooks return what they should."""
     plugins.collect("zoo_recipes", object)
     plugins.collect("explain_methods", object)
+    plugins.collect("explain_measures", object)
     if subject.plugin.status != "ready":
         raise ConformanceError(f"{subject.plugin.status}: {subject.plugin.reason or 'it is switched off'}")
     return f"hooks: {', '.join(subject.plugin.hooks) or 'none'}"
@@ -219,11 +220,12 @@ def imports_no_torch(subject: Subject) -> str:
 
 
 def recipes_and_methods_resolve(subject: Subject) -> str:
-    """What recipes and attribution methods name is there, and a search varies what there is."""
+    """What recipes, attribution methods and measures name is there, and a search varies what there is."""
     from zoo.entries.recipes import Recipe
 
     recipes = [one for giver, one in plugins.collect("zoo_recipes", Recipe) if giver is subject.plugin]
-    methods = [one for giver, one in plugins.collect("explain_methods", object) if giver is subject.plugin]
+    rows = [*plugins.collect("explain_methods", object), *plugins.collect("explain_measures", object)]
+    methods = [one for giver, one in rows if giver is subject.plugin]
     for recipe in recipes:
         try:
             _check_recipe(recipe)

@@ -1,57 +1,27 @@
-"""What is known of many clips together: settings, entries, groups and their means."""
+"""What is known of many clips together: entries, groups and their means."""
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import entry_of
+from explain.reporting.context import Subject
 from explain.reporting.reading import compared_with
-from explain.sources import shown, truths
+from explain.sources import Source, shown, truths
 from zoo.names import natural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.reporting.context import Options, Subject
-    from explain.sources import Source
 
 #: Methods where none were asked for: a gradient, what it adds up to, its path integral, and what late layers hold.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam_per_frame")
 
 #: The same for images, whose two Grad-CAMs are one.
 DEFAULT_ON_IMAGES = (*DEFAULT[:-1], "grad_cam")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What all clips of a page have in common."""
-
-    model: nn.Module
-    name: str
-    target: Any
-    options: Options
-    #: Seconds of each clip between which it is cut, `start` and `end`.
-    part: tuple[float, float | None] = (0.0, None)
-    seed: int
-    #: Whether maps are made, and whether they are tested.
-    maps: bool = True
-    tests: bool = True
-    #: Found for the first clip, and good for all.
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The attribution methods, in the order shown."""
-        entry = entry_of(self.model)
-        usual = DEFAULT_ON_IMAGES if entry is not None and entry.input.frames == 1 else DEFAULT
-        return (self.options.methods or usual) if self.maps else ()
 
 
 #: Clips shown of either end.
@@ -165,14 +135,20 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """All clips of a page; given to the `build` of every section."""
+class Collection(Subject):
+    """One model on many clips; given to every section's `clips`."""
 
-    setup: Setup
-    #: The model and the run.
-    subject: Subject
+    model: nn.Module
+    device: str
     #: What was asked for: a folder, a list, a wildcard.
     place: str
+    #: The target, as it was asked for; each clip has its own.
+    asked: Any = None
+    #: Seconds of each clip between which it is cut, `start` and `end`.
+    part: tuple[float, float | None] = (0.0, None)
+    #: Whether maps are made, and whether they are tested.
+    maps: bool = True
+    tests: bool = True
     #: In the order found.
     entries: list[Entry] = field(default_factory=list)
     #: The same, the best first.
@@ -197,10 +173,17 @@ class Collection:
                 self.places[method] = (before + share, count + 1)
 
     @property
+    def asked_methods(self) -> tuple[str, ...]:
+        """The attribution methods that are run, in the order shown."""
+        entry = entry_of(self.model)
+        usual = DEFAULT_ON_IMAGES if entry is not None and entry.input.frames == 1 else DEFAULT
+        return (self.options.methods or usual) if self.maps else ()
+
+    @property
     def methods(self) -> list[str]:
         """Methods that gave a map of any clip, in their order."""
         found = {method for one in self.entries for method in one.time}
-        return [method for method in self.setup.methods if method in found]
+        return [method for method in self.asked_methods if method in found]
 
     @property
     def head(self) -> str | None:
@@ -239,7 +222,7 @@ class Collection:
         elif any(one.label for one in self.entries) and len({one.label for one in self.entries}) < len(self.entries):
             by, names = "label", [one.label or "no label" for one in self.entries]
         elif head is not None:
-            by, names = "predicted class", [self.name(head, one.said[head]) for one in self.entries]
+            by, names = "predicted class", [self.class_name(head, one.said[head]) for one in self.entries]
         else:
             by, names = "", ["all clips"] * len(self.entries)
         members: dict[str, list[Entry]] = {}
@@ -248,7 +231,7 @@ class Collection:
         groups = [Group(name=name, entries=entries) for name, entries in members.items()]
         return by, sorted(groups, key=lambda group: (-len(group.entries), group.worth, natural(group.name)))
 
-    def name(self, head: str, index: int) -> str:
+    def class_name(self, head: str, index: int) -> str:
         """A class in words; with its output where there are several."""
         label = self.classes[head][index]
         return f"{head} {label}" if len(self.classes) > 1 else label
@@ -260,4 +243,4 @@ class Collection:
         return self.classes[one.head][one.truth[one.head]]
 
     def _true(self, one: Entry, head: str) -> str:
-        return self.name(head, one.truth[head]) if head in one.truth else "not known"
+        return self.class_name(head, one.truth[head]) if head in one.truth else "not known"

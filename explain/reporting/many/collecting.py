@@ -1,131 +1,78 @@
-"""Put a report on many clips together: clip by clip, keeping what is done, then one page."""
+"""Collect what many clips say: clip by clip, keeping what is done."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from explain.drawing.numbers import number_text
-from explain.model.layouts import entry_of, has_random_weights
-from explain.model.preservation import preserved
-from explain.reporting import pages, reading
-from explain.reporting.context import Subject
+from explain.faithfulness.measures import all_tests
+from explain.model.layouts import entry_of
+from explain.reporting import pages
 from explain.reporting.many import aggregation as collections
-from explain.reporting.many.aggregation import Setup
-from explain.reporting.many.examining import examine
+from explain.reporting.many.aggregation import Collection
+from explain.reporting.many.examining import context_of, examine
 from explain.reporting.many.resumption import Work, fingerprint
-from explain.reporting.pages import Part
 from explain.reporting.reading import compared_with
-from explain.reporting.sections import COLLECTED, WITH_MAPS, WITH_TESTS, select
-from explain.reporting.topics import provenance
+from explain.reporting.sections import Section
+from explain.sources import Source
 from zoo import clips, devices
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.models.heads import output_specs
-from zoo.models.provenance import entry_of as known_entry
-from zoo.registry import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.reporting.context import Options
-    from explain.reporting.many.aggregation import Collection
-    from explain.reporting.pages import Report
-    from explain.sources import Source
 
 #: Clips left out that are named before a page and a command say "and so many more".
 _NAMED = 10
 
 
-def report(
-    model: nn.Module,
-    sources: Sequence[Source],
-    place: str,
-    folder: Path,
-    *,
-    sections: Iterable[str] | None,
-    target: Any,
-    options: Options,
-    part: tuple[float, float | None],
-    seed: int,
-    progress: Callable[[str, int, int], None],
-    began: float,
-) -> Report:
-    """Write one page on many clips; the arguments are those of `explain.report`, checked.
-
-    What is done is kept clip by clip in a hidden folder beside the report, and removed when that is written.
-
-    Raises:
-        ClipError: none of the clips can be used.
-        ModelError: a method that was asked for does not apply to this model.
-    """
-    random = has_random_weights(model)
-    known = [one for one in COLLECTED if sections is not None or not (random and one.name in WITH_TESTS)]
-    chosen = select(known, sections)
-    wanted = {section.name for section in chosen}
-    name = reading.named(model)
-    setup = Setup(
-        model=model,
-        name=name,
-        target=target,
-        options=options,
-        part=part,
-        seed=seed,
-        maps=bool(wanted & set(WITH_MAPS)),
-        tests=bool(wanted & set(WITH_TESTS)) and not random,
-    )
-    subject = Subject(
-        model=model,
-        entry=known_entry(model),
-        name=name,
-        device=str(devices.like(model).device),
-        seed=seed,
-        options=options,
-        progress=progress,
-        began=began,
-    )
-    work = Work(folder, _settings(setup))
-    collected = collections.Collection(setup=setup, subject=subject, place=place)
-    with preserved(model):
-        model.eval()
-        _go_through(collected, sources, work, progress)
-        parts = []
-        for section in chosen:
-            content = plugins.resolve(section.build)(collected)
-            parts.append(Part(name=section.name, title=section.title, content=content))
-    written = _write(folder, collected, parts)
-    work.clear()
-    return written
-
-
-def _settings(setup: Setup) -> dict[str, Any]:
-    """Everything that the numbers of a clip depend on beside the clip."""
-    entry = entry_of(setup.model)
+def settings(collected: Collection) -> dict[str, Any]:
+    """List everything that the numbers of a clip depend on beside the clip."""
+    entry = entry_of(collected.model)
     return {
-        "format": 3,
-        "model": fingerprint(setup.model),
+        "format": 4,
+        "model": fingerprint(collected.model),
         "input": repr(entry.input) if entry else "",
         "outputs": repr(entry.outputs) if entry else "",
-        "target": repr(setup.target),
-        "methods": list(setup.methods),
-        "options": repr(setup.options),
-        "part": list(setup.part),
-        "tests": setup.tests,
-        "seed": setup.seed,
-        "device": devices.like(setup.model).device.type,
+        "target": repr(collected.asked),
+        "methods": list(collected.asked_methods),
+        "options": repr(collected.options),
+        "part": list(collected.part),
+        "tests": [test.name for test in all_tests()] if collected.tests else [],
+        "seed": collected.seed,
+        "device": devices.like(collected.model).device.type,
         "versions": pages.versions(),
     }
 
 
-def _go_through(
-    collected: Collection, sources: Sequence[Source], work: Work, progress: Callable[[str, int, int], None]
-) -> None:
-    """Examine every clip that is not kept from before."""
+def sections_of_plugins(collected: Collection, sources: Sequence[Source]) -> list[tuple[str, Section]]:
+    """Ask plugins for sections on many clips, with the first clip that can be read; each behind its plugin's key."""
+    for source in sources:
+        try:
+            context = context_of(collected, _decoded(collected, source), collected.progress)
+        except (ClipError, ModelError, UnknownNameError, OSError):
+            continue  # which is said when it is examined
+        return pages.of_plugins("clips", "explain_sections", context=context)
+    return []
+
+
+def _decoded(collected: Collection, source: Source) -> clips.Clip:
+    entry = entry_of(collected.model)
+    start, end = collected.part
+    return clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
+
+
+def collect(collected: Collection, sources: Sequence[Source], work: Work) -> None:
+    """Examine every clip that is not kept from before.
+
+    Raises:
+        ClipError: None of the clips can be used.
+        ModelError: A method that was asked for does not apply to this model.
+    """
     names = {source.path: work.name(source) for source in sources}
-    told = _Told(progress, len(sources), sum(not work.holds(name) for name in names.values()))
+    told = _Told(collected.progress, len(sources), sum(not work.holds(name) for name in names.values()))
     try:
         for source in sources:
             _take(collected, source, names, work, told)
@@ -143,7 +90,7 @@ def _go_through(
             f"{first['reason']}"
         )
     best, worst = collected.extremes()
-    for one in [*best, *worst] if collected.setup.maps else []:
+    for one in [*best, *worst] if collected.maps else []:
         kept = work.load(_views(names[one.source.path]))
         if kept is None:  # labels have changed since, and with them the order
             again = _examined(collected, one.source, told)
@@ -166,12 +113,12 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
         told.kept()
     record, tensors = kept
     if not collected.classes:
-        collected.classes.update(_classes(collected.setup.model, tensors))
+        collected.classes.update(_classes(collected.model, tensors))
     before = collected.candidates()
     collected.add(collections.entry(source, record, tensors, collected.classes), tensors)
     candidates = collected.candidates()
     if fresh is not None:
-        if source.path in candidates and collected.setup.maps:
+        if source.path in candidates and collected.maps:
             work.save(_views(name), {}, fresh.views)
         work.save(name, record, tensors)
     for path in before - candidates:
@@ -180,27 +127,24 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
 
 def _examined(collected: Collection, source: Source, told: _Told) -> Any:
     """A clip, read and examined; None where it cannot be, which is noted."""
-    setup = collected.setup
     told.start(source)
     try:
-        entry = entry_of(setup.model)
-        start, end = setup.part
-        clip = clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
+        clip = _decoded(collected, source)
     except (ClipError, UnknownNameError, OSError) as error:
         collected.failed.append({"clip": source.name, "reason": str(error)})
         return None
     try:
-        examined = examine(setup, clip, told.inside)
+        examined = examine(collected, clip, told.inside)
     except (ClipError, ModelError) as error:
         collected.failed.append({"clip": source.name, "reason": str(error)})
         return None
     refused = examined.record["refused"]
-    if refused and not collected.entries and setup.options.methods is not None:
+    if refused and not collected.entries and collected.options.methods is not None:
         # Said at once rather than after hours: what a method refuses is nearly always the model.
         raise ModelError("; ".join(refused.values()))
     for step, seconds in examined.record["seconds"].items():
         if step:
-            collected.subject.seconds[step] = collected.subject.seconds.get(step, 0.0) + seconds
+            collected.seconds[step] = collected.seconds.get(step, 0.0) + seconds
     return examined
 
 
@@ -271,44 +215,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _write(folder: Path, collected: Collection, parts: list[Part]) -> Report:
-    subject, entries = collected.subject, collected.entries
-    built = {part.name: part.content for part in parts if part.content}
-    last = built.get("provenance")
-    said = sentence(collected)
-    problems = pages.failed_plugins()
-    notices = _notices(collected)
-    data: dict[str, Any] = {
-        "model": subject.name,
-        "clip": collected.place,
-        "clips": len(entries),
-        "failed": collected.failed,
-        "summary": said,
-        "warnings": notices,
-        "target": " or ".join(list(dict.fromkeys(one.record["target"] for one in entries))[:3]),
-        "run": dict(last.data) if last else provenance.facts(subject),
-        "problems": problems,
-    }
-    frames = max(one.record["frames"] for one in entries)
-    return pages.write(
-        folder,
-        "report",
-        parts,
-        data,
-        {},
-        {"model": subject.name, "clip": collected.place, "seed": subject.seed},
-        template="collected.html",
-        model_name=subject.name,
-        place=Path(collected.place).name if "sample:" not in collected.place else collected.place,
-        count=len(entries),
-        image=frames == 1,
-        summary=subject.entry.summary if subject.entry else "",
-        sentence=said,
-        notices=notices + reading.untrained(collected.setup.model, reading.MAPS) + pages.broken(problems),
-        frames=frames if collected.views or any(one.time for one in entries) else 0,
-    )
-
-
 def sentence(collected: Collection) -> str:
     """What all clips say, in one sentence."""
     known, head = collected.known, collected.head
@@ -345,7 +251,7 @@ def _of(collected: Collection, head: str) -> str:
     return f" ({head})" if len(collected.classes) > 1 else ""
 
 
-def _notices(collected: Collection) -> list[str]:
+def notices(collected: Collection) -> list[str]:
     """What a reader must know first."""
     said = [f"{one['clip']} is left out: {one['reason']}" for one in collected.failed[:_NAMED]]
     if collected.failed[_NAMED:]:

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution import Attribution
 from explain.attribution.layer_choice import default_layer
 from explain.attribution.methods import find_method
-from explain.drawing.effective_fields import centre_share
+from explain.drawing.fields import centre_share
 from explain.drawing.sprites import clip_sprite
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.measures import all_tests
 from explain.faithfulness.randomization import rank_correlation
+from explain.faithfulness.verdicts import shares_of, strongest
 from explain.model.layouts import entry_of, input_of
 from explain.model.targets import resolve as resolve_target
 from explain.reporting import reading
 from explain.reporting.context import Context, silent
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Section
 from explain.reporting.topics import attributions, faithfulness
 from zoo import devices
+from zoo.clips import Clip
 from zoo.errors import ModelError, PluginError
 from zoo.models.prediction import outputs, to_frames
 from zoo.registry import plugins
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution
-    from explain.reporting.many.aggregation import Setup
-    from zoo.clips import Clip
-
 #: Classes named of each output.
 _TOP = 5
+
+#: What is kept of the sections that plugins add to a page on many clips.
+_OF_SECTIONS = ("name", "title", "clips", "after")
 
 #: Rows and columns of what is kept of where each method pointed, at most.
 GRID = 32
@@ -59,11 +59,11 @@ class Examined:
     views: dict[str, Tensor]
 
 
-def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
+def examine(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
     """Ask the model about one clip, run the methods and the tests.
 
     Args:
-        setup: What all clips have in common.
+        collection: What all clips have in common.
         clip: The clip as it was read.
         progress: Called as progress(step, done, total).
 
@@ -72,8 +72,9 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         UnknownNameError, UsageError, MemoryLimitError: as `explain.attribute` raises them.
     """
     began = time.perf_counter()
-    context = _context(setup, clip, progress)
-    made, refused = _maps(setup, context)
+    context = context_of(collection, clip, progress)
+    made, refused = _maps(collection, context)
+    added = [(plugin.key, one) for plugin, one in plugins.collect("explain_sections", Section, context=context)]
     record: dict[str, Any] = {
         "warnings": list(clip.warnings),
         "shown": clip.label,
@@ -85,10 +86,11 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         "head": context.target.head,
         "value": float(context.target.value[0]),
         "is_mean": context.target.region is not None,
-        "further": _further(context),
+        "further": [one.title for _, one in added if not one.clips],
+        "added": [[key, {name: getattr(one, name) for name in _OF_SECTIONS}] for key, one in added if one.clips],
         "methods": {one.method: _numbers(one) for one in made},
         "refused": refused,
-        "note": setup.kept.get("note", ""),
+        "note": collection.kept.get("note", ""),
     }
     tensors = {
         f"probabilities/{head}": _probabilities(said) for head, said in context.prediction.items() if _named(said)
@@ -104,7 +106,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     if made[1:]:
         with context.timed("agreement of methods"):
             record["agreement"] = agreement(made)
-    if setup.tests and made:
+    if collection.tests and made:
         results, said = faithfulness.check(context, made, short=True)
         record["tests"] = said
         record["faithfulness"] = {
@@ -118,31 +120,32 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     return Examined(record=record, tensors=tensors, views=views)
 
 
-def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
-    model = setup.model
+def context_of(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
+    """Ask the model about one clip; no methods are run."""
+    model = collection.model
     decoded, frames, batch = reading.see(model, clip)
     said, truths = reading.ask(model, decoded, batch, top=10**9)
-    if setup.maps and "layer" not in setup.kept:
-        setup.kept["layer"] = _layer(setup, batch)
-    layer, note = setup.kept.get("layer", (None, ""))
-    setup.kept["note"] = note
+    if collection.maps and "layer" not in collection.kept:
+        collection.kept["layer"] = _layer(collection, batch)
+    layer, note = collection.kept.get("layer", (None, ""))
+    collection.kept["note"] = note
     return Context(
         model=model,
         entry=entry_of(model),
-        name=setup.name,
+        name=collection.name,
         clip=decoded,
         frames=frames.numpy(),
         picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
         batch=batch,
-        target=resolve_target(model, batch, setup.target, truths=truths),
-        asked=setup.target,
+        target=resolve_target(model, batch, collection.asked, truths=truths),
+        asked=collection.asked,
         prediction=said,
         truths=truths,
         device=str(devices.like(model).device),
-        seed=setup.seed,
-        options=replace(setup.options, layer=layer),
+        seed=collection.seed,
+        options=replace(collection.options, layer=layer),
         progress=progress,
-        kept=setup.kept,
+        kept=collection.kept,
     )
 
 
@@ -155,24 +158,21 @@ def _films(context: Context) -> dict[str, Tensor]:
     return found | {f"truth/{head}": to_frames(truth[0], spec) for head, truth in context.truths.items()}
 
 
-def _further(context: Context) -> list[str]:
-    """Titles of the sections that plugins add to a report on this clip alone."""
-    return [section.title for _, section in plugins.collect("explain_sections", Section, context=context)]
-
-
-def _layer(setup: Setup, batch: Tensor) -> tuple[str | None, str]:
+def _layer(collection: Collection, batch: Tensor) -> tuple[str | None, str]:
     """The layer of the methods that look at one, and why; chosen once, since it depends on the model alone."""
-    if setup.options.layer is not None or not any(find_method(name).needs_layer for name in setup.methods):
-        return setup.options.layer, ""
+    if collection.options.layer is not None or not any(
+        find_method(name).needs_layer for name in collection.asked_methods
+    ):
+        return collection.options.layer, ""
     try:
-        return default_layer(setup.model, batch)
+        return default_layer(collection.model, batch)
     except ModelError:
         return None, ""  # each method says so itself
 
 
-def _maps(setup: Setup, context: Context) -> tuple[list[Attribution], dict[str, str]]:
+def _maps(collection: Collection, context: Context) -> tuple[list[Attribution], dict[str, str]]:
     made, refused = [], {}
-    for name in setup.methods:
+    for name in collection.asked_methods:
         try:
             with context.timed(f"attribution: {name}") as shown:
                 made.append(attributions.attribute(context, name, shown))
@@ -260,7 +260,7 @@ def agreement(made: list[Attribution]) -> list[list[float | None]]:
     return table
 
 
-#: Numbers of `explain.faithfulness.records.record` that are kept.
+#: Numbers of `Faithfulness.record` that are kept beside the measures.
 _AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
 
 _OF_FRAMES = ("deletion", "random_deletion")
@@ -276,6 +276,5 @@ def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
         **{f"frames_{name}": frames and frames[name]["area"] for name in _OF_FRAMES},
         "correlation": depths[0]["correlation"] if depths else None,
-        "infidelity": record["infidelity"],
-        "sensitivity": record["sensitivity"],
+        **{test.name: record[test.name] for test in all_tests()},
     }

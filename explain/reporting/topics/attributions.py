@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from markupsafe import Markup
+from torch import Tensor
 
-from explain.attribution import runner
+from explain.attribution import Attribution, Method, runner
 from explain.attribution.methods import find_method, title
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
+from explain.drawing.colours import ColourMap
 from explain.drawing.numbers import exact, number_text, percent
 from explain.drawing.sprites import Sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.verdicts import shares_of, strongest
+from explain.model.memory import Progress
 from explain.model.targets import resolve
 from explain.reporting import intervals
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from explain.reporting.topics import faithfulness
 from zoo.errors import ModelError, PluginError
 from zoo.models.heads import output_specs
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution, Method
-    from explain.drawing.colours import ColourMap
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
 
 #: Methods of a report where none were asked for.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
@@ -267,25 +262,10 @@ def show(method: Method, attribution: Attribution, seconds: float, key: str = ""
 
 
 def data_of(one: Shown) -> dict[str, Any]:
-    """The numbers of a method that a page shows."""
-    kept = (
-        "layer",
-        "note",
-        "settings",
-        "difference",
-        "delta",
-        "scale",
-        "time",
-        "time_unit",
-        "peak",
-        "peak_seconds",
-        "peak_share",
-        "even_share",
-        "seconds",
-        "signed",
-        "incomplete",
-    )
-    return {"method": one.name, **{key: getattr(one, key) for key in kept}}
+    """Give the numbers of a method that a page shows."""
+    drawn = {"name", "title", "summary", "colours", "picture"}
+    kept = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in drawn}
+    return {"method": one.name, **kept, "signed": one.signed, "incomplete": one.incomplete}
 
 
 #: Methods where none were asked for: the gradient, the sum of gradients, and what the last layers hold of each frame.

@@ -1,32 +1,72 @@
-"""Every clip of a report on many: a table, and the best and the worst."""
+"""How a clip became the model's input; of many, a table of all, and the best and the worst."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from markupsafe import Markup
+from torch import Tensor
 
 from explain.attribution.methods import title
 from explain.drawing import colours as colour
-from explain.drawing.numbers import numbers
+from explain.drawing.numbers import evenly, numbers
 from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.reporting.many.aggregation import measured
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection, Entry, measured
 from explain.reporting.sections import Content
 from explain.reporting.topics.faithfulness import tested
+from zoo import clips
 from zoo.clips import moment
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from markupsafe import Markup
-    from torch import Tensor
-
-    from explain.drawing.sprites import Sprite
-    from explain.reporting.many.aggregation import Collection, Entry
 
 #: Thumbnails in one picture, and in all.
 _SHEET, _MOST = 240, 1200
+
+
+#: Frames of the clip as it was read that stand beside the model's.
+_AS_READ = 6
+
+#: Pixels of the longer side of these.
+_LONGEST = 160
+
+
+def build_one(context: Context) -> Content:
+    """One sentence for each step, warnings, and some frames before and after."""
+    clip = context.clip
+    steps = (
+        clips.describe(clip, context.entry.input)
+        if context.entry
+        else ["The batch was given ready-made; for this page its values were scaled from its smallest to its largest."]
+    )
+    source: Sprite | None = None
+    if context.entry and clip.frames.shape[1:3] != context.frames.shape[1:3]:
+        source = _as_read(context)
+    data: dict[str, Any] = {
+        "source": clip.source,
+        "frames": clip.total,
+        "used": list(clip.indices),
+        "size": [int(side) for side in clip.frames.shape[1:3]],
+        "fps": clip.fps,
+        "times": None if context.times is None else list(context.times),
+        "steps": steps,
+        "warnings": list(clip.warnings),
+        "batch": list(context.batch.shape),
+    }
+    html = render(
+        "conversion.html", context=context, source=source, **{key: data[key] for key in ("steps", "warnings", "batch")}
+    )
+    return Content(html=html, data=data, sprites=(source,) if source else ())
+
+
+def _as_read(context: Context) -> Sprite:
+    """Some frames before they were converted, made small by leaving pixels out."""
+    frames = context.clip.frames.numpy()
+    frames = frames[evenly(len(frames), _AS_READ)]
+    step = max(1, -(-max(frames.shape[1:3]) // _LONGEST))
+    return clip_sprite("as-read", np.ascontiguousarray(frames[:, ::step, ::step]))
 
 
 def build_table(collection: Collection) -> Content:

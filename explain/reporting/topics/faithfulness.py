@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from markupsafe import Markup
+
+from explain.attribution import Attribution
 from explain.attribution.methods import title
 from explain.attribution.occlusion import default_blocks
+from explain.drawing.numbers import number, percent
 from explain.drawing.templates import render
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.records import record
+from explain.faithfulness.measures import all_tests
 from explain.model.layouts import has_random_weights, layout_of, to_ncthw
 from explain.reporting import intervals
-from explain.reporting.context import DEAR, operations
+from explain.reporting.context import DEAR, Context, operations
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from explain.attribution import Attribution
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
 
 #: Blocks of occlusion, and places of them in time, where its map is made again; two along rows and columns at least,
 #: so that the map that is compared shows time and place. `SHORT_BLOCKS` is for short tests.
@@ -41,7 +40,7 @@ WORDS = {"passes": "Passes its tests", "inconclusive": "Inconclusive", "flagged"
 class Trust:
     """The tests of one map, as the template takes them."""
 
-    #: As `explain.faithfulness.records.record` says.
+    #: As `Faithfulness.record` gives it.
     record: Mapping[str, Any]
 
     @property
@@ -63,6 +62,17 @@ class Trust:
     def frames(self) -> str | None:
         """How the test of frames ended; None where there was none."""
         return verdict_on(self.record, "frames")
+
+    @property
+    def measures(self) -> list[Markup]:
+        """A sentence for each measure that there is."""
+        known = [(test, self.record[test.name]) for test in all_tests() if self.record.get(test.name) is not None]
+        return [
+            Markup.escape(test.sentence or f"Its {test.title} is {{}}.")
+            .replace("\N{NO-BREAK SPACE}", Markup("&nbsp;"))
+            .format(percent(value) if test.percent else number(value))
+            for test, value in known
+        ]
 
     @property
     def main(self) -> Mapping[str, Any] | None:
@@ -108,7 +118,7 @@ def check(
             )
     except (MemoryLimitError, ModelError) as error:
         return [None] * len(attributions), f"The maps could not be tested: {error}."
-    return [Trust(record=record(result)) for result in results], saved
+    return [Trust(record=result.record()) for result in results], saved
 
 
 def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
@@ -152,7 +162,7 @@ def build_clips(collection: Collection) -> Content:
     rows = [row for method in collection.methods if (row := tested(collection, method))["clips"]]
     said = list(dict.fromkeys(one.record["tests"] for one in collection.entries if "tests" in one.record))
     data = {"methods": rows, "tests": said}
-    return Content(html=render("collected_trust.html", title=title, **data), data=data)
+    return Content(html=render("collected_trust.html", title=title, tests_of=all_tests(), **data), data=data)
 
 
 def tested(collection: Collection, method: str) -> dict[str, Any]:
@@ -163,7 +173,7 @@ def tested(collection: Collection, method: str) -> dict[str, Any]:
     verdicts = Counter(record["verdict"] for record in found)
 
     def over(name: str, least: float = -math.inf, most: float = math.inf) -> dict[str, Any]:
-        return intervals.mean((record[name] for record in found), least, most)
+        return intervals.mean((record.get(name) for record in found), least, most)
 
     def gap(one: str, other: str) -> dict[str, Any]:
         """Clip by clip, so that what makes one clip harder than another cancels."""
@@ -181,6 +191,5 @@ def tested(collection: Collection, method: str) -> dict[str, Any]:
         "insertion": over("insertion"),
         "insertion_gain": gap("insertion", "random_insertion"),
         "correlation": over("correlation", -1, 1),
-        "infidelity": over("infidelity", 0),
-        "sensitivity": over("sensitivity", 0),
+        **{test.name: over(test.name, *test.bounds) for test in all_tests()},
     }

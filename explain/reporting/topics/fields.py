@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
 
 from explain.drawing import figures
-from explain.drawing.effective_fields import draw as draw_effective
-from explain.drawing.effective_fields import in_the_middle
+from explain.drawing.fields import draw_effective, draw_temporal, in_the_middle, temporal_field
 from explain.drawing.numbers import evenly
 from explain.drawing.templates import render
-from explain.drawing.temporal_fields import draw, temporal_field
-from explain.fields.effective import effective_fields
+from explain.fields.effective import EffectiveField, effective_fields
 from explain.fields.theoretical import receptive_fields
 from explain.model.layouts import layout_of, to_ncthw
-from explain.reporting.context import DEAR, FORBIDDING, operations
+from explain.reporting.context import DEAR, FORBIDDING, Context, operations
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from markupsafe import Markup
-
-    from explain.fields.effective import EffectiveField
-    from explain.reporting.context import Context
 
 #: Layers whose effective fields are measured.
 MOST = 3
@@ -60,7 +53,7 @@ def build_one(context: Context) -> Content:
         exact=all(one.exact for one in found),
         differ=any(one.frame_field != one.field[1:] for one in found),
         field=drawn,
-        drawing=draw(drawn) if drawn else "",
+        drawing=draw_temporal(drawn) if drawn else "",
     )
     data = {
         "clip": list(clip),

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from explain.attribution.maps import to_map
 from explain.drawing import colours
-from explain.drawing.sprites import animation, as_frames, clip_sprite, overlay_sprite
+from explain.drawing.sprites import Sprite, animation, as_frames, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
+from explain.maximization import Maximization, TopClip, TopClips
 from explain.model.layouts import input_of
-from explain.reporting import pages, writing
+from explain.reporting import pages
+from explain.reporting.pages import Report
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.results import packed
-from zoo import clips, devices
-
-if TYPE_CHECKING:
-    import os
-
-    from torch import nn
-
-    from explain.drawing.sprites import Sprite
-    from explain.maximization import Maximization, TopClip, TopClips
-    from explain.reporting.pages import Report
+from zoo import clips, devices, folders
+from zoo.names import short_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +100,7 @@ def write(
     Raises:
         OutputError: The folder holds anything else, or cannot be written.
     """
-    path = writing.check(folder, "maximization")
+    path = folders.check(folder, "maximization")
     files = {**_animations(result), "maximization.safetensors": packed(result)}
     if top is not None:
         files["top_clips.safetensors"] = packed(top)
@@ -195,7 +191,7 @@ def _real(
         if most > 0:
             heat = to_map(clip.map[None, None].float(), "positive", "NCTHW", (spec.frames, *spec.size))[0] / most
             overlay = overlay_sprite(f"{name}-{place}", heat.numpy(), colours.magnitude())
-        shown = clip.source if clip.source.startswith("sample:") else Path(clip.source).name
+        shown = short_name(clip.source)
         real.append(_Real(clip=clip, name=shown, picture=pictures[clip.source], overlay=overlay))
     return real
 

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from torch import Tensor, nn
 
 from explain.drawing import colours, kernels, motion
 from explain.drawing.kernels import loops
 from explain.drawing.numbers import evenly, exact
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.maximization.unit_views import view_units
+from explain.maximization.unit_views import UnitView, view_units
 from explain.model.layouts import has_random_weights
-from explain.reporting.context import operations
+from explain.model.memory import Progress
+from explain.reporting.context import Context, operations
 from explain.reporting.sections import Content, left_out
-from explain.temporal import kernel_of, tables
-from explain.temporal.motions import most_moving
+from explain.temporal import Statistics, TemporalParameters, kernel_of, tables
+from explain.temporal.motions import Motion, most_moving
 from explain.temporal.parameters import filters_counted
 from explain.temporal.reading import temporal_parameters
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
-    from explain.maximization.unit_views import UnitView
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
-    from explain.temporal import Statistics, TemporalParameters
-    from explain.temporal.motions import Motion
 
 #: Filters listed, and layers whose most moving filter is shown at length.
 _LISTED, _SHOWN = 10, 3

@@ -5,35 +5,29 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
 
 from explain.drawing import colours
 from explain.drawing import colours as colour
+from explain.drawing.colours import ColourMap
 from explain.drawing.numbers import exact, number_text, numbers, percent_text
 from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
 from explain.model.layouts import input_of
+from explain.model.regions import Bounds
 from explain.reporting import intervals
-from explain.reporting.many.aggregation import measured
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection, Group, measured
 from explain.reporting.reading import compared_with
 from explain.reporting.sections import Content
 from zoo import clips
 from zoo.models.prediction import like_output, to_frames
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-    from markupsafe import Markup
-
-    from explain.drawing.colours import ColourMap
-    from explain.drawing.sprites import Sprite
-    from explain.model.regions import Bounds
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection, Group
 
 
 def build_one(context: Context) -> Content:

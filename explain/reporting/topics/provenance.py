@@ -107,13 +107,13 @@ def facts_of_models(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 def build_clips(collection: Collection) -> Content:
     """Facts about the model, its weights, the settings and the machine."""
-    subject, first = collection.subject, collection.entries[0].record
+    first = collection.entries[0].record
     data = {
-        **facts(subject),
-        "methods": list(collection.setup.methods),
+        **facts(collection),
+        "methods": list(collection.asked_methods),
         "layer": next((one["layer"] for one in first["methods"].values() if one["layer"]), None),
         "note": first["note"],
-        "steps": collection.setup.options.steps,
+        "steps": collection.options.steps,
         "examined_seconds": sum(one.record["seconds"][""] for one in collection.entries),
     }
-    return Content(html=render("collected_run.html", **data, from_zoo=subject.entry is not None), data=data)
+    return Content(html=render("collected_run.html", **data, from_zoo=collection.entry is not None), data=data)

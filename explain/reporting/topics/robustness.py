@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from markupsafe import Markup
+from torch import nn
 
 from explain.drawing.numbers import evenly, numbers
 from explain.drawing.robustness import _has_band, _told, charts_of, draw, level_text
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite
 from explain.drawing.templates import render
-from explain.reporting import pages, writing
-from explain.reporting.context import DEAR, FORBIDDING, operations
+from explain.reporting import pages
+from explain.reporting.context import DEAR, FORBIDDING, Context, operations
 from explain.reporting.pages import versions
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.robustness.checking import check_robustness
-from explain.robustness.perturbations import BUILT_IN
+from explain.robustness.perturbations import BUILT_IN, Perturbation
 from explain.robustness.perturbed_clips import Spoiled
-from explain.robustness.results import Robustness
+from explain.robustness.results import Curve, Measure, Robustness
+from zoo import folders
 from zoo.clips import instant
 from zoo.errors import MemoryLimitError, ModelError
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from markupsafe import Markup
-    from torch import nn
-
-    from explain.reporting.context import Context
-    from explain.robustness.perturbations import Perturbation
-    from explain.robustness.results import Curve, Measure
 
 #: What is done to clips where passes are dear.
 FEW = ("gaussian_noise", "missing_square", "dropped_frames", "shuffled_frames")
@@ -229,7 +223,7 @@ def write_page(
     """Write robustness.html, robustness.json and tensors.safetensors; gives the path of the page.
 
     Args:
-        folder: Where to; `writing.check` has seen it.
+        folder: Where to; `folders.check` has seen it.
         model: What was perturbed.
         result: What was measured.
         spoiled: As in `content`.
@@ -245,7 +239,7 @@ def write_page(
         several = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         notices.append(f"Left out: {first['clip']} ({first['reason']}){several}.")
     written = pages.write(
-        writing.check(folder, "robustness"),
+        folders.check(folder, "robustness"),
         "robustness",
         [part],
         {**about, "summary": sentence, "warnings": notices, "problems": [], "versions": versions()},

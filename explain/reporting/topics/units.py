@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +11,15 @@ from torch import Tensor, nn
 from explain.drawing.numbers import evenly
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite
 from explain.drawing.templates import render
-from explain.maximization.firing import firing
+from explain.fields.theoretical import ReceptiveField
+from explain.maximization import Maximization
+from explain.maximization.firing import Firing, firing
 from explain.maximization.optimisation import maximize
 from explain.model.layers import find_layer
 from explain.model.layouts import has_random_weights, input_of, layout_of, to_display, to_input, to_ncthw
+from explain.model.memory import Progress
+from explain.reporting.context import Context
 from explain.reporting.sections import Content, left_out
-
-if TYPE_CHECKING:
-    from explain.fields.theoretical import ReceptiveField
-    from explain.maximization import Maximization
-    from explain.maximization.firing import Firing
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
 
 _CONVOLUTIONS = {"convolution", "transposed convolution"}
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.attribution.methods import title
 from explain.drawing import colours
 from explain.drawing.sprites import overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import PEAKED
+from explain.faithfulness.verdicts import PEAKED
 from explain.reporting import intervals
+from explain.reporting.many.aggregation import Collection, Entry
 from explain.reporting.sections import Content
 from zoo.clips import moment
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from explain.reporting.many.aggregation import Collection, Entry
 
 #: Longer side of the picture of a mean map.
 _SIDE = 192

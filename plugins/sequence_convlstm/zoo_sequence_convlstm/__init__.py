@@ -83,8 +83,8 @@ def explain_sections(context: Any) -> list[Any]:
         return []
     views = "zoo_sequence_convlstm.views"
     return [
-        Section(name="next_frames", title="What it says comes next", build=f"{views}:next_frames", after="prediction"),
-        Section(name="gates", title="What its gates do", build=f"{views}:gates", after="units"),
+        Section(name="next_frames", title="What it says comes next", one=f"{views}:next_frames", after="prediction"),
+        Section(name="gates", title="What its gates do", one=f"{views}:gates", after="units"),
     ]
 
 

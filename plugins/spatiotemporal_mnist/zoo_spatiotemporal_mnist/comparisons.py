@@ -90,7 +90,7 @@ def sections(contexts: Iterable[Any]) -> list[Section]:
     ]
     if _orders(networks) or _digits(networks):
         given.append(("digits_and_orders", "Digits and orders"))
-    return [Section(name=name, title=title, build=f"{_HERE}.comparisons:{name}") for name, title in given]
+    return [Section(name=name, title=title, models=f"{_HERE}.comparisons:{name}") for name, title in given]
 
 
 def speed_errors(contexts: Iterable[Any]) -> Content:

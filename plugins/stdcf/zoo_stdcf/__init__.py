@@ -146,7 +146,7 @@ def explain_sections(context: Context) -> list[Section]:
         "stdcf_tempo": ("At another tempo", tempo_view),
     }
     return [
-        Section(name=name, title=title, build=f"{view.__name__}:build")
+        Section(name=name, title=title, one=f"{view.__name__}:build")
         for name, (title, view) in views.items()
         if view.available(context)
     ]

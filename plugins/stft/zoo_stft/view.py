@@ -96,7 +96,7 @@ def sections(context: Context) -> list[Section]:
     """The section, for models that have such blocks."""
     if not any(isinstance(module, Block) for module in context.model.modules()):
         return []
-    return [Section(name="frequencies", title="Which frequencies its blocks use", build=f"{_HERE}.view:build")]
+    return [Section(name="frequencies", title="Which frequencies its blocks use", one=f"{_HERE}.view:build")]
 
 
 def build(context: Context) -> Content:

@@ -65,8 +65,7 @@ def faithfulness(**fields):
         "value": torch.tensor([1.0, 2.0], dtype=torch.float64),
         "empty": torch.zeros(2, dtype=torch.float64),
         "curves": {kind: curves(kind) for kind in ("spatial", "temporal", "both")},
-        "infidelity": torch.tensor([0.5, float("nan")], dtype=torch.float64),
-        "sensitivity": None,
+        "measures": {"infidelity": torch.tensor([0.5, float("nan")], dtype=torch.float64)},
         "randomization": tuple(
             Randomized(layer=f"layer{depth}", depth=depth, correlation=torch.tensor([value, value - 0.2]))
             for depth, value in ((1, 0.9), (3, 0.5), (4, 0.1))

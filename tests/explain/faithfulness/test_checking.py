@@ -13,9 +13,7 @@ import explain
 from explain.attribution.methods import BUILT_IN, find_method
 from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.curves import NOISE
-from explain.faithfulness.measures import Boxes
-from explain.faithfulness.records import record
-from explain.faithfulness.removal import Subject
+from explain.faithfulness.removal import Boxes, Subject
 from explain.faithfulness.repetition import Again
 from explain.faithfulness.results import Curves, Randomized
 from explain.faithfulness.verdicts import on_deletion, on_model
@@ -220,7 +218,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
     attribution = explain.attribute(model, batch, method="saliency")
     one, again, other = (
-        record(explain.check_faithfulness(model, batch, attribution, seed=seed, **SHORT)) for seed in (0, 0, 1)
+        explain.check_faithfulness(model, batch, attribution, seed=seed, **SHORT).record() for seed in (0, 0, 1)
     )
     assert one == again
     for key in ("infidelity", "sensitivity", "randomization"):
@@ -277,7 +275,7 @@ def test_several_maps_equal_the_single_ones(nets):
     effort = Effort(steps=6, draws=4, depths=2)
     together = check_all(model, batch, maps, effort)
     for one, found in zip(maps, together, strict=True):
-        assert record(check_all(model, batch, [one], effort)[0]) == record(found)
+        assert check_all(model, batch, [one], effort)[0].record() == found.record()
 
 
 def test_a_coarser_method_is_compared_with_itself(nets):
@@ -374,7 +372,7 @@ def test_a_map_of_an_unknown_method_is_checked_as_far_as_it_goes(nets):
     assert result.randomization == ()
     assert "dowsing" in result.missing["randomization"]
     assert result.verdict.parts["model"][0] == "inconclusive"
-    assert record(result)["sensitivity"] is None
+    assert result.record()["sensitivity"] is None
 
 
 def test_progress_goes_up_to_its_total(nets):

@@ -326,8 +326,8 @@ PLUGIN = """
     @hookimpl
     def explain_comparisons(contexts):
         return [
-            explain.Section(name="good", title="Good", build=f"{__name__}:good"),
-            explain.Section(name="bad", title="Bad", build=f"{__name__}:bad"),
+            explain.Section(name="good", title="Good", models=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad", models=f"{__name__}:bad"),
         ]
 
     def good(contexts):

@@ -168,7 +168,6 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     """Short tests, whose numbers are those of the tests themselves."""
     import zoo
     from explain.faithfulness.checking import Effort, check_all
-    from explain.faithfulness.records import record
 
     page = written.page.read_text(encoding="utf-8")
     methods = written.data["sections"]["attributions"]["methods"]
@@ -183,7 +182,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
     effort = Effort(steps=8, draws=20, depths=4, redraws=6, boxes=16, neighbours=4)
-    expected = record(check_all(model, batch, [saliency], effort)[0])
+    expected = check_all(model, batch, [saliency], effort)[0].record()
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
     for name in ("deletion", "random_insertion"):
@@ -552,12 +551,12 @@ PLUGIN = """
     @hookimpl
     def explain_sections(context):
         return [
-            explain.Section(name="good", title="Good <b>news</b>", build=f"{__name__}:good"),
-            explain.Section(name="bad", title="Bad news", build=f"{__name__}:bad"),
-            explain.Section(name="units", title="Taken", build=f"{__name__}:good"),
-            explain.Section(name="wrong", title="Wrong", build=f"{__name__}:wrong"),
-            explain.Section(name="ending", title="Ending", build=f"{__name__}:ending"),
-            explain.Section(name="absent", title="Absent", build="not_installed:build"),
+            explain.Section(name="good", title="Good <b>news</b>", one=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad news", one=f"{__name__}:bad"),
+            explain.Section(name="units", title="Taken", one=f"{__name__}:good"),
+            explain.Section(name="wrong", title="Wrong", one=f"{__name__}:wrong"),
+            explain.Section(name="ending", title="Ending", one=f"{__name__}:ending"),
+            explain.Section(name="absent", title="Absent", one="not_installed:build"),
         ]
 
     def good(context):
@@ -770,3 +769,67 @@ def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(
     report = cheap(copying(), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
     assert report.data["target"].startswith("film[t=7, y=")
     assert "farthest from the clip" in report.page.read_text(encoding="utf-8")
+
+
+def test_a_report_shows_in_a_notebook_by_itself(written, monkeypatch):
+    view = written._repr_html_()
+    assert view.count("<iframe") == 1
+    (inside,) = re.findall(r'srcdoc="(.*?)"', view, re.DOTALL)
+    assert html.unescape(inside) == written.page.read_text(encoding="utf-8")
+    assert 'sandbox="allow-scripts"' in view
+    monkeypatch.setattr("explain.reporting.pages._SHOWN", 10)
+    assert "<iframe" not in written._repr_html_()
+    assert str(written.page) in written._repr_html_()
+    assert len(repr(written)) < 300
+
+
+EVERYWHERE = """
+    import explain
+    from zoo import hookimpl
+
+    @hookimpl
+    def explain_sections(context):
+        here = __name__
+        return [
+            explain.Section(
+                name="everywhere", title="Everywhere", title_of_models="Of all", one=f"{here}:one",
+                models=f"{here}:models", clips=f"{here}:clips", after="clips",
+            )
+        ]
+
+    def one(context):
+        return explain.Content(html="of one", data={"model": context.name})
+
+    def models(contexts):
+        return explain.Content(html="of models", data={"models": [context.name for context in contexts]})
+
+    def clips(collection):
+        return explain.Content(html="of <clips>", data={"clips": len(collection.entries)})
+"""
+
+
+def test_one_row_of_a_plugin_has_a_section_on_every_page(plugin, model, clip, folder_of_clips, tmp_path):
+    plugin("everywhere", EVERYWHERE)
+    one = cheap(model, clip, tmp_path / "one", sections=["everywhere"])
+    assert one.data["sections"] == {"everywhere": {"model": one.data["model"]}}
+    many = cheap(model, folder_of_clips, tmp_path / "many", sections=["clips", "everywhere"], methods=None)
+    assert many.data["sections"]["everywhere"] == {"clips": 10}
+    page = many.page.read_text(encoding="utf-8")
+    assert "of &lt;clips&gt;" in page
+    assert re.findall(r'<h2 id="(\w+)-title">', page) == ["clips", "everywhere"]
+    other = copy.deepcopy(model)
+    both = explain.compare([model, other], tmp_path / "both", clip=clip, sections=["everywhere"])
+    assert len(both.data["sections"]["everywhere"]["models"]) == 2
+    assert "Of all" in both.page.read_text(encoding="utf-8")
+    assert [report.problems for report in (one, many, both)] == [[], [], []]
+    for where, name in ((clip, "clips"), (folder_of_clips, "nowhere")):
+        with pytest.raises(UnknownNameError, match=f"section '{name}'"):
+            cheap(model, where, tmp_path / "none", sections=[name])
+
+
+def test_a_section_of_version_0_1_names_its_function_build():
+    with pytest.warns(DeprecationWarning, match="one="):
+        section = explain.Section(name="old", title="Old", build="a:b")
+    assert (section.builder("one"), section.builder("models"), section.builder("clips")) == ("a:b", "a:b", "")
+    with pytest.raises(UsageError, match="names no function"):
+        explain.Section(name="none", title="None")

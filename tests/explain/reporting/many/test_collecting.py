@@ -12,6 +12,7 @@ import explain
 import zoo
 from explain import sources
 from explain.faithfulness.randomization import rank_correlation
+from explain.reporting import driver
 from explain.reporting.many import collecting, examining
 from zoo import clips
 from zoo.errors import ClipError, ModelError, ResourceError, UnknownNameError, UsageError
@@ -176,7 +177,7 @@ def test_other_weights_begin_anew(model, folder_of_clips, tmp_path, monkeypatch)
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collecting, "_write", stopped)
+    monkeypatch.setattr(driver, "_write", stopped)
     with pytest.raises(KeyboardInterrupt):
         cheap(model, folder_of_clips, tmp_path / "out")
     monkeypatch.undo()
