@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explain.attribution.options import takes_former_names
 from explain.drawing.numbers import listed
 from explain.progress import telling
 from explain.reporting import pages, writing
@@ -47,6 +48,7 @@ class _Named:
     reason: str = ""
 
 
+@takes_former_names
 def compare(
     models: Sequence[str | os.PathLike[str] | nn.Module],
     out: str | os.PathLike[str],
@@ -61,7 +63,7 @@ def compare(
     device: str = "auto",
     dtype: str | None = None,
     weights: str | None = "default",
-    steps: int = 32,
+    n_steps: int = 32,
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
@@ -87,7 +89,7 @@ def compare(
         device: "cpu", "cuda", "cuda:N" or "auto", for models given by name.
         dtype: "bfloat16", "float32" ..., for models given by name; None is each model's own. Needs a clip.
         weights: As in `zoo.load`, for names without a tag.
-        steps: Steps of integrated gradients.
+        n_steps: Steps of integrated gradients.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total); True shows bars with the time left.
 
@@ -103,7 +105,7 @@ def compare(
     if len(models) < 2:
         raise UsageError(f"a comparison takes two or more models, got {len(models)}")
     folder = writing.check(out, "comparison")
-    _check(models, clip, methods, sections, target, dtype, steps)
+    _check(models, clip, methods, sections, target, dtype, n_steps)
     named = _unique([_look_up(model, weights) for model in models])
     measured = [one.name for one in named if one.evaluation]
     if clip is None and (start or end is not None):
@@ -118,7 +120,7 @@ def compare(
     with ExitStack() as kept:
         shared: dict[str, Any] = {
             "seed": seed,
-            "options": Options(methods=picked or None, steps=steps),
+            "options": Options(methods=picked or None, steps=n_steps),
             "progress": kept.enter_context(telling(progress)),
             "seconds": {},
             "began": began,
@@ -140,7 +142,7 @@ def compare(
 
 
 def _check(
-    models: Sequence[Any], clip: Any, methods: Any, sections: Any, target: Any, dtype: str | None, steps: int
+    models: Sequence[Any], clip: Any, methods: Any, sections: Any, target: Any, dtype: str | None, n_steps: int
 ) -> None:
     """What is wrong with a call can be said before anything is looked up."""
     asked = Counter(os.fspath(model) if isinstance(model, str | os.PathLike) else id(model) for model in models)
@@ -149,8 +151,8 @@ def _check(
         raise UsageError(
             f"{twice[0] if isinstance(twice[0], str) else 'a module'} is named twice; name each model once"
         )
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, got {steps}")
+    if n_steps < 1:
+        raise UsageError(f"n_steps must be at least 1, got {n_steps}")
     if isinstance(target, str) and target == "all":
         raise UsageError("every output is explained by `explain report`; a comparison explains one: name it as target")
     modules = [type(model).__name__ for model in models if not isinstance(model, str | os.PathLike)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import zoo
 from explain.attribution.methods import find_method
+from explain.attribution.options import takes_former_names
 from explain.model.layers import find_layer
 from explain.model.layouts import entry_of, fixed, has_random_weights
 from explain.model.preservation import preserved
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from zoo.entries import Layout
 
 
+@takes_former_names
 def report(
     model: nn.Module | str,
     clip: str | os.PathLike[str] | clips.Clip | Tensor,
@@ -48,7 +50,7 @@ def report(
     dtype: str | None = None,
     weights: str | None = "default",
     layer: str | None = None,
-    steps: int = 32,
+    n_steps: int = 32,
     unit_layers: int | str | Sequence[str] = 3,
     units: int = 2,
     unit_steps: int = 64,
@@ -88,7 +90,7 @@ def report(
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.
         layer: Layer of the methods that look at one; None leaves it to each method.
-        steps: Steps of integrated gradients.
+        n_steps: Steps of integrated gradients.
         unit_layers: Layers whose units are maximised: how many, or their names.
         units: Units in each of them: those that the clip excites most.
         unit_steps: Steps of activation maximisation.
@@ -116,12 +118,12 @@ def report(
         raise UsageError("methods names no attribution method; name one, or give None for six usual ones")
     for name in methods or ():
         find_method(name)
-    _check_counts(steps=steps, units=units, unit_steps=unit_steps)
+    _check_counts(n_steps=n_steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     options = Options(
         methods=methods,
         layer=layer,
-        steps=steps,
+        steps=n_steps,
         unit_layers=wanted,
         units=units,
         unit_steps=unit_steps,

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from explain.attribution import runner
 from explain.attribution.methods import find_method, title
+from explain.attribution.options import accepted
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing.numbers import exact, number_text, percent
@@ -221,10 +222,9 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
             method=name,
             target=context.target,
             layer=layer,
-            baseline=baseline,
-            steps=context.options.steps,
             seed=context.seed,
             progress=progress,
+            **accepted(find_method(name), {"baseline": baseline, "n_steps": context.options.steps}),
         )
         return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
 
