@@ -29,7 +29,7 @@ from explain.attribution.methods import Method
 from explain.attribution.occlusion import default_blocks
 from explain.attribution.options import FeatureAblationOptions, Options, WrappingOptions
 from explain.attribution.passes import check_places
-from explain.attribution.removal import parts_of
+from explain.attribution.removal import parts_of, values_of
 from explain.model.layers import Capture, as_maps, find_layer
 from explain.model.layouts import from_ncthw, input_of, to_ncthw
 from explain.model.targets import Score, Target, unit_index
@@ -173,7 +173,7 @@ def _core(cls: type) -> str:
 
 
 @functools.cache
-def _arguments(cls: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _arguments(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The arguments of a class's constructor and of its `attribute` that are a caller's, with their defaults."""
     constructor, attribute = (
         {
@@ -296,7 +296,8 @@ def _attributed(job: Job, cls: type[Any]) -> Raw:
     if _core(cls) in _COMPLETE and not neuron and constructor.get("multiply_by_inputs", True):
         delta = values.flatten(1).sum(dim=1) - job.value + _below(job, given.get("baselines"))
     if _core(cls) in _PARTS:
-        time = _shares_over_time(job, values, given["feature_mask"])
+        heat, parts = (to_ncthw(one.expand_as(job.batch), job.layout)[0, 0] for one in (values, given["feature_mask"]))
+        time = parts_over_time(values_of(heat, parts), parts)[None]
     return Raw(values=values, delta=delta, time=time, target=target)
 
 
@@ -395,13 +396,6 @@ def _below(job: Job, baselines: Tensor | None) -> Tensor | float:
         if len(at) == len(job.batch):
             return job.score(at, job.samples)
         return job.score(at, job.samples.expand(len(at))).mean()
-
-
-def _shares_over_time(job: Job, values: Tensor, mask: Tensor) -> Tensor:
-    """Shapley values of parts, each shared out among the part's pixels: one number for each frame."""
-    parts, heat = (to_ncthw(one.expand_as(job.batch), job.layout)[0, 0] for one in (mask, values))
-    each = heat.new_zeros(int(parts.max()) + 1).scatter(0, parts.flatten(), heat.flatten())
-    return parts_over_time(each, parts)[None]
 
 
 def _neuron(job: Job, selector: Any) -> Target:

@@ -109,6 +109,8 @@ class Raw:
     against: Tensor | None = None
     #: The type of the numbers that it was computed in; empty where that is the model's.
     precision: str = ""
+    #: What was explained, n samples' target, where the method says so itself; None for that of the job.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: How raw values become a map N x T x H x W (`explain.attribution.maps`).
 Reduction = Literal["sum", "mean", "magnitude", "positive"]
@@ -305,12 +308,17 @@ def all_methods() -> dict[str, Method]:
     return methods
 
 
-def find_method(name: str) -> Method:
-    """The method of that name.
+def find_method(name: str | type) -> Method:
+    """The method of that name, or that a class of Captum is: "captum.attr:LayerConductance", or the class itself.
 
     Raises:
         UnknownNameError: There is none; near names are offered.
+        UsageError: A class of Captum whose results are no maps; it says why.
     """
+    if not isinstance(name, str) or name.startswith(("captum_", "captum.attr:")):
+        from explain.attribution.captum_methods import method_of  # imports torch
+
+        return method_of(name)
     for method in BUILT_IN:
         if method.name == name:
             return method
@@ -320,19 +328,30 @@ def find_method(name: str) -> Method:
     return methods[name]
 
 
-def with_layer(name: str) -> tuple[Method, str | None]:
+def with_layer(name: str | type) -> tuple[Method, str | None]:
     """The method of that name, and the layer that it looks at where the name tells one: "grad_cam@layer3".
 
     Raises:
         UnknownNameError: There is no such method; near names are offered.
         UsageError: The method looks at no layer.
     """
-    method, at, layer = name.partition("@")
+    method, at, layer = name.partition("@") if isinstance(name, str) else (name, "", "")
     found = find_method(method)
     if at and not found.needs_layer:
         looking = ", ".join(one.name for one in BUILT_IN if one.needs_layer)
         raise UsageError(f"{method} looks at no layer; write {method!r}, or @{layer} behind one of {looking}")
     return found, layer if at else None
+
+
+def method_names(asked: str | type | Iterable[str | type] | None) -> tuple[str, ...] | None:
+    """The names of methods, once each, as results have them; None stays.
+
+    Raises:
+        UnknownNameError: There is no such method; near names are offered.
+    """
+    if asked is None:
+        return None
+    return tuple(dict.fromkeys(find_method(one).name for one in ([asked] if isinstance(asked, str | type) else asked)))
 
 
 #: Words of methods' names that are initials.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import captum.attr
 import numpy as np
 import torch
 from torch import Tensor
@@ -152,7 +153,7 @@ def _checked(numbers: Tensor, job: Job, sample: int) -> Tensor:
 
 
 def feature_ablation(job: Job) -> Raw:
-    """f(x) minus f(x without a part), at every pixel of the part (arXiv 1311.2901, section 2.2; Captum's method).
+    """f(x) minus f(x without a part), at every pixel of the part (arXiv 1311.2901, section 2.2), by Captum.
 
     Positive: taking the part away lowers the output. For a linear model it is the sum, over the part, of weight times
     (input - baseline).
@@ -163,10 +164,23 @@ def feature_ablation(job: Job) -> Raw:
     job.expect(planned)
     values = []
     for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
-        losses = job.value[sample].double() - outputs_without(job, sample, part, ~torch.eye(count, dtype=torch.bool))
-        values.append(losses[part])
+        own = slice(sample, sample + 1)
+        unchanged = [job.value[own]]
+
+        def score(batch: Tensor, samples: Tensor, unchanged: list[Tensor] = unchanged) -> Tensor:
+            return unchanged.pop() if unchanged else job.score(batch, samples)  # Captum begins with the whole clip
+
+        with torch.no_grad():
+            found = captum.attr.FeatureAblation(score).attribute(
+                job.batch[own],
+                baselines=job.baseline[own],
+                feature_mask=from_ncthw(part[None, None], job.layout),
+                additional_forward_args=job.samples[own],
+                perturbations_per_eval=job.size,
+            )
+        values.append(found)
         settle(job, planned, count)
-    return Raw(values=spread(job, values))
+    return Raw(values=torch.cat(values))
 
 
 def shapley_sampling(job: Job) -> Raw:
@@ -196,3 +210,8 @@ def shapley_sampling(job: Job) -> Raw:
         times.append(parts_over_time(total / job.options.n_samples, part))
         settle(job, planned, 1 + job.options.n_samples * (count - 1))
     return Raw(values=spread(job, values), time=torch.stack(times).to(job.value))
+
+
+def values_of(heat: Tensor, parts: Tensor) -> Tensor:
+    """The values of parts, K, of a map that holds its part's at every pixel (both T x H x W)."""
+    return heat.new_zeros(int(parts.max()) + 1).scatter(0, parts.flatten(), heat.flatten())

@@ -103,7 +103,7 @@ def attribute(
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
     """
-    names = [method] if isinstance(method, str | Method) else method
+    names = [method] if isinstance(method, str | type | Method) else method
     if not isinstance(names, Sequence):
         raise UsageError(f"a method is a name, or several in a list, not {type(method).__name__}")
     asked = [Asked(*_as_method(name)) for name in names]
@@ -156,14 +156,15 @@ def attribute(
             own = job(one, fixed, None if one in raws else told(one.method.name))
             raw = raws[one] if one in raws else run_all(one.method, own)
             settings = settings_of(one.method, own.options)
-            reduction = find_method(settings["smooth"]).reduction if "smooth" in settings else one.method.reduction
+            wraps = isinstance(own.options, WrappingOptions)
+            reduction = find_method(own.options.inner_method).reduction if wraps else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
             unit = one.method.time
             if settings.get("baseline", 0) is None and len(own.references) > 1:
                 settings["baseline"] = _own_references(own.options, extent[0])
             return Attribution(
                 method=one.method.name,
-                target=fixed,
+                target=raw.target or fixed,
                 raw=raw.values,
                 map=heat,
                 time=over_time(heat, unit) if raw.time is None else raw.time,
@@ -184,7 +185,7 @@ def attribute(
                     )
                 ),
                 settings={name: _plain(value) for name, value in settings.items()}
-                | ({"seed": seed} if "n_samples" in settings else {}),
+                | ({"seed": seed} if {"n_samples", "nt_samples"} & settings.keys() else {}),
                 weights=weights,
                 clip=shown,
             )
@@ -196,7 +197,7 @@ def attribute(
             slopes = known[0] if known else run_all(gradient.method, job(gradient, fixed)).values
             frame = causing_frame(slopes, batch, layout)
             results = [dataclasses.replace(result, frame=frame) for result in results]
-    return results[0] if isinstance(method, str | Method) else results
+    return results[0] if isinstance(method, str | type | Method) else results
 
 
 @diagnosing
@@ -361,7 +362,7 @@ def _emptiness(heat: Tensor, raw: Raw, reduction: Reduction, fixed: Target) -> s
     return "; ".join(said)
 
 
-def _as_method(method: str | Method) -> tuple[Method, str | None]:
+def _as_method(method: str | type | Method) -> tuple[Method, str | None]:
     return (method, None) if isinstance(method, Method) else with_layer(method)
 
 
@@ -394,4 +395,6 @@ def _plain(value: Any) -> Any:
     """A setting as it can be written down: a tensor by its shape."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
+    if callable(value):
+        return f"function {getattr(value, '__name__', type(value).__name__)}"
     return f"tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value

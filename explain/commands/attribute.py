@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from explain.attribution.methods import with_layer
 from explain.commands import shared
 from zoo.commands.shared import options as cli
 from zoo.commands.shared import output
@@ -64,7 +65,8 @@ def attribute(
     """
     from explain.reporting import writing
 
-    methods = tuple(dict.fromkeys(methods))
+    found = [with_layer(name) for name in methods]  # files are named after methods, not after what was typed
+    methods = tuple(dict.fromkeys(one.name + (f"@{looked}" if looked else "") for one, looked in found))
     if out is not None:
         writing.check(out, "attribution")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explain.attribution.methods import method_names
 from explain.attribution.options import takes_former_names
 from explain.drawing.numbers import listed
 from explain.progress import telling
@@ -56,7 +57,7 @@ def compare(
     clip: str | os.PathLike[str] | Clip | Tensor | None = None,
     start: float = 0.0,
     end: float | None = None,
-    methods: str | Sequence[str] | None = None,
+    methods: str | type | Sequence[str | type] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     layout: Layout | None = None,
@@ -116,11 +117,10 @@ def compare(
             f"nothing to compare: no evaluation of {without} is stored; measure it with "
             "`zoo evaluate NAME --out FILE.json` and give FILE.json as a model, or compare on a clip with `--clip`"
         )
-    picked = () if methods is None else ((methods,) if isinstance(methods, str) else tuple(dict.fromkeys(methods)))
     with ExitStack() as kept:
         shared: dict[str, Any] = {
             "seed": seed,
-            "options": Options(methods=picked or None, steps=n_steps),
+            "options": Options(methods=method_names(methods) or None, steps=n_steps),
             "progress": kept.enter_context(telling(progress)),
             "seconds": {},
             "began": began,
@@ -169,14 +169,8 @@ def _check(
             if name in ON_A_CLIP:
                 raise UsageError(f"the section {name} is about a clip: give one (`--clip CLIP`)")
         return
-    if methods is None:
-        return
-    from explain.attribution.methods import find_method
-
-    if not methods:
+    if method_names(methods) == ():
         raise UsageError("methods names no attribution method; name one, or give None for three usual ones")
-    for name in [methods] if isinstance(methods, str) else methods:
-        find_method(name)
 
 
 def _look_up(model: Any, weights: str | None) -> _Named:

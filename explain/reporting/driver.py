@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import zoo
-from explain.attribution.methods import find_method
+from explain.attribution.methods import method_names
 from explain.attribution.options import takes_former_names
 from explain.model.layers import find_layer
 from explain.model.layouts import entry_of, fixed, has_random_weights
@@ -42,7 +42,7 @@ def report(
     clip: str | os.PathLike[str] | clips.Clip | Tensor,
     out: str | os.PathLike[str],
     *,
-    methods: str | Sequence[str] | None = None,
+    methods: str | type | Sequence[str | type] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     layout: Layout | None = None,
@@ -113,11 +113,9 @@ def report(
     """
     began = time.perf_counter()
     folder = writing.check(out, "report")
-    methods, sections = _names(methods), _names(sections)
+    methods, sections = method_names(methods), _names(sections)
     if methods == ():
         raise UsageError("methods names no attribution method; name one, or give None for six usual ones")
-    for name in methods or ():
-        find_method(name)
     _check_counts(n_steps=n_steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     options = Options(
