@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 import explain
 import zoo
-from explain.attribution.occlusion import default_blocks
+from explain.attribution.methods import find_method
+from explain.attribution.options import accepted
 from explain.attribution.removal import grid
 from explain.faithfulness.measures import Boxes
 from explain.faithfulness.removal import Subject
@@ -39,9 +40,6 @@ import families
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: A call of Captum: (the score as a module, the model, batch, options) -> values shaped like the batch or a layer's maps.
-Call = "Callable[[Scored, nn.Module, Tensor, dict[str, Any]], Tensor]"
 
 
 class Scored(nn.Module):
@@ -163,11 +161,14 @@ def theirs(name: str, model: nn.Module, batch: Tensor, target: Target, options: 
 
 def ours(name: str, model: nn.Module, batch: Tensor, target: Target, options: dict[str, Any]) -> Callable[..., Tensor]:
     """Our values."""
-    given = {"draws": options["draws"], "features": options["features"], **OURS.get(name, {})}
+    method = find_method(name)
+    given = accepted(method, {"n_samples": options["draws"], "feature_mask": options["features"], **OURS.get(name, {})})
     layer = options["layer"] if "cam" in name or "layer" in name else None
-    return lambda seed=0: explain.attribute(
-        model, batch, method=name, target=target, layer=layer, seed=seed, batch_size=options["size"], **given
-    ).raw
+    return lambda seed=0: (
+        explain.attribute(
+            model, batch, method=name, target=target, layer=layer, seed=seed, batch_size=options["size"], **given
+        ).raw
+    )
 
 
 def options_for(batch: Tensor, layout: str, layer: str, draws: int, size: int, window: tuple[int, int, int]) -> Any:
@@ -189,7 +190,7 @@ def options_for(batch: Tensor, layout: str, layer: str, draws: int, size: int, w
     }
 
 
-def _reduced(name: str, found: Tensor, wanted: Tensor, batch: Tensor) -> Tensor | str:
+def _reduced(name: str, found: Tensor, wanted: Tensor) -> Tensor | str:
     """Captum's values in the form of ours; why they cannot be brought to it."""
     if "layer_" in name and found.ndim == wanted.ndim - 1 and wanted.shape[2] == 1 and len(found) == len(wanted):
         found = found.unsqueeze(2)
@@ -226,7 +227,7 @@ def right() -> None:
             if wanted is None:
                 cells.append(f"{family}: ours refuses, Captum answers")
                 continue
-            found = _reduced(name, found, wanted, batch)
+            found = _reduced(name, found, wanted)
             if isinstance(found, str):
                 cells.append(f"{family}: {found}")
                 continue
@@ -268,7 +269,7 @@ def drawn(seeds: int = 6) -> None:
         halved = quiet(theirs(name, model, batch, target, {**options, "size": 5}), 0)
         print(
             f"{name}, {draws} draws: error {100 * means['Captum']:.2f} % (Captum), {100 * means['ours']:.2f} % (ours); "
-            f"Captum: same seed {'same bytes' if same else 'other bytes'}, a sample alone differs by {100 * apart:.1f} %, "
+            f"Captum: {'the same' if same else 'other'} bytes by seed, a sample alone differs by {100 * apart:.1f} %, "
             f"sizes of batches change it by {100 * float((halved - again).abs().max() / again.abs().max()):.1g} %",
             flush=True,
         )
@@ -357,4 +358,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     torch.set_num_threads(1)
     for part in given.parts:
-        {"right": right, "drawn": drawn, "measures": measures, "cost": lambda: cost(given.repeats, given.methods)}[part]()
+        if part == "cost":
+            cost(given.repeats, given.methods)
+        else:
+            {"right": right, "drawn": drawn, "measures": measures}[part]()

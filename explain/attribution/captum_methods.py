@@ -190,7 +190,7 @@ def _arguments(cls: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def __getattr__(name: str) -> type[Any]:  # the options of the class of that name, as rows refer to them
     if name.startswith("_"):
         raise AttributeError(name)
-    cls = class_of(name)
+    cls: Any = class_of(name)
     wraps = cls is captum.attr.NoiseTunnel
     fields = [
         (_RENAMED.get(key, key), _kind(key, default))
