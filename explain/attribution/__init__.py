@@ -1,4 +1,6 @@
-"""Which pixels of which frames an output rests on: attribution methods, through Captum where Captum has them.
+"""Which pixels of which frames an output rests on: methods of ours, some by Captum, and any class of Captum.
+
+docs/methods.md says which are Captum's, and why others are ours.
 
 Nothing here imports torch until a function is called for.
 """

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution.options import BASELINES
 from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from zoo.entries import InputSpec, Layout
-
-#: Baselines by name.
-NAMES = ("zero", "black", "blur", "mean_frame")
 
 #: Width of the "blur" baseline's window, as a share of the longer side.
 BLUR = 0.25
@@ -57,7 +55,7 @@ def make_baseline(
     if baseline == "mean_frame":
         clips = to_ncthw(batch, layout)
         return from_ncthw(clips.mean(dim=2, keepdim=True).expand_as(clips), layout).clone()
-    raise UnknownNameError("baseline", baseline, NAMES, "or a finite number")
+    raise UnknownNameError("baseline", baseline, BASELINES, "or a finite number")
 
 
 def _black(batch: Tensor, layout: Layout, spec: InputSpec | None) -> Tensor:

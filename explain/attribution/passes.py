@@ -104,17 +104,26 @@ def one_pass(
 
     maps = {name: read(outputs, name) for name, outputs in calls.items()}
     for name, one in maps.items():
-        if one.shape[2] > frames and one.shape[3:] == (1, 1):
-            raise ModelError(
-                f"layer {name!r} gives {one.shape[2]} positions in a row for a clip of {frames} "
-                f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
-            )
+        check_places(one, name, frames)
     return Pass(
         target=target,
         gradient=None if at_input is None else exact(at_input),
         maps=maps,
         slopes={name: read(outputs, name) for name, outputs in at_layers.items()},
     )
+
+
+def check_places(maps: Tensor, name: str, frames: int) -> None:
+    """Refuse a layer's positions in a row, as tokens are: where each of them lies is not known.
+
+    Raises:
+        ModelError: There are more of them than frames.
+    """
+    if maps.shape[2] > frames and maps.shape[3:] == (1, 1):
+        raise ModelError(
+            f"layer {name!r} gives {maps.shape[2]} positions in a row for a clip of {frames} "
+            f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
+        )
 
 
 def _slopes(

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from explain.attribution.methods import with_layer
 from explain.commands import shared
-from zoo.commands.shared import options, output
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,9 +17,7 @@ if TYPE_CHECKING:
     from explain.attribution import Attribution
 
 
-@click.command(
-    cls=options.Examples, epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps"
-)
+@click.command(cls=cli.Examples, epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps")
 @click.argument("model")
 @click.argument("clip")
 @click.option(
@@ -26,39 +26,18 @@ if TYPE_CHECKING:
 @shared.out
 @shared.target
 @shared.layer
-@shared.steps
-@shared.baseline
-@click.option("--draws", type=options.Count(min=1), help="How often methods that draw do so. [default: each its own]")
+@shared.method_options()
 @click.option(
-    "--features",
-    metavar="grid|supervoxels",
-    help="What is removed at once, for the methods that choose. [default: own]",
+    "--batch-size", type=cli.Count(min=1), help="Most evaluations at once. [default: what fits into the free memory]"
 )
-@click.option(
-    "--fill",
-    default="freeze",
-    show_default=True,
-    metavar="freeze|drop|repeat|cover",
-    help="What temporal_occlusion puts in the place of frames.",
-)
-@click.option(
-    "--order",
-    default="reverse",
-    show_default=True,
-    metavar="reverse|shuffle",
-    help="The order that frame_order plays frames in.",
-)
-@click.option(
-    "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
-)
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def attribute(
     model: str,
     clip: str,
@@ -66,13 +45,8 @@ def attribute(
     out: Path | None,
     target: str | None,
     layer: str | None,
-    steps: int,
-    baselines: tuple[str, ...],
-    draws: int | None,
-    features: str | None,
-    fill: str,
-    order: str,
-    smooth: str,
+    options: dict[str, Any],
+    batch_size: int | None,
     start: float,
     end: float | None,
     weights: str,
@@ -89,12 +63,10 @@ def attribute(
     `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
     activation is named; --out keeps it, and each map in it, as pictures.
     """
-    from explain.attribution.methods import with_layer
     from zoo import folders
 
-    methods = tuple(dict.fromkeys(methods))
-    for name in methods:
-        with_layer(name)
+    found = [with_layer(name) for name in methods]  # files are named after methods, not after what was typed
+    methods = tuple(dict.fromkeys(one.name + (f"@{looked}" if looked else "") for one, looked in found))
     if out is not None:
         folders.check(out, "attribution")
 
@@ -126,14 +98,9 @@ def attribute(
                     methods,
                     line,
                     target=one,
+                    options=options,
                     layer=layer,
-                    steps=steps,
-                    baseline=shared.chosen_baseline(baselines),
-                    draws=draws,
-                    features=features,
-                    fill=fill,
-                    order=order,
-                    smooth=smooth,
+                    batch_size=batch_size,
                     seed=seed,
                 ),
                 strict=True,
@@ -208,8 +175,8 @@ def _incomplete(result: Attribution) -> str:
     """That a map does not add up to what it should, and what may help."""
     assert result.delta is not None  # noqa: S101 - else nothing is promised
     total = float(result.raw[0].double().sum())
-    option = next((name for name in ("steps", "draws") if name in result.settings), None)
-    more = f"; more than --{option} {result.settings[option]} may help" if option else ""
+    option = next((name for name in ("n_steps", "n_samples") if name in result.settings), None)
+    more = f"; more than --{option.replace('_', '-')} {result.settings[option]} may help" if option else ""
     return (
         f"{result.method}: the map adds up to {total:.3g}, and the output changes by "
         f"{total - float(result.delta[0]):.3g} from the baseline to the clip: take it with care{more}"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from explain.commands import shared
-from zoo.commands.shared import options, output
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @click.command(
-    cls=options.Examples,
+    cls=cli.Examples,
     epilog="explain faithfulness conv3d sample:blinking_mnist/3 --method saliency --method grad_cam --steps 16 "
     "--depths 4",
 )
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @shared.out
 @shared.target
 @shared.layer
-@shared.baseline
+@shared.method_options("baseline")
 @click.option(
     "--fill",
     default="surroundings",
@@ -32,23 +33,23 @@ if TYPE_CHECKING:
     metavar="surroundings|baseline",
     help="What takes the place of removed parts in deletion and insertion.",
 )
-@click.option("--steps", default=64, show_default=True, type=options.Count(min=2), help="Points of each curve.")
+@click.option("--steps", default=64, show_default=True, type=cli.Count(min=2), help="Points of each curve.")
 @click.option(
-    "--draws", default=20, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
+    "--draws", default=20, show_default=True, type=cli.Count(min=2), help="Random orders that maps compete with."
 )
 @click.option(
     "--depths",
-    type=options.Count(min=1),
+    type=cli.Count(min=1),
     help="Depths at which the model is randomised; 1 is the last layer alone. [default: every layer]",
 )
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def faithfulness(
     model: str,
     clip: str,
@@ -56,7 +57,7 @@ def faithfulness(
     out: Path | None,
     target: str | None,
     layer: str | None,
-    baselines: tuple[str, ...],
+    options: dict[str, Any],
     fill: str,
     steps: int,
     draws: int,
@@ -78,12 +79,9 @@ def faithfulness(
     Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
     curves; `explain.Faithfulness.load` reads them.
     """
-    from explain.attribution.methods import with_layer
     from zoo import folders
 
     methods = tuple(dict.fromkeys(methods))
-    for name in methods:
-        with_layer(name)
     if out is not None:
         folders.check(out, "faithfulness")
 
@@ -105,8 +103,7 @@ def faithfulness(
         in_channels=in_channels,
     )
     with Line() as line:
-        baseline = shared.chosen_baseline(baselines)
-        maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)
+        maps = shared.attributed(loaded, batch, methods, line, target=target, options=options, layer=layer, seed=seed)
         results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
     data = [result.record() for result in results]
     for warning in decoded.warnings:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from explain.commands import shared
-from zoo.commands.shared import options, output
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @click.command(
-    cls=options.Examples,
+    cls=cli.Examples,
     epilog="explain report conv3d sample:blinking_mnist/3 --out report\n"
     "explain report conv3d 'sample:blinking_mnist/*' --out report\n"
     "explain report r3d_18 videos --out report",
@@ -35,29 +36,27 @@ if TYPE_CHECKING:
 @click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
 @shared.target
 @shared.layer
-@shared.steps
+@shared.method_options("n_steps")
 @click.option(
     "--unit-layer",
     "unit_layers",
     multiple=True,
     help="Layer whose units are maximised; may be given again. [default: 3]",
 )
-@click.option("--units", default=2, show_default=True, type=options.Count(min=1), help="Units maximised in each layer.")
-@click.option(
-    "--unit-steps", default=64, show_default=True, type=options.Count(min=1), help="Steps of each maximisation."
-)
+@click.option("--units", default=2, show_default=True, type=cli.Count(min=1), help="Units maximised in each layer.")
+@click.option("--unit-steps", default=64, show_default=True, type=cli.Count(min=1), help="Steps of each maximisation.")
 @click.option("--thorough", is_flag=True, help="Test at length whether maps can be trusted; takes many times as long.")
 @click.option(
     "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
 )
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def report(
     model: str,
     clip: str,
@@ -66,7 +65,7 @@ def report(
     sections: tuple[str, ...],
     target: str | None,
     layer: str | None,
-    steps: int,
+    options: dict[str, Any],
     unit_layers: tuple[str, ...],
     units: int,
     unit_steps: int,
@@ -103,11 +102,11 @@ def report(
             target=target,
             device=device,
             dtype=dtype,
-            weights=options.resolve_weights(weights),
+            weights=cli.resolve_weights(weights),
             num_classes=num_classes,
             in_channels=in_channels,
             layer=layer,
-            steps=steps,
+            **options,
             unit_layers=unit_layers or 3,
             units=units,
             unit_steps=unit_steps,

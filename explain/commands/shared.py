@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from explain.attribution.methods import with_layer
+from explain.attribution.options import FORMER, accepted, built_in, options_for, parsed
 from zoo.commands.shared import options, output
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from explain.attribution import Attribution
+    from explain.attribution.options import Option
     from explain.progress import Line
     from explain.reporting.pages import Report
 
@@ -32,32 +35,79 @@ target = click.option(
     "from what it should be]",
 )
 layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
-steps = click.option(
-    "--steps", default=32, show_default=True, type=options.Count(min=1), help="Steps of integrated gradients."
-)
-
-baseline = click.option(
-    "--baseline",
-    "baselines",
-    multiple=True,
-    metavar="zero|black|blur|mean_frame|NUMBER",
-    help='What stands for "nothing there"; given again, for the methods that take the mean over several. [default: '
-    "each method's own]",
-)
 
 
-def chosen_baseline(baselines: Sequence[str]) -> str | float | list[str | float] | None:
-    """The baselines as they were given, numbers as such; None where there are none."""
-    found = [_number_or_name(one) for one in baselines]
-    return found if len(found) > 1 else found[0] if found else None
+class _Value(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
+    """A value of a method's option."""
+
+    name = "value"
+
+    def __init__(self, of: Option) -> None:
+        self.of = of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the text that the user wrote."""
+        try:
+            return self.of.parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-def _number_or_name(text: str) -> str | float:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text  # refused as no name, then
+def _flags(names: Sequence[str]) -> Iterator[Callable[[Any], Any]]:
+    """Make a flag of each of the built-in methods' options of some names, and a hidden one of its former name."""
+    former = {now: name for name, now in FORMER.items()}
+    for name in names:
+        one = built_in()[name]
+        given: dict[str, Any] = {"type": _Value(one), "multiple": name == "baseline"}
+        text = f"{one.text} [default: {one.default_text or one.default}]"
+        yield click.option(f"--{name.replace('_', '-')}", name, metavar=one.metavar, help=text, **given)
+        if name in former:
+            yield click.option(f"--{former[name]}", former[name], hidden=True, **given)
+
+
+def method_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of attribution methods to a command, which gets those that were given as `options`.
+
+    Args:
+        names: Those that become flags; none stands for all. Where the command has `--method`, `--option NAME=VALUE`
+            gives any other.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(*arguments: Any, texts: Sequence[str] = (), **given: Any) -> None:
+            asked = {name: given.pop(name) for name in taken}
+            chosen = {name: value for name, value in asked.items() if value not in (None, ())}
+            if "baseline" in chosen:
+                chosen["baseline"] = chosen["baseline"][0] if len(chosen["baseline"]) == 1 else list(chosen["baseline"])
+            for name in chosen.keys() & FORMER.keys():
+                now = FORMER[name]
+                output.note(f"warning: --{name} is deprecated; it is now --{now.replace('_', '-')}")
+                chosen.setdefault(now, chosen.pop(name))
+            methods = [with_layer(name)[0] for name in given.get("methods", ())]
+            chosen |= parsed(methods, texts)
+            if methods:
+                options_for(methods, chosen)
+            command(*arguments, options=chosen, **given)
+
+        known = names or tuple(built_in())
+        taken = (*known, *(name for name, now in FORMER.items() if now in known))
+        flags = list(_flags(known))
+        if not names or "baseline" in names:
+            flags.append(
+                click.option(
+                    "--option",
+                    "texts",
+                    multiple=True,
+                    metavar="NAME=VALUE",
+                    help="An option of a method by its name, as of a plugin's; may be given again.",
+                )
+            )
+        for flag in reversed(flags):
+            run = flag(run)
+        return run
+
+    return add
 
 
 def opened(
@@ -120,18 +170,27 @@ def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
 
 
 def attributed(
-    model: Any, batch: Any, methods: Sequence[str], line: Line, *, target: Any, **options: Any
+    model: Any,
+    batch: Any,
+    methods: Sequence[str],
+    line: Line,
+    *,
+    target: Any,
+    options: Mapping[str, Any],
+    **common: Any,
 ) -> list[Attribution]:
     """Each method's answer, in their order; those that need no more than one pass share it, and the target is kept."""
     from explain.attribution import attribute
-    from explain.attribution.methods import with_layer
 
     sharing = [name for name in methods if with_layer(name)[0].reads]
     found: dict[str, Attribution] = {}
     for names in ([sharing] if sharing else []) + [[name] for name in methods if name not in sharing]:
         progress = line.step(", ".join(names))
+        own: dict[str, Any] = {}
+        for name in names:
+            own |= accepted(with_layer(name)[0], options)
         try:
-            results = attribute(model, batch, method=names, target=target, progress=progress, **options)
+            results = attribute(model, batch, method=names, target=target, progress=progress, **common, **own)
         except ModelError as error:
             raise ModelError(f"{error}; `explain methods MODEL` says which methods apply") from error
         found |= zip(names, results, strict=True)

@@ -141,8 +141,8 @@ def _unit(attribution: Attribution) -> str:
     """What a map's numbers are counted in; empty where nobody knows the method."""
     try:
         method = find_method(attribution.method)
-        if "smooth" in method.options:
-            method = find_method(str(attribution.settings.get("smooth")))
+        inner = attribution.settings.get("smooth") or attribution.settings.get("attribution_method")
+        method = find_method(inner) if inner else method
     except UnknownNameError:
         return ""
     return _UNITS[method.reduction]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from explain.attribution import Attribution, Method
+from explain.attribution.options import accepted
 from explain.attribution.runner import attribute
 from explain.faithfulness.removal import Subject
 from explain.model.layouts import from_ncthw
@@ -53,16 +54,17 @@ class Again:
         self.model = model
         self.attribution = attribution
         self.method = method
-        self.options = {**attribution.settings, **{k: v for k, v in (settings or {}).items() if k in method.options}}
+        own = accepted(method, attribution.settings)
+        self.options = {**own, **accepted(method, {**own, **(settings or {})})}
         #: Whether it makes the very map that was given.
-        self.as_made = self.options == dict(attribution.settings)
+        self.as_made = self.options == own
         if is_tensor(self.options.get("baseline")):
             if not isinstance(baseline, torch.Tensor):
                 check_kept(attribution.method, self.options["baseline"])
             self.options["baseline"] = baseline
         self.batch_size = batch_size
         #: A map that was drawn is drawn again by its own seed.
-        self.seed = self.options.pop("seed", seed)
+        self.seed = attribution.settings.get("seed", seed)
 
     def __call__(self, batch: Tensor, samples: Tensor, progress: Progress | None = None) -> Tensor:
         """The map M x T x H x W of M samples, each standing for one of the attribution's (`samples`: M, integers)."""

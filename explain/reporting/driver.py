@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explain.attribution.options import takes_former_names
 from explain.drawing.numbers import listed
 from explain.progress import telling
 from explain.reporting import pages
@@ -37,12 +38,13 @@ if TYPE_CHECKING:
     from zoo.entries import Layout
 
 
+@takes_former_names
 def report(
     model: nn.Module | str,
     clip: str | os.PathLike[str] | Clip | Tensor,
     out: str | os.PathLike[str],
     *,
-    methods: str | Sequence[str] | None = None,
+    methods: str | type | Sequence[str | type] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     layout: Layout | None = None,
@@ -50,7 +52,7 @@ def report(
     dtype: str | None = None,
     weights: str | None = "default",
     layer: str | None = None,
-    steps: int = 32,
+    n_steps: int = 32,
     unit_layers: int | str | Sequence[str] = 3,
     units: int = 2,
     unit_steps: int = 64,
@@ -90,7 +92,7 @@ def report(
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.
         layer: Layer of the methods that look at one; None leaves it to each method.
-        steps: Steps of integrated gradients.
+        n_steps: Steps of integrated gradients.
         unit_layers: Layers whose units are maximised: how many, or their names.
         units: Units in each of them: those that the clip excites most.
         unit_steps: Steps of activation maximisation.
@@ -113,7 +115,7 @@ def report(
     """
     began = time.perf_counter()
     folder = folders.check(out, "report")
-    methods, sections = _checked(methods, sections, steps=steps, units=units, unit_steps=unit_steps)
+    methods, sections = _checked(methods, sections, n_steps=n_steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     loading: dict[str, Any] = {"weights": weights, "num_classes": num_classes, "in_channels": in_channels}
     nothing = {"weights": "default", "num_classes": None, "in_channels": None}
@@ -140,7 +142,7 @@ def report(
     options = Options(
         methods=methods,
         layer=layer,
-        steps=steps,
+        steps=n_steps,
         unit_layers=wanted,
         units=units,
         unit_steps=unit_steps,
@@ -289,6 +291,7 @@ def _on_many(
     return written
 
 
+@takes_former_names
 def compare(
     models: Sequence[str | os.PathLike[str] | nn.Module],
     out: str | os.PathLike[str],
@@ -296,14 +299,14 @@ def compare(
     clip: str | os.PathLike[str] | Clip | Tensor | None = None,
     start: float = 0.0,
     end: float | None = None,
-    methods: str | Sequence[str] | None = None,
+    methods: str | type | Sequence[str | type] | None = None,
     sections: str | Iterable[str] | None = None,
     target: Any = None,
     layout: Layout | None = None,
     device: str = "auto",
     dtype: str | None = None,
     weights: str | None = "default",
-    steps: int = 32,
+    n_steps: int = 32,
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
@@ -329,7 +332,7 @@ def compare(
         device: "cpu", "cuda", "cuda:N" or "auto", for models given by name.
         dtype: "bfloat16", "float32" ..., for models given by name; None is each model's own. Needs a clip.
         weights: As in `zoo.load`, for names without a tag.
-        steps: Steps of integrated gradients.
+        n_steps: Steps of integrated gradients.
         seed: Seed of everything drawn at random.
         progress: Called as progress(step, done, total); True shows bars with the time left.
 
@@ -345,7 +348,7 @@ def compare(
     if len(models) < 2:
         raise UsageError(f"a comparison takes two or more models, got {len(models)}")
     folder = folders.check(out, "comparison")
-    methods, sections = _checked(methods, sections, steps=steps)
+    methods, sections = _checked(methods, sections, n_steps=n_steps)
     _check_models(models, clip, methods, sections, target, dtype, (start, end))
     named = _unique([find_evaluated(model, weights) for model in models])
     if clip is None and sum(one.evaluation is not None for one in named) < 2:
@@ -357,7 +360,7 @@ def compare(
     with ExitStack() as kept:
         shared: dict[str, Any] = {
             "seed": seed,
-            "options": Options(methods=methods, steps=steps),
+            "options": Options(methods=methods, steps=n_steps),
             "progress": kept.enter_context(telling(progress)),
             "seconds": {},
             "began": began,
@@ -412,21 +415,18 @@ def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def _checked(
-    methods: str | Iterable[str] | None, sections: str | Iterable[str] | None, **counts: int
+    methods: str | type | Iterable[str | type] | None, sections: str | Iterable[str] | None, **counts: int
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """Check what every page is asked for; give the names of methods and sections."""
-    methods = _names(methods)
-    if methods == ():
-        raise UsageError("methods names no attribution method; name one, or give None for the usual ones")
-    if methods:
-        from explain.attribution.methods import find_method
+    from explain.attribution.methods import method_names
 
-        for name in methods:
-            find_method(name)
+    names = method_names(methods)
+    if names == ():
+        raise UsageError("methods names no attribution method; name one, or give None for the usual ones")
     for name, count in counts.items():
         if count < 1:
             raise UsageError(f"{name} must be at least 1, got {count}")
-    return methods, _names(sections)
+    return names, _names(sections)
 
 
 def _check_models(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from explain.attribution import Attribution, Method, runner
 from explain.attribution.methods import find_method, title
+from explain.attribution.options import accepted
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing.colours import ColourMap
@@ -216,10 +217,9 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
             method=name,
             target=context.target,
             layer=layer,
-            baseline=baseline,
-            steps=context.options.steps,
             seed=context.seed,
             progress=progress,
+            **accepted(find_method(name), {"baseline": baseline, "n_steps": context.options.steps}),
         )
         return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
 

@@ -136,14 +136,16 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
             boxes=8,
             neighbours=2,
             every_kind=False,
-            settings={"steps": 4, **blocks},
+            settings={"n_steps": 4, **blocks},
         )
         why = "With so many clips" if short else "Each pass of this model is dear, so"
         return effort, (
             f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
+    effort = Effort(
+        steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"n_steps": 4, **blocks}
+    )
     return effort, "Quick tests: 8 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 

@@ -35,7 +35,7 @@ def attribution(frames=12, samples=2, **fields):
         "map": heat,
         "time": over_time(heat),
         "delta": torch.full((samples,), 0.25),
-        "settings": {"baseline": None, "steps": 32, "window": (1, 2, 3)},
+        "settings": {"baseline": None, "n_steps": 32, "window": (1, 2, 3)},
         "clip": clip,
     }
     return Attribution(**{**given, **fields})

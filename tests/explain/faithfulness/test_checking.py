@@ -271,7 +271,7 @@ def test_fewer_at_once_are_tried_when_memory_runs_out(nets):
 def test_several_maps_equal_the_single_ones(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
     maps = [explain.attribute(model, batch, method=name) for name in ("saliency", "grad_cam")]
-    maps.append(explain.attribute(model, batch, method="integrated_gradients", baseline="blur", steps=2))
+    maps.append(explain.attribute(model, batch, method="integrated_gradients", baseline="blur", n_steps=2))
     effort = Effort(steps=6, draws=4, depths=2)
     together = check_all(model, batch, maps, effort)
     for one, found in zip(maps, together, strict=True):
@@ -377,7 +377,7 @@ def test_a_map_of_an_unknown_method_is_checked_as_far_as_it_goes(nets):
 
 def test_progress_goes_up_to_its_total(nets):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
-    attribution = explain.attribute(model, batch, method="integrated_gradients", steps=2)
+    attribution = explain.attribute(model, batch, method="integrated_gradients", n_steps=2)
     told = {}
     explain.check_faithfulness(
         model, batch, attribution, progress=lambda step, *counts: told.setdefault(step, []).append(counts), **SHORT

@@ -15,7 +15,7 @@ from zoo.errors import ModelError, UnknownNameError, UsageError
 
 CALLS = {
     "attribute": lambda model, batch: explain.attribute(model, batch, method="saliency"),
-    "rise": lambda model, batch: explain.attribute(model, batch, method="rise", draws=2),
+    "rise": lambda model, batch: explain.attribute(model, batch, method="rise", n_samples=2),
     "applicability": explain.applicability,
 }
 
@@ -211,4 +211,4 @@ def test_what_is_no_module_map_method_or_number_is_told(nets):
     with pytest.raises(UsageError, match="a layer is given by its name, not Tensor"):
         explain.effective_field(model, batch, "conv")
     with pytest.raises(UsageError, match="steps is a whole number, not '4'"):
-        explain.attribute(model, batch, method="integrated_gradients", steps="4")
+        explain.attribute(model, batch, method="integrated_gradients", n_steps="4")

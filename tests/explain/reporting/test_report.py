@@ -109,7 +109,7 @@ def test_maps_in_the_file_are_those_of_attribute(written, model, clip):
     with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("batch"), batch)
         for name in METHODS:
-            expected = explain.attribute(model, batch, method=name, steps=4)
+            expected = explain.attribute(model, batch, method=name, n_steps=4)
             assert torch.allclose(file.get_tensor(f"attributions/{name}/map"), expected.map, atol=1e-6)
 
 
@@ -423,14 +423,14 @@ def test_frames_may_be_given(model, clip, tmp_path):
 
 def test_a_module_from_anywhere_is_explained_on_its_batch(tmp_path):
     model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 4))
-    report = explain.report(model, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    report = explain.report(model, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     assert report.data["model"] == "Sequential"
     assert list(report.data["sections"]) == SECTIONS
 
 
 def test_an_image_is_a_clip_of_one_frame_without_a_player(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-    report = explain.report(model, torch.rand(1, 3, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    report = explain.report(model, torch.rand(1, 3, 9, 9), tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     page = report.page.read_text(encoding="utf-8")
     assert 'id="player"' not in page
     assert 'class="strip"' not in page
@@ -450,7 +450,7 @@ def test_the_model_is_left_as_it_was(model, clip, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(3)
     random = torch.get_rng_state()
-    explain.report(model, clip, tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    explain.report(model, clip, tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     assert all(module.training for module in model.modules())
     assert [parameter.requires_grad for parameter in model.parameters()][:2] == [False, True]
     assert all(parameter.grad is None for parameter in model.parameters())

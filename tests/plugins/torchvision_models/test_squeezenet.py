@@ -52,9 +52,9 @@ def cat(squeezenet, test_data):
 def maps(squeezenet, cat):
     methods = ["saliency", "input_x_gradient", "guided_grad_cam", "grad_cam"]
     found = explain.attribute(squeezenet, cat, method=methods)
-    found.append(explain.attribute(squeezenet, cat, method="integrated_gradients", baseline="blur", steps=8))
+    found.append(explain.attribute(squeezenet, cat, method="integrated_gradients", baseline="blur", n_steps=8))
     found.append(explain.attribute(squeezenet, cat, method="occlusion", window=(1, 60, 60), stride=(1, 30, 30)))
-    found.append(explain.attribute(squeezenet, cat, method="rise", draws=96))
+    found.append(explain.attribute(squeezenet, cat, method="rise", n_samples=96))
     return found
 
 

@@ -32,7 +32,7 @@ def section(report, name):
 def attributed(model, folder, method):
     """Each clip's map by its own, slowly."""
     return {
-        path: explain.attribute(model, zoo.preprocess(path, model), method=method, steps=4)
+        path: explain.attribute(model, zoo.preprocess(path, model), method=method, n_steps=4)
         for path in sorted(folder.glob("*/*.safetensors"))
     }
 
