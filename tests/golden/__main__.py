@@ -96,7 +96,7 @@ def page(html: str) -> list[str]:
     html = re.sub(r"sha256-[A-Za-z0-9+/=]+", "sha256", html)
     html = re.sub(r"<dt>Time</dt>.*?<dt>", "<dt>", html, flags=re.DOTALL)
     html = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "DATE", html)
-    html = re.sub(r"[\d.,]+ ?(?:s|seconds|min|minutes|ms)\b", "TIME", html)
+    html = re.sub(r'(?:<data value="[\d.]+">)?[\d.,]+(?:</data>)? ?(?:s|seconds|min|minutes|ms)\b', "TIME", html)
     return [line for line in re.sub(r">\s*<", ">\n<", html).splitlines() if line.strip()]
 
 
