@@ -12,9 +12,8 @@ from torch import nn
 import explain
 from explain.attribution.methods import BUILT_IN, find_method
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.curves import NOISE
 from explain.faithfulness.removal import Boxes, Subject
-from explain.faithfulness.repetition import Again
+from explain.faithfulness.repetition import NOISE, Again
 from explain.faithfulness.results import Curves, Randomized
 from explain.faithfulness.verdicts import on_deletion, on_model
 from explain.model.preservation import generator, prepared
