@@ -13,6 +13,7 @@ from zoo.names import lazily
 if TYPE_CHECKING:
     from explain.attribution.job import Job, Raw
     from explain.attribution.methods import Method
+    from explain.attribution.options import BaselineOptions, BlockOptions, WindowOptions, option
     from explain.drawing import colours, figures, kernels, notebook, numbers, sprites
     from explain.drawing.kernels import loops
     from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 #: Where each name is defined; "package.module:" is a module.
 _HOMES = {
     # What the hooks give and take.
+    "BaselineOptions": "explain.attribution.options",
+    "BlockOptions": "explain.attribution.options",
     "Content": "explain.reporting.sections",
     "Context": "explain.reporting.context",
     "Job": "explain.attribution.job",
@@ -35,6 +38,8 @@ _HOMES = {
     "Raw": "explain.attribution.job",
     "Section": "explain.reporting.sections",
     "Subject": "explain.reporting.context",
+    "WindowOptions": "explain.attribution.options",
+    "option": "explain.attribution.options",
     # Pages: templates, pictures, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",
@@ -57,6 +62,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "BaselineOptions",
+    "BlockOptions",
     "Content",
     "Context",
     "Job",
@@ -65,6 +72,7 @@ __all__ = [
     "Section",
     "Sprite",
     "Subject",
+    "WindowOptions",
     "clip_sprite",
     "colours",
     "figures",
@@ -75,6 +83,7 @@ __all__ = [
     "loops",
     "notebook",
     "numbers",
+    "option",
     "overlay_sprite",
     "painted",
     "perturbations",
