@@ -13,6 +13,7 @@ from zoo.names import lazily
 if TYPE_CHECKING:
     from explain.attribution.job import Job, Raw
     from explain.attribution.methods import Method
+    from explain.attribution.options import BaselineOptions, BlockOptions, WindowOptions, option
     from explain.drawing import colours, figures, kernels, notebook, numbers, sprites
     from explain.drawing.kernels import loops
     from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 #: Where each name is defined; "package.module:" is a module.
 _HOMES = {
     # What the hooks give and take.
+    "BaselineOptions": "explain.attribution.options",
+    "BlockOptions": "explain.attribution.options",
     "Content": "explain.reporting.sections",
     "Context": "explain.reporting.context",
     "Job": "explain.attribution.job",
@@ -39,6 +42,8 @@ _HOMES = {
     "Subject": "explain.reporting.context",
     "Test": "explain.faithfulness.measures",
     "Trial": "explain.faithfulness.repetition",
+    "WindowOptions": "explain.attribution.options",
+    "option": "explain.attribution.options",
     # Pages: templates, pictures, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",

@@ -35,11 +35,13 @@ def make_baseline(
 
     Raises:
         UnknownNameError: No baseline of that name.
-        UsageError: "black" without an input specification, or a tensor that does not broadcast to the batch.
+        UsageError: "black" without an input specification, or a tensor that does not broadcast to the batch or is not finite.
     """
     if baseline is None or baseline == "zero":
         return torch.zeros_like(batch)
     if isinstance(baseline, Tensor):
+        if not bool(baseline.isfinite().all()):
+            raise UsageError(f"a baseline of shape {tuple(baseline.shape)} holds numbers that are not finite")
         try:
             return baseline.detach().to(batch).expand_as(batch).clone()
         except RuntimeError:

@@ -200,19 +200,8 @@ def test_a_report_on_many_clips_says_how_to_go_on_and_does(explain, clip, tmp_pa
 
 
 def test_options_of_a_method_reach_it(explain, clip):
-    options = (
-        "--fill",
-        "drop",
-        "--order",
-        "shuffle",
-        "--n-samples",
-        3,
-        "--smooth",
-        "deconvolution",
-        "--feature-mask",
-        "grid",
-    )
-    options = (*options, "--baseline", "blur", "--baseline", "0.5")
+    options = ("--fill", "drop", "--order", "shuffle", "--n-samples", 3, "--smooth", "deconvolution")
+    options = (*options, "--feature-mask", "grid", "--baseline", "blur", "--baseline", "0.5")
     methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation", "gradient_shap")
     asked = [part for name in methods for part in ("--method", name)]
     run = explain("attribute", "tiny", clip, *asked, *options, "--weights", "none", "--json")
@@ -307,7 +296,7 @@ def test_attribute_warns_of_maps_that_do_not_add_up(explain, clip, tmp_path):
     assert abs(delta) > 0.1 * abs(total - delta)
     assert float(kept.missed[0]) == pytest.approx(abs(delta) / abs(total - delta), rel=1e-4)
     assert f"adds up to {total:.3g}, and the output changes by {total - delta:.3g} from" in run.stderr
-    assert "more than --steps 1 may help" in run.stderr
+    assert "more than --n-steps 1 may help" in run.stderr
     enough = explain("attribute", "tiny", clip, *asked, "--n-steps", 64)
     assert "take it with care" not in enough.stderr
 

@@ -137,11 +137,11 @@ def test_neither_batches_nor_other_samples_matter(cell):
         assert alone.target.descriptions == together.target.descriptions[sample : sample + 1]
 
 
-def test_seeds_repeat_and_others_differ_where_something_is_drawn(cell):
+def test_seeds_repeat_and_others_differ_where_something_is_drawn(having, cell):
     model, batch, options = cell
     model, batch = model.float(), batch.float()
-    options = {**options, **DRAWING.get(options["method"], {})}
-    if batch.ndim == 4:
+    options = {**options, **having(options["method"], DRAWING.get(options["method"], {}))}
+    if batch.ndim == 4 and "window" in options:
         options["window"] = (1, *options["window"][1:])
     torch.rand(3)
     one = explain.attribute(model, batch, seed=3, **options)
@@ -173,7 +173,7 @@ def in_parts(terms, parts):
 
 @pytest.mark.parametrize("layout", ["NCTHW", "NTCHW", "NCHW"])
 @pytest.mark.parametrize("method", METHODS[:-1])
-def test_of_a_linear_model_it_is_the_closed_form(nets, layout, method):
+def test_of_a_linear_model_it_is_the_closed_form(nets, having, layout, method):
     shape = {"NCTHW": (2, 4, 6, 6), "NTCHW": (4, 2, 6, 6), "NCHW": (2, 6, 6)}[layout]
     model, batch = Linear(shape), torch.randn(2, *shape)
     model.zoo_entry = nets.entry(layout)
@@ -202,7 +202,7 @@ def test_of_a_linear_model_it_is_the_closed_form(nets, layout, method):
     }
     options = {"target": 1, "baseline": 0.3, "fill": "cover", "feature_mask": features, "n_samples": 64, "n_steps": 3}
     window = (min(2, frames), 3, 3) if method != "frame_order" else (frames, 1, 1)
-    options |= {"window": window, "stride": window}
+    options = having(method, {**options, "window": window, "stride": window})
     if layout == "NCHW" and method in {"temporal_occlusion", "frame_order"}:
         with pytest.raises(ZooError, match="single frame"):
             explain.attribute(model, batch, method=method, **options)

@@ -82,8 +82,8 @@ def test_a_model_that_cannot_be_widened_is_refused(case):
 
 @pytest.mark.parametrize("method", ["saliency", "input_x_gradient", "integrated_gradients", "smooth_grad"])
 def test_derivatives_that_are_not_finite_are_refused(having, method):
+    options = having(method, {"baseline": 0.0})
     with pytest.raises(ModelError, match=rf"{method} gives .* not finite for sample 0"):
-        options = having(method, {"baseline": 0.0})
         explain.attribute(Root(), torch.zeros(2, 1, 2, 3, 3), method=method, **options)
 
 

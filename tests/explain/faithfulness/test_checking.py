@@ -11,6 +11,7 @@ from torch import nn
 
 import explain
 from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.faithfulness.checking import Effort, check_all
 from explain.faithfulness.removal import Boxes, Subject
 from explain.faithfulness.repetition import NOISE, Again
@@ -163,7 +164,8 @@ def test_the_model_and_the_process_are_left_as_found(nets, method):
     model, batch = nets.TwoHeads().train(), torch.randn(2, 1, 4, 6, 6)
     model(batch)["digit"].sum().backward()
     found, copy = nets.fingerprint(model), batch.clone()
-    attribution = explain.attribute(model, batch, method=method, steps=2, window=(2, 3, 3))
+    options = accepted(find_method(method), {"n_steps": 2, "window": (2, 3, 3)})
+    attribution = explain.attribute(model, batch, method=method, **options)
     explain.check_faithfulness(model, batch, attribution, **SHORT)
     assert nets.fingerprint(model) == found
     assert torch.equal(batch, copy)

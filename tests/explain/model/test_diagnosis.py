@@ -210,5 +210,5 @@ def test_what_is_no_module_map_method_or_number_is_told(nets):
         explain.attribute(model, batch, method=None)
     with pytest.raises(UsageError, match="a layer is given by its name, not Tensor"):
         explain.effective_field(model, batch, "conv")
-    with pytest.raises(UsageError, match="steps is a whole number, not '4'"):
+    with pytest.raises(UsageError, match=r"n_steps of integrated_gradients .* not '4'"):
         explain.attribute(model, batch, method="integrated_gradients", n_steps="4")

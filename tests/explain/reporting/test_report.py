@@ -22,6 +22,7 @@ import explain
 import zoo
 from explain.attribution.maps import over_time
 from explain.attribution.methods import find_method
+from explain.attribution.options import accepted
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
 from zoo.registry import catalog, plugins
 
@@ -109,7 +110,7 @@ def test_maps_in_the_file_are_those_of_attribute(written, model, clip):
     with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("batch"), batch)
         for name in METHODS:
-            expected = explain.attribute(model, batch, method=name, n_steps=4)
+            expected = explain.attribute(model, batch, method=name, **accepted(find_method(name), {"n_steps": 4}))
             assert torch.allclose(file.get_tensor(f"attributions/{name}/map"), expected.map, atol=1e-6)
 
 

@@ -11,6 +11,8 @@ from safetensors import safe_open
 import explain
 import zoo
 from explain import sources
+from explain.attribution.methods import find_method
+from explain.attribution.options import accepted
 from explain.faithfulness.randomization import rank_correlation
 from explain.reporting import driver
 from explain.reporting.many import collecting, examining
@@ -31,8 +33,9 @@ def section(report, name):
 
 def attributed(model, folder, method):
     """Each clip's map by its own, slowly."""
+    options = accepted(find_method(method), {"n_steps": 4})
     return {
-        path: explain.attribute(model, zoo.preprocess(path, model), method=method, n_steps=4)
+        path: explain.attribute(model, zoo.preprocess(path, model), method=method, **options)
         for path in sorted(folder.glob("*/*.safetensors"))
     }
 
