@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import captum.attr
 import captum.metrics
@@ -36,10 +36,9 @@ from explain.model.targets import Score, Target, resolve
 from zoo.errors import ZooError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "explain" / "attribution"))
-import families
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+import families
 
 
 class Scored(nn.Module):

@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import OutputError
 from zoo.plain import plain, visible
 from zoo.writing import TEMPORARY, sweep, temporary_prefix
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 #: Files that desktops, network disks and notebooks put into folders by themselves, beside hidden ones; in lower case.
 _INCIDENTAL = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir", "lost+found"}

@@ -11,8 +11,9 @@ import functools
 import inspect
 import re
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import captum.attr
 import numpy as np
@@ -35,9 +36,6 @@ from explain.model.layouts import from_ncthw, input_of, to_ncthw
 from explain.model.targets import Score, Target, unit_index
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, UnknownNameError, UsageError, ZooError, describe, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 #: Begins the names of these methods; the class's follows, in snake_case.
 PREFIX = "captum_"

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.job import Job, Raw, Wanted
+from explain.attribution.methods import Method
 from explain.attribution.passes import one_pass
 from explain.model.layouts import computed_in, exact, layout_of
-from explain.model.memory import MeasuredBytes, fitting, in_parts, within_memory
+from explain.model.memory import MeasuredBytes, Progress, fitting, in_parts, within_memory
 from explain.model.targets import Score, Target, TargetLike, join, resolve, scored, select
 from zoo.clips import timed, times_of
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
 from zoo.isolation import guarded
 from zoo.registry.plugins import resolve as find_function
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.attribution.methods import Method
-    from explain.model.memory import Progress
 
 #: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and
 #: theirs.

@@ -28,19 +28,14 @@ The first three are in units of the output.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution.methods import Reduction, TimeUnit
 from explain.model.layouts import to_ncthw
+from zoo.entries import Layout
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.attribution.methods import Reduction, TimeUnit
-    from zoo.entries import Layout
 
 
 def to_map(values: Tensor, reduction: Reduction, layout: Layout, size: tuple[int, int, int]) -> Tensor:

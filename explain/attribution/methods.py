@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: How raw values become a map N x T x H x W (`explain.attribution.maps`).
 Reduction = Literal["sum", "mean", "magnitude", "positive"]

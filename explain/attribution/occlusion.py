@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import captum.attr
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import OcclusionOptions
+from zoo.entries import Layout
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from explain.attribution.options import OcclusionOptions
-    from zoo.entries import Layout
 
 #: Most blocks that the default window and stride give.
 MOST_WINDOWS = 300

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
-from explain.attribution.job import Pass, Wanted
+from explain.attribution.job import Job, Pass, Wanted
 from explain.model.layers import Capture, as_maps, did_not_run, is_folded
 from explain.model.layouts import exact, to_ncthw
+from explain.model.targets import Target
+from zoo.entries import Layout
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from torch import Tensor, nn
-
-    from explain.attribution.job import Job
-    from explain.model.targets import Target
-    from zoo.entries import Layout
 
 
 def gradient_of(job: Job) -> Tensor:

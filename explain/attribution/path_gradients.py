@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import captum.attr
 import torch
+from torch import Tensor
 
 from explain.attribution import rules
 from explain.attribution.job import Job, Raw
 from explain.attribution.methods import find_method
+from explain.attribution.options import GradientShapOptions, IntegratedGradientsOptions, SmoothGradOptions
 from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.registry.plugins import resolve
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from explain.attribution.options import GradientShapOptions, IntegratedGradientsOptions, SmoothGradOptions
 
 #: Standard deviation of SmoothGrad's noise, as a share of the range of a sample's values.
 NOISE = 0.15

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import captum.attr
 import numpy as np
@@ -11,13 +12,9 @@ from torch import Tensor
 
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import parts_over_time
+from explain.attribution.options import FeatureAblationOptions
 from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from explain.attribution.options import FeatureAblationOptions
 
 #: About how many supervoxels a clip is cut into, and how much nearness counts against colour.
 SUPERVOXELS = 64

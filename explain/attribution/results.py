@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from explain.attribution.maps import over_time, parts_over_time, read_parts
-from explain.attribution.methods import find_method
+from explain.attribution.methods import TimeUnit, find_method
 from explain.attribution.options import FORMER
+from explain.model.targets import Target
 from explain.results import Saved
+from zoo.entries import Layout
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.attribution.methods import TimeUnit
-    from explain.model.targets import Target
-    from zoo.entries import Layout
 
 
 #: Share of the difference that it should make which a map's sum may miss before readers are told.

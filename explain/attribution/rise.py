@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import RiseOptions
 from explain.attribution.removal import spread, without
 from explain.model.layouts import to_ncthw
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from explain.attribution.options import RiseOptions
 
 #: Cells of the coarse masks along T, H and W at most, and the share of them that shows the clip.
 CELLS = (4, 7, 7)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.baselines import make_baseline
 from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import causing_frame, over_time, to_map
-from explain.attribution.methods import Method, all_methods, find_method, with_layer
+from explain.attribution.methods import Method, Reduction, all_methods, find_method, with_layer
 from explain.attribution.occlusion import check_blocks
 from explain.attribution.options import (
     BaselineOptions,
@@ -24,6 +25,7 @@ from explain.attribution.options import (
     settings_of,
 )
 from explain.attribution.results import Attribution
+from explain.fields.theoretical import ReceptiveField
 from explain.model.diagnosis import diagnosing, is_whole
 from explain.model.layers import find_layer
 from explain.model.layouts import computed_in, input_of, layout_of, to_display, to_ncthw
@@ -33,18 +35,10 @@ from explain.model.targets import Score, Target, TargetLike, select
 from explain.progress import following
 from explain.results import Results
 from zoo.clips import timed, times_of
+from zoo.entries import InputSpec, Layout
 from zoo.errors import UsageError, ZooError
 from zoo.models.provenance import origin_of
 from zoo.registry.plugins import resolve as find_function
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from explain.attribution.methods import Reduction
-    from explain.fields.theoretical import ReceptiveField
-    from zoo.entries import InputSpec, Layout
 
 
 @overload

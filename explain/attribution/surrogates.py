@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import parts_over_time
+from explain.attribution.options import SurrogateOptions
 from explain.attribution.removal import outputs_without, parts_of, spread
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.attribution.options import SurrogateOptions
 
 #: Width of LIME's kernel over the cosine distance from the whole clip, as its authors use it for images.
 WIDTH = 0.25

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import FrameOrderOptions, TemporalOcclusionOptions
 from explain.attribution.removal import spread
 from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.attribution.options import FrameOrderOptions, TemporalOcclusionOptions
 
 
 def temporal_occlusion(job: Job) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +13,6 @@ from zoo.commands.shared import options as cli
 from zoo.commands.shared import output
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from explain.attribution import Attribution
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from explain.commands import shared
 from zoo.commands.shared import options as cli
 from zoo.commands.shared import output
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(

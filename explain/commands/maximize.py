@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from explain.commands import shared
 from zoo.commands.shared import options, output
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Names of regularisers (`explain.maximization.objectives`), which imports torch.
 PENALTIES = ("total_variation", "flicker", "contrast")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from explain.commands import shared
 from zoo.commands.shared import options as cli
 from zoo.commands.shared import output
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @click.command(

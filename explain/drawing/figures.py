@@ -10,6 +10,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,6 @@ from explain.drawing.templates import asset
 from zoo.plain import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.typing import ColorType
 

@@ -7,6 +7,7 @@ import io
 import math
 import textwrap
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from explain.drawing.templates import render
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     import numpy as np
     import numpy.typing as npt
     from matplotlib.axes import Axes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
@@ -10,8 +11,6 @@ from matplotlib.ticker import MaxNLocator
 from explain.drawing import figures, notebook
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from explain.drawing.numbers import breakable, evenly, listed, number, numbers, percent
 from zoo.plain import visible
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _HERE = "explain"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +27,6 @@ from zoo.names import short_name
 from zoo.training.evaluated import Evaluated, find_evaluated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from torch import Tensor, nn
 
     from explain.drawing.sprites import Sprite

@@ -7,6 +7,8 @@ import json
 import platform
 import re
 import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,9 +23,6 @@ from zoo.plain import plain
 from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
     from torch import Tensor
 
     from explain.drawing.sprites import Sprite

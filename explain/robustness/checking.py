@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,21 +14,15 @@ from explain.model.diagnosis import diagnosed, is_whole, not_finite
 from explain.model.layouts import computed_in
 from explain.model.memory import MeasuredBytes, fitting, within_memory
 from explain.model.preservation import prepared
-from explain.progress import following
+from explain.model.targets import Target, TargetLike
+from explain.progress import Followed, following
 from explain.robustness.measures import Measures
-from explain.robustness.perturbations import check_counts, check_fill, find, listed
+from explain.robustness.perturbations import Extent, Perturbation, check_counts, check_fill, find, listed
 from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Curve, Measure, Robustness
+from zoo.entries import Layout
 from zoo.errors import ModelError, UsageError
 from zoo.models.heads import by_head
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from explain.model.targets import Target, TargetLike
-    from explain.progress import Followed
-    from explain.robustness.perturbations import Extent, Perturbation
-    from zoo.entries import Layout
 
 #: Perturbation, level, number of the draw, sample.
 _Wanted = tuple["Perturbation", float, int, int]

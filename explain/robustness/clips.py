@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explain.progress import following
+from explain.progress import Followed, following
 from explain.robustness.checking import Check
 from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Robustness
@@ -19,9 +19,6 @@ from zoo import clips as reading
 from zoo.errors import ClipError, UnknownNameError
 from zoo.models import prediction
 from zoo.models.heads import outputs_of_entry
-
-if TYPE_CHECKING:
-    from explain.progress import Followed
 
 _NO_FRAMES_AFTER = (
     "no frames follow those that the model reads, so its answers are compared with that for the unchanged clip, "

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explain.model.targets import Score, Target, part, resolve
+from explain.model.targets import Score, Target, TargetLike, part, resolve
 from explain.robustness.results import Measure
+from zoo.entries import OutputSpec
 from zoo.errors import UsageError
 from zoo.models.heads import by_head, output_specs, over_time
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from explain.model.targets import TargetLike
-    from zoo.entries import OutputSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

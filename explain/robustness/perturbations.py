@@ -6,21 +6,16 @@ Clips are C x T x H x W in [0, 1], 32-bit (or 64-bit) numbers on the CPU; what c
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.model.diagnosis import is_whole
 from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
 
 Extent = tuple[int, int, int]
 

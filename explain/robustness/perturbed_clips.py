@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import from_ncthw, input_of, layout_of, to_display, to_input, to_ncthw
-from explain.robustness.perturbations import fill_values
+from explain.robustness.perturbations import Extent, Perturbation, fill_values
 from zoo.clips import times_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from explain.robustness.perturbations import Extent, Perturbation
 
 
 class Spoiled:

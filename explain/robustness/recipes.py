@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from explain.model.layouts import entry_of
 from explain.model.memory import Progress
 from explain.model.preservation import preserved
-from explain.progress import following
+from explain.progress import Followed, following
 from explain.robustness.clips import ClipsRobustness
 from explain.robustness.perturbations import Perturbation, check_counts, check_fill, find
 from explain.robustness.perturbed_clips import Spoiled
@@ -23,9 +23,6 @@ from zoo.entries.recipes import Recipe
 from zoo.errors import UsageError
 from zoo.registry import catalog
 from zoo.training.evaluation import CONSTANT, measure, recipe_of
-
-if TYPE_CHECKING:
-    from explain.progress import Followed
 
 #: Words in a metric's name that say how far off an answer is.
 _ERRORS = ("error", "loss", "distance")

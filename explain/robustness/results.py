@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from explain.results import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: "share": a mean of zeros and ones, 1 is best; "probability": in [0, 1]; "error": 0 is best; "number": anything.
 Kind = Literal["share", "probability", "error", "number"]

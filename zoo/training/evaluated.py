@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,6 @@ from zoo.registry import catalog
 from zoo.training.evaluation import stored
 
 if TYPE_CHECKING:
-    import os
-
     from torch import nn
 
     from zoo.entries import ModelEntry, WeightsEntry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,6 @@ from explain.reporting.intervals import interval, of_answers, of_errors, of_shar
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from explain.reporting.context import Subject
 
 #: Words in a metric's name that say which way is better; other metrics get no mark.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing.templates import render
@@ -13,8 +14,6 @@ from zoo import devices
 from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from explain.reporting.context import Context, Subject

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from torch import Tensor
 
 import zoo
-from explain.authoring import Content, Sprite, clip_sprite, input_of, render
+from explain.authoring import Content, Context, Sprite, clip_sprite, input_of, render
 from zoo.errors import ZooError
 from zoo.models.prediction import outputs, to_frames
 from zoo_stdcf.networks import Autoencoder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.authoring import Context
 
 #: In the order of the figure, beneath the clip.
 NETWORKS: Final = ("rank1_autoencoder", "stdcf_autoencoder")

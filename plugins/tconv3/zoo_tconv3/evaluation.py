@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
 from zoo_motion_mnist.task import evaluate as evaluate
 from zoo_motion_mnist.task import example as example
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def example_image() -> Tensor:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from zoo.errors import UsageError
 from zoo_torchvision_models.operators import import_torchvision
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def build(*, architecture: str, **arguments: Any) -> nn.Module:
