@@ -120,8 +120,8 @@ def methods_page():
     before, heading, rest = (DOCS / "methods.md").read_text(encoding="utf-8").partition("## Options\n")
     _, following, after = rest.partition("\n## ")
     said = (
-        "Keywords of `explain.attribute`, and flags of `explain attribute` (`n_steps` is `--n-steps`). `smooth_grad` takes "
-        "the options of the method\nthat it smooths, too. `batch_size` is Captum's `internal_batch_size` and "
+        "Keywords of `explain.attribute`, and flags of `explain attribute` (`n_steps` is `--n-steps`). `smooth_grad` "
+        "takes the options of the method\nthat it smooths, too. `batch_size` is Captum's `internal_batch_size` and "
         "`perturbations_per_eval`, and limits every method. `steps`,\n`draws` and `features`, the former names of "
         "`n_steps`, `n_samples` and `feature_mask`, are deprecated."
     )

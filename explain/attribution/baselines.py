@@ -35,7 +35,8 @@ def make_baseline(
 
     Raises:
         UnknownNameError: No baseline of that name.
-        UsageError: "black" without an input specification, or a tensor that does not broadcast to the batch or is not finite.
+        UsageError: "black" without an input specification, or a tensor that is not finite or does not
+            broadcast to the batch.
     """
     if baseline is None or baseline == "zero":
         return torch.zeros_like(batch)

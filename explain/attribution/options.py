@@ -651,7 +651,10 @@ def _fitted(value: Any, kind: Any) -> Any:
     elif origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(map(_fitted, value, _items(kind, len(value))))
-    elif value in get_args(kind) if origin is Literal else not isinstance(origin, type) or isinstance(value, origin):
+    elif origin is Any or not isinstance(origin, type):
+        if origin is not Literal or value in get_args(kind):
+            return value
+    elif isinstance(value, origin):
         return value
     raise ValueError(value)
 
