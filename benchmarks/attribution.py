@@ -120,7 +120,7 @@ def integrated(bench: Bench, steps: int = 32) -> None:
     with prepared(bench.model):
         target = resolve(bench.model, bench.batch)
     for rule in ("gausslegendre", "riemann_trapezoid"):
-        options = {"steps": steps, "integration": rule}
+        options = {"n_steps": steps, "integration": rule}
         call = bench.attribute("integrated_gradients", target=target, **options)
         told(f"{rule}, target known", flops(call) / passes, "at most 1.03")
         found = flops(bench.attribute("integrated_gradients", **options))
@@ -159,11 +159,11 @@ def memory(bench: Bench) -> None:
     methods: dict[str, dict[str, Any]] = {
         "saliency": {},
         "grad_cam": {"layer": "layer3"},
-        "integrated_gradients": {"steps": 4},
+        "integrated_gradients": {"n_steps": 4},
         "occlusion": {"window": tuple(size // 2 for size in bench.batch.shape[2:])},
         "lrp": {},
         "deep_lift": {},
-        "rise": {"draws": 8},
+        "rise": {"n_samples": 8},
     }
     first = 0
     for name, call in {**bare, **{name: bench.attribute(name, **options) for name, options in methods.items()}}.items():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from explain.attribution.options import BASELINES
 from explain.model.layouts import from_ncthw, to_ncthw
-from zoo.entries import InputSpec, Layout
 from zoo.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from zoo.entries import InputSpec, Layout
 
 #: Width of the "blur" baseline's window, as a share of the longer side.
 BLUR = 0.25
@@ -31,8 +35,8 @@ def make_baseline(
 
     Raises:
         UnknownNameError: No baseline of that name.
-        UsageError: "black" without an input specification, or a tensor that is not finite or does not broadcast to the
-            batch.
+        UsageError: "black" without an input specification, or a tensor that is not finite or does not
+            broadcast to the batch.
     """
     if baseline is None or baseline == "zero":
         return torch.zeros_like(batch)
