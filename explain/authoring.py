@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from explain.reporting.sections import Content, Section
     from explain.reporting.topics.prediction import painted
     from explain.robustness import perturbations
+    from explain.robustness.perturbations import Perturbation
 
 #: Where each name is defined; "package.module:" is a module.
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "Job": "explain.attribution.job",
     "Method": "explain.attribution.methods",
     "Raw": "explain.attribution.job",
+    "Perturbation": "explain.robustness.perturbations",
     "Section": "explain.reporting.sections",
     "Subject": "explain.reporting.context",
     "Test": "explain.faithfulness.measures",

@@ -14,7 +14,7 @@ from explain import Content, Method, Section
 from explain.attribution import Job, Raw
 from explain.attribution.methods import BUILT_IN
 from explain.attribution.options import built_in, options_of
-from explain.authoring import Test, Trial
+from explain.authoring import Perturbation, Test, Trial
 from explain.cli import commands as explain
 from explain.reporting.context import Context, Subject
 from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
@@ -30,7 +30,7 @@ CLASSES = {
     "zoo.entries.recipes": (Stage, Search, Span),
     "explain": (Method, Section, Content),
     "explain.attribution": (Job, Raw),
-    "explain.authoring": (Test, Trial),
+    "explain.authoring": (Test, Trial, Perturbation),
     "explain.reporting.context": (Subject, Context),
 }
 

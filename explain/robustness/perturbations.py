@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from explain.model.diagnosis import is_whole
 from zoo.errors import UnknownNameError, UsageError
+from zoo.registry import plugins
 
 Extent = tuple[int, int, int]
 
@@ -110,6 +111,14 @@ def check_counts(**counts: int) -> None:
             raise UsageError(f"{name} must be at least 1 and whole, got {count!r}")
 
 
+def all_perturbations() -> tuple[Perturbation, ...]:
+    """Return the built-in perturbations and those of plugins; a plugin cannot replace a built-in one."""
+    known = {one.name: one for one in BUILT_IN}
+    for _, one in plugins.collect("explain_perturbations", Perturbation):
+        known.setdefault(one.name, one)
+    return tuple(known.values())
+
+
 def find(names: str | Iterable[str] | None) -> list[Perturbation]:
     """The perturbations of these names, in the order of the table; all for None.
 
@@ -117,18 +126,18 @@ def find(names: str | Iterable[str] | None) -> list[Perturbation]:
         UnknownNameError: There is none of that name.
         UsageError: No name is given, or something else.
     """
+    known = {one.name: one for one in all_perturbations()}
     if names is None:
-        return list(BUILT_IN)
+        return list(known.values())
     if not isinstance(names, Iterable):
         raise UsageError(f"perturbations are names, or names with the levels of each, not {names!r}")
     chosen = [names] if isinstance(names, str) else list(names)
-    known = {one.name: one for one in BUILT_IN}
     for name in chosen:
         if name not in list(known):
             raise UnknownNameError("perturbation", str(name), known)
     if not chosen:
         raise UsageError(f"no perturbation is named; name some of {', '.join(known)}, or give None for all")
-    return [one for one in BUILT_IN if one.name in chosen]
+    return [one for name, one in known.items() if name in chosen]
 
 
 def listed(asked: Mapping[str, Iterable[float] | None]) -> dict[str, list[float]]:

@@ -186,9 +186,8 @@ def run(found: list[Case]) -> Iterator[Outcome]:
 
 def loads(subject: Subject) -> str:
     """The plugin imports, registers, and its hooks return what they should."""
-    plugins.collect("zoo_recipes", object)
-    plugins.collect("explain_methods", object)
-    plugins.collect("explain_measures", object)
+    for hook in ("zoo_recipes", "explain_methods", "explain_measures", "explain_perturbations"):
+        plugins.collect(hook, object)
     if subject.plugin.status != "ready":
         raise ConformanceError(f"{subject.plugin.status}: {subject.plugin.reason or 'it is switched off'}")
     return f"hooks: {', '.join(subject.plugin.hooks) or 'none'}"

@@ -43,6 +43,11 @@ def explain_measures() -> list[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def explain_perturbations() -> list[Any]:  # type: ignore[empty-body]
+    """Give further perturbations (`explain.authoring.Perturbation`), for any model."""
+
+
+@hookspec
 def explain_sections(context: Any) -> list[Any]:  # type: ignore[empty-body]
     """Give further sections (`explain.Section`) of a report on the model and clip of `context`.
 

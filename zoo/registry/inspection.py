@@ -124,7 +124,12 @@ def _examine(notes: str, distribution: str, version: str, name: str, value: str)
     )
     note("hook zoo_models")
     models = catalog.listings_of(registry)
-    for hook in ("zoo_recipes", "explain_methods", "explain_measures"):  # the others need a model
+    for hook in (
+        "zoo_recipes",
+        "explain_methods",
+        "explain_measures",
+        "explain_perturbations",
+    ):  # the others need a model
         note(f"hook {hook}")
         registry.collect(hook, object)
     (plugin,) = registry.plugins

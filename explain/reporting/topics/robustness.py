@@ -23,7 +23,7 @@ from explain.reporting.pages import versions
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.robustness.checking import check_robustness
-from explain.robustness.perturbations import BUILT_IN, Perturbation
+from explain.robustness.perturbations import Perturbation, all_perturbations
 from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Curve, Measure, Robustness
 from zoo import folders
@@ -104,7 +104,7 @@ def content(result: Robustness, spoiled: Spoiled | None, saved: str = "") -> Con
         spoiled: The batch whose first sample is shown; None shows none.
         saved: What was saved on, in words.
     """
-    known = {one.name: one for one in BUILT_IN}
+    known = {one.name: one for one in all_perturbations()}
     groups = charts_of(result)
     shown = [_shown(result, curve, known[name], groups, spoiled) for name, curve in result.curves.items()]
     shares = _told(result)
