@@ -88,7 +88,7 @@ def test_its_perturbation_is_one_like_others(of_the_page, model, clip):
     batch = see(model, clip)[2]
     result = explain.check_robustness(model, batch, perturbations={"darkness": [0.5, 1.0], "missing_square": [4]})
     assert set(result.curves) == {"darkness", "missing_square"}
-    assert result.curves["darkness"].levels == (0.5, 1.0)
+    assert result.curves["darkness"].levels.tolist() == [0, 0.5, 1]
 
 
 def test_all_stand_on_one_page(of_the_page, model, clip, tmp_path, least_effort):
