@@ -449,19 +449,39 @@ def names_for(method: Method, given: Mapping[str, Any] | None = None) -> list[st
         method: The method.
         given: Options, of which one may choose the inner method.
     """
+    inner = _inner(method, given or {})
+    return list(dict.fromkeys([*options_of(method), *(names_for(inner, given) if inner else ())]))
+
+
+def _inner(method: Method, given: Mapping[str, Any]) -> Method | None:
+    """The method that a method wraps, with these options."""
+    if not issubclass(class_of(method), WrappingOptions):
+        return None
     own = options_of(method)
-    names = list(own)
-    if issubclass(class_of(method), WrappingOptions):
-        chosen = {name: value for name, value in (given or {}).items() if name in own and value is not None}
-        names += names_for(find_method(_own(method, chosen).inner_method), given)
-    return list(dict.fromkeys(names))
+    chosen = {name: value for name, value in given.items() if name in own and value is not None}
+    return find_method(_own(method, chosen).inner_method)
 
 
 def accepted(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some options that a method takes, under their names of today."""
+    """Those of some options that a method takes, under their names of today.
+
+    Of several baselines the first where the method compares with one.
+    """
     current = {FORMER.get(name, name): value for name, value in given.items()} | dict(given)
     names = names_for(method, current)
-    return {name: value for name, value in current.items() if name in names}
+    found = {name: value for name, value in current.items() if name in names}
+    if isinstance(found.get("baseline"), list | tuple) and not _averages(method, current):
+        found["baseline"] = found["baseline"][0]
+    return found
+
+
+def _averages(method: Method, given: Mapping[str, Any]) -> bool:
+    """Whether a method takes the mean over several baselines."""
+    inner, kind = _inner(method, given), class_of(method)
+    if inner:
+        return _averages(inner, given)
+    own = isinstance(method.options, str) and issubclass(kind, BaselineOptions)
+    return len(kind.references if own else method.references) > 1
 
 
 def options_for(methods: Sequence[Method], given: Mapping[str, Any]) -> list[Any]:
@@ -486,7 +506,8 @@ def options_for(methods: Sequence[Method], given: Mapping[str, Any]) -> list[Any
             raise UnknownNameError(f"option of {whose}", name, known, "" if known else f"{whose}: no options")
     made = [_built(method, given) for method in methods]
     several = given.get("baseline")
-    if isinstance(several, list | tuple) and len(several) > 1 and not any(map(_takes_several, made)):
+    averaged = any(_averages(method, given) for method in methods)
+    if isinstance(several, list | tuple) and len(several) > 1 and not averaged:
         names = ", ".join(method.name for method in methods)
         raise UsageError(f"baseline of {names} is one, not {len(several)}; gradient_shap and deep_lift_shap take more")
     return made
@@ -586,12 +607,6 @@ def _own(method: Method, given: Mapping[str, Any]) -> Any:
         return class_of(method)(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(f"options of {method.name}: {describe(error)}") from error
-
-
-def _takes_several(options: Any) -> bool:
-    if isinstance(options, WrappingOptions):
-        return _takes_several(options.inner)
-    return isinstance(options, BaselineOptions) and len(options.references) > 1
 
 
 def _baseline(value: Any, method: str) -> Any:

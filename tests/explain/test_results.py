@@ -46,7 +46,7 @@ def watched(nets):
 def results(model, batch):
     """One result of each kind, each with something that JSON or a tensor file makes hard."""
     yield explain.attribute(
-        model, batch, method="gradient_shap", target="digit:one", baseline=(0.0, "blur"), steps=3, seed=2
+        model, batch, method="gradient_shap", target="digit:one", baseline=(0.0, "blur"), n_samples=6, seed=2
     )
     yield explain.attribute(model, batch, method="saliency", target="stem.0/2:max")  # positions, and a frame
     yield explain.attribute(model, batch, method="grad_cam")  # a layer, and why

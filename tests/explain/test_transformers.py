@@ -8,7 +8,8 @@ from torch import nn
 
 import explain
 import zoo
-from explain.attribution.methods import BUILT_IN
+from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.maximization.objectives import logit
 from zoo.errors import ZooError
 from zoo_torchvision_models.operators import import_torchvision
@@ -86,8 +87,9 @@ def test_every_method_that_runs_gives_the_map_of_a_wrapper_that_transposes(model
     wrapper, clip = Swapped(model).eval(), batch.transpose(1, 2).contiguous()
     refused = set()
     for method in (one.name for one in BUILT_IN):
-        options = {"steps": 2, "draws": 160 if method in {"kernel_shap", "lime"} else 2}
-        options |= {"window": (2, 16, 16), "stride": (2, 16, 16), "features": "grid"}
+        options = {"n_steps": 2, "n_samples": 160 if method in {"kernel_shap", "lime"} else 2}
+        options |= {"window": (2, 16, 16), "stride": (2, 16, 16), "feature_mask": "grid"}
+        options = accepted(find_method(method), options)
         try:
             found = explain.attribute(model, batch, method=method, **options)
         except ZooError:

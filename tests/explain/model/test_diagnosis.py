@@ -144,12 +144,8 @@ def test_a_target_without_a_gradient_is_refused_by_methods_that_need_one_and_by_
     pytest.importorskip("skimage")
     model, batch = nets.Rectified(), torch.randn(1, 1, 4, 6, 6)
     reasons = explain.applicability(model, batch, target)
-    fast = {
-        "n_steps": 2,
-        "n_samples": 8,
-        "window": (2, 3, 3),
-        "feature_mask": (torch.arange(4) // 2)[:, None, None].expand(4, 6, 6),
-    }
+    parts = (torch.arange(4) // 2)[:, None, None].expand(4, 6, 6)
+    fast = {"n_steps": 2, "n_samples": 8, "window": (2, 3, 3), "feature_mask": parts}
     for method in BUILT_IN:
         name, options = method.name, accepted(method, fast)
         if "temporal" not in method.check and "removal" not in method.check and method.check:
