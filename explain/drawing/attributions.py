@@ -166,9 +166,7 @@ def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, un
 def _unit(attribution: Attribution) -> str:
     """What a map's numbers are counted in; empty where nobody knows the method."""
     try:
-        method = find_method(attribution.method)
-        if "smooth" in method.options:
-            method = find_method(str(attribution.settings.get("smooth")))
+        method = find_method(attribution.settings.get("smooth") or attribution.method)
     except UnknownNameError:
         return ""
     return _UNITS[method.reduction]
