@@ -204,10 +204,10 @@ def test_the_map_of_every_method_is_checked_and_made_again_as_it_was(nets, metho
     pytest.importorskip("skimage")
     model, batch = nets.Rectified(), torch.randn(1, 1, frames, 6, 6)
     model.lstm[0] = nn.MaxPool1d(1)  # which leaves one frame one
-    options = {"steps": 2, "draws": 5, "window": (1, 3, 3), "seed": 7}
-    if method in {"kernel_shap", "lime", "shapley_sampling", "feature_ablation"}:
-        options |= {"features": "grid", "draws": 120 if method == "kernel_shap" else 20}
-    attribution = explain.attribute(model, batch, method=method, **options)
+    options = {"n_steps": 2, "n_samples": 5, "window": (1, 3, 3), "feature_mask": "grid"}
+    if method in {"kernel_shap", "lime", "shapley_sampling"}:
+        options["n_samples"] = 120 if method == "kernel_shap" else 20
+    attribution = explain.attribute(model, batch, method=method, seed=7, **accepted(find_method(method), options))
     again = Again(model, attribution, find_method(method), seed=1)
     assert torch.equal(again(batch, torch.tensor([0])), attribution.map.double())
     result = explain.check_faithfulness(model, batch, attribution, depths=1, steps=3, draws=2, seed=1)
