@@ -26,7 +26,6 @@ FORMER: dict[str, tuple[str, ...]] = {
     "explain.reporting.rendering": ("explain.drawing.templates", "explain.drawing.numbers"),
     "explain.reporting.sequels": ("explain.reporting.reading",),
     "explain.reporting.slices": ("explain.drawing.kernels",),
-    "explain.reporting.writing": ("zoo.folders",),
     "explain.saving": ("explain.results",),
     "explain.showing": ("explain.drawing",),
     "explain.showing.paper": ("explain.drawing.notebook",),

@@ -62,12 +62,12 @@ def attribute(
     `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
     activation is named; --out keeps it, and each map in it, as pictures.
     """
-    from zoo import folders
+    from explain.reporting import writing
 
     found = [with_layer(name) for name in methods]  # files are named after methods, not after what was typed
     methods = tuple(dict.fromkeys(one.name + (f"@{looked}" if looked else "") for one, looked in found))
     if out is not None:
-        folders.check(out, "attribution")
+        writing.check(out, "attribution")
 
     from explain.attribution.results import TOLERATED
     from explain.progress import Line
@@ -141,7 +141,7 @@ def attribute(
         files = {f"{name}.safetensors": packed(result) for name, result in named.items()}
         if frame is not None:
             files |= _stills(loaded, batch, named)
-        folders.write(
+        writing.write(
             out, "attribution", {"model": model, "clip": decoded.source, "seed": seed, "methods": data}, files
         )
         output.note(f"wrote {out}: {', '.join(files)}")

@@ -77,11 +77,11 @@ def faithfulness(
     Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
     curves; `explain.Faithfulness.load` reads them.
     """
-    from zoo import folders
+    from explain.reporting import writing
 
     methods = tuple(dict.fromkeys(methods))
     if out is not None:
-        folders.check(out, "faithfulness")
+        writing.check(out, "faithfulness")
 
     from explain.faithfulness.checking import Effort, check_all
     from explain.faithfulness.measures import all_tests
@@ -111,7 +111,7 @@ def faithfulness(
 
         files = {f"{name}.safetensors": packed(result) for name, result in zip(methods, results, strict=True)}
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
-        folders.write(out, "faithfulness", about, files)
+        writing.write(out, "faithfulness", about, files)
         output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")
     rows, sentences, tests = [], [], all_tests()
     for row in data:

@@ -144,11 +144,11 @@ def maximize(
 
     --out keeps a page, animations, and results that `.load` reads.
     """
-    from zoo import folders
+    from explain.reporting import writing
 
     wanted = _wanted(layer, units, targets, clips)
     if out is not None:
-        folders.check(out, "maximization")
+        writing.check(out, "maximization")
 
     import explain
     import zoo

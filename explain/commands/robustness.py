@@ -87,7 +87,7 @@ def robustness(
     known, accuracy is measured, too. Each perturbation grows until it is strong; --out keeps a page with pictures and
     curves, and every number.
     """
-    from zoo import folders
+    from explain.reporting import writing
     from zoo.errors import UsageError
 
     if data == (clip is not None):
@@ -104,7 +104,7 @@ def robustness(
     if data and asked and any(asked.values()):
         raise UsageError("with --data, levels cannot be named; say how many with --levels")
     if out is not None:
-        folders.check(out, "robustness")
+        writing.check(out, "robustness")
 
     import explain
     import zoo

@@ -45,7 +45,7 @@ def temporal(
     (s > 1 shrinks its pattern); what is said of patterns is what one sees. --out keeps every
     parameter; `explain.TemporalParameters.load` reads them.
     """
-    from zoo import folders
+    from explain.reporting import writing
     from zoo.errors import ModelError, UnknownNameError
     from zoo.registry import catalog
 
@@ -53,7 +53,7 @@ def temporal(
     for name in models:
         catalog.find(name)  # a wrong name need not wait for the models before it
     if out is not None:
-        folders.check(out, "temporal")
+        writing.check(out, "temporal")
 
     import zoo
     from explain.progress import Line
@@ -85,7 +85,7 @@ def temporal(
         files = {f"{file_stem(name)}.safetensors": packed(one) for name, one in found.items()}
         files |= drawings(found, kernels)
         record = {"seed": seed, "models": {name: tables.record(one) for name, one in found.items()}}
-        folders.write(out, "temporal", record, files)
+        writing.write(out, "temporal", record, files)
         output.note(f"wrote {out}: {', '.join(['temporal.json', *files])}")
     parts = []
     for name, one in found.items():

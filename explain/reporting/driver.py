@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from explain.attribution.options import takes_former_names
 from explain.drawing.numbers import listed
 from explain.progress import telling
-from explain.reporting import pages
+from explain.reporting import pages, writing
 from explain.reporting.context import Context, Options, Subject
 from explain.reporting.sections import Section, of_page, select
 from explain.reporting.topics import measurements, provenance
-from zoo import folders
 from zoo.errors import NoEvaluationError, UsageError, WeightsError
 from zoo.names import short_name
 from zoo.training.evaluated import Evaluated, find_evaluated
@@ -113,7 +112,7 @@ def report(
             `explain.attribute` raise them.
     """
     began = time.perf_counter()
-    folder = folders.check(out, "report")
+    folder = writing.check(out, "report")
     methods, sections = _checked(methods, sections, n_steps=n_steps, units=units, unit_steps=unit_steps)
     wanted = unit_layers if isinstance(unit_layers, int) else _names(unit_layers) or ()
     loading: dict[str, Any] = {"weights": weights, "num_classes": num_classes, "in_channels": in_channels}
@@ -346,7 +345,7 @@ def compare(
         raise UsageError(f"a comparison takes two or more models, got only {os.fspath(models)!r}")
     if len(models) < 2:
         raise UsageError(f"a comparison takes two or more models, got {len(models)}")
-    folder = folders.check(out, "comparison")
+    folder = writing.check(out, "comparison")
     methods, sections = _checked(methods, sections, n_steps=n_steps)
     _check_models(models, clip, methods, sections, target, dtype, (start, end))
     named = _unique([find_evaluated(model, weights) for model in models])

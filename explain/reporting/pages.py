@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing import templates
+from explain.reporting import writing
 from explain.reporting.sections import Content, Page, Section, select
-from zoo import folders
 from zoo.errors import describe
 from zoo.isolation import contained
 from zoo.plain import plain
@@ -163,7 +163,7 @@ def write(
     """Write KIND.html from a template, KIND.json and, where there are any, the raw tensors.
 
     Args:
-        folder: Where to; `folders.check` has seen it.
+        folder: Where to; `writing.check` has seen it.
         kind: "report", "comparison" or "maximization".
         parts: The sections.
         data: What the JSON file says beside the sections' numbers and when it was made.
@@ -207,7 +207,7 @@ def write(
     if stored:
         # One key alone: safetensors writes several in an order that changes from run to run.
         files[TENSORS] = _file(stored, {kind: json.dumps(about)})
-    return Report(folder=folders.write(folder, kind, told, files), data=told, kind=kind)
+    return Report(folder=writing.write(folder, kind, told, files), data=told, kind=kind)
 
 
 def _shared_times(sprites: Iterable[Sprite], frames: int) -> tuple[float, ...] | None:

@@ -706,10 +706,10 @@ def test_a_run_that_is_terminated_leaves_nothing(fresh, clip, tmp_path):
     """SIGTERM after the first file was written."""
     code = """
 import os, signal
-from zoo import folders
+from explain.reporting import writing
 def fsync(_):
     os.kill(os.getpid(), signal.SIGTERM)
-folders.os.fsync = fsync
+writing.os.fsync = fsync
 from explain.cli import main
 main()
 """

@@ -16,12 +16,12 @@ from explain.drawing.sprites import Sprite, animation, as_frames, clip_sprite, o
 from explain.drawing.templates import render
 from explain.maximization import Maximization, TopClip, TopClips
 from explain.model.layouts import input_of
-from explain.reporting import pages
+from explain.reporting import pages, writing
 from explain.reporting.pages import Report
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.results import packed
-from zoo import clips, devices, folders
+from zoo import clips, devices
 from zoo.names import short_name
 
 
@@ -100,7 +100,7 @@ def write(
     Raises:
         OutputError: The folder holds anything else, or cannot be written.
     """
-    path = folders.check(folder, "maximization")
+    path = writing.check(folder, "maximization")
     files = {**_animations(result), "maximization.safetensors": packed(result)}
     if top is not None:
         files["top_clips.safetensors"] = packed(top)

@@ -17,7 +17,7 @@ from explain.drawing.numbers import evenly, numbers
 from explain.drawing.robustness import _has_band, _told, charts_of, draw, level_text
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite
 from explain.drawing.templates import render
-from explain.reporting import pages
+from explain.reporting import pages, writing
 from explain.reporting.context import DEAR, FORBIDDING, Context, operations
 from explain.reporting.pages import versions
 from explain.reporting.reading import untrained
@@ -26,7 +26,6 @@ from explain.robustness.checking import check_robustness
 from explain.robustness.perturbations import Perturbation, all_perturbations
 from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Curve, Measure, Robustness
-from zoo import folders
 from zoo.clips import instant
 from zoo.errors import MemoryLimitError, ModelError
 
@@ -223,7 +222,7 @@ def write_page(
     """Write robustness.html, robustness.json and tensors.safetensors; gives the path of the page.
 
     Args:
-        folder: Where to; `folders.check` has seen it.
+        folder: Where to; `writing.check` has seen it.
         model: What was perturbed.
         result: What was measured.
         spoiled: As in `content`.
@@ -239,7 +238,7 @@ def write_page(
         several = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         notices.append(f"Left out: {first['clip']} ({first['reason']}){several}.")
     written = pages.write(
-        folders.check(folder, "robustness"),
+        writing.check(folder, "robustness"),
         "robustness",
         [part],
         {**about, "summary": sentence, "warnings": notices, "problems": [], "versions": versions()},

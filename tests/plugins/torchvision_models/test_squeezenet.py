@@ -36,9 +36,7 @@ def test_its_own_normalisation_is_taken(squeezenet):
 
 def test_it_is_right_about_fourteen_of_twenty_photos(squeezenet, test_data):
     photos = sorted((test_data / "photos").glob("imagenet_*.jpg"))
-    heads = [
-        zoo.predict(squeezenet, zoo.preprocess(photo, squeezenet), top=1)[0].record()["output"] for photo in photos
-    ]
+    heads = [zoo.predict(squeezenet, zoo.preprocess(photo, squeezenet), top=1)[0].heads["output"] for photo in photos]
     right = [head.top[0].index == int(photo.stem.split("_")[2]) for head, photo in zip(heads, photos, strict=True)]
     assert (sum(right), len(right)) == (14, 20)
 

@@ -11,12 +11,12 @@ from textwrap import dedent
 
 import pytest
 
-from zoo import folders
+from explain.reporting import writing
 from zoo.errors import OutputError
 
 
 def write(folder, content=b"page"):
-    return folders.write(folder, "report", {"answer": 42}, {"report.html": content})
+    return writing.write(folder, "report", {"answer": 42}, {"report.html": content})
 
 
 def contents(folder):
@@ -42,10 +42,10 @@ def test_a_folder_that_is_there_stays_itself(tmp_path, monkeypatch, earlier):
     (tmp_path / "out").mkdir(mode=0o775)
     monkeypatch.chdir(tmp_path / "out")
     if earlier:
-        folders.write(".", "report", {}, {"old.html": b"old"})
+        writing.write(".", "report", {}, {"old.html": b"old"})
     before = (tmp_path / "out").stat()
-    monkeypatch.setattr(folders.Path, "rename", None)
-    folders.check(".", "report")
+    monkeypatch.setattr(writing.Path, "rename", None)
+    writing.check(".", "report")
     write(".")
     assert contents(tmp_path / "out") == ["report.html", "report.json"]
     assert ((tmp_path / "out").stat().st_ino, (tmp_path / "out").stat().st_mode) == (before.st_ino, before.st_mode)
@@ -54,7 +54,7 @@ def test_a_folder_that_is_there_stays_itself(tmp_path, monkeypatch, earlier):
 
 def test_what_a_killed_run_left_in_a_folder_is_not_in_the_way(tmp_path):
     (tmp_path / "out" / ".motion-zoo-1234").mkdir(parents=True)
-    folders.check(tmp_path / "out", "report")
+    writing.check(tmp_path / "out", "report")
     assert (write(tmp_path / "out") / "report.html").read_bytes() == b"page"
 
 
@@ -76,17 +76,17 @@ def test_what_a_killed_run_left_in_a_folder_is_not_in_the_way(tmp_path):
 def test_what_desktops_and_notebooks_leave_is_neither_in_the_way_nor_touched(tmp_path, name, kind, earlier):
     folder = tmp_path / "out"
     if earlier:
-        folders.write(folder, kind, {}, {"old.html": b"old"})
+        writing.write(folder, kind, {}, {"old.html": b"old"})
     folder.mkdir(exist_ok=True)
     (folder / name).mkdir() if "check" in name else (folder / name).touch()
-    folders.check(folder, kind)
-    folders.write(folder, kind, {}, {"new.html": b"new"})
+    writing.check(folder, kind)
+    writing.write(folder, kind, {}, {"new.html": b"new"})
     assert contents(folder) == sorted([name, "new.html", f"{kind}.json"])
 
 
 KILLED = """
 import os, signal, sys
-from zoo import folders
+from explain.reporting import writing
 from pathlib import Path
 
 calls = 0
@@ -101,7 +101,7 @@ def killed(function):
 
 for name in ("replace", "unlink", "rename"):
     setattr(Path, name, killed(getattr(Path, name)))
-folders.write(sys.argv[1], "report", {"run": 2}, {"both.html": b"2", "second.bin": b"2", "more.bin": b"2"})
+writing.write(sys.argv[1], "report", {"run": 2}, {"both.html": b"2", "second.bin": b"2", "more.bin": b"2"})
 """
 
 
@@ -110,27 +110,27 @@ folders.write(sys.argv[1], "report", {"run": 2}, {"both.html": b"2", "second.bin
 def test_a_folder_killed_between_any_two_renames_is_still_one_of_results(tmp_path, calls, earlier):
     folder = tmp_path / "out"
     if earlier:
-        folders.write(folder, "report", {"run": 1}, {"both.html": b"1", "first.bin": b"1"})
+        writing.write(folder, "report", {"run": 1}, {"both.html": b"1", "first.bin": b"1"})
     else:
         folder.mkdir()
     command = [sys.executable, "-c", KILLED, str(folder), str(calls)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == (0 if calls >= 4 + earlier else -signal.SIGKILL), done.stderr
-    folders.check(folder, "report")
-    folders.write(folder, "report", {"run": 3}, {"both.html": b"3"})
+    writing.check(folder, "report")
+    writing.write(folder, "report", {"run": 3}, {"both.html": b"3"})
     assert contents(folder) == ["both.html", "report.json"]
     assert json.loads((folder / "report.json").read_text())["run"] == 3
     assert contents(tmp_path) == ["out"]
 
 
 def test_the_index_comes_last(tmp_path, monkeypatch):
-    folder, order, replace = write(tmp_path / "out"), [], folders.Path.replace
+    folder, order, replace = write(tmp_path / "out"), [], writing.Path.replace
 
     def noted(self, target):
         order.append(self.name)
         return replace(self, target)
 
-    monkeypatch.setattr(folders.Path, "replace", noted)
+    monkeypatch.setattr(writing.Path, "replace", noted)
     write(folder)
     assert order == ["report.html", "report.json"]
 
@@ -145,7 +145,7 @@ def test_an_index_that_lists_files_elsewhere_removes_none(tmp_path):
 
 
 def test_an_earlier_report_is_replaced(tmp_path):
-    folders.write(tmp_path / "out", "report", {}, {"old.html": b"old"})
+    writing.write(tmp_path / "out", "report", {}, {"old.html": b"old"})
     write(tmp_path / "out", b"new")
     assert contents(tmp_path / "out") == ["report.html", "report.json"]
     assert (tmp_path / "out" / "report.html").read_bytes() == b"new"
@@ -160,7 +160,7 @@ def test_a_folder_may_be_read_by_whom_the_umask_lets(tmp_path):
         os.umask(before)
 
 
-@pytest.mark.parametrize("function", [folders.check, lambda folder, kind: write(folder)])
+@pytest.mark.parametrize("function", [writing.check, lambda folder, kind: write(folder)])
 def test_other_files_are_never_touched(tmp_path, function):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")
@@ -179,7 +179,7 @@ def test_a_report_with_a_file_added_is_not_replaced(tmp_path):
 
 
 def test_results_of_another_kind_are_not_replaced(tmp_path):
-    folder = folders.write(tmp_path / "out", "maximization", {}, {})
+    folder = writing.write(tmp_path / "out", "maximization", {}, {})
     with pytest.raises(OutputError, match="other files"):
         write(folder)
 
@@ -187,18 +187,18 @@ def test_results_of_another_kind_are_not_replaced(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="is a file"):
-        folders.check(tmp_path / "out", "report")
+        writing.check(tmp_path / "out", "report")
 
 
 def test_looking_leaves_nothing_behind(tmp_path):
-    folders.check(tmp_path / "deep" / "out", "report")
+    writing.check(tmp_path / "deep" / "out", "report")
     assert contents(tmp_path) == []
 
 
 def test_a_folder_below_a_file_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
-        folders.check(tmp_path / "file" / "out", "report")
+        writing.check(tmp_path / "file" / "out", "report")
 
 
 def test_an_unwritable_folder_is_told_before_any_work(tmp_path):
@@ -207,7 +207,7 @@ def test_an_unwritable_folder_is_told_before_any_work(tmp_path):
     if os.access(locked, os.W_OK):
         pytest.skip("this user may write everywhere")
     with pytest.raises(OutputError, match="cannot write"):
-        folders.check(locked / "out", "report")
+        writing.check(locked / "out", "report")
 
 
 def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path):
@@ -215,12 +215,12 @@ def test_a_disk_that_fills_up_leaves_the_earlier_report(tmp_path):
     write(tmp_path / "out", b"earlier")
     code = f"""
         import resource, signal
-        from zoo import folders
+        from explain.reporting import writing
         from zoo.errors import OutputError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
         try:
-            folders.write({str(tmp_path / "out")!r}, "report", {{}}, {{"report.html": b"x" * 9000}})
+            writing.write({str(tmp_path / "out")!r}, "report", {{}}, {{"report.html": b"x" * 9000}})
         except OutputError as error:
             print(error)
     """
@@ -238,16 +238,16 @@ def test_a_killed_run_leaves_no_half_report(tmp_path, kill, earlier):
         write(tmp_path / "out", b"earlier")
     code = f"""
         import os, signal
-        from zoo import folders
+        from explain.reporting import writing
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        real_open = folders.Path.open
+        real_open = writing.Path.open
         def open_(self, *arguments, **keywords):
             if self.name == "second":
                 os.kill(os.getpid(), {int(kill)})
             return real_open(self, *arguments, **keywords)
-        folders.Path.open = open_
-        folders.write({str(tmp_path / "out")!r}, "report", {{}}, {{"first": b"half", "second": b"never"}})
+        writing.Path.open = open_
+        writing.write({str(tmp_path / "out")!r}, "report", {{}}, {{"first": b"half", "second": b"never"}})
     """
     ended = subprocess.run([sys.executable, "-c", dedent(code)], capture_output=True, check=False)
     assert ended.returncode != 0
@@ -260,7 +260,7 @@ def test_a_killed_run_leaves_no_half_report(tmp_path, kill, earlier):
 
 
 def test_numbers_that_json_cannot_hold_become_null():
-    assert folders.plain({"a": [1, float("nan"), (float("inf"), 2.5)], "b": None}) == {
+    assert writing.plain({"a": [1, float("nan"), (float("inf"), 2.5)], "b": None}) == {
         "a": [1, None, [None, 2.5]],
         "b": None,
     }
@@ -268,4 +268,4 @@ def test_numbers_that_json_cannot_hold_become_null():
 
 def test_what_json_cannot_hold_is_refused():
     with pytest.raises(TypeError, match="set"):
-        folders.plain({"a": {1}})
+        writing.plain({"a": {1}})
