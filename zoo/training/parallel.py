@@ -164,6 +164,17 @@ def _talking() -> Iterator[None]:
         raise _lost(error) from error
 
 
+@contextmanager
+def _communicating() -> Iterator[None]:
+    """Translate errors of communication within a forward or backward pass; others are raised as they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        if size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).casefold()):
+            raise
+        raise _lost(error) from error
+
+
 def _lost(error: RuntimeError) -> TrainingError:
     return TrainingError(
         f"another process of this run has ended or does not answer ({_first_line(error)}); "
@@ -264,7 +275,8 @@ def distributed(
         )
 
     def lost(batch: Any, stage: Stage) -> tuple[Tensor, Mapping[str, Tensor]]:
-        return outer(batch, stage), inner.terms
+        with _communicating():
+            return outer(batch, stage), inner.terms
 
     return lost
 
@@ -275,12 +287,8 @@ def backward(loss: Tensor, part: Part) -> None:
     Raises:
         TrainingError: where another process is lost.
     """
-    try:
+    with _communicating():
         (loss * (part.weight * part.size)).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel takes means
-    except RuntimeError as error:
-        if part.size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).casefold()):
-            raise
-        raise _lost(error) from error
 
 
 @torch.no_grad()
