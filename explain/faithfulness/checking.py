@@ -14,7 +14,7 @@ from explain.attribution.results import Attribution
 from explain.faithfulness.curves import Control, kinds_of
 from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
-from explain.faithfulness.removal import Subject
+from explain.faithfulness.removal import Boxes, Subject
 from explain.faithfulness.repetition import Again, Trial, check_kept
 from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
@@ -358,6 +358,7 @@ class _Checks:
                 for kind in kinds
             ],
         )
+        ground.kept["boxes"] = Boxes(subject, effort.boxes, self.seed)
         self.grounds.append(ground)
         return ground
 

@@ -207,8 +207,5 @@ def _box(extent: tuple[int, int, int], drawn: torch.Generator) -> Tensor:
 
 def infidelity(trial: Trial) -> Tensor:
     """Measure infidelity (Yeh et al., 2019) on random boxes, the same for all maps of one target: N."""
-    subject = trial.subject
-    if "boxes" not in trial.kept:
-        trial.kept["boxes"] = Boxes(subject, trial.effort.boxes, trial.seed)
     found: Tensor = trial.kept["boxes"].infidelity(trial.attribution, trial.method)
     return found

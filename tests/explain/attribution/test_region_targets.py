@@ -95,7 +95,7 @@ def test_a_region_is_raised_and_what_it_does_not_depend_on_is_left(smoothing):
             model,
             objective=logit(target),
             shape=(1, 8, 6, 6),
-            n_steps=8,
+            steps=8,
             parametrization="pixel",
             transforms="none",
         )

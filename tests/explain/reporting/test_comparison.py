@@ -373,7 +373,7 @@ def test_a_plugin_whose_hook_fails_is_named(plugin, two, tmp_path):
         (2, {"dtype": "bfloat16"}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["attributions"]}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["measurement"]}, UnknownNameError, "'measurements'"),
-        (2, {"steps": 0}, UsageError, "steps"),
+        (2, {"n_steps": 0}, UsageError, "steps"),
         (2, {"clip": "clip.mp4", "methods": ["salience"]}, UnknownNameError, "'saliency'"),
         (2, {"clip": "clip.mp4"}, WeightsError, "no installed plugin gives this model"),
     ],

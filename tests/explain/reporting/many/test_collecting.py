@@ -150,7 +150,7 @@ def test_the_same_seed_gives_the_same_numbers(model, folder_of_clips, tmp_path):
 
 @pytest.mark.usefixtures("least_effort")
 def test_a_run_that_ended_goes_on_where_it_was(model, folder_of_clips, tmp_path, monkeypatch):
-    whole = cheap(model, folder_of_clips, tmp_path / "whole", sections=None, steps=2)
+    whole = cheap(model, folder_of_clips, tmp_path / "whole", sections=None, n_steps=2)
     asked = []
     examine = examining.examine
 
@@ -164,11 +164,11 @@ def test_a_run_that_ended_goes_on_where_it_was(model, folder_of_clips, tmp_path,
     monkeypatch.setattr(collecting, "examine", counted)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt) as stopped:
-        cheap(model, folder_of_clips, out, sections=None, steps=2)
+        cheap(model, folder_of_clips, out, sections=None, n_steps=2)
     assert any("6 of 11 clips are done and kept" in note for note in stopped.value.__notes__)
     assert not out.exists()
     assert len(list((tmp_path / ".out.unfinished").iterdir())) >= 6
-    again = cheap(model, folder_of_clips, out, sections=None, steps=2)
+    again = cheap(model, folder_of_clips, out, sections=None, n_steps=2)
     assert len(asked) == 7 + 4
     assert not (tmp_path / ".out.unfinished").exists()
     for name in ("predictions", "time", "space", "agreement", "faithfulness", "examples"):
