@@ -164,13 +164,18 @@ def _talking() -> Iterator[None]:
         raise _lost(error) from error
 
 
+#: What messages about a lost peer hold, within the passes of DistributedDataParallel.
+_OF_PEERS = ("gloo", "nccl", "pair closure", "timeout", "timed out", "connection")
+
+
 @contextmanager
 def _communicating() -> Iterator[None]:
     """Translate errors of communication within a forward or backward pass; others are raised as they are."""
     try:
         yield
     except RuntimeError as error:
-        if size() == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error).casefold()):
+        text = str(error).casefold()
+        if size() == 1 or not (isinstance(error, dist.DistError) or any(words in text for words in _OF_PEERS)):
             raise
         raise _lost(error) from error
 
