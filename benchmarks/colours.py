@@ -1,6 +1,6 @@
 """How red, green and blue vary together in real pictures: the constant of `explain.maximization.parametrizations`.
 
-python benchmarks/colours.py FOLDER [FOLDER ...]
+python benchmarks/colors.py FOLDER [FOLDER ...]
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activation maximisation of r3d_18 on 1 x 3 x 16 x 112 x 112, beside a loop that runs the whole network.
+"""Activation maximization of r3d_18 on 1 x 3 x 16 x 112 x 112, beside a loop that runs the whole network.
 
 python benchmarks/maximization.py [--device cuda] [--repeats 5]
 

@@ -146,7 +146,7 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def describe(error: BaseException, limit: int = 300) -> str:
-    """What went wrong in somebody else's code, on one line: the type of the error and its message, cut to `limit`.
+    """What went wrong in third-party code, on one line: the type of the error and its message, cut to `limit`.
 
     Of our own errors the message alone, which says all.
     """

@@ -29,7 +29,7 @@ def check(folder: str | os.PathLike[str], kind: str) -> Path:
         kind: What will be written: "report", "attribution", "maximization".
 
     Raises:
-        OutputError: where the folder holds anything else, or cannot be written.
+        OutputError: if the folder holds anything else, or cannot be written.
     """
     path = _target(folder, kind)
     with _reported(path):
@@ -47,8 +47,8 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     two runs, and beside them the index that was to come, which says that they are ours: the next run replaces them all.
 
     Raises:
-        OutputError: where the folder holds anything but earlier results of this kind, or cannot be written.
-        TypeError: where `data` does not fit into JSON.
+        OutputError: if the folder holds anything but earlier results of this kind, or cannot be written.
+        TypeError: if `data` does not fit into JSON.
     """
     path = _target(folder, kind)
     index = f"{kind}.json"

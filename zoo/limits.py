@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Most pixels, over all frames and, where these are no colours, all channels, that an input may ask for.
+#: Most pixels, over all frames and, where these are no colors, all channels, that an input may ask for.
 MOST_PIXELS = 2**28
 
 #: Longest side, in pixels, that frames may be resized to before the crop.

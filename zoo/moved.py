@@ -81,7 +81,7 @@ class _Finder:
         """Warn whoever imports it.
 
         Raises:
-            ModuleNotFoundError: where its names are in a plugin that is not installed.
+            ModuleNotFoundError: if its names are in a plugin that is not installed.
         """
         import warnings
         from importlib.util import find_spec

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
-#: Characters by which a stranger's text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
+#: Characters by which third-party text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
 #: writes them, so that a document stays the same one.
 _STEERING = {
     code: f"\\u{code:04x}"

@@ -56,7 +56,7 @@ def write(path: Path, content: bytes | str) -> None:
     """Replace a file at once: it is the old one or the new one, never half of either.
 
     Raises:
-        OutputError: where it cannot be written.
+        OutputError: if it cannot be written.
     """
     _sweep_once(path.parent)
     temporary = _temporary(path)

@@ -47,8 +47,8 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
         The files, in `folder`.
 
     Raises:
-        UsageError: where the name cannot be one, or there is something in `folder`.
-        OutputError: where nothing can be written there.
+        UsageError: if the name cannot be one, or there is something in `folder`.
+        OutputError: if nothing can be written there.
     """
     check_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -114,7 +114,7 @@ class Case:
         """What the check found; its errors are passed on.
 
         Raises:
-            ConformanceError: where the contract is broken.
+            ConformanceError: if the contract is broken.
             unittest.SkipTest: where there is nothing to check; pytest shows it as skipped.
         """
         with torch.random.fork_rng(devices=[]):  # a model that draws numbers changes nobody else's

@@ -46,11 +46,11 @@ def read(source: str, file: Path | IO[bytes]) -> tuple[Tensor, tuple[float, ...]
         file: Path, or a file open for reading bytes that can seek.
 
     Returns:
-        uint8 frames T x H x W x 3; the seconds of each, or None where the file stores none; what a reader should know.
+        uint8 frames T x H x W x 3; the seconds of each, or None if the file stores none; what a reader should know.
 
     Raises:
         ClipError: for what cannot be read, is too large, or has numbers of unknown range.
-        OSError, MemoryError: where the machine fails.
+        OSError, MemoryError: if the machine fails.
     """
     from PIL import Image, ImageOps, ImageSequence
 

@@ -151,7 +151,7 @@ def following(
         end: As there.
 
     Returns:
-        1 x C x count x H x W (float32), prepared as the input is; None where the clip ends before, or where the input
+        1 x C x count x H x W (float32), prepared as the input is; None if the clip ends before, or where the input
         is spread over the whole clip, so that nothing follows it.
 
     Raises:
@@ -199,7 +199,7 @@ def spec_of(entry_or_model: ModelEntry | InputSpec | nn.Module | str) -> InputSp
 
 
 def convert(clip: Clip | Tensor, spec: InputSpec) -> Tensor:
-    """The frames that a model sees, before normalisation.
+    """The frames that a model sees, before normalization.
 
     Args:
         clip: A clip, sampled by its times if it has them; or frames without times, uint8, T x H x W x C, C is 1 or 3

@@ -43,7 +43,7 @@ def read_clip(
         UnknownNameError: for a file or sample that does not exist.
         ClipError: for what cannot be decoded, holds no frame, or is too large.
         UsageError: for times or a number of frames that make no sense, or times where the clip has none.
-        ResourceError: where the machine runs short of memory, threads or open files, or a disk fails.
+        ResourceError: if the machine runs short of memory, threads or open files, or a disk fails.
     """
     return decode(path, frames=frames, start=start, end=end).frames
 
@@ -210,8 +210,8 @@ def check_exists(source: str | os.PathLike[str]) -> None:
     """Find a clip without reading it.
 
     Raises:
-        UnknownNameError: where there is no such file or sample.
-        ClipError: where it is neither a file nor a folder.
+        UnknownNameError: if there is no such file or sample.
+        ClipError: if it is neither a file nor a folder.
     """
     text = os.fsencode(source).decode(errors="replace")
     if text.startswith("sample:"):
@@ -314,7 +314,7 @@ def _chosen(
 
     Raises:
         UsageError: for times where none are known, or `fps` where they are.
-        ClipError: where no frame lies between.
+        ClipError: if no frame lies between.
     """
     if request.fps is not None:
         if times is not None:

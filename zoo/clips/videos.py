@@ -74,7 +74,7 @@ def read(source: str, file: Path | IO[bytes], wanted: sampling.Wanted, start: fl
 
     Raises:
         ClipError: for what does not decode, holds no frame, or is too large.
-        OSError, MemoryError: where the machine fails.
+        OSError, MemoryError: if the machine fails.
     """
     with _blaming(source, file):
         if wanted.spread is None:
@@ -342,7 +342,7 @@ class _Reading:
     def _runs(self, stamps: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Stamps of frames to decode in one go, each run with that of the key frame that it begins at.
 
-        None where all of them together leave out less than half of the packets.
+        None if all of them together leave out less than half of the packets.
         """
         positions = {stamp: position for position, (stamp, _) in enumerate(self.announced)}
         keys = [stamp for stamp, is_key in self.announced if is_key]
@@ -538,7 +538,7 @@ class _Reading:
         """A frame as it is shown, H x W x 3: pixels made square, then mirrored and turned.
 
         Raises:
-            ClipError: where it is too large, or `count` of its kind are.
+            ClipError: if it is too large, or `count` of its kind are.
         """
         width, height = frame.width, frame.height
         aspect = self.stream.sample_aspect_ratio
@@ -748,7 +748,7 @@ def _blaming(source: str, file: os.PathLike[str] | IO[bytes]) -> Iterator[None]:
 
     Raises:
         ClipError: for what does not decode.
-        OSError, MemoryError: where memory, threads or open files run out, or a disk fails.
+        OSError, MemoryError: if memory, threads or open files run out, or a disk fails.
     """
     import av
 

@@ -52,9 +52,9 @@ def load(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Load MODEL and print the load report: what was taken, changed, left and initialised.
+    """Load MODEL and print the load report: what was taken, changed, left and initialized.
 
-    MODEL is a name of the catalogue, or hub:ORG/REPO@REVISION for a repository that `zoo push` made.
+    MODEL is a name of the catalog, or hub:ORG/REPO@REVISION for a repository that `zoo push` made.
     """
     from zoo.models import loading
 

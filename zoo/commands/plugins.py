@@ -20,7 +20,7 @@ def plugins(*, isolate: bool, as_json: bool) -> None:
     """List plugins, their state, and the hooks they implement.
 
     One that makes every command slow is named as such, with the line that is to blame. A model that another plugin
-    gives as well is named; `DISTRIBUTION:MODEL` tells them apart.
+    gives as well is named; `DISTRIBUTION:MODEL` distinguishes them.
     """
     from zoo.registry import catalog, inspection
 

@@ -50,7 +50,7 @@ def search(
 
     A trial that is behind the median of those before it after a quarter or half of its steps is pruned.
 
-    A search that was stopped or killed goes on where it was when the same command is given again; more --trials add to
+    A search that was stopped or killed resumes where it was when the same command is given again; more --trials add to
     those that are there. The folder keeps each trial's weights, search.json, and a figure of the results.
     """
     from zoo import devices

@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-#: Optimisers of `torch.optim` that a stage can ask for.
+#: Optimizers of `torch.optim` that a stage can ask for.
 OPTIMIZERS = ("Adam", "Adamax", "AdamW", "NAdam", "RAdam")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One part of a training run, with a fresh optimiser.
+    """One part of a training run, with a fresh optimizer.
 
     The learning rate rises linearly over `warmup` steps and falls along a cosine to `final_rate` times its height.
     """
 
     #: Unique in the recipe; `zoo train --until` and searches call the stage by it.
     name: str
-    #: Steps of the optimiser.
+    #: Steps of the optimizer.
     steps: int
     #: Clips of a step.
     batch_size: int
@@ -40,7 +40,7 @@ class Stage:
     warmup: int = 0
     #: Share of the height that is left at the end.
     final_rate: float = 0.0
-    #: As the optimiser takes it.
+    #: As the optimizer takes it.
     weight_decay: float = 0.0
     #: One of `OPTIMIZERS`: "Adam", "Adamax", "AdamW", "NAdam", "RAdam".
     optimizer: str = "AdamW"
@@ -48,7 +48,7 @@ class Stage:
     clip_norm: float = 1.0
     #: Convolutions and products run in bfloat16 where autocast allows it and the device computes it itself (GPUs, CPUs
     #: with AVX-512 or its like); else everything is float32. Other CPUs would add up the weight gradients of a batch in
-    #: bfloat16: of one 3D convolution they were 2 to 4 % off (0.2 % if rounded once), and a step of a 3D ResNet-18 took
+    #: bfloat16: of one 3D convolution they were 2 to 4% off (0.2% if rounded once), and a step of a 3D ResNet-18 took
     #: 15 times as long as in float32.
     autocast: bool = True
     #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
@@ -68,7 +68,7 @@ class Span:
     Two whole ends give whole numbers.
 
     Raises:
-        ValueError: where neither or both are given, or the ends are none.
+        ValueError: if neither or both are given, or the ends are none.
     """
 
     #: The two ends.
@@ -95,7 +95,7 @@ class Search:
     A stage whose batch size is drawn sees as many clips as before, in more or fewer steps.
 
     Raises:
-        ValueError: where there is no metric, or `compared` is none of the settings with choices.
+        ValueError: if there is no metric, or `compared` is none of the settings with choices.
     """
 
     #: Settings by their places: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
@@ -125,7 +125,7 @@ class Recipe:
     #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included. One that begins with other trained
     #: weights has their names and sha256 in the module's attribute `zoo_start: dict[str, str]`, for the run's record.
     build: str
-    #: `export(module) -> nn.Module`: the network that is kept; empty where it is the module itself.
+    #: `export(module) -> nn.Module`: the network that is kept; empty if it is the module itself.
     export: str = ""
     #: `evaluate(network, device, clips=None, **evaluate_arguments) -> {"metrics": [{dataset, split, name, value}],
     #: "clips_measured": N, "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips`
@@ -136,7 +136,7 @@ class Recipe:
     evaluate: str
     #: Further keywords of `evaluate`.
     evaluate_arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: `example(**example_arguments) -> Tensor`: one batch for the golden tensors; empty where it is the first of the
+    #: `example(**example_arguments) -> Tensor`: one batch for the golden tensors; empty if it is the first of the
     #: architecture's samples, preprocessed as the input says.
     example: str = ""
     #: Keywords of `example`.

@@ -58,15 +58,15 @@ class InputSpec:
     """How a clip becomes the batch that a model expects.
 
     A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
-    scaled linearly from 0..255 to `range`, and normalised as (x - mean) / std.
+    scaled linearly from 0..255 to `range`, and normalized as (x - mean) / std.
 
     Raises:
-        ValueError: where the fields contradict each other or their types.
+        ValueError: if the fields contradict each other or their types.
     """
 
     #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
     layout: Layout = "NCTHW"
-    #: Channels and their order; "L" is grey (ITU-R 601 luma); "other" are no colours, and no clip is turned into them.
+    #: Channels and their order; "L" is gray (ITU-R 601 luma); "other" are no colors, and no clip is turned into them.
     channels: Channels = "RGB"
     #: With "other": how many there are.
     other_channels: int | None = None
@@ -91,7 +91,7 @@ class InputSpec:
     interpolation: Interpolation = "bilinear"
     #: Whether what shrinks is smoothed first.
     antialias: bool = True
-    #: Values that 0 and 255 become before normalisation.
+    #: Values that 0 and 255 become before normalization.
     range: tuple[float, float] = (0.0, 1.0)
     #: One mean for each channel, in units of `range`.
     mean: tuple[float, ...] = (0.0,)
@@ -173,7 +173,7 @@ class Metric:
     dataset: str
     #: Which part of it ("test").
     split: str
-    #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in per cent.
+    #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in percent.
     name: str
     value: float
 
@@ -210,7 +210,7 @@ class WeightsEntry:
     #: The JSON that training wrote beside the file (recipe, log, metrics and their breakdown), same form as `source`;
     #: `zoo.training.evaluation.stored` reads it.
     record: str | None = None
-    #: What differs from the architecture's entry; None where nothing does.
+    #: What differs from the architecture's entry; None if nothing does.
     arguments: Mapping[str, Any] | None = None
     input: InputSpec | None = None
     outputs: tuple[OutputSpec, ...] | None = None
@@ -278,7 +278,7 @@ class ModelEntry:
     outputs: tuple[OutputSpec, ...]
     #: Keywords of the builder, as JSON holds them.
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: The first is the default; none where nothing was trained.
+    #: The first is the default; none if nothing was trained.
     weights: tuple[WeightsEntry, ...] = ()
     #: Files that nothing here fetches, but that have no header of ours: given by path, one is told by its SHA-256 and
     #: read as its entry says. `source` says where it comes from.

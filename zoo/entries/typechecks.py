@@ -18,7 +18,7 @@ def check_types(given: Any) -> None:
     Numbers are finite, whole ones have 64 bits, and a text is one line that UTF-8 can write.
 
     Raises:
-        ValueError: where a field is something else; it names the field and what was expected.
+        ValueError: if a field is something else; it names the field and what was expected.
     """
     for name, kind, fits in _checks(type(given)):  # type: ignore[arg-type]  # mypy takes a class for unhashable
         value = getattr(given, name)

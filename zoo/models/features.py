@@ -50,7 +50,7 @@ class Features(nn.Module):
         """The activations for a batch, by layer.
 
         Raises:
-            ModelError: where a layer does not run, or gives no tensor.
+            ModelError: if a layer does not run, or gives no tensor.
         """
         modules = dict(self.model.named_modules(remove_duplicate=False))
         names: dict[nn.Module, list[str]] = {}

@@ -22,8 +22,8 @@ def flops(entry: ModelEntry) -> int:
     FlopCounterMode). Nothing is computed: parameters and batch hold no values.
 
     Raises:
-        ModelError: where the network cannot run without values.
-        PluginError: where it cannot be built.
+        ModelError: if the network cannot run without values.
+        PluginError: if it cannot be built.
     """
 
     def counted(run: Callable[[], Any]) -> int:
@@ -63,7 +63,7 @@ def _followed(model: nn.Module, shape: tuple[int, ...], called: Callable[[Callab
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             batch = torch.empty(shape, dtype=kind)
             return called(lambda: forward(lambda value: mode.from_tensor(value.detach().cpu()), batch))
-    except Exception as error:  # what a stranger's network raises has no end
+    except Exception as error:  # what third-party network raises has no end
         raise ModelError(
             f"a batch of shape {list(shape)} cannot be followed through the model: {describe(error)}"
         ) from error

@@ -24,7 +24,7 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     a value's N x T x 1.
 
     Raises:
-        ModelError: where no tensor can be named, or a head of the entry is missing.
+        ModelError: if no tensor can be named, or a head of the entry is missing.
     """
     names = [spec.name for spec in outputs_of_entry(model)]
     if isinstance(output, Mapping):
@@ -62,7 +62,7 @@ def output_specs(model: nn.Module, heads: Mapping[str, Tensor], batch: Tensor | 
     N or N x 1 is a value, N x K classes, N x T x K classes of each of the T frames of `batch`, and else a clip.
 
     Raises:
-        UsageError: where a head may have a row for each frame, and which axis of `batch` is time is not known.
+        UsageError: if a head may have a row for each frame, and which axis of `batch` is time is not known.
     """
     said = {spec.name: spec for spec in outputs_of_entry(model)}
     specs = {name: said.get(name) or OutputSpec(name=name, kind=_kind(head)) for name, head in heads.items()}

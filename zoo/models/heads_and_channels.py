@@ -4,7 +4,7 @@ Where the builder takes their number, the network is built with it. Elsewhere la
 replaced: the input layers are the convolutions that run on the batch; the layer of a head is the linear layer or
 convolution of which each output channel moves the logit of its number and no other.
 
-Input channels: further ones than C > 1 begin at zero behind the C, which stay as they are; else each of the new ones
+Input channels: further ones than C > 1 begin at zero behind the C, which stay unchanged; else each of the new ones
 gets the filter's sum over the old ones, divided by their number. Either way a filter's weights keep their sum, so that
 an input whose channels are all equal gives the response that it gave before.
 """
@@ -56,7 +56,7 @@ def wish(entry: ModelEntry, num_classes: int | Mapping[str, int] | None, in_chan
     """What `num_classes` and `in_channels` ask of an entry.
 
     Raises:
-        UsageError: where a number is not positive, or a number alone leaves open which head is meant.
+        UsageError: if a number is not positive, or a number alone leaves open which head is meant.
         UnknownNameError: for a head that the entry does not have, or that gives no classes.
     """
     heads = [head.name for head in entry.outputs if head.kind == "classes"]
@@ -173,7 +173,7 @@ def replace(
         Of each tensor replaced, "adapted" or "initialised"; of each head asked for, the names of its layer's tensors.
 
     Raises:
-        ModelError: where no layer can be told to be the one.
+        ModelError: if no layer can be told to be the one.
     """
     became: dict[str, str] = {}
     heads: dict[str, set[str]] = {}
@@ -210,7 +210,7 @@ def check(model: nn.Module, entry: ModelEntry, asked: Wish) -> None:
     """
     try:
         heads = by_head(_Named(entry), model(_batch(entry)))
-    except Exception as error:  # what a stranger's network raises has no end
+    except Exception as error:  # what third-party network raises has no end
         if devices.is_out_of_memory(error):
             raise
         raise ModelError(f"{entry.name} does not run with {_said(asked)}: {one_line(error)}") from error
@@ -276,7 +276,7 @@ def _head_layer(model: nn.Module, entry: ModelEntry, head: str) -> tuple[str, nn
     """The layer whose output channels are the classes of a head: each moves its own logit and nothing else.
 
     Raises:
-        ModelError: where there is none.
+        ModelError: if there is none.
     """
     batch = _batch(entry)
     before = by_head(_Named(entry), model(batch))

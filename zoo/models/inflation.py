@@ -66,7 +66,7 @@ def inflate(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str, sourc
 
     A weight `PATH.weight` of four axes is taken where the model has a 3D layer at PATH: an `nn.Conv3d` gets it repeated
     over time and divided by the D steps of its kernel, an `Inflatable` layer takes it its own way. Nothing else is
-    taken: no biases, no normalisation, no fully connected layers.
+    taken: no biases, no normalization, no fully connected layers.
 
     Args:
         model: The 3D model; all that is not taken stays as it is.
@@ -75,10 +75,10 @@ def inflate(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str, sourc
         source: What messages call the tensors.
 
     Raises:
-        UsageError: where the tensors are those of a 3D model.
-        WeightsError: where no convolution fits, or one has the place of a 3D layer but another shape; nothing is
+        UsageError: if the tensors are those of a 3D model.
+        WeightsError: if no convolution fits, or one has the place of a 3D layer but another shape; nothing is
             taken then.
-        PluginError: where a layer's own `inflate` fails, or a layer keeps no weight that can be set.
+        PluginError: if a layer's own `inflate` fails, or a layer keeps no weight that can be set.
     """
     _check_flat(model, tensors, name, source)
     layers = {path: layer for path, layer in model.named_modules(remove_duplicate=False) if _is_solid(layer)}

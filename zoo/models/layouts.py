@@ -20,7 +20,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 #: How a message writes each of them.
 SPELLED: Mapping[Layout, str] = {layout: " x ".join(layout) for layout in LAYOUTS}
 
-#: Sizes of an axis that are taken for grey or colour channels.
+#: Sizes of an axis that are taken for gray or color channels.
 _COLORS = frozenset({1, 3})
 
 #: What configs call the frames and the channels of a batch (transformers' names).
@@ -37,7 +37,7 @@ _fixed: contextvars.ContextVar[Mapping[tuple[int, int], Layout]] = contextvars.C
 def layout_of(model: nn.Module, batch: Tensor, layout: str | None = None) -> Layout:
     """Find the order of a batch's axes.
 
-    Five axes are N x C x T x H x W or N x T x C x H x W. In this order decide: `layout`; the model's catalogue entry;
+    Five axes are N x C x T x H x W or N x T x C x H x W. In this order decide: `layout`; the model's catalog entry;
     numbers of frames and channels in `model.config`, or in that of a module within; for a tie, transformers' convention
     (`main_input_name` of a config of the model itself); channels in axis 1 alone (1 or 3); the first convolution, whose
     weights say how many channels it reads; else an axis 1 that can be channels and is no longer than axis 2.

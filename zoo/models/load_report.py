@@ -10,13 +10,13 @@ class LoadReport:
     """What `load` did; nothing is silent."""
 
     name: str
-    #: Tag of the weights; None for random initialisation.
+    #: Tag of the weights; None for random initialization.
     tag: str | None
     #: File the weights came from, its size and SHA-256.
     file: str | None
     bytes: int
     sha256: str | None
-    #: How the weights were adapted ("inflate"); None where they fit as they are.
+    #: How the weights were adapted ("inflate"); None if they fit as they are.
     adapt: str | None
     #: Tensors of the file: taken; of those, changed in dtype on the way, and adapted; left unused.
     taken: int
@@ -37,12 +37,12 @@ class LoadReport:
     build_reason: str = ""
     #: Layers exchanged after building, where no argument of the builder says their size.
     replaced: tuple[str, ...] = ()
-    #: Names in the file of what was left; in the model of what was taken as it is, adapted, and initialised.
+    #: Names in the file of what was left; in the model of what was taken as it is, adapted, and initialized.
     left_names: tuple[str, ...] = ()
     taken_names: tuple[str, ...] = ()
     adapted_names: tuple[str, ...] = ()
     initialised_names: tuple[str, ...] = ()
-    #: SHA-256 of the tensors that were adapted or initialised, as they were then (`zoo.models.provenance.digest`).
+    #: SHA-256 of the tensors that were adapted or initialized, as they were then (`zoo.models.provenance.digest`).
     initial_sha256: str = ""
     #: Names of parameters and buffers that hold NaN or infinity.
     not_finite: tuple[str, ...] = ()

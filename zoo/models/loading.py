@@ -65,13 +65,13 @@ def load(
     token: str | None = None,
     mmap: bool = True,
 ) -> nn.Module:
-    """A model of the catalogue, ready to use: on its device, in eval mode.
+    """A model of the catalog, ready to use: on its device, in eval mode.
 
     Args:
         name: `architecture`, `architecture.tag`, or `hub:ORG/REPO@REVISION` for a repository that `zoo.push` made.
         weights: "default" (the tag in the name, else the entry's first), a tag, the path of a safetensors
-            file or of an index of several (`*.safetensors.index.json`), or None for random initialisation drawn from
-            `seed`; with `adapt` also another model of the catalogue by its name.
+            file or of an index of several (`*.safetensors.index.json`), or None for random initialization drawn from
+            `seed`; with `adapt` also another model of the catalog by its name.
         device: "cpu", "cuda", "cuda:N", or "auto".
         dtype: Floating-point type of parameters and buffers; None keeps the architecture's own.
         num_classes: Other numbers of classes: of the only head that gives classes, or of heads by name. Such a head is
@@ -83,8 +83,8 @@ def load(
             and what the file says of its own arguments, input and outputs does not count.
         features: Names of layers, wildcards allowed: the module given is then a `zoo.models.features.Features`, whose
             output is a dict of what these layers give.
-        seed: Seed of random initialisation; the global random state is left as it was.
-        offline: Raise rather than download weights that are not on this machine (`zoo.weights.torch_files`,
+        seed: Seed of random initialization; the global random state is left as it was.
+        offline: Raise instead of download weights that are not on this machine (`zoo.weights.torch_files`,
             `zoo.weights.hub`).
         token: For a private repository of the Hub, where it is not the token of the environment.
         mmap: Map the file instead of reading it at once; say False on network disks.
@@ -95,11 +95,11 @@ def load(
 
     Raises:
         UnknownNameError: for an unknown model, tag, file, head or layer.
-        UsageError: where `adapt` is unknown, or there is nothing to adapt; where a number is none, or its head is open.
-        ModelError: where no layer can be told to give a head's classes, or to read the input channels.
-        WeightsError: where the file is damaged, not what its entry says, or of another architecture.
-        PluginError: where the plugin's builder fails.
-        DeviceError, MemoryLimitError: where the device is missing or full.
+        UsageError: if `adapt` is unknown, or there is nothing to adapt; where a number is none, or its head is open.
+        ModelError: if no layer can be told to give a head's classes, or to read the input channels.
+        WeightsError: if the file is damaged, not what its entry says, or of another architecture.
+        PluginError: if the plugin's builder fails.
+        DeviceError, MemoryLimitError: if the device is missing or full.
     """
     device = devices.resolve(device)
     target = _dtype(dtype)
@@ -253,7 +253,7 @@ def _fitted(
     which another number is asked for. Everything else is strict.
 
     Args:
-        model: As asked for, initialised.
+        model: As asked for, initialized.
         entry: Of the architecture without what was asked for.
         weights: The file.
         asked: The numbers asked for.
@@ -261,7 +261,7 @@ def _fitted(
         mmap: As in `load`.
 
     Raises:
-        WeightsError: where the file is neither.
+        WeightsError: if the file is neither.
     """
     path, header = _opened(weights)
     wanted = shapes_of(model.state_dict())
@@ -374,8 +374,8 @@ def assemble(
         dtype: Floating-point type to load as; None is the network's own.
 
     Raises:
-        WeightsError: where they are not those of the network.
-        PluginError: where the builder fails.
+        WeightsError: if they are not those of the network.
+        PluginError: if the builder fails.
     """
     model, reason = meta_build(entry)
     expected = model.state_dict()

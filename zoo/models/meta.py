@@ -35,8 +35,8 @@ def build(entry: ModelEntry) -> nn.Module:
     """Call an entry's builder.
 
     Raises:
-        PluginError: where it fails or returns no module.
-        MemoryLimitError: where it makes more than memory holds, or more tensors than a weights file may have.
+        PluginError: if it fails or returns no module.
+        MemoryLimitError: if it makes more than memory holds, or more tensors than a weights file may have.
     """
     builder = plugins.resolve(entry.builder)
     try:

@@ -34,10 +34,10 @@ def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, to
         A `Prediction` for each sample, which keeps itself as JSON (`save`, `load`).
 
     Raises:
-        UnknownNameError: where there is no such layout.
-        UsageError: where the batch is no tensor, or which of its axes is time is needed and not known.
-        ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
-        MemoryLimitError: where not even this batch fits into memory.
+        UnknownNameError: if there is no such layout.
+        UsageError: if the batch is not a tensor, or which of its axes is time is needed and not known.
+        ModelError: if the batch does not fit the model, or its output is not finite or cannot be named.
+        MemoryLimitError: if not even this batch fits into memory.
     """
     heads = outputs(model, batch)
     with nullcontext() if layout is None else fixed(model, batch, layout):
@@ -108,7 +108,7 @@ def like_output(model: nn.Module, batch: Tensor) -> Tensor:
     """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures.
 
     Raises:
-        UsageError: where which axis is time is not known.
+        UsageError: if which axis is time is not known.
     """
     if batch.ndim != 5:
         return batch
@@ -118,7 +118,7 @@ def like_output(model: nn.Module, batch: Tensor) -> Tensor:
 def following(
     model: nn.Module, heads: Mapping[str, Tensor], source: str | Path, *, start: float = 0.0, end: float | None = None
 ) -> dict[str, Tensor]:
-    """What the outputs should be that predict a clip's next frames, by name; none where the clip ends before.
+    """What the outputs should be that predict a clip's next frames, by name; none if the clip ends before.
 
     Args:
         model: A model of the zoo.
@@ -173,7 +173,7 @@ def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
             three, are shown as their mean.
 
     Returns:
-        uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+        uint8, T x H x W x C, C is 1 (gray) or 3 (RGB).
     """
     values = clip.detach().float().cpu()
     values = (values if values.ndim == 4 else values.unsqueeze(1)).permute(1, 2, 3, 0)

@@ -38,14 +38,14 @@ class Origin:
     status: Status
     #: In words, as what follows "weights:".
     text: str
-    #: Tag of the weights that were loaded; None where there were none.
+    #: Tag of the weights that were loaded; None if there were none.
     tag: str | None = None
     #: SHA-256 of the weights' file, where every tensor is that file's.
     sha256: str | None = None
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """Where the tensors of a model come from; None for a module that has no catalogue entry.
+    """Where the tensors of a model come from; None for a module that has no catalog entry.
 
     Tensors are compared with those of the file, number by number, in the model's type; those that are not from a file
     with a digest that `zoo.load` took. What was found is kept as long as no tensor is exchanged or written to.

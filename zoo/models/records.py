@@ -140,7 +140,7 @@ class ClipPrediction:
     shape: tuple[int, ...]
     lowest: float
     highest: float
-    #: Mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and where the output
+    #: Mean of (output - input)^2 over all pixels and channels; None if their shapes differ, and where the output
     #: predicts what follows.
     squared_error: float | None
 
@@ -198,7 +198,7 @@ class Evaluation(Record):
     sha256: str | None
     #: Name of the recipe whose evaluation it is.
     measured_as: str
-    #: How many clips were measured; None where the recipe does not count them.
+    #: How many clips were measured; None if the recipe does not count them.
     clips_measured: int | None
     #: Each with "dataset", "split", "name" and "value"; a metric whose name ends in "accuracy" is a share, 0 to 1.
     metrics: tuple[Mapping[str, Any], ...]

@@ -47,12 +47,12 @@ class Verification:
 
 
 def verify(name: str, *, offline: bool = False, token: str | None = None) -> Verification:
-    """Check one weights file of the catalogue: its SHA-256 (hashed again), its parameters, its golden outputs.
+    """Check one weights file of the catalog: its SHA-256 (hashed again), its parameters, its golden outputs.
 
     Args:
         name: As `zoo.load` takes it.
         offline: Fetch nothing; what is not on this machine fails.
-        token: Of the Hub, where it is not that of the environment.
+        token: Hub token; by default that of the environment.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
@@ -89,7 +89,7 @@ def verify_all(pattern: str = "*", *, offline: bool = False, token: str | None =
     """`verify` for every weights file whose `architecture` or `architecture.tag` matches, and which is on this machine.
 
     Raises:
-        UsageError: where none does.
+        UsageError: if none does.
     """
     names = [
         f"{listing.full_name}.{weights.tag}"
@@ -117,7 +117,7 @@ def check_rebuilt(
         cases: Batches, and what the model gave for each, by head, on the CPU in float32.
 
     Raises:
-        ModelError: where the tensors are not those of the entry's network, or it gives other outputs with them.
+        ModelError: if the tensors are not those of the entry's network, or it gives other outputs with them.
     """
     changed = f"{entry.name} could not be loaded again, and nothing was written"
     known = meta.shapes(entry)

@@ -36,7 +36,7 @@ _FOLDERS = (Path(__file__).parents[1] / "model_cards", Path(__file__).parents[2]
 
 
 def find(name: str) -> Path | None:
-    """The card of a model: where its entry says, else among the first-party ones; None where there is none.
+    """The card of a model: where its entry says, else among the first-party ones; None if there is none.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
@@ -83,7 +83,7 @@ def render(name: str) -> str:
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        PluginError: where the metadata of the card cannot be read.
+        PluginError: if the metadata of the card cannot be read.
     """
     entry = resolving.info(name)
     path = find(name)
@@ -94,7 +94,7 @@ def compose(entry: ModelEntry, text: str) -> str:
     """A card's text with the metadata and the block of an entry in their places.
 
     Raises:
-        PluginError: where the metadata in `text` cannot be read.
+        PluginError: if the metadata in `text` cannot be read.
     """
     from huggingface_hub import ModelCardData
 
@@ -114,7 +114,7 @@ def write(name: str) -> Path:
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        OutputError: where it cannot be written, or the entry names no place for it.
+        OutputError: if it cannot be written, or the entry names no place for it.
     """
     from zoo.writing import write as write_file
 
@@ -149,7 +149,7 @@ def _parted(text: str) -> tuple[dict[str, Any], str]:
     logger.setLevel(logging.ERROR)  # a card without metadata is what `zoo card` is for
     try:
         card = ModelCard(text)
-    except Exception as error:  # a stranger's YAML makes its reader raise anything
+    except Exception as error:  # third-party YAML makes its reader raise anything
         raise PluginError(f"the card's metadata cannot be read: {' '.join(str(error).split())[:200]}") from error
     finally:
         logger.setLevel(level)

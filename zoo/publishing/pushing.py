@@ -52,9 +52,9 @@ class Pushed:
     #: Whether only those with a token see it.
     private: bool
     files: tuple[Upload, ...]
-    #: The commit; None where nothing was sent.
+    #: The commit; None if nothing was sent.
     revision: str | None
-    #: What `zoo.load` takes, and what a WeightsEntry has as its source; None where nothing was sent.
+    #: What `zoo.load` takes, and what a WeightsEntry has as its source; None if nothing was sent.
     name: str | None
     source: str | None
 
@@ -75,23 +75,23 @@ def push(
     The repository is made where it does not exist, private unless `public`. `zoo.load` takes the `name` given back.
 
     Args:
-        model: A name of the catalogue, the path of a safetensors file, or a model that `zoo.load` gave and that may
+        model: A name of the catalog, the path of a safetensors file, or a model that `zoo.load` gave and that may
             have been trained since.
         repo: ORG/NAME.
         weights: Of a name, which weights; as in `zoo.load`.
         architecture: Of a file, what it is for; by default what its name begins with.
         public: Let everybody see it; a repository that is public already is left alone without this.
         dry_run: Say what would go up; the network is not asked.
-        token: Of the Hub, where it is not that of the environment.
+        token: Hub token; by default that of the environment.
         message: Of the commit.
 
     Raises:
         UnknownNameError: for an unknown model, or a file that is not there.
-        UsageError: where the repository's name is none, is public already, the weights are somebody else's, or their
-            license is no identifier.
+        UsageError: if the repository's name is none, is public already, the weights are third-party, or their
+            license is not an identifier.
         ModelError: for a model that could not be loaded again, since something in it was changed after it was built,
             or that holds NaN or infinity. Nothing is sent before it was built anew, loaded strictly and compared.
-        WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
+        WeightsError: if a file is damaged or a pickle, or the Hub refuses or cannot be reached.
     """
     if not places.is_repository(repo):
         raise UsageError(f"{repo!r} is no name of a repository on the Hub; expected ORG/REPO, such as me/my_model")
@@ -125,7 +125,7 @@ def push_first_party(
         options: As of `push`.
 
     Raises:
-        UsageError: where none is installed; the other errors of `push`.
+        UsageError: if none is installed; the other errors of `push`.
     """
     done = []
     for listing in catalog.listings():
@@ -147,7 +147,7 @@ class _Bundle:
     entry: ModelEntry
     weights: WeightsEntry
     content: dict[str, bytes]
-    #: Text of the card as its author keeps it; None where the repository's own is kept, or one is begun.
+    #: Text of the card as its author keeps it; None if the repository's own is kept, or one is begun.
     card: str | None
 
     @property
@@ -220,7 +220,7 @@ def _of_module(model: nn.Module) -> _Bundle:
     data = save(_state(model), metadata={describing.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
     origin = provenance.origin_of(model)
-    # A name that a catalogue gives to other tensors would be believed: what was changed is the pusher's own.
+    # A name that a catalog gives to other tensors would be believed: what was changed is the pusher's own.
     unchanged = origin is not None and origin.status in {"file", "adapted", "random", "unverified"}
     tag = "random" if known is None else known.tag.partition(" ")[0]
     weights = WeightsEntry(
@@ -238,7 +238,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of a model by the names that its builder gives them, each with memory of its own.
 
     Raises:
-        ModelError: where some of its state is not plain tensors.
+        ModelError: if some of its state is not plain tensors.
     """
     tensors = {}
     for name, value in model.state_dict().items():
@@ -328,7 +328,7 @@ def _outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
     """What a copy of a model gives on the CPU in float32, by head.
 
     Raises:
-        ModelError: where it does not run so.
+        ModelError: if it does not run so.
     """
     import copy
 

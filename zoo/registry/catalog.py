@@ -218,7 +218,7 @@ def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
     """The weights entry with this tag.
 
     Raises:
-        UnknownNameError: where there is none.
+        UnknownNameError: if there is none.
     """
     for weights in entry.weights:
         if weights.tag == tag:
@@ -235,7 +235,7 @@ def recipe(name: str) -> Recipe:
     """The recipe of this name (`architecture.tag`).
 
     Raises:
-        UnknownNameError: where no plugin gives it.
+        UnknownNameError: if no plugin gives it.
     """
     given = recipes()
     if name not in given:

@@ -50,7 +50,7 @@ class Plugin:
     hooks: list[str] = field(default_factory=list)
     #: CPU time that importing it took.
     import_seconds: float = 0.0
-    #: Why it makes every command slow; empty where it does not.
+    #: Why it makes every command slow; empty if it does not.
     slow: str = ""
     #: Further entry points ("DISTRIBUTION:NAME") that give the same plugin, as after a distribution was renamed.
     also: list[str] = field(default_factory=list)
@@ -277,7 +277,7 @@ def resolve(reference: str) -> Callable[..., Any]:
     """The function that "package.module:function" names.
 
     Raises:
-        PluginError: where there is no such module or function, or importing the module fails, whatever it raises; it
+        PluginError: if there is no such module or function, or importing the module fails, whatever it raises; it
             names the plugin that gave the reference.
     """
     import importlib

@@ -29,9 +29,9 @@ def describe(name: str, *, offline: bool = False, token: str | None = None) -> t
     """The architecture and the weights of `hub:ORG/REPO@REVISION`, a repository that `zoo push` made.
 
     Raises:
-        WeightsError: where it cannot be fetched, or its `config.json` says no such thing.
-        UnknownNameError: where the plugin with its architecture is not installed.
-        UsageError: where the name is not pinned.
+        WeightsError: if it cannot be fetched, or its `config.json` says no such thing.
+        UnknownNameError: if the plugin with its architecture is not installed.
+        UsageError: if the name is not pinned.
     """
     place = parse(name)
     if place.file:

@@ -30,12 +30,12 @@ def info(name: str, *, offline: bool = False, token: str | None = None) -> Model
 
     Args:
         name: What is asked for.
-        offline: Raise rather than fetch what a repository says.
-        token: Of the Hub, where it is not that of the environment.
+        offline: Raise instead of fetch what a repository says.
+        token: Hub token; by default that of the environment.
 
     Raises:
         UnknownNameError: for an unknown name or tag; near names are offered.
-        UsageError: where two plugins give the name, or it is no text.
+        UsageError: if two plugins give the name, or it is not text.
     """
     _check_name(name)
     if name.startswith("hub:"):

@@ -1,6 +1,6 @@
 """What a training run leaves behind on the way: one checkpoint file, from which it goes on, and its log.
 
-A checkpoint holds parameters, buffers, the optimiser's moments and the running average, all as they are trained
+A checkpoint holds parameters, buffers, the optimizer's moments and the running average, all as they are trained
 (float32), and as JSON in its header where the run is: 12 to 16 bytes a parameter. Nothing is pickled.
 """
 
@@ -35,7 +35,7 @@ def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mappin
         tensors: Whatever the run needs to go on.
 
     Raises:
-        OutputError: where they cannot be written.
+        OutputError: if they cannot be written.
     """
     begun = recipe.stages[: state["stage_index"] + (state["step"] > 0)]
     whole = {**_identity(recipe), "stages": [asdict(stage) for stage in begun], **state}
@@ -44,10 +44,10 @@ def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mappin
 
 
 def read(folder: Path, recipe: Recipe, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """State and tensors of the folder's checkpoint; None where it has none.
+    """State and tensors of the folder's checkpoint; None if it has none.
 
     Raises:
-        TrainingError: where the file is damaged, or belongs to another recipe.
+        TrainingError: if the file is damaged, or belongs to another recipe.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -152,7 +152,7 @@ def held(folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder, for as long as this process lives or the context lasts.
 
     Raises:
-        TrainingError: where another run is on there.
+        TrainingError: if another run is on there.
     """
     try:
         import fcntl

@@ -23,9 +23,9 @@ class Evaluated:
 
     name: str
     entry: ModelEntry | None
-    #: As `zoo.training.evaluation.stored` gives it, with the `file` that was named; None where none is stored.
+    #: As `zoo.training.evaluation.stored` gives it, with the `file` that was named; None if none is stored.
     evaluation: dict[str, Any] | None
-    #: What `zoo.load` takes: a name, and weights; None where nothing can be loaded, with the reason.
+    #: What `zoo.load` takes: a name, and weights; None if nothing can be loaded, with the reason.
     load: tuple[str, str | None] | None
     reason: str = ""
 

@@ -50,9 +50,9 @@ def evaluate(
         seed: As in `zoo.load`.
 
     Raises:
-        UsageError: where the model did not come from `zoo.load`, no recipe is known and none was given, the recipe
+        UsageError: if the model did not come from `zoo.load`, no recipe is known and none was given, the recipe
             given is for other networks, or the set has fewer clips.
-        DataError: where the data is missing.
+        DataError: if the data is missing.
     """
     from zoo import devices
     from zoo.models import loading
@@ -103,7 +103,7 @@ def measure(
         (for a metric by name, what `per_clip` makes of each clip's, in the order of the fixed set).
 
     Raises:
-        PluginError: where the recipe's evaluation gives something else.
+        PluginError: if the recipe's evaluation gives something else.
     """
     import torch
 
@@ -148,9 +148,9 @@ def stored(name: str) -> dict[str, Any]:
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        UsageError: where there is no such JSON file.
-        NoEvaluationError: where nothing was stored.
-        WeightsError: where what was stored is damaged, or of other weights.
+        UsageError: if there is no such JSON file.
+        NoEvaluationError: if nothing was stored.
+        WeightsError: if what was stored is damaged, or of other weights.
     """
     model, sha256 = "", None
     if name.endswith(".json"):
@@ -190,10 +190,10 @@ def stored(name: str) -> dict[str, Any]:
 
 
 def clips_measured(weights: WeightsEntry) -> int | None:
-    """On how many clips the metrics of weights were measured, as the record stored with them says; None where unknown.
+    """On how many clips the metrics of weights were measured, as the record stored with them says; None if unknown.
 
     Raises:
-        WeightsError: where that record is damaged.
+        WeightsError: if that record is damaged.
     """
     record = _read(locate(weights.record)) if weights.record else {}
     count: int | None = record.get("clips_measured") if record.get("sha256") in (None, weights.sha256) else None

@@ -69,13 +69,13 @@ def train(
             run, which keeps its last checkpoint.
 
     Raises:
-        TrainingError: where the checkpoint is damaged, belongs to another recipe or began from other weights, another
-            run is on in `out`, the loss is no number any more, or another process of this run is lost.
-        OutputError: where `out` cannot be written.
-        DeviceError: where there is no such device.
-        WeightsError: where `from_weights` does not fit.
-        ModelError: where what the recipe makes would not load as weights of its architecture.
-        UnknownNameError: where `until` is no stage.
+        TrainingError: if the checkpoint is damaged, belongs to another recipe or began from other weights, another
+            run is on in `out`, the loss is NaN or infinite, or another process of this run is lost.
+        OutputError: if `out` cannot be written.
+        DeviceError: if there is no such device.
+        WeightsError: if `from_weights` does not fit.
+        ModelError: if what the recipe makes would not load as weights of its architecture.
+        UnknownNameError: if `until` is not a stage.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     stages = [stage.name for stage in recipe.stages]
@@ -129,7 +129,7 @@ def take_weights(path: Path, network: nn.Module, name: str) -> str:
     """Load the network, which is that of the recipe `name`, from a weights file; gives the file's sha256.
 
     Raises:
-        WeightsError: where the file is damaged or of another architecture.
+        WeightsError: if the file is damaged or of another architecture.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -412,7 +412,7 @@ class _Run:
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
         for place, moment in self.moments.items():
             key, _, name = place.partition(".")
-            # counts are kept on the CPU, as a fresh optimiser does
+            # counts are kept on the CPU, as a fresh optimizer does
             optimizer.state[learning[name]][key] = moment.cpu() if key in ("step", "mu_product") else moment
         self.moments = {}
 

@@ -100,8 +100,8 @@ def joined(device: str = "auto", *, patience: timedelta = PATIENCE) -> Iterator[
         patience: How long a process waits within a step for one that does not answer.
 
     Raises:
-        DeviceError: where there is no GPU for each process.
-        TrainingError: where the processes do not find each other, or one of them is lost.
+        DeviceError: if there is no GPU for each process.
+        TrainingError: if the processes do not find each other, or one of them is lost.
     """
     global _group
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
@@ -177,9 +177,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def synchronized(module: nn.Module) -> nn.Module:
-    """The module with BatchNorms that, on GPUs, normalise by the statistics of the whole batch.
+    """The module with BatchNorms that, on GPUs, normalize by the statistics of the whole batch.
 
-    torch has no such BatchNorm for the CPU: there each process normalises by its own clips.
+    torch has no such BatchNorm for the CPU: there each process normalizes by its own clips.
     """
     if _group is None or _group.size == 1 or _group.device.type != "cuda":
         return module
@@ -192,7 +192,7 @@ def sharing(module: nn.Module, batch_size: int) -> Iterator[Part]:
     """Within it, batches are shared by all processes; outside, each process computes what it is given alone.
 
     Raises:
-        UsageError: where there are fewer clips than processes.
+        UsageError: if there are fewer clips than processes.
     """
     global _part
     if batch_size < size():
@@ -273,7 +273,7 @@ def backward(loss: Tensor, part: Part) -> None:
     """Take the gradients of a loss, weighted by this process's share of the clips.
 
     Raises:
-        TrainingError: where another process is lost.
+        TrainingError: if another process is lost.
     """
     try:
         (loss * (part.weight * part.size)).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel takes means
@@ -333,7 +333,7 @@ def check_agreement(module: nn.Module, *position: int) -> None:
     """Check that all processes are at the same position of the run with the same weights.
 
     Raises:
-        TrainingError: where they are not.
+        TrainingError: if they are not.
     """
     if size() == 1:
         return

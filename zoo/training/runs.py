@@ -55,7 +55,7 @@ def choose(names: Sequence[str]) -> list[Recipe]:
     """The recipes of these names; wildcards are matched against `architecture` and `architecture.tag`.
 
     Raises:
-        UnknownNameError: where nothing answers to a name.
+        UnknownNameError: if nothing answers to a name.
     """
     known = catalog.recipes()
     chosen: dict[str, Recipe] = {}
@@ -71,10 +71,10 @@ def choose(names: Sequence[str]) -> list[Recipe]:
 
 
 def weights_file(name: str) -> Path:
-    """The weights file that `--from-weights` names: a path, or `architecture.tag` of the catalogue.
+    """The weights file that `--from-weights` names: a path, or `architecture.tag` of the catalog.
 
     Raises:
-        UnknownNameError, WeightsError: where there is none, or it is not what its entry says.
+        UnknownNameError, WeightsError: if there is none, or it is not what its entry says.
     """
     from pathlib import Path
 
@@ -133,7 +133,7 @@ def train_all(
                     written = _measure_again(recipe, folder, trained, settings.get("device", "cpu"), evaluate_clips)
                 else:
                     written = loop.train(recipe, folder, minutes=left, evaluate_clips=evaluate_clips, **settings)
-            except Exception as error:  # a stranger's recipe may raise anything
+            except Exception as error:  # third-party recipe may raise anything
                 if len(recipes) == 1 or parallel.size() > 1:
                     raise
                 said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"

@@ -82,7 +82,7 @@ class Found:
     maximize: bool
     space: Mapping[str, Mapping[str, Any]]
     trials: Sequence[Trial]
-    #: Number of the best trial; None where none is finished.
+    #: Number of the best trial; None if none is finished.
     best: int | None
     #: Of the setting compared: its place, and a group for each of its values.
     compared: str
@@ -115,10 +115,10 @@ def search(
         report: Takes a line for each trial that ends.
 
     Raises:
-        UsageError: where the recipe names nothing to vary, or Optuna is not installed.
-        TrainingError: where the folder belongs to another search, another one is on there, or its storage or the record
+        UsageError: if the recipe names nothing to vary, or Optuna is not installed.
+        TrainingError: if the folder belongs to another search, another one is on there, or its storage or the record
             of a trial is damaged.
-        OSError, OutputError: where it cannot be written.
+        OSError, OutputError: if it cannot be written.
     """
     of = recipe.search
     if of is None:
@@ -160,7 +160,7 @@ def applied(recipe: Recipe, settings: Mapping[str, Any], number: int = 0) -> Rec
     """The recipe with settings, by place, in place; each number has another seed.
 
     Raises:
-        UnknownNameError: where a place does not exist.
+        UnknownNameError: if a place does not exist.
     """
     arguments, header = dict(recipe.arguments), dict(recipe.header)
     stages = {stage.name: stage for stage in recipe.stages}
@@ -216,7 +216,7 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     except OperationalError as error:  # the disk is full, or takes no files
         raise OutputError(f"cannot write {path}: {error.orig}") from error
-    except Exception as error:  # whatever its drivers say of a file that is no database
+    except Exception as error:  # whatever its drivers say of a file that is not a database
         raise TrainingError(damaged) from error
     try:
         known = optuna.get_all_study_names(storage)
@@ -343,7 +343,7 @@ def _read(path: Path) -> tuple[dict[str, float | None], list[dict[str, Any]], fl
     """Of the record of a trial that finished: metrics by name, the rows of constant answers, seconds of training.
 
     Raises:
-        TrainingError: where it is missing or damaged.
+        TrainingError: if it is missing or damaged.
     """
     try:
         record = json.loads(path.read_text())

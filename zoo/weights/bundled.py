@@ -38,7 +38,7 @@ def bundled_weights(
         The weights of each model by the model's name, for `ModelEntry(weights=...)`.
 
     Raises:
-        PluginError: where the folder is missing, a record is damaged or incomplete, a weights file has no record, or no
+        PluginError: if the folder is missing, a record is damaged or incomplete, a weights file has no record, or no
             weights file has a tag of `order`.
     """
     place = _place(package, folder)

@@ -32,7 +32,7 @@ def cached(source: str) -> Path:
     """The file of a source on this machine; nothing is fetched.
 
     Raises:
-        WeightsError: where it is not here.
+        WeightsError: if it is not here.
     """
     path = file_inside(parse(source))
     if not path.is_file():
@@ -50,7 +50,7 @@ def file_inside(place: Place) -> Path:
     """Where the cache has the file, if links there, which whoever may write into it can plant, lead nowhere else.
 
     Raises:
-        WeightsError: where they do.
+        WeightsError: if they do.
     """
     path = pointer_of(place)
     home = repository_folder(path)

@@ -30,7 +30,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         known: Entries of files without a header of ours; the one with this file's SHA-256 is taken for it.
 
     Raises:
-        UnknownNameError, WeightsError: where the file is missing or unreadable.
+        UnknownNameError, WeightsError: if the file is missing or unreadable.
     """
     path = locate(source)
     tag = path.name.removesuffix(INDEX).removesuffix(".safetensors")

@@ -147,8 +147,8 @@ def download(ask: Ask, part: Path, *, most: int) -> None:
         most: Largest size that is accepted, in bytes.
 
     Raises:
-        ConnectionError: where the server sends too much or too slowly, or connections keep failing.
-        OutputError: where the bytes cannot be stored.
+        ConnectionError: if the server sends too much or too slowly, or connections keep failing.
+        OutputError: if the bytes cannot be stored.
         Exception: what `Answer.fail` raises of an answer that another attempt would not change, or of a server that
             keeps answering so, or that asks for a wait of more than `LONGEST_WAIT` seconds.
     """
@@ -257,7 +257,7 @@ def ask_url(address: str, headers: dict[str, str]) -> Iterator[Answer]:
     """One GET request with Python's own client, which follows the proxies of the environment.
 
     Raises:
-        OSError: where the connection fails.
+        OSError: if the connection fails.
     """
     import http.client
     import urllib.error
@@ -292,7 +292,7 @@ def check_redirect(address: str, target: str) -> None:
     """Refuse a redirect that leaves HTTP, or from an encrypted address to one that is not.
 
     Raises:
-        ConnectionError: where it does.
+        ConnectionError: if it does.
     """
     schemes = {"https"} if urlsplit(address).scheme == "https" else {"https", "http"}
     try:

@@ -30,7 +30,7 @@ def parts(path: Path) -> tuple[Path, ...]:
     """The files that a weights file consists of: itself; an index and then its shards, by name.
 
     Raises:
-        WeightsError: where the index is damaged, or names what is no file beside it.
+        WeightsError: if the index is damaged, or names what is not a file beside it.
     """
     if not path.name.endswith(INDEX):
         return (path,)
@@ -62,7 +62,7 @@ def size_of(path: Path) -> int:
     """Bytes of a weights file, of its shards together.
 
     Raises:
-        WeightsError: where a shard is missing.
+        WeightsError: if a shard is missing.
     """
     try:
         return sum(part.stat().st_size for part in parts(path))
@@ -84,7 +84,7 @@ def read_header(path: Path) -> Header:
     """Names, dtypes and shapes in a file, without reading a tensor.
 
     Raises:
-        WeightsError: where the file is no whole safetensors file; a renamed pickle is named as such; where shards do
+        WeightsError: if the file is no whole safetensors file; a renamed pickle is named as such; where shards do
             not hold what their index says.
     """
     if path.name.endswith(INDEX):
@@ -148,7 +148,7 @@ def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
     """Tensors of a weights file, mapped (pages are read when touched) or read at once.
 
     Raises:
-        WeightsError: where it cannot be read; `read_header` says more of what is wrong with it.
+        WeightsError: if it cannot be read; `read_header` says more of what is wrong with it.
     """
     import safetensors.torch
 

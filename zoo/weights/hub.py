@@ -47,13 +47,13 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
 
     Args:
         weights: An entry whose source is on the Hub.
-        offline: Raise rather than ask the network.
-        token: Of the Hub, where it is not that of the environment.
+        offline: Raise instead of using the network.
+        token: Hub token; by default that of the environment.
 
     Raises:
-        WeightsError: where it cannot be fetched, or is not what its entry says.
-        OutputError: where it cannot be stored.
-        UsageError: where the source is not pinned, or `HF_ENDPOINT` is no address.
+        WeightsError: if it cannot be fetched, or is not what its entry says.
+        OutputError: if it cannot be stored.
+        UsageError: if the source is not pinned, or `HF_ENDPOINT` is not an address.
     """
     place = parse(weights.source)
     here = file_inside(place).is_file()
@@ -103,8 +103,8 @@ def fetch(place: Place, *, most: int = LARGEST_CARD, offline: bool = False, toke
     Args:
         place: The file.
         most: Largest size that is accepted, in bytes.
-        offline: Raise rather than ask the network.
-        token: Of the Hub, where it is not that of the environment.
+        offline: Raise instead of using the network.
+        token: Hub token; by default that of the environment.
 
     Raises:
         WeightsError, OutputError, UsageError: as `obtain`.

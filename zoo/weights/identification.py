@@ -92,7 +92,7 @@ def prefix_remedy(expected: Mapping[str, object], found: Mapping[str, object]) -
         found: Of the file, by name.
 
     Returns:
-        What the prefix is and how to be rid of it; empty where no prefix makes names fit.
+        What the prefix is and how to be rid of it; empty if no prefix makes names fit.
     """
     fitting = Counter(prefix for name in found if (prefix := _prefix(name, expected)) is not None and prefix)
     if not fitting:

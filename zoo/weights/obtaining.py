@@ -17,8 +17,8 @@ def locate(source: str) -> Path:
     """The file that "package:path/in/package" or a path names.
 
     Raises:
-        WeightsError: where a bundled file is missing from its package.
-        UnknownNameError, UsageError: where there is no such file on disk, or a folder.
+        WeightsError: if a bundled file is missing from its package.
+        UnknownNameError, UsageError: if there is no such file on disk, or a folder.
     """
     if source.startswith("hub:"):
         return caches.cached(source)
@@ -58,9 +58,9 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
     """The entry with a file on this machine as its source: others' files and those of the Hub are fetched.
 
     Args:
-        weights: An entry of the catalogue.
-        offline: Raise rather than ask the network; `ZOO_OFFLINE=1` says the same.
-        token: Of the Hub, where it is not that of the environment.
+        weights: An entry of the catalog.
+        offline: Raise instead of using the network; `ZOO_OFFLINE=1` says the same.
+        token: Hub token; by default that of the environment.
 
     Raises:
         WeightsError, OutputError, UsageError: as `zoo.weights.torch_files.obtain` and `zoo.weights.hub.obtain`.

@@ -44,7 +44,7 @@ def parse(source: str) -> Place:
     """The place that `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE` names.
 
     Raises:
-        UsageError: where it names none, or is not pinned to a commit.
+        UsageError: if it names none, or is not pinned to a commit.
     """
     found = _PLACE.fullmatch(source)
     if found is None or not is_repository(found["repo"]):

@@ -38,13 +38,13 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
     What is no foreign file is given back as it is. Others are downloaded and converted unless that was done before.
 
     Args:
-        weights: An entry of the catalogue.
-        offline: Raise rather than ask the network; `ZOO_OFFLINE=1` says the same.
+        weights: An entry of the catalog.
+        offline: Raise instead of using the network; `ZOO_OFFLINE=1` says the same.
 
     Raises:
-        WeightsError: where it cannot be fetched, is not the file that was published, or holds no state dictionary.
-        OutputError: where it cannot be stored.
-        UsageError: where `ZOO_MIRROR` is no address.
+        WeightsError: if it cannot be fetched, is not the file that was published, or holds no state dictionary.
+        OutputError: if it cannot be stored.
+        UsageError: if `ZOO_MIRROR` is not an address.
     """
     if not weights.is_foreign:
         return weights
@@ -185,7 +185,7 @@ def _tensors(path: Path, weights: WeightsEntry) -> dict[str, Tensor]:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a stranger's file makes an unpickler raise has no end
+    except Exception as error:  # what third-party file makes an unpickler raise has no end
         reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
         raise WeightsError(f"{weights.source} cannot be read as a state dictionary: {reason}") from error
     if not isinstance(state, dict) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):

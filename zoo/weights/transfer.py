@@ -44,7 +44,7 @@ def endpoint() -> str:
     """Address of the Hub, or of the mirror that `HF_ENDPOINT` names.
 
     Raises:
-        UsageError: where that is no address.
+        UsageError: if that is not an address.
     """
     address = os.environ.get(ENDPOINT) or HUB
     if not _ADDRESS.fullmatch(address):
@@ -59,7 +59,7 @@ def reach(address: str) -> None:
     Where a proxy stands between, nothing is asked.
 
     Raises:
-        ConnectionError: where none does within some seconds.
+        ConnectionError: if none does within some seconds.
     """
     import socket
     import time
@@ -96,9 +96,9 @@ def told(what: str, token: str | None = None) -> Iterator[None]:
     not wait longer than `downloads.LONGEST_WAIT` where a server asks for that.
 
     Raises:
-        WeightsError: where the Hub refuses or cannot be reached.
-        OutputError: where a file cannot be stored.
-        UsageError: where the token holds what no token holds.
+        WeightsError: if the Hub refuses or cannot be reached.
+        OutputError: if a file cannot be stored.
+        UsageError: if the token holds what no token holds.
     """
     if token is not None and re.search(r"[^!-~]", token):
         raise UsageError("the token holds a space, a line break or another character that tokens do not have")

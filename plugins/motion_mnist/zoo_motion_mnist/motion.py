@@ -41,7 +41,7 @@ class Parameters:
     `image` N: which digit image; `digit` N: its class; `present` N x 9 (bool): which of `MOTIONS` the clip shows.
     Per frame (float64): `zoom` N: growth of the logarithm of the size; `rotation` N: degrees, clockwise on the screen;
     `translation` N x 2: pixels to the right, pixels down. In the middle of the clip (float64): `size` N, times 28
-    pixels; `angle` N: degrees clockwise; `place` N x 2: pixels right of and below the centre of the frame.
+    pixels; `angle` N: degrees clockwise; `place` N x 2: pixels right of and below the center of the frame.
     """
 
     image: Tensor
@@ -145,7 +145,7 @@ def paint(images: Tensor, *, size: Tensor, angle: Tensor, place: Tensor, side: i
     """Paint one digit a clip, bilinear: images N x 28 x 28 (0 to 255, any device) to N x 1 x T x side x side (float32).
 
     Of each frame, on the CPU: `size` N x T, times the digit's pixels; `angle` N x T, degrees clockwise on the screen;
-    `place` N x T x 2, pixels right of and below the centre.
+    `place` N x T x 2, pixels right of and below the center.
     """
     count, frames = size.shape
     angle = torch.deg2rad(angle)
@@ -169,7 +169,7 @@ def fixed_set(
     There is one clip for every digit of the split, 10,000 for `test`; `count` takes the first so many.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
     """
     found = mnist.read_fixed(split, count, "motion_mnist")
     every = len(found.labels)

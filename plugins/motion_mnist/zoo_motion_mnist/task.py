@@ -98,8 +98,8 @@ def evaluate(
     the classes are (`labels`); a network of images takes `frames=1`.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, parameters = motion.fixed_set(split, clips, motions(kind))
     images = images.to(device)

@@ -46,7 +46,7 @@ class PeepholeConvLSTM(nn.Module):
         peephole: Without, frames may have any size.
 
     Raises:
-        UsageError: where there is no such activation.
+        UsageError: if there is no such activation.
         ModelError: (forward) for frames of another size than the peepholes have.
     """
 

@@ -74,7 +74,7 @@ def check(values: Tensor, *, scaled: bool = True) -> Tensor:
         scaled: Whether they must lie within 0 and 1.
 
     Raises:
-        DataError: where they are not.
+        DataError: if they are not.
     """
     frames, side = sequences.FRAMES, sequences.FRAME_SIZE
     if values.ndim != 4 or values.shape[1:] != (frames, side, side) or not len(values):
@@ -130,7 +130,7 @@ def painted(name: str) -> tuple[Tensor, Tensor]:
 
     Raises:
         UnknownNameError: for another name.
-        DataError: where MNIST is missing or damaged.
+        DataError: if MNIST is missing or damaged.
     """
     if name not in _SETS:
         raise UnknownNameError("set of sequences", name, _SETS)
@@ -230,8 +230,8 @@ def training_windows(name: str) -> Windows:
     """The windows of a training set: of 400 sequences of N6, or of those without outliers; targets denoised, or not.
 
     Raises:
-        UnknownNameError: where it is none of `TRAINING_SETS`.
-        DataError: where MNIST is missing or damaged.
+        UnknownNameError: if it is none of `TRAINING_SETS`.
+        DataError: if MNIST is missing or damaged.
     """
     if name not in TRAINING_SETS:
         raise UnknownNameError("training set", name, TRAINING_SETS)

@@ -46,8 +46,8 @@ def evaluate(
     are of the sequences that were learned, in which two frames alone are held out; N3 is all new.
 
     Raises:
-        zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if there are fewer windows, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     found = _chosen(clips, str(mnist.data_folder()))
     network.eval()

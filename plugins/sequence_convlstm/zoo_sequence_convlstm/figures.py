@@ -22,7 +22,7 @@ _SHOWN = 3
 #: Noise that the report tries, and how strongly.
 NOISES = ("gaussian_noise", "poisson_noise", "salt_and_pepper")
 LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5)
-#: Colours of what is usual and of outliers.
+#: Colors of what is usual and of outliers.
 _USUAL, _OUTLIER = "#4477aa", "#cc3311"
 
 
@@ -102,8 +102,8 @@ def save(folder: Path) -> list[Path]:
     """Write all as SVG files, the same bytes each time; gives their paths.
 
     Raises:
-        DataError: where MNIST is missing or damaged.
-        OSError, OutputError: where the folder cannot be written.
+        DataError: if MNIST is missing or damaged.
+        OSError, OutputError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -20,7 +20,7 @@ TRAINING_SETS: Final[dict[str, tuple[bool, bool]]] = {
 EPOCHS: Final = 20
 WINDOWS: Final = 4_000
 
-#: What the report's search draws (section 3.3). It does not say how rates are drawn, nor among which optimisers.
+#: What the report's search draws (section 3.3). It does not say how rates are drawn, nor among which optimizers.
 SEARCH: Final = Search(
     space={
         "arguments.activation": Span(choices=("relu", "tanh")),
@@ -93,7 +93,7 @@ def _recipe(
     )
 
 
-#: Table 1 of the report: training set, batch size, activation, layers, kernels, learning rate, optimiser.
+#: Table 1 of the report: training set, batch size, activation, layers, kernels, learning rate, optimizer.
 _TABLE = (
     ("denoised", 254, "relu", 4, 71, 0.004778, "Adamax"),
     ("base", 224, "tanh", 5, 10, 0.03719, "RAdam"),

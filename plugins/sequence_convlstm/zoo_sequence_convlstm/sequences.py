@@ -36,7 +36,7 @@ class Parameters:
     """What happens in each of N sequences of T frames, all on the CPU.
 
     `image` N: which digit image. In each frame (float64): `angle` N x T: degrees clockwise on the screen; `place`
-    N x T x 2: pixels right of and below the centre; `brightness` N x T: what full ink becomes.
+    N x T x 2: pixels right of and below the center; `brightness` N x T: what full ink becomes.
     """
 
     image: Tensor
@@ -65,7 +65,7 @@ def draw(
         frames: Of a sequence.
 
     Raises:
-        UsageError: where there are fewer such digits, or a count is not positive.
+        UsageError: if there are fewer such digits, or a count is not positive.
     """
     at_hand = torch.arange(len(labels)) if digit is None else (labels == digit).nonzero().flatten()
     if not 0 < count <= len(at_hand):
@@ -89,7 +89,7 @@ def walk(count: int, processes: int, frames: int, *, generator: torch.Generator)
     Also the first frames are drawn from the stationary distribution (Yule-Walker equations).
     """
     first, second = sum(ROOTS), -math.prod(ROOTS)
-    near = first / (1 - second)  # the correlation of neighbours
+    near = first / (1 - second)  # the correlation of neighbors
     far = first * near + second
     shock = math.sqrt(1 - first * near - second * far)
     drawn = torch.randn(frames, count, processes, generator=generator, dtype=torch.float64)

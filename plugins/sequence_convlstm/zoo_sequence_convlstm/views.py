@@ -50,7 +50,7 @@ class Row:
 
     title: str
     picture: Sprite
-    #: Over the pictures; None where nothing is.
+    #: Over the pictures; None if nothing is.
     overlay: Sprite | None = None
 
 

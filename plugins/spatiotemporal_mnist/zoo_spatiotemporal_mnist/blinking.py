@@ -155,7 +155,7 @@ def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Pa
     There is one clip for every digit of the split, 10,000 for `test`; `count` takes the first so many.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
     """
     found = mnist.read_fixed(split, count, "blinking_mnist")
     every = len(found.labels)

@@ -25,19 +25,19 @@ _ORDER = "order accuracy"
 _DIGIT = "digit accuracy"
 #: Up to so many models every pair is drawn; of more, the first with each other one.
 _ALL_PAIRS = 4
-#: Relative differences from here on take the last colour: the second's error is nothing, or the first's is half.
+#: Relative differences from here on take the last color: the second's error is nothing, or the first's is half.
 _FURTHEST = 1.0
 #: Differences in cells of fewer clips, of either model, are drawn pale and not counted.
 _FEW = 20
-#: What is left of a pale cell's colour.
+#: What is left of a pale cell's color.
 _PALE = 0.25
 #: Fewer models than this are no comparison.
 _LEAST = 2
 #: Width and height of a heat map, in CSS pixels: where two at most share the page's width, and where more do.
 _WIDE, _NARROW = (390, 440), (340, 400)
-#: Numbers under a scale of colours.
+#: Numbers under a scale of colors.
 _TICKS = 5
-#: Colours that colour-blind eyes tell apart, too.
+#: Colors that color-blind eyes tell apart, too.
 _ERRORS, _DIFFERENCES = "viridis", "PuOr"
 
 Cell = tuple[int, int]
@@ -77,7 +77,7 @@ def sections(contexts: Iterable[Any]) -> list[Section]:
     """The sections for these models: only those that have two or more models to show beside each other.
 
     Raises:
-        WeightsError: where such a table holds what it cannot.
+        WeightsError: if such a table holds what it cannot.
     """
     for context in contexts:
         _check(context)
@@ -232,7 +232,7 @@ def _check(context: Any) -> None:
     breakdown = evaluation.get("breakdown", {})
     pairs = breakdown.get("speed and period") or []
     if not any(_ERROR in row for row in pairs):
-        return  # somebody else's table of this name
+        return  # third-party table of this name
     for title, columns in (("speed and period", ("speed", "period")), ("period", ("period",)), ("digit", ("digit",))):
         for at, row in enumerate(breakdown.get(title) or [], start=1):
             for column in (*columns, "clips", _ERROR):

@@ -41,8 +41,8 @@ def evaluate(
     lose more to memory than they gain.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or corrupt.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or corrupt.
     """
     images, parameters = blinking.fixed_set(split, clips)
     fitting = 100 if device.type != "cpu" else 16 if _by_sites(network) else 2

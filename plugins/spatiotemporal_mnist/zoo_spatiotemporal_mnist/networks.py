@@ -1,6 +1,6 @@
 """The networks of Courtney & Sreenivas, arXiv 2009.07338, tables 1 to 4: one table row each, over shared block code.
 
-A residual body works on every frame (Conv2D), on frames and their neighbours (Conv3D, with temporal strides TS-Conv3D)
+A residual body works on every frame (Conv2D), on frames and their neighbors (Conv3D, with temporal strides TS-Conv3D)
 or on a frame and all before it (ConvLSTM). A spatial average collapses each frame to one vector, a two-layer LSTM reads
 the vectors in time (not after ConvLSTM), and three linear heads read the last time step. The paper leaves parts of this
 open; what stands here is what makes the published parameter counts come out (the cards list what was inferred).

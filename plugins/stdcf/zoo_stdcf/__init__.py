@@ -18,7 +18,7 @@ _PAPER = (
     "Zichen Miao, Ze Wang, Xiuyuan Cheng, Qiang Qiu: Spatiotemporal Joint Filter Decomposition in 3D Convolutional "
     "Neural Networks. NeurIPS 2021"
 )
-#: Clips of ImageNet's normalisation, as other networks of Kinetics take them.
+#: Clips of ImageNet's normalization, as other networks of Kinetics take them.
 _ACTIONS = InputSpec(frames=8, size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
 _TWO_DIGITS = InputSpec(channels="L", frames=8, size=(28, 28))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MOST: Final = 0.9
 #: CSS pixels: an atom in space, its margin, a cell's width, an atom in time, a line of text.
 _TILE, _GAP, _CELL, _BARS, _LINE = 44, 8, 66, 46, 18
-#: Colours that colour-blind eyes tell apart, too.
+#: Colors that color-blind eyes tell apart, too.
 _SIGNED, _SHARES = "PuOr", "viridis"
 
 

@@ -27,8 +27,8 @@ def evaluate_reconstruction(
     same by frame.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, parameters = translate_rotate.fixed_set(split, clips)
     painted = translate_rotate.render(images.to(device), parameters)

@@ -112,7 +112,7 @@ class Stdcf(nn.Module):
         """A copy, with parameters of its own, whose atoms are dilated in time by `tempo` (1: not at all).
 
         Raises:
-            UsageError: where `tempo` is no positive whole number.
+            UsageError: if `tempo` is not a positive whole number.
         """
         return with_tempo(self, tempo)
 
@@ -266,7 +266,7 @@ class StdcfConvTranspose3d(Stdcf):
         """Convolve, transposed.
 
         Raises:
-            ClipError: where the input has not these axes and channels.
+            ClipError: if the input has not these axes and channels.
         """
         self._check(x)
         padding, tempo = self._time
@@ -298,7 +298,7 @@ def with_tempo(module: _Module, tempo: int) -> _Module:
     clips at one speed meets its patterns again in clips that play `tempo` times as slowly.
 
     Raises:
-        UsageError: where `tempo` is no positive whole number, or there is no STDCF layer.
+        UsageError: if `tempo` is not a positive whole number, or there is no STDCF layer.
     """
     if not _is_count(tempo):
         raise UsageError(f"tempo {tempo!r}: expected a positive whole number, 1 for the frames as they follow")

@@ -143,7 +143,7 @@ class Autoencoder(nn.Module):
         """Reconstruct.
 
         Raises:
-            ClipError: where T, H or W is no multiple of 4.
+            ClipError: if T, H or W is no multiple of 4.
         """
         if any(side % 4 for side in x.shape[2:]):
             raise ClipError(
@@ -179,7 +179,7 @@ class ActionNetwork(nn.Module):
         """Clips to N x 64, the global average behind conv3.
 
         Raises:
-            ClipError: where nothing would be left behind the last pooling.
+            ClipError: if nothing would be left behind the last pooling.
         """
         frames, rows, columns = x.shape[2:]
         if frames < 4 or min(rows, columns) < 8:

@@ -42,8 +42,8 @@ def seen(
     """Representations N x 64 (float64) and answers N of the first test clips of Motion MNIST, played at this speed.
 
     Raises:
-        zoo.errors.UsageError: where there are fewer clips.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if there are fewer clips.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, drawn = motion.fixed_set("test", count)
     images = images.to(devices.like(network).device)

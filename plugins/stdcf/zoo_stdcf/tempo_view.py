@@ -61,7 +61,7 @@ def build(context: Context) -> Content:
 def picture(found: dict[str, Any], tau: int, own: list[float] | None = None) -> Markup:
     """What `tempo.measure` gave as a drawing: where clips lie at normal speed and τ = 1, and at half speed and this τ.
 
-    A motion has a colour and a mark of its own, filled at normal speed; a line joins both places of a clip. `own` marks
+    A motion has a color and a mark of its own, filled at normal speed; a line joins both places of a clip. `own` marks
     one more clip.
     """
     points = {(row["played"], row["tempo"]): torch.tensor(row["at"]) for row in found["points"]}
@@ -79,7 +79,7 @@ def picture(found: dict[str, Any], tau: int, own: list[float] | None = None) -> 
         for place, motion in enumerate(dict.fromkeys(found["motions"])):
             of = torch.tensor([shown == motion for shown in found["motions"]])
             colour, (mark, _) = figures.series(place)
-            # There are eight colours; what comes after them is drawn in ink, as a line of its own.
+            # There are eight colors; what comes after them is drawn in ink, as a line of its own.
             colour, mark = (colour, mark) if place < len(figures.SERIES) else (figures.INK, "x")
             for at, filled in ((usual[of], True), (slow[of], False)):
                 axes.plot(

@@ -59,7 +59,7 @@ def moving_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devi
     """Batches of newly drawn clips of Motion MNIST: `clips` (uint8) and `label`.
 
     Stage arguments: those of `zoo_motion_mnist.task.clips`, and `learned`: the parts of STDCF layers that the stage
-    learns beside all other parameters, such as ["phi", "alpha"]; the others stay as they are; all by default.
+    learns beside all other parameters, such as ["phi", "alpha"]; the others stay unchanged; all by default.
     """
     learn(network, stage.arguments.get("learned", PARTS))
     return task.clips(network, stage, seed, device)

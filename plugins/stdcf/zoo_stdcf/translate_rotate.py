@@ -1,6 +1,6 @@
 """TR-MNIST: two digits that move, bounce and turn by 45 degrees a frame (Miao et al., NeurIPS 2021, appendix B).
 
-A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its centre meets
+A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its center meets
 the border of the frame it turns back, so that half of it, in a corner more, is out of sight for a while. Both digits
 turn clockwise and stand upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
 open what it is that hits the border, the speeds, the direction of turning and how overlapping digits add up: these are
@@ -41,7 +41,7 @@ CLIPS: Final[dict[str, int]] = {"train": 10_000, "test": 5_000}
 class Parameters:
     """What happens in each of N clips, all on the CPU.
 
-    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: where the centre of each is in
+    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: where the center of each is in
     the first frame, pixels from the left and from the top; `velocity` N x 2 x 2: pixels per frame to the right and down
     (float64).
     """
@@ -128,8 +128,8 @@ def fixed_set(split: str, count: int | None = None) -> tuple[Tensor, Parameters]
     digits in one of them. `count` takes the first so many.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
-        DataError: where MNIST is missing or damaged.
+        UsageError: if there are fewer, or `count` is not positive.
+        DataError: if MNIST is missing or damaged.
     """
     if split not in CLIPS:
         raise UsageError(f"no split {split!r} of tr_mnist; expected {' or '.join(CLIPS)}")

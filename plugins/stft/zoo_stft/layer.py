@@ -49,7 +49,7 @@ def kernel(axes: Axes = "thw", size: int = 3) -> Tensor:
     not named it is 1.
 
     Raises:
-        UsageError: where `axes` is unknown, or `size` is even or less than 3.
+        UsageError: if `axes` is unknown, or `size` is even or less than 3.
     """
     extents = _window(axes, size)
     steps = [torch.arange(extent, dtype=torch.float64, device="cpu") - extent // 2 for extent in extents]
@@ -88,7 +88,7 @@ class ShortTimeFourier3d(nn.Module):
         stride: Of all axes, or (T, H, W).
 
     Raises:
-        UsageError: where a size is none.
+        UsageError: if a size is none.
     """
 
     weight: Tensor
@@ -126,7 +126,7 @@ class ShortTimeFourier3d(nn.Module):
         """Transform N x C x T x H x W.
 
         Raises:
-            ClipError: where the input has not these axes and channels, or is shorter or smaller than the stride.
+            ClipError: if the input has not these axes and channels, or is shorter or smaller than the stride.
         """
         if x.ndim != 5 or x.shape[1] != self.channels:
             raise ClipError(

@@ -22,7 +22,7 @@ Kind = Literal["st_stft", "s_stft", "t_stft", "fact_dw", "relpv", "i3d", "s3d_in
 class Design(NamedTuple):
     """A block class, its bottleneck b from the width r to which I3D reduces, and those of the two blocks of the stem.
 
-    In the stem, b is the number of channels that come in: 3 (also where the input is grey) and 64.
+    In the stem, b is the number of channels that come in: 3 (also where the input is gray) and 64.
     """
 
     block: type[STBlock | SBlock | TBlock | FactorisedBlock]
@@ -166,7 +166,7 @@ def build(
         kernel_size: n of the blocks, odd; I3D and S3D have their own.
 
     Raises:
-        UsageError: where one of them is unknown or out of range.
+        UsageError: if one of them is unknown or out of range.
     """
     if kind not in KINDS:
         raise UsageError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")

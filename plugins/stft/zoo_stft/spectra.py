@@ -120,7 +120,7 @@ class Spectra:
         """Draw how the energy of each block, on average over its channels, is spread over the directions.
 
         Raises:
-            UsageError: where there is no block.
+            UsageError: if there is no block.
         """
         if not self.blocks:
             raise UsageError("no STFT block in this model, so there is nothing to draw; spectra() of one that has some")
@@ -159,7 +159,7 @@ def grouped(shares: list[float]) -> dict[str, float]:
 
 
 def spectra(model: nn.Module) -> Spectra:
-    """The spectra of the STFT blocks of a model, and of those that they are compared with; none where it has none.
+    """The spectra of the STFT blocks of a model, and of those that they are compared with; none if it has none.
 
     The kernel of a channel is what the block amounts to if activations let everything pass (`Block.kernel`).
     """

@@ -56,7 +56,7 @@ class _Channel:
     strength: float
     #: Places in DIRECTIONS and shares, the largest first.
     leading: list[tuple[int, float]]
-    #: The input channel that the picture shows; None where all are seen.
+    #: The input channel that the picture shows; None if all are seen.
     shown: int | None
     picture: Sprite
 

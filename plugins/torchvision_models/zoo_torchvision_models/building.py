@@ -11,7 +11,7 @@ from zoo_torchvision_models.operators import import_torchvision
 
 
 def build(*, architecture: str, **arguments: Any) -> nn.Module:
-    """The model that torchvision builds under this name, randomly initialised.
+    """The model that torchvision builds under this name, randomly initialized.
 
     Args:
         architecture: Name in torchvision's registry of models ("r3d_18").

@@ -90,7 +90,7 @@ def read_fixed(part: str, count: int | None, dataset: str) -> Digits:
     """The digits of a part, of which each makes one fixed clip of `dataset`; `count` is how many clips are asked for.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
         DataError: as `read` does.
     """
     found = read_part(part)
