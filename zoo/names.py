@@ -34,10 +34,10 @@ def natural(name: str) -> list[tuple[int, int | str]]:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name holds wildcards."""
+    """Check whether a name contains wildcards."""
     return any(character in name for character in "*?[")
 
 
 def short_name(source: str) -> str:
-    """Name a clip as pages do: by its file, or by its sample."""
+    """Return the display name of a clip: its file or its sample."""
     return source if "sample:" in source else Path(source).name

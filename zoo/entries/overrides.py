@@ -1,4 +1,4 @@
-"""What differs from an architecture's entry, from JSON to fields of a `WeightsEntry`."""
+"""Overrides of an architecture's entry, converted from JSON to fields of a `WeightsEntry`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a weights file was trained, as plain data: no torch here.
+"""Training recipes of weights files, as plain data without torch.
 
 Every callable is a `"package.module:function"` string, resolved when training starts.
 """
@@ -63,12 +63,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """What a search draws a setting from: evenly between two ends, both included, or one of some values.
+    """The distribution that a search draws a setting from: uniform between two bounds, inclusive, or a choice.
 
-    Two whole ends give whole numbers.
+    Two integer bounds give integers.
 
     Raises:
-        ValueError: if neither or both are given, or the ends are none.
+        ValueError: if neither or both are set, or the bounds are invalid.
     """
 
     #: The two ends.
@@ -76,11 +76,11 @@ class Span:
     high: float | None = None
     #: Even in the logarithm.
     log: bool = False
-    #: The values, where there are no ends.
+    #: The choices, if there are no bounds.
     choices: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no span."""
+        """Raise ValueError for an invalid span."""
         ends = None not in (self.low, self.high)
         if ends == bool(self.choices) or (ends and not (self.low or 0) <= (self.high or 0)):
             raise ValueError(f"a span has two ends, low <= high, or choices, not {self}")
@@ -90,12 +90,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What `zoo search` draws anew in each trial of a recipe, and what it looks at.
+    """The settings that `zoo search` draws in each trial of a recipe, and the metrics that it compares.
 
-    A stage whose batch size is drawn sees as many clips as before, in more or fewer steps.
+    If the batch size is drawn, a stage sees as many clips as before, in more or fewer steps.
 
     Raises:
-        ValueError: if there is no metric, or `compared` is none of the settings with choices.
+        ValueError: if there is no metric, or `compared` is not one of the settings with choices.
     """
 
     #: Settings by their places: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
@@ -104,7 +104,7 @@ class Search:
     metrics: tuple[str, ...]
     #: The setting, one of choices, whose values are set side by side.
     compared: str
-    #: Whether more of the metrics is better.
+    #: Whether higher metrics are better.
     maximize: bool = False
 
     def __post_init__(self) -> None:
@@ -149,23 +149,23 @@ class Recipe:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     #: What differs from the architecture's entry (arguments, input, outputs), written into the file's header.
     header: Mapping[str, Any] = field(default_factory=dict)
-    #: What is special about it, in one line.
+    #: Short description of the weights, in one line.
     summary: str = ""
-    #: What `zoo search` may vary.
+    #: Settings that `zoo search` may vary.
     search: Search | None = None
 
     @property
     def steps(self) -> int:
-        """Steps of all stages together."""
+        """Return the number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     @property
     def clips(self) -> int:
-        """Clips seen in all stages together, repetitions counted."""
+        """Return the number of clips seen in all stages, repetitions included."""
         return sum(stage.steps * stage.batch_size for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """How weights are made, as JSON-ready values: without what a search may vary.
+        """Return the fields that determine the weights as JSON-ready values, without the search space.
 
         Fields that records did not have at first are left out where they hold their default.
         """

@@ -1,4 +1,4 @@
-"""What a plugin says about its models: plain data, no torch."""
+"""Entries by which plugins describe their models: plain data without torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def warn_of_licence(where: str, stacklevel: int = 3) -> None:
 
 
 def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
-    """Let a class below take and give its field `license` by the name `licence`, as in version 0.1."""
+    """Accept and expose the field `license` of a class also as `licence`, as in version 0.1."""
     plain = kind.__init__
 
     @functools.wraps(plain)
@@ -55,7 +55,7 @@ def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """How a clip becomes the batch that a model expects.
+    """The preprocessing from a clip to the batch that a model expects.
 
     A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
     scaled linearly from 0..255 to `range`, and normalized as (x - mean) / std.
@@ -125,7 +125,7 @@ class InputSpec:
 
     @property
     def channel_count(self) -> int:
-        """Channels of a batch: 1 for "L", 3 for colours."""
+        """Return the number of channels of a batch: 1 for "L", 3 for colors."""
         return self.other_channels or (1 if self.channels == "L" else 3)
 
     @property
@@ -159,7 +159,7 @@ class OutputSpec:
     follows: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a kind that does not exist, or what is no text."""
+        """Raise ValueError for an unknown kind, or a value that is not text."""
         check_types(self)
         if self.per_frame and self.kind == "clip":
             raise ValueError("a clip has its frames already; per_frame is for classes and values")
@@ -169,16 +169,16 @@ class OutputSpec:
 class Metric:
     """One measured figure."""
 
-    #: What it was measured on.
+    #: Data set of the measurement.
     dataset: str
-    #: Which part of it ("test").
+    #: Split of the data set ("test").
     split: str
     #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in percent.
     name: str
     value: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no text, or no finite number."""
+        """Raise ValueError for a value that is not text, or not a finite number."""
         check_types(self)
 
 
@@ -203,14 +203,14 @@ class WeightsEntry:
     license: str = "Apache-2.0"
     #: Name of the recipe that made the file.
     recipe: str | None = None
-    #: What was measured of them.
+    #: Metrics measured with these weights.
     metrics: tuple[Metric, ...] = ()
     #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
     golden: str | None = None
     #: The JSON that training wrote beside the file (recipe, log, metrics and their breakdown), same form as `source`;
     #: `zoo.training.evaluation.stored` reads it.
     record: str | None = None
-    #: What differs from the architecture's entry; None if nothing does.
+    #: Differences from the architecture's entry; None if there are none.
     arguments: Mapping[str, Any] | None = None
     input: InputSpec | None = None
     outputs: tuple[OutputSpec, ...] | None = None
@@ -224,12 +224,12 @@ class WeightsEntry:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the file is somebody else's, behind a URL."""
+        """Check whether the file is third-party, behind a URL."""
         return self.source.startswith(("https://", "http://"))
 
     @property
     def is_hub(self) -> bool:
-        """Whether the file lies on the Hugging Face Hub."""
+        """Check whether the file is on the Hugging Face Hub."""
         return self.source.startswith("hub:")
 
 
@@ -242,11 +242,11 @@ class Sample:
     name: str
     #: "package:path.safetensors" with one uint8 tensor `clips`, K x T x H x W x C.
     resource: str
-    #: What each clip shows, K texts.
+    #: Label of each clip, K texts.
     labels: tuple[str, ...]
     #: SPDX identifier.
     license: str
-    #: Where the clips come from.
+    #: Source of the clips.
     source: str
     #: The class of each clip by what it is a class of, K mappings ({"digit": "4", "motion": "zoom in"}), or none: what
     #: a model's answers are compared with, under an output's own name or where the class is one of its labels.
@@ -266,13 +266,13 @@ class ModelEntry:
     name: str
     #: "package.module:function", called with `arguments` as keywords.
     builder: str
-    #: What it is, in one line.
+    #: Short description, in one line.
     summary: str
     #: Trainable and frozen parameters together, as built.
     parameters: int
     #: Floating-point operations of one sample's forward pass, a multiply-add counted as two (`zoo.models.flops`).
     flops: int | None = None
-    #: How a clip becomes a batch.
+    #: Preprocessing from a clip to a batch.
     input: InputSpec
     #: The heads, in order; the first is what is explained unless told.
     outputs: tuple[OutputSpec, ...]
@@ -299,7 +299,7 @@ class ModelEntry:
     meta: bool = True
 
     def resolve(self, weights: WeightsEntry | None) -> ModelEntry:
-        """The entry as it stands for one weights file, or for none."""
+        """Return the entry resolved for one weights file, or for none."""
         if weights is None:
             return dataclasses.replace(self, weights=())
         return dataclasses.replace(
@@ -313,7 +313,7 @@ class ModelEntry:
         )
 
     def _named(self, outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
-        """Outputs that a file says, with the builder's keywords, which only the architecture knows."""
+        """Return the outputs of a file's overrides, with the builder's keywords of the architecture."""
         known = {head.name: head.argument for head in self.outputs}
         return tuple(
             head if head.argument or not known.get(head.name) else dataclasses.replace(head, argument=known[head.name])

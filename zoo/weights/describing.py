@@ -21,7 +21,7 @@ METADATA_KEY = "zoo"
 
 
 def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
-    """The entry of a weights file given by its path: tag from its name, overrides from its header.
+    """Return the entry of a weights file by path: tag from its name, overrides from its header.
 
     A JSON file of the same name beside it is taken for its record, and not read here.
 

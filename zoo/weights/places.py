@@ -35,16 +35,16 @@ class Place:
 
 
 def is_repository(name: str) -> bool:
-    """Whether a repository of the Hub may be called so: `ORG/REPO`."""
+    """Check whether a name is a valid repository of the Hub: `ORG/REPO`."""
     # Folders of the cache are named ORG--REPO, which two names must not share.
     return re.fullmatch(rf"{_NAME}/{_NAME}", name, re.ASCII) is not None and not re.search(r"\.\.|--", name)
 
 
 def parse(source: str) -> Place:
-    """The place that `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE` names.
+    """Parse `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE`.
 
     Raises:
-        UsageError: if it names none, or is not pinned to a commit.
+        UsageError: if it is malformed, or not pinned to a commit.
     """
     found = _PLACE.fullmatch(source)
     if found is None or not is_repository(found["repo"]):
