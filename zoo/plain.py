@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-#: Characters by which untrusted text (a label, a license) could control a terminal or reverse a line: escaped as in
-#: does, so that the document stays equivalent.
+#: Characters by which untrusted text (a label, a license) could control a terminal or reverse a line: escaped as
+#: JSON does, so that the document stays equivalent.
 _STEERING = {
     code: f"\\u{code:04x}"
     for code in (

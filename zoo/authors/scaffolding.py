@@ -111,7 +111,7 @@ def _write(name: str, folder: Path) -> None:
 
 
 def _entry(path: Path, package: str) -> ModelEntry:
-    """The entry that the module just written gives; neither it nor its bytecode is left anywhere."""
+    """Return the entry of the module just written; neither it nor its bytecode is left anywhere."""
     module = types.ModuleType(package)
     module.__path__ = [str(path.parent)]
     installed = sys.modules.get(package)

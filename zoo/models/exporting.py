@@ -18,7 +18,7 @@ from zoo.models.heads import by_head
 from zoo.models.verification import ATOL, RTOL
 from zoo.writing import check_writable, write
 
-#: How the name of a program of torch.export ends.
+#: Suffix of programs of torch.export.
 SUFFIX = ".pt2"
 
 
@@ -76,7 +76,7 @@ def export(model: nn.Module, path: Path, *, dynamic_batch: bool = False, seed: i
             difference = _compared(entry.name, by_head(plain, plain(other)), found)
         except ModelError:
             raise
-        except Exception as error:  # what torch.export raises has no end
+        except Exception as error:  # torch.export can raise anything
             if devices.is_out_of_memory(error):
                 raise
             raise ModelError(f"{entry.name} cannot be exported: {describe(error)}{hint}") from error

@@ -41,7 +41,7 @@ class Inflatable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """What became of the tensors of a file and of a model."""
+    """Result for the tensors of a file and of a model."""
 
     #: In the file and taken, all of them inflated.
     taken: tuple[str, ...]
@@ -199,7 +199,7 @@ def _difference(key: str, kernel: Tensor, expected: tuple[int, ...]) -> str:
 
 
 def _prefix(shapes: Mapping[str, tuple[int, ...]], kernels: Mapping[str, Tensor]) -> str:
-    """How the names would fit with a prefix less, or more; no such change is made unasked."""
+    """Describe how names would match with a prefix removed or added; no such change is made automatically."""
     counts: Counter[tuple[str, str]] = Counter()
     for path, kernel in kernels.items():
         for layer, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""Whether a model's weights are what its entry says: checksum, parameters, and outputs on golden tensors."""
+"""Verification of a model's weights against its entry: checksum, parameters, and outputs on golden tensors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
+        """Check whether every check passed."""
         return all(check.passed for check in self.checks)
 
 
@@ -154,7 +154,7 @@ def _difference(found: torch.Tensor | None, expected: torch.Tensor) -> float:
 
 
 def _agree(found: torch.Tensor | None, expected: torch.Tensor) -> bool:
-    """Whether outputs are equal but for rounding, however small they are."""
+    """Check whether outputs are equal up to rounding, however small they are."""
     if found is None or found.shape != expected.shape:
         return False
     allowed = RTOL * max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)
@@ -170,7 +170,7 @@ def _golden(model: torch.nn.Module, source: str, fetching: Mapping[str, Any]) ->
     if source.startswith("hub:"):
         hub.fetch(places.parse(source), **fetching)
     path = obtaining.locate(source)
-    weights_files.read_header(path)  # says what is wrong with a damaged file
+    weights_files.read_header(path)  # reports what is wrong with a damaged file
     expected = weights_files.map_tensors(path)
     batch = expected.pop("input", None)
     if batch is None or not expected:

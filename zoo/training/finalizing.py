@@ -114,7 +114,7 @@ def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor
 
 
 def _described(recipe: Recipe) -> ModelEntry | None:
-    """The entry that `zoo.load` builds for a recipe's weights; None where no plugin registers the architecture."""
+    """Return the entry that `zoo.load` builds for a recipe's weights; None if no plugin registers the architecture."""
     try:
         listing, _, _ = catalog.find(recipe.name.partition(".")[0])
     except UnknownNameError:
