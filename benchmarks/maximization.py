@@ -37,7 +37,7 @@ AT_ONCE = (1, 2, 4, 8)
 
 
 def whole(model: nn.Module, layer: str, unit: int, steps: int, progress: Callable[[int, int], None]) -> None:
-    """As it is usually written: a hook on the layer, the whole network forward, backward through what led to it."""
+    """Maximize in the usual way: a hook on the layer, full forward pass, backward pass from the layer."""
     kept: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
     parametrization = fourier3d(SHAPE, [0], devices.like(model), colour=True)
@@ -54,12 +54,12 @@ def whole(model: nn.Module, layer: str, unit: int, steps: int, progress: Callabl
 
 
 def ours(model: nn.Module, layer: str, units: list[int], steps: int, progress: Callable[[int, int], None]) -> None:
-    """The same by `explain.maximize`."""
+    """Maximize by `explain.maximize`."""
     explain.maximize(model, layer, units, shape=SHAPE, steps=steps, transforms="none", progress=progress)
 
 
 def flops(run: Callable[[int], object]) -> int:
-    """Of one step: what a second one adds."""
+    """Measure one step: the difference that a second one makes."""
     counted = []
     for steps in (1, 2):
         with FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""How long calls take, beside each other."""
+"""Timing of calls, beside each other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Digits that turn, move and change their brightness at random, frame by frame, under noise: what comes next?
+"""Digits that rotate, move and change their brightness at random, frame by frame, under noise, for prediction.
 
 Angle, place and the logarithm of the brightness each follow a stationary autoregressive process of order two, so that
-they go on as they began, and come back. Independent Gaussian noise lies on every pixel of every frame.
+they continue as they began, and revert to the mean. Independent Gaussian noise is added to every pixel of every frame.
 
 Everything random is drawn on the CPU from an explicit generator; `render` paints on the device of the digits.
 """
@@ -33,10 +33,10 @@ NOISE: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What happens in each of N sequences of T frames, all on the CPU.
+    """Parameters of N sequences of T frames, all on the CPU.
 
     `image` N: which digit image. In each frame (float64): `angle` N x T: degrees clockwise on the screen; `place`
-    N x T x 2: pixels right of and below the center; `brightness` N x T: what full ink becomes.
+    N x T x 2: pixels right of and below the center; `brightness` N x T: the value of full ink.
     """
 
     image: Tensor
@@ -48,7 +48,7 @@ class Parameters:
         return len(self.image)
 
     def __getitem__(self, index: slice | Tensor) -> Parameters:
-        """The same for the sequences that `index` selects."""
+        """Return the sequences that `index` selects."""
         return Parameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
@@ -107,7 +107,7 @@ def walk(count: int, processes: int, frames: int, *, generator: torch.Generator)
 def render(
     images: Tensor, parameters: Parameters, *, generator: torch.Generator | None = None, noise: float = NOISE
 ) -> Tensor:
-    """Paint the sequences: images M x 28 x 28 (uint8, any device) to N x 1 x T x 36 x 36 (float32, the same device).
+    """Render the sequences: images M x 28 x 28 (uint8, any device) to N x 1 x T x 36 x 36 (float32, the same device).
 
     Full ink is the brightness of its frame, paper 0; with `generator` (on the CPU), noise of that standard deviation is
     added, and nothing is cut off. Bilinear.
