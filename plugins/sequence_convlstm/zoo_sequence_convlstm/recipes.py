@@ -65,7 +65,7 @@ def _recipe(
     autocast: bool = True,
     search: Search = SEARCH,
 ) -> Recipe:
-    """Return the windows of one training set."""
+    """Return the recipe on the windows of one training set."""
     return Recipe(
         name=f"{architecture}.{tag}",
         summary=_SUMMARIES[tag],

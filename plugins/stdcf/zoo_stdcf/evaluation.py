@@ -1,4 +1,4 @@
-"""What the trained networks are worth on the fixed test clips of TR-MNIST and Motion MNIST, in float32."""
+"""Evaluation of the trained networks on the fixed test clips of TR-MNIST and Motion MNIST, in float32."""
 
 from __future__ import annotations
 
@@ -54,5 +54,5 @@ def evaluate_reconstruction(
 
 
 def _figures(error: Tensor) -> float:
-    """A mean squared error to six decimals."""
+    """Format a mean squared error to six decimals."""
     return round(float(error), 6)

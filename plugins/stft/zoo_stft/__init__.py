@@ -75,7 +75,7 @@ _KINDS: dict[str, tuple[str, tuple[int, int], tuple[int, int] | None]] = {
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     weights = bundled_weights("zoo_stft")
     entries = []
     for kind, (summary, whole, narrow) in _KINDS.items():
@@ -113,13 +113,13 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     return list(RECIPES)
 
 
 @hookimpl
 def explain_sections(context: Any) -> list[Any]:
-    """Which frequencies the blocks of a network use, and the kernels that they amount to."""
+    """Return the section on the frequencies that a network's blocks use, and their equivalent kernels."""
     from zoo_stft import view  # it draws, which `zoo list` need not wait for
 
     return view.sections(context)

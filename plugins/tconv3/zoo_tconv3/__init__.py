@@ -85,7 +85,7 @@ def _entry(name: str, summary: str, parameters: int, flops: int, weights: tuple[
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     order = ("motion_mnist", "motion_mnist_pretrained", "zoom", "rotation", "translation", "static")
     weights = bundled_weights("zoo_tconv3", order=order)
     return [_entry(*row, weights.get(row[0], ())) for row in _ARCHITECTURES]
@@ -93,5 +93,5 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     return list(RECIPES)
