@@ -59,7 +59,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
 
     Args:
         weights: An entry of the catalog.
-        offline: Raise instead of using the network; as `ZOO_OFFLINE=1`.
+        offline: Raise instead of using the network; same as `ZOO_OFFLINE=1`.
         token: Hub token; by default that of the environment.
 
     Raises:

@@ -1,6 +1,6 @@
 """Third-party weights saved by torch.save: fetched, checked by hash, and converted to safetensors once.
 
-The converted file and a record of it lie in the user's cache folder. A file that torchvision itself downloaded is taken
+The converted file and a record of it are in the user's cache folder. A file that torchvision itself downloaded is taken
 from torch's cache. `ZOO_MIRROR` names a server to ask instead of the one in the URL; `ZOO_OFFLINE=1` forbids asking.
 
 Publishers name such files by the first 8 digits of their SHA-256, which is all that an entry can state: 32 bits, which
@@ -39,7 +39,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
 
     Args:
         weights: An entry of the catalog.
-        offline: Raise instead of using the network; `ZOO_OFFLINE=1` says the same.
+        offline: Raise instead of using the network; same as `ZOO_OFFLINE=1`.
 
     Raises:
         WeightsError: if it cannot be fetched, is not the file that was published, or holds no state dictionary.
