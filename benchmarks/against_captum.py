@@ -55,7 +55,7 @@ class Scored(nn.Module):
 
 
 def _call(name: str, **fixed: Any) -> Any:
-    """Captum's class of that name, on the score; `fixed` are arguments of `attribute`, functions of the options."""
+    """Return Captum's class by name, on the score; `fixed`: arguments of `attribute` as functions of the options."""
 
     def run(scored: Scored, model: nn.Module, batch: Tensor, options: dict[str, Any]) -> Tensor:
         layer = [model.get_submodule(options["layer"])] if "Layer" in name or "Cam" in name else []
@@ -149,7 +149,7 @@ def quiet(call: Callable[[], Any], seed: int = 0) -> Any:
 
 
 def theirs(name: str, model: nn.Module, batch: Tensor, target: Target, options: dict[str, Any]) -> Callable[[], Tensor]:
-    """Captum's values."""
+    """Compute Captum's values."""
 
     def run() -> Tensor:
         with prepared(model):
@@ -159,7 +159,7 @@ def theirs(name: str, model: nn.Module, batch: Tensor, target: Target, options: 
 
 
 def ours(name: str, model: nn.Module, batch: Tensor, target: Target, options: dict[str, Any]) -> Callable[..., Tensor]:
-    """Our values."""
+    """Compute our values."""
     method = find_method(name)
     given = accepted(method, {"n_samples": options["draws"], "feature_mask": options["features"], **OURS.get(name, {})})
     layer = options["layer"] if "cam" in name or "layer" in name else None
@@ -190,7 +190,7 @@ def options_for(batch: Tensor, layout: str, layer: str, draws: int, size: int, w
 
 
 def _reduced(name: str, found: Tensor, wanted: Tensor) -> Tensor | str:
-    """Captum's values in the form of ours; why they cannot be brought to it."""
+    """Convert Captum's values to the form of ours; or say why they cannot be."""
     if "layer_" in name and found.ndim == wanted.ndim - 1 and wanted.shape[2] == 1 and len(found) == len(wanted):
         found = found.unsqueeze(2)
     if name == "grad_cam" and wanted.shape[2] == 1 and found.ndim == 4 and len(found) == len(wanted):

@@ -77,7 +77,7 @@ def told(what: str, ratio: float, limit: str) -> None:
 
 
 def shared(bench: Bench) -> None:
-    """Many methods in one call."""
+    """Time many methods in one call."""
     call = bench.attribute(SHARED, layer="layer3")
     print(f"{len(SHARED)} maps in one call: {', '.join(SHARED)}")
     told("FLOPs over one forward and backward", flops(call) / bench.both_flops, "at most 1.1")
@@ -88,7 +88,7 @@ def shared(bench: Bench) -> None:
 
 
 def grad_cam(bench: Bench) -> None:
-    """Grad-CAM at two layers, and the package that most use for it."""
+    """Time Grad-CAM at two layers, and the most used package for it."""
     print("Grad-CAM, target and map included")
     for layer, limit in (("layer4", 1.05), ("layer3", 1.15)):
         call = bench.attribute("grad_cam", layer=layer)

@@ -80,7 +80,7 @@ def by_zoo(path: Path, count: int, start: float) -> np.ndarray[Any, Any]:
 
 
 def seconds_of(read: Callable[[Path, int, float], Any], path: Path, count: int, start: float) -> float:
-    """CPU seconds of reading, all threads together."""
+    """Measure the CPU seconds of reading, all threads together."""
     began = time.process_time()
     read(path, count, start)
     return time.process_time() - began

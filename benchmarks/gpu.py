@@ -85,7 +85,7 @@ def run(command: list[str], log: Path, seconds: float) -> str:
 
 
 def peak(kind: torch.dtype, device: str) -> float:
-    """Floating-point operations a second of a product of two large square matrices."""
+    """Measure the FLOPs per second of a product of two large square matrices."""
     size = 8192 if device.startswith("cuda") else 1024
     one = torch.randn(size, size, device=device).to(kind)
     found = timing.milliseconds({"product": lambda: one @ one}, device, 5)["product"]

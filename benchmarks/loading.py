@@ -51,7 +51,7 @@ def drop(path: Path) -> None:
 def measured(
     calls: dict[str, Callable[[], Any]], repeats: int, before: Callable[[], Any] = lambda: None
 ) -> dict[str, Any]:
-    """Median wall and CPU milliseconds of each call, taken in turns."""
+    """Measure median wall and CPU milliseconds of each call, in turns."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():

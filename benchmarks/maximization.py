@@ -69,7 +69,7 @@ def flops(run: Callable[[int], object]) -> int:
 
 
 def seconds(runs: dict[str, Run], device: str, repeats: int) -> dict[str, float]:
-    """Median time of one step of each run, taken in turns."""
+    """Measure the median time of one step of each run, in turns."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():

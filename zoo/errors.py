@@ -165,7 +165,7 @@ def _nearest_beginnings(name: str, known: list[str]) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Up to `limit` names of `known` that `name` may have meant, closest first; case does not count."""
+    """Return up to `limit` names of `known` close to `name`, closest first, ignoring case."""
     import difflib
 
     by_fold: dict[str, str] = {}

@@ -106,6 +106,6 @@ class _Finder:
 
 
 def install() -> None:
-    """Let former paths be imported."""
+    """Make former paths importable."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

@@ -29,7 +29,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts resnet9 before resnet18."""
+    """Return a sort key that puts resnet9 before resnet18."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 

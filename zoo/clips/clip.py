@@ -68,7 +68,7 @@ def moment(frame: int, count: int, *times: Sequence[float] | None) -> str:
 
 
 def timed(batch: Tensor, times: Sequence[float] | None) -> Tensor:
-    """Note at what seconds of its source each frame of a batch of one sample is shown, for `times_of`."""
+    """Record the source times in seconds of the frames of a batch of one sample, for `times_of`."""
     if times is not None and not batch.is_inference():
         setattr(batch, _TIMES, (tuple(times), batch._version))  # noqa: SLF001  # torch's only count of changes
     return batch

@@ -27,7 +27,7 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BEGINNINGS = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 #: Numbers of tags of TIFF.
 _SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258
-#: Milliseconds that a frame is shown if its file says less than 20, as browsers and ffmpeg do.
+#: Milliseconds that a frame is shown if its file specifies less than 20, as browsers and ffmpeg do.
 _USUAL_DURATION = 100
 
 

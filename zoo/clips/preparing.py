@@ -44,7 +44,7 @@ def preprocess(
         device: Device of the batch; None is the model's device, or the CPU for an entry.
 
     Returns:
-        1 x C x T x H x W (or as the layout of the input says), in the model's floating-point type, else float32.
+        1 x C x T x H x W (or in the input's layout), in the model's floating-point type, else float32.
         `times_of` returns the times of its frames, so that results name moments by their time.
 
     Warns:
@@ -207,7 +207,7 @@ def convert(clip: Clip | Tensor, spec: InputSpec) -> Tensor:
         spec: How frames are sampled, converted to channels, resized and cropped.
 
     Returns:
-        uint8, frames x H x W x channels, as `spec` says.
+        uint8, frames x H x W x channels, by `spec`.
 
     Raises:
         ClipError: for another shape or type, or if a frame is so narrow that resizing exceeds the size limit.

@@ -314,7 +314,7 @@ def _chosen(
 
     Raises:
         UsageError: for times where none are known, or `fps` where they are.
-        ClipError: if no frame lies between.
+        ClipError: if there are no frames between.
     """
     if request.fps is not None:
         if times is not None:

@@ -87,7 +87,7 @@ def step(spec: InputSpec) -> float:
 
 
 def spread(total: int, count: int) -> list[int]:
-    """`count` indices from the first to the last of `total`, evenly spread; frames repeat where count > total."""
+    """Return `count` evenly spread indices from the first to the last of `total`; frames repeat if count > total."""
     if count == 1:
         return [(total - 1) // 2]
     return [round(index * (total - 1) / (count - 1)) for index in range(count)]
@@ -96,7 +96,7 @@ def spread(total: int, count: int) -> list[int]:
 def evenly(times: Times, count: int) -> list[int]:
     """Return the indices of the frames nearest to `count` instants spread evenly from the first to the last of `times`.
 
-    One instant alone lies in the middle, and of two equally near frames gets the first.
+    A single instant is in the middle, and of two equally near frames gets the first.
     """
     if count == 1:
         middle = np.interp((times[0] + times[-1]) / 2, times, np.arange(len(times)))
@@ -105,7 +105,7 @@ def evenly(times: Times, count: int) -> list[int]:
 
 
 def nearest(times: Times, instants: Times, *, first: int = 0) -> list[int]:
-    """Index of the frame nearest to each instant; `times` are in ascending order, the first of frame `first`."""
+    """Return the index of the frame nearest to each instant; `times` are ascending, the first of frame `first`."""
     places = np.interp(instants, times, np.arange(first, first + len(times)))
     return [int(place) for place in places.round(6).round()]
 

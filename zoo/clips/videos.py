@@ -300,7 +300,7 @@ class _Reading:
         return [time for time in times if self._is_inside(time)]
 
     def sought(self, chosen: Sequence[int]) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
-        """Index, seconds and pixels of some of the frames that `survey` found, decoded from the key frame before each.
+        """Return index, seconds and pixels of some frames that `survey` found, decoded from the key frame before each.
 
         None at all where decoding all frames costs about as much, and where what is decoded is not what was announced.
         """
@@ -576,7 +576,7 @@ class _Reading:
         return max(self.seen, round((until - self.start) * (self.fps or 0.0)))
 
     def reason_for_no_frame(self) -> str:
-        """Why no frame was kept."""
+        """Describe why no frame was kept."""
         if self.shown or (self.expected and (self.start or self.end is not None) and not self.failed):
             return f"{self.source} has no frame between {self.start:g} s and {end_in_words(self.end)}"
         if self.packets:

@@ -130,7 +130,7 @@ class InputSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a batch of one clip, in the order of `layout`."""
+        """Return the shape of a batch of one clip, in the order of `layout`."""
         sizes = {"N": 1, "C": self.channel_count, "T": self.frames, "H": self.size[0], "W": self.size[1]}
         return tuple(sizes[axis] for axis in self.layout)
 

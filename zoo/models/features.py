@@ -21,7 +21,7 @@ class Features(nn.Module):
     order of its calls. Gradients flow through; in-place changes by a later layer are not visible in an activation.
 
     The first pass with each shape of batch runs to its end and counts the calls; later ones stop after the last that is
-    needed. Say `stop=False` for a model whose layers run more or less often depending on what is in the batch.
+    needed. Use `stop=False` for a model whose layers run more or less often depending on what is in the batch.
 
     `zoo_entry`, `zoo_weights` and `zoo_load_report` are those of `model`.
 

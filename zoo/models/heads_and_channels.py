@@ -163,7 +163,7 @@ def replace(
     """Replace the layers that builders cannot resize, in place.
 
     Args:
-        model: In eval mode, on the CPU, as `entry` says.
+        model: In eval mode, on the CPU, as described by `entry`.
         entry: Of the model as it is.
         asked: What to replace.
         seed: Of the new layers.

@@ -133,7 +133,7 @@ def _is_solid(layer: nn.Module) -> bool:
 
 
 def _shape(layer: nn.Module) -> tuple[int, ...]:
-    """Shape of the 2D weight that a 3D layer takes: filters, channels of each, rows, columns."""
+    """Return the shape of the 2D weight for a 3D layer: filters, channels of each, rows, columns."""
     assert isinstance(layer, nn.Conv3d | Inflatable)  # noqa: S101 - only those are layers here
     groups = getattr(layer, "groups", 1)
     return (layer.out_channels, layer.in_channels // groups, *layer.kernel_size[-2:])
@@ -190,7 +190,7 @@ def _check_fit(shapes: Mapping[str, tuple[int, ...]], kernels: Mapping[str, Tens
 
 
 def _difference(key: str, kernel: Tensor, expected: tuple[int, ...]) -> str:
-    """Why a 2D kernel does not fit its layer; empty where it does."""
+    """Describe why a 2D kernel does not fit its layer; empty if it does."""
     parts = zip(_PARTS, kernel.shape, expected, strict=True)
     said = ", ".join(f"{have} {part} instead of {want}" for part, have, want in parts if have != want)
     if said:

@@ -157,7 +157,7 @@ def _parted(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _merged(said: dict[str, Any], entry: ModelEntry) -> dict[str, Any]:
-    """Metadata with those of the entry in place; tags of both."""
+    """Merge the entry's metadata into a card's; tags of both."""
     from huggingface_hub import ModelCardData
 
     due = ModelCardData(**_metadata(entry)).to_dict()  # type: ignore[no-untyped-call]  # as above

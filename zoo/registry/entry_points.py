@@ -25,7 +25,7 @@ def canonical(name: str) -> str:
 
 
 def installed() -> list[tuple[str, str, EntryPoint]]:
-    """Distribution, version and entry point of everything installed in the group, in a stable order.
+    """Return distribution, version and entry point of all plugins in the group, in a stable order.
 
     What cannot be read is reported and left out. Of several versions of one distribution the one that Python imports is
     taken: the first on `sys.path`, of one folder the highest; the others are reported.
@@ -95,7 +95,7 @@ def _found() -> Iterator[_Found]:
 
 
 def _order(version: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts 1.10 after 1.9, and 1.0 after 1.0rc1."""
+    """Return a sort key that puts 1.10 after 1.9, and 1.0 after 1.0rc1."""
     parts = re.findall(r"\d+|[a-z]+", version.lower())
     return [*((1, int(part)) if part.isdigit() else (2 * (part == "post"), part) for part in parts), (1, -1)]
 

@@ -57,7 +57,7 @@ class Plugin:
 
     @property
     def key(self) -> str:
-        """Distribution and entry-point name, unique among installed plugins."""
+        """Return distribution and entry-point name, unique among installed plugins."""
         return f"{self.distribution}:{self.name}"
 
     def is_called(self, name: str) -> bool:

@@ -44,7 +44,7 @@ def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mappin
 
 
 def read(folder: Path, recipe: Recipe, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """State and tensors of the folder's checkpoint; None if it has none.
+    """Return state and tensors of the folder's checkpoint; None if it has none.
 
     Raises:
         TrainingError: if the file is damaged, or belongs to another recipe.

@@ -184,7 +184,7 @@ class _FinalError(ConnectionError):
 
 
 def _receive(answer: Answer, part: Path, most: int) -> None:
-    """Append the body of an answer; begin anew where the server sends the whole file."""
+    """Append the body of a response; start over if the server sends the whole file."""
     from tqdm import tqdm
 
     resumed = answer.status == HTTPStatus.PARTIAL_CONTENT

@@ -84,8 +84,8 @@ def read_header(path: Path) -> Header:
     """Return names, dtypes and shapes in a file, without reading tensors.
 
     Raises:
-        WeightsError: if the file is no whole safetensors file; a renamed pickle is named as such; where shards do
-            not hold what their index says.
+        WeightsError: if it is not a complete safetensors file; a renamed pickle is named as such; if shards do
+            not match their index.
     """
     if path.name.endswith(INDEX):
         return _merged(path)

@@ -29,7 +29,7 @@ class Place:
         return f"hub:{self.repo}@{self.revision}" + (f":{self.file}" if self.file else "")
 
     def beside(self, file: str) -> Place:
-        """Another file of the same folder."""
+        """Return another file of the same folder."""
         folder = self.file.rpartition("/")[0]
         return dataclasses.replace(self, file=f"{folder}/{file}" if folder else file)
 

@@ -139,7 +139,7 @@ def example() -> Tensor:
 
 
 def share(right: Tensor) -> float:
-    """Round the share of right answers to four decimals, which 10,000 clips resolve."""
+    """Round the accuracy to four decimals, which 10,000 clips resolve."""
     return round(float(right.double().mean()), 4)
 
 

@@ -71,7 +71,7 @@ def check(values: Tensor, *, scaled: bool = True) -> Tensor:
 
     Args:
         values: N x 16 x 36 x 36.
-        scaled: Whether they must lie within 0 and 1.
+        scaled: Whether they must be within 0 and 1.
 
     Raises:
         DataError: if the shape or the range is wrong.
@@ -126,7 +126,7 @@ def cut(values: Tensor, starts: list[int], targets: Tensor | None = None) -> Win
 
 
 def painted(name: str) -> tuple[Tensor, Tensor]:
-    """N6 or N3 as it was made, and the same without noise: N x 16 x 36 x 36 each, full ink about 1.
+    """Return N6 or N3, with and without noise: N x 16 x 36 x 36 each, full ink about 1.
 
     Raises:
         UnknownNameError: for another name.
@@ -186,14 +186,14 @@ class Outliers:
 
     @property
     def sequences(self) -> Tensor:
-        """N (bool): which sequences hold an outlier."""
+        """Return the sequences with an outlier: N (bool)."""
         return self.found.any(dim=1)
 
 
 def find_outliers(values: Tensor) -> Outliers:
     """Find changes that are unlikely under a Gaussian fitted to all of them (section 3.2, figure 4).
 
-    The Gaussian is fitted to their first principal components. The report does not say of what it takes three standard
+    The Gaussian is fitted to their first principal components. The report leaves open of what it takes three standard
     deviations; here it is the distance from the mean, which finds about one change in a hundred, as in the report.
 
     Args:

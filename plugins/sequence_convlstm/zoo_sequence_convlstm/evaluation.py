@@ -163,7 +163,7 @@ def _means(measured: dict[str, Tensor], of_set: dict[str, Tensor], where: Tensor
 
 
 def _figure(value: float) -> float:
-    """Four digits that count."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")
 
 

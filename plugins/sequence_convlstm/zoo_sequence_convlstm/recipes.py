@@ -20,7 +20,7 @@ TRAINING_SETS: Final[dict[str, tuple[bool, bool]]] = {
 EPOCHS: Final = 20
 WINDOWS: Final = 4_000
 
-#: Search space of the report (section 3.3). It does not say how rates are drawn, nor among which optimizers.
+#: Search space of the report (section 3.3). It does not specify how rates are drawn, nor among which optimizers.
 SEARCH: Final = Search(
     space={
         "arguments.activation": Span(choices=("relu", "tanh")),

@@ -197,7 +197,7 @@ def speed_differences(contexts: Iterable[Any]) -> Content:
 
 
 def digits_and_orders(contexts: Iterable[Any]) -> Content:
-    """Order accuracy by V and digit error by class, with 95 % intervals (section 5.1)."""
+    """Draw order accuracy by V and digit error by class, with 95% intervals (section 5.1)."""
     networks = _networks(contexts)
     orders, digits = _orders(networks), _digits(networks)
     data = {
@@ -232,7 +232,7 @@ def _check(context: Any) -> None:
     breakdown = evaluation.get("breakdown", {})
     pairs = breakdown.get("speed and period") or []
     if not any(_ERROR in row for row in pairs):
-        return  # third-party table of this name
+        return  # an untrusted table of this name
     for title, columns in (("speed and period", ("speed", "period")), ("period", ("period",)), ("digit", ("digit",))):
         for at, row in enumerate(breakdown.get(title) or [], start=1):
             for column in (*columns, "clips", _ERROR):
@@ -279,13 +279,13 @@ def _relative(first: Mapping[Cell, float], second: Mapping[Cell, float]) -> dict
 
 
 def _orders(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
-    """Order accuracy by period of each model; empty where fewer than two have any."""
+    """Return order accuracy by period of each model; empty if fewer than two have any."""
     found = [_shares(network.table("period", _ORDER)) for network in networks]
     return found if sum(map(bool, found)) >= _LEAST else []
 
 
 def _digits(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
-    """Digit error by class of each model; empty where fewer than two have any."""
+    """Return digit error by class of each model; empty if fewer than two have any."""
     found = [_shares(network.table("digit", _DIGIT), inverted=True) for network in networks]
     return found if sum(map(bool, found)) >= _LEAST else []
 
@@ -386,7 +386,7 @@ def _panel(
 
 
 def _order_lines(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[str, Any]]]) -> Markup:
-    """Accuracy of the order against V: one line a model."""
+    """Plot the order accuracy against V: one line a model."""
     with figures.style():
         drawn = figures.figure(360, 260)
         axes = drawn.subplots()

@@ -103,7 +103,7 @@ class Stdcf(nn.Module):
         return 1
 
     def kernel(self) -> Tensor:
-        """Equation 1: C_out x C_in x k_t x k x k, the weight of the ordinary convolution that equals this layer."""
+        """Compute equation 1: C_out x C_in x k_t x k x k, the weight of the equivalent ordinary convolution."""
         pairs = self.psi[:, None, None] * self.phi[None, :, :, None, None]
         kernel: Tensor = self.alpha.flatten(2) @ pairs.flatten(2).flatten(0, 1)
         return kernel.view(self.out_channels, self.in_channels, *self.kernel_size)
@@ -143,7 +143,7 @@ class Stdcf(nn.Module):
 
     @property
     def _time(self) -> tuple[int, int]:
-        """Padding and dilation in time."""
+        """Return padding and dilation in time."""
         return self.padding[0] * self.tempo, self.tempo
 
     def extra_repr(self) -> str:

@@ -102,7 +102,7 @@ def transposed(kernel: Kernel, into: int, width: int, atoms: Atoms, *, bias: boo
 
 
 def _started(conv: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:
-    """With weights from N(0, 1 / terms of an output), as the coefficients of STDCF layers have."""
+    """Initialize weights from N(0, 1 / terms of an output), as the coefficients of STDCF layers have."""
     terms: float = conv.in_channels * math.prod(conv.kernel_size)
     if isinstance(conv, nn.ConvTranspose3d):
         terms /= math.prod(conv.stride)

@@ -97,7 +97,7 @@ def measure(network: ActionNetwork, count: int = CLIPS) -> dict[str, Any]:
 
 
 def components(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D), the two main components (2 x D, of length 1) and their shares of the variance (2) of N x D features.
+    """Return the mean (D), two main components (2 x D, of length 1) and their variance shares (2) of N x D features.
 
     The largest entry of each component is positive, so that the picture does not turn over from machine to machine.
     """

@@ -49,7 +49,7 @@ def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devic
 
 
 def squared_error(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean squared error of the reconstruction over all pixels, of values from 0 to 1."""
+    """Return the mean squared error of the reconstruction over all pixels, of values from 0 to 1."""
     del stage
     x = as_input(batch["clips"])
     return F.mse_loss(network(x), x), {}
@@ -66,7 +66,7 @@ def moving_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devi
 
 
 def learn(network: nn.Module, parts: tuple[str, ...] | list[str]) -> None:
-    """Let the STDCF layers learn these parts of `psi`, `phi` and `alpha` and keep the others.
+    """Train these parts of `psi`, `phi` and `alpha` of the STDCF layers and keep the others.
 
     Raises:
         UsageError: for a part that they do not have.

@@ -2,7 +2,7 @@
 
 A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its center meets
 the border of the frame it turns back, so that half of it, in a corner more, is out of sight for a while. Both digits
-turn clockwise and stand upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
+rotate clockwise and are upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
 open what it is that hits the border, the speeds, the direction of turning and how overlapping digits add up: these are
 choices.
 

@@ -19,7 +19,7 @@ FRAMES = 16
 
 
 def clips_of(frames: int) -> InputSpec:
-    """Grey clips of 64 x 64 pixels."""
+    """Return the input spec of gray clips of 64 x 64 pixels."""
     return InputSpec(channels="L", frames=frames, size=(64, 64))
 
 
