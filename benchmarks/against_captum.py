@@ -55,7 +55,7 @@ class Scored(nn.Module):
 
 
 def _call(name: str, **fixed: Any) -> Any:
-    """Captum's class of that name, on the score; `fixed` are arguments of `attribute`, functions of the options."""
+    """Return Captum's class by name, on the score; `fixed`: arguments of `attribute` as functions of the options."""
 
     def run(scored: Scored, model: nn.Module, batch: Tensor, options: dict[str, Any]) -> Tensor:
         layer = [model.get_submodule(options["layer"])] if "Layer" in name or "Cam" in name else []
@@ -126,7 +126,7 @@ CALLS: dict[str, Any] = {
     "layer_gradient_x_activation": _call("LayerGradientXActivation"),
 }
 DRAWING = ("gradient_shap", "smooth_grad", "shapley_sampling", "kernel_shap", "lime")
-#: What ours is given besides, for it to be the same task.
+#: Extra arguments of our methods, so that the task is the same.
 OURS: dict[str, dict[str, Any]] = {"gradient_shap": {"baseline": ["zero"]}}
 #: A layer of each family that all methods of layers take.
 LAYERS = {
@@ -140,7 +140,7 @@ LAYERS = {
 
 
 def quiet(call: Callable[[], Any], seed: int = 0) -> Any:
-    """A call with seeds set, its warnings (that hooks are set, that several samples take long) left out."""
+    """Run a call with seeds set, without its warnings (that hooks are set, that several samples are slow)."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - Captum draws from it
     with warnings.catch_warnings():
@@ -149,7 +149,7 @@ def quiet(call: Callable[[], Any], seed: int = 0) -> Any:
 
 
 def theirs(name: str, model: nn.Module, batch: Tensor, target: Target, options: dict[str, Any]) -> Callable[[], Tensor]:
-    """Captum's values."""
+    """Compute Captum's values."""
 
     def run() -> Tensor:
         with prepared(model):
@@ -159,7 +159,7 @@ def theirs(name: str, model: nn.Module, batch: Tensor, target: Target, options: 
 
 
 def ours(name: str, model: nn.Module, batch: Tensor, target: Target, options: dict[str, Any]) -> Callable[..., Tensor]:
-    """Our values."""
+    """Compute our values."""
     method = find_method(name)
     given = accepted(method, {"n_samples": options["draws"], "feature_mask": options["features"], **OURS.get(name, {})})
     layer = options["layer"] if "cam" in name or "layer" in name else None
@@ -171,7 +171,7 @@ def ours(name: str, model: nn.Module, batch: Tensor, target: Target, options: di
 
 
 def options_for(batch: Tensor, layout: str, layer: str, draws: int, size: int, window: tuple[int, int, int]) -> Any:
-    """The task: parts of the clip, draws, layer."""
+    """Describe the task: parts of the clip, draws, layer."""
     time_axis = {"NCTHW": 2, "NTCHW": 1}.get(layout)
     extent = (batch.shape[time_axis] if time_axis else 1, *batch.shape[-2:])
     features = grid(extent, window, batch.device)
@@ -190,7 +190,7 @@ def options_for(batch: Tensor, layout: str, layer: str, draws: int, size: int, w
 
 
 def _reduced(name: str, found: Tensor, wanted: Tensor) -> Tensor | str:
-    """Captum's values in the form of ours; why they cannot be brought to it."""
+    """Convert Captum's values to the form of ours; or say why they cannot be."""
     if "layer_" in name and found.ndim == wanted.ndim - 1 and wanted.shape[2] == 1 and len(found) == len(wanted):
         found = found.unsqueeze(2)
     if name == "grad_cam" and wanted.shape[2] == 1 and found.ndim == 4 and len(found) == len(wanted):
@@ -203,7 +203,7 @@ def _reduced(name: str, found: Tensor, wanted: Tensor) -> Tensor | str:
 
 
 def right() -> None:
-    """How far Captum's values are from ours, family by family."""
+    """Compare Captum's values with ours, family by family."""
     for name in CALLS:
         if name in DRAWING:
             continue
@@ -239,7 +239,7 @@ def _error(found: Tensor, wanted: Tensor) -> float:
 
 
 def drawn(seeds: int = 6) -> None:
-    """What methods that draw are off, at as many draws."""
+    """Compute the errors of stochastic methods, at as many draws."""
     family = "3D CNN"
     model, batch = families.model_of(family).double(), families.batch_of(family).double()
     with prepared(model):
@@ -275,7 +275,7 @@ def drawn(seeds: int = 6) -> None:
 
 
 def _seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """The least CPU time of each call, taken in turns."""
+    """Return the least CPU time of each call, measured in turns."""
     found = dict.fromkeys(calls, float("inf"))
     for _ in range(repeats + 1):
         for name, call in calls.items():
@@ -286,7 +286,7 @@ def _seconds(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, flo
 
 
 def _passes(model: nn.Module, call: Callable[[], Any]) -> int:
-    """Samples that a call runs the model on."""
+    """Count the samples that a call runs the model on."""
     seen: list[int] = []
     handle = model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     try:

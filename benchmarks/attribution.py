@@ -50,17 +50,17 @@ class Bench:
             self.both_flops = flops(self.both)
 
     def forward(self) -> None:
-        """One forward pass, nothing recorded."""
+        """Run one forward pass, without recording."""
         with torch.no_grad():
             self.model(self.batch)
 
     def both(self) -> Tensor:
-        """One forward pass and the backward pass to the input; parameters are frozen within `prepared`."""
+        """Run one forward pass and the backward pass to the input; parameters are frozen within `prepared`."""
         inputs = self.batch.clone().requires_grad_()
         return torch.autograd.grad(self.model(inputs.clone()).amax(dim=1).sum(), inputs)[0]
 
     def attribute(self, method: str | tuple[str, ...], **options: Any) -> Callable[[], object]:
-        """A call of `explain.attribute`."""
+        """Call `explain.attribute`."""
         return lambda: explain.attribute(self.model, self.batch, method=method, **options)
 
     def compare(self, what: str, calls: dict[str, Callable[[], Any]], ratio: tuple[str, str], limit: str) -> None:
@@ -77,7 +77,7 @@ def told(what: str, ratio: float, limit: str) -> None:
 
 
 def shared(bench: Bench) -> None:
-    """Many methods in one call."""
+    """Time many methods in one call."""
     call = bench.attribute(SHARED, layer="layer3")
     print(f"{len(SHARED)} maps in one call: {', '.join(SHARED)}")
     told("FLOPs over one forward and backward", flops(call) / bench.both_flops, "at most 1.1")
@@ -88,7 +88,7 @@ def shared(bench: Bench) -> None:
 
 
 def grad_cam(bench: Bench) -> None:
-    """Grad-CAM at two layers, and the package that most use for it."""
+    """Time Grad-CAM at two layers, and the most used package for it."""
     print("Grad-CAM, target and map included")
     for layer, limit in (("layer4", 1.05), ("layer3", 1.15)):
         call = bench.attribute("grad_cam", layer=layer)
@@ -114,7 +114,7 @@ def grad_cam(bench: Bench) -> None:
 
 
 def integrated(bench: Bench, steps: int = 32) -> None:
-    """Integrated gradients with its delta; the target is known, as in a report, or found by the call itself."""
+    """Time integrated gradients with its delta; the target is known, as in a report, or found by the call itself."""
     passes = steps * bench.both_flops
     print(f"integrated gradients, {steps} steps, delta included, FLOPs over {steps} forward and backward passes")
     with prepared(bench.model):
@@ -153,7 +153,7 @@ def occlusion(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """The most memory that methods hold at once, parameters and the clip left out."""
+    """Measure the peak memory of methods, without parameters and the clip."""
     print("most bytes of tensors alive at once")
     bare: dict[str, Callable[[], Any]] = {"one forward": bench.forward, "one forward and backward": bench.both}
     methods: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""Which frame causes a unit's highest activation? Four answers beside blanking every frame in turn.
+"""Rules for the frame that causes a unit's highest activation, compared with blanking every frame in turn.
 
 python benchmarks/frames.py [MODEL ...]
 """
@@ -24,7 +24,7 @@ UNITS = 6
 
 
 def answers(model: nn.Module, batch: Tensor, layer: str, unit: int, middles: list[int]) -> dict[str, int] | None:
-    """Each rule's frame; None where blanking no frame lowers the activation."""
+    """Return each rule's frame; None if blanking no frame lowers the activation."""
     found = explain.attribute(model, batch, method="saliency", target=f"{layer}/{unit}:max")
     score = Score(model, found.target)
     left = []

@@ -1,4 +1,4 @@
-"""How many bytes of tensors are alive at once."""
+"""Peak memory of tensors alive at once."""
 
 from __future__ import annotations
 

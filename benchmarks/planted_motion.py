@@ -25,7 +25,7 @@ KINDS = ("shift", "turn", "shrink", "grow", "mixed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """What the pattern of each filter does in one step; all of one length, the number of filters."""
+    """Motion of each filter's pattern in one step; all of one length, the number of filters."""
 
     #: Factor by which it grows.
     scale: npt.NDArray[np.float64]

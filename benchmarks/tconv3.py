@@ -20,7 +20,7 @@ from zoo_tconv3.layer import TConv3d
 
 
 def slice_by_slice(layer: TConv3d) -> Tensor:
-    """The kernel as the paper defines it: each slice sampled from the one before."""
+    """Build the kernel by the paper's definition: each slice sampled from the previous one."""
     slices: list[Tensor] = [layer.base]
     for scale, rotation, x, y in zip(*layer.temporal_parameters().values(), strict=True):
         along, across = scale * rotation.cos(), scale * rotation.sin()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from zoo.training.evaluation import evaluate
     from zoo.weights.bundled import bundled_weights
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
     "Evaluation": "zoo.models.records",
     "InputSpec": "zoo.entries.spec",

@@ -80,7 +80,7 @@ class _Finder:
         """Warn whoever imports it.
 
         Raises:
-            ModuleNotFoundError: where its names are in a plugin that is not installed.
+            ModuleNotFoundError: if its names are in a plugin that is not installed.
         """
         import warnings
         from importlib.util import find_spec
@@ -105,6 +105,6 @@ class _Finder:
 
 
 def install() -> None:
-    """Let former paths be imported."""
+    """Make former paths importable."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

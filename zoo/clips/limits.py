@@ -1,4 +1,4 @@
-"""How large a clip may be."""
+"""Size limits of clips."""
 
 from __future__ import annotations
 

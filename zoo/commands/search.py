@@ -48,10 +48,10 @@ def search(
 ) -> None:
     """Train variants of RECIPE, with settings that Optuna's TPE sampler draws from what may vary, and compare them.
 
-    A trial that is behind the median of those before it after a quarter or half of its steps is pruned.
+    A trial worse than the median of earlier trials after a quarter or half of its steps is pruned.
 
-    A search that was stopped or killed goes on where it was when the same command is given again; more --trials add to
-    those that are there. The folder keeps each trial's weights, search.json, and a figure of the results.
+    An interrupted search resumes when the same command is run again; more --trials are added to the
+    existing ones. The folder keeps each trial's weights, search.json, and a figure of the results.
     """
     from zoo import devices
     from zoo.registry import catalog
@@ -75,7 +75,7 @@ def search(
 
 
 def _text(found: Found, folder: Path) -> str:
-    """Groups of trials, and the best one."""
+    """Format groups of trials, and the best one."""
     metrics = list(dict.fromkeys([found.metric, *(name for group in found.groups for name in group.spread)]))
     header = [found.compared.rpartition(".")[2], "trials", "collapsed", "failed"]
     header += [f"{metric}: {what}" for metric in metrics for what in ("best", "median")]

@@ -1,4 +1,4 @@
-"""What differs from an architecture's entry, from JSON to fields of a `WeightsEntry`."""
+"""Overrides of an architecture's entry, converted from JSON to fields of a `WeightsEntry`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def overrides_of(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments, input and outputs that JSON gives, as fields of a WeightsEntry.
 
     Raises:
-        TypeError, ValueError, AttributeError: where a value has another form.
+        TypeError, ValueError, AttributeError: if a value has another form.
     """
     overrides: dict[str, Any] = {}
     if "arguments" in header:

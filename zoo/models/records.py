@@ -21,7 +21,7 @@ class Record(Mapping[str, Any]):
     __slots__ = ()
     #: Keys that every record of this kind holds.
     _KEYS: ClassVar[frozenset[str]] = frozenset()
-    #: What a caller reads instead of `result[key]`.
+    #: Attributes to read instead of `result[key]`.
     _INSTEAD: ClassVar[str]
 
     def record(self) -> dict[str, Any]:
@@ -140,14 +140,14 @@ class ClipPrediction:
     shape: tuple[int, ...]
     lowest: float
     highest: float
-    #: Mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and where the output
+    #: Mean of (output - input)^2 over all pixels and channels; None if their shapes differ, and where the output
     #: predicts what follows.
     squared_error: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prediction(Record):
-    """What a model says about one sample."""
+    """A model's prediction for one sample."""
 
     #: By the names of the heads.
     heads: Mapping[str, ClassesPrediction | ValuePrediction | ClipPrediction]
@@ -198,7 +198,7 @@ class Evaluation(Record):
     sha256: str | None
     #: Name of the recipe whose evaluation it is.
     measured_as: str
-    #: How many clips were measured; None where the recipe does not count them.
+    #: Number of clips measured; None if the recipe does not count them.
     clips_measured: int | None
     #: Each with "dataset", "split", "name" and "value"; a metric whose name ends in "accuracy" is a share, 0 to 1.
     metrics: tuple[Mapping[str, Any], ...]
@@ -207,11 +207,11 @@ class Evaluation(Record):
     #: Of some metrics by name, one entry for each clip in the order of the test set: N digits 1 (right) and 0, or N
     #: numbers.
     per_clip: Mapping[str, str | list[float]] = field(default_factory=dict)
-    #: What else the recipe's evaluation, or the training that wrote the record, says.
+    #: Further values of the recipe's evaluation, or of the training that wrote the record.
     further: Mapping[str, Any] = field(default_factory=dict)
     #: Version of torch.
     torch: str = ""
-    #: What the model ran on, "cpu" or "cuda:0".
+    #: Device of the measurement, "cpu" or "cuda:0".
     device: str = ""
 
     _KEYS = frozenset({"model", "sha256", "measured_as", "metrics", "breakdown"})

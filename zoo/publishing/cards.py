@@ -1,6 +1,6 @@
-"""Model cards: metadata for the Hub in front, text by hand, and a marked block that is made from the entry.
+"""Model cards: metadata for the Hub in front, handwritten text, and a marked block generated from the entry.
 
-The block and the metadata are owned by `zoo card --write`; whatever stands outside is kept. Metadata are read and
+The block and the metadata are owned by `zoo card --write`; all other text is kept. Metadata are read and
 written by huggingface_hub.
 """
 
@@ -28,7 +28,7 @@ _BLOCK = re.compile(re.escape(BEGIN) + r".*?" + re.escape(END), re.DOTALL)
 
 _HEADING = "## In figures"
 
-#: What of a card's metadata is made from the entry; other keys are kept as they stand.
+#: Metadata keys generated from the entry; other keys are kept unchanged.
 _OWNED = ("datasets", "library_name", "license", "license_name", "pipeline_tag", "model-index")
 
 #: First-party cards: in the wheel, and in a checkout.
@@ -36,7 +36,7 @@ _FOLDERS = (Path(__file__).parents[1] / "model_cards", Path(__file__).parents[2]
 
 
 def find(name: str) -> Path | None:
-    """The card of a model: where its entry says, else among the first-party ones; None where there is none.
+    """Return the path of a model's card: the entry's, else among the first-party ones; None if there is none.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
@@ -45,7 +45,7 @@ def find(name: str) -> Path | None:
 
 
 def problems(name: str) -> list[str]:
-    """What is wrong with a model's card, in words; nothing where it says what its entry says.
+    """Return the errors of a model's card as text; empty if it agrees with its entry.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
@@ -76,14 +76,14 @@ def problems(name: str) -> list[str]:
 
 
 def render(name: str) -> str:
-    """The whole card of a model, its metadata and its block as the entry says now.
+    """Return the whole card of a model, with metadata and block generated from the entry.
 
     Args:
-        name: `architecture`, or `architecture.tag` for a card that speaks of these weights alone.
+        name: `architecture`, or `architecture.tag` for a card of these weights alone.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        PluginError: where the metadata of the card cannot be read.
+        PluginError: if the metadata of the card cannot be read.
     """
     entry = resolving.info(name)
     path = find(name)
@@ -91,10 +91,10 @@ def render(name: str) -> str:
 
 
 def compose(entry: ModelEntry, text: str) -> str:
-    """A card's text with the metadata and the block of an entry in their places.
+    """Replace the metadata and the block of an entry in a card's text.
 
     Raises:
-        PluginError: where the metadata in `text` cannot be read.
+        PluginError: if the metadata in `text` cannot be read.
     """
     from huggingface_hub import ModelCardData
 
@@ -114,7 +114,7 @@ def write(name: str) -> Path:
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        OutputError: where it cannot be written, or the entry names no place for it.
+        OutputError: if it cannot be written, or the entry names no place for it.
     """
     from zoo.writing import write as write_file
 
@@ -136,12 +136,12 @@ def _places(entry: ModelEntry) -> list[Path]:
 
 
 def by_hand(text: str) -> str:
-    """A card's text without metadata and without what is generated."""
+    """Return a card's text without metadata and generated block."""
     return _BLOCK.sub("", _parted(text)[1])
 
 
 def _parted(text: str) -> tuple[dict[str, Any], str]:
-    """A card's metadata, and the text behind them."""
+    """Split a card into its metadata, and the text after them."""
     from huggingface_hub import ModelCard
 
     logger = logging.getLogger("huggingface_hub.repocard")
@@ -149,7 +149,7 @@ def _parted(text: str) -> tuple[dict[str, Any], str]:
     logger.setLevel(logging.ERROR)  # a card without metadata is what `zoo card` is for
     try:
         card = ModelCard(text)
-    except Exception as error:  # a stranger's YAML makes its reader raise anything
+    except Exception as error:  # parsing untrusted YAML can raise anything
         raise PluginError(f"the card's metadata cannot be read: {' '.join(str(error).split())[:200]}") from error
     finally:
         logger.setLevel(level)
@@ -157,7 +157,7 @@ def _parted(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _merged(said: dict[str, Any], entry: ModelEntry) -> dict[str, Any]:
-    """Metadata with those of the entry in place; tags of both."""
+    """Merge the entry's metadata into a card's; tags of both."""
     from huggingface_hub import ModelCardData
 
     due = ModelCardData(**_metadata(entry)).to_dict()  # type: ignore[no-untyped-call]  # as above
@@ -175,7 +175,7 @@ def _metadata(entry: ModelEntry) -> dict[str, Any]:
             task_type=task or "other",
             dataset_type=_identifier(metric.dataset),
             dataset_name=metric.dataset,
-            dataset_config=metric.dataset.partition(", ")[2] or None,  # what tells parts of one set apart
+            dataset_config=metric.dataset.partition(", ")[2] or None,  # distinguishes parts of one data set
             dataset_split=metric.split,
             metric_type=_metric_type(metric),
             metric_name=metric.name + (f" ({weights.tag})" if len(entry.weights) > 1 else ""),
@@ -197,21 +197,21 @@ def _metadata(entry: ModelEntry) -> dict[str, Any]:
 
 
 def _task(entry: ModelEntry) -> str | None:
-    """The Hub's name of what the first output is; None for what it has no name for."""
+    """Return the Hub's task name of the first output; None if it has no name for it."""
     if entry.outputs[0].kind != "classes":
         return None
     return "image-classification" if entry.input.layout == "NCHW" else "video-classification"
 
 
 def _metric_type(metric: Metric) -> str:
-    """The Hub's name of a metric."""
+    """Return the Hub's name of a metric."""
     if metric.name.endswith("accuracy"):
         return "accuracy"
     return "mae" if "mean absolute error" in metric.name else _identifier(metric.name)
 
 
 def _identifier(text: str) -> str:
-    """What the Hub takes as a name: lower case, no spaces; "motion_mnist, zoom" is of the set motion_mnist."""
+    """Return a valid Hub name: lower case, no spaces; "motion_mnist, zoom" is of the set motion_mnist."""
     return re.sub(r"[^a-z0-9._-]+", "-", text.partition(",")[0].strip().lower())
 
 
@@ -267,7 +267,7 @@ def _measured(weights: Iterable[WeightsEntry]) -> Iterator[tuple[str, ...]]:
 
 
 def percent(share: float) -> str:
-    """A share in per cent, to one decimal; to two where it would be told as all of them and is not."""
+    """Format a share in percent, to one decimal; to two if one would wrongly round it to 100%."""
     said = f"{100 * share:.1f} %"
     return f"{100 * share:.2f} %" if said == "100.0 %" and share < 1 else said
 
@@ -294,7 +294,7 @@ def _output(output: OutputSpec) -> str:
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table in Markdown; what a stranger's label holds stays in its cell, as text."""
+    """Format a table in Markdown; untrusted labels are escaped to stay in their cells."""
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 

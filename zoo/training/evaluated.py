@@ -23,9 +23,9 @@ class Evaluated:
 
     name: str
     entry: ModelEntry | None
-    #: As `zoo.training.evaluation.stored` gives it, with the `file` that was named; None where none is stored.
+    #: As `zoo.training.evaluation.stored` gives it, with the `file` that was named; None if none is stored.
     evaluation: dict[str, Any] | None
-    #: What `zoo.load` takes: a name, and weights; None where nothing can be loaded, with the reason.
+    #: Arguments for `zoo.load`: a name, and weights; None if nothing can be loaded, with the reason.
     load: tuple[str, str | None] | None
     reason: str = ""
 
@@ -127,5 +127,5 @@ def _weights_beside(path: Path, evaluation: dict[str, Any]) -> WeightsEntry | No
     if not path.is_file():
         return None
     weights, checksum = describe_file(str(path)), evaluation.get("sha256")
-    # Only what training wrote lies beside its weights by design; older records name no checksum.
+    # Only files written by training are beside its weights by design; older records have no checksum.
     return weights if checksum == weights.sha256 or (checksum is None and "recipe" in evaluation) else None

@@ -44,7 +44,7 @@ def finalize(
     file is written last, because measuring takes long (`write_record`).
 
     Raises:
-        ModelError: where the recipe's architecture is in the catalogue and could not be loaded with these weights, or
+        ModelError: if the recipe's architecture is in the catalog and could not be loaded with these weights, or
             gives other outputs with them; nothing is written then.
     """
     network = exported(recipe, module)
@@ -87,7 +87,7 @@ def example_of(recipe: Recipe) -> Tensor:
     """Return the batch of a recipe's golden tensors: what it names, else the first sample of its architecture.
 
     Raises:
-        PluginError: where it names none, and no sample comes with the architecture.
+        PluginError: if it names none, and no sample comes with the architecture.
     """
     if recipe.example:
         example: Tensor = resolve(recipe.example)(**recipe.example_arguments)
@@ -114,7 +114,7 @@ def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor
 
 
 def _described(recipe: Recipe) -> ModelEntry | None:
-    """The entry that `zoo.load` builds for a recipe's weights; None where no plugin registers the architecture."""
+    """Return the entry that `zoo.load` builds for a recipe's weights; None if no plugin registers the architecture."""
     try:
         listing, _, _ = catalog.find(recipe.name.partition(".")[0])
     except UnknownNameError:

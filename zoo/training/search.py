@@ -45,7 +45,7 @@ class Trial:
     #: "finished", "pruned" (behind the other trials on the way), "failed" (training diverged, or memory ran out), or
     #: "stopped" on the way.
     status: str
-    #: What was drawn, by place.
+    #: Drawn settings, by place.
     settings: Mapping[str, Any]
     #: The metrics of the search, by name.
     metrics: Mapping[str, float | None] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a search has found so far."""
+    """Current results of a search."""
 
     recipe: str
     seed: int
@@ -82,7 +82,7 @@ class Found:
     maximize: bool
     space: Mapping[str, Mapping[str, Any]]
     trials: Sequence[Trial]
-    #: Number of the best trial; None where none is finished.
+    #: Number of the best trial; None if none is finished.
     best: int | None
     #: Of the setting compared: its place, and a group for each of its values.
     compared: str
@@ -115,10 +115,10 @@ def search(
         report: Takes a line for each trial that ends.
 
     Raises:
-        UsageError: where the recipe names nothing to vary, or Optuna is not installed.
-        TrainingError: where the folder belongs to another search, another one is on there, or its storage or the record
+        UsageError: if the recipe names nothing to vary, or Optuna is not installed.
+        TrainingError: if the folder belongs to another search, another one is on there, or its storage or the record
             of a trial is damaged.
-        OSError, OutputError: where it cannot be written.
+        OSError, OutputError: if it cannot be written.
     """
     of = recipe.search
     if of is None:
@@ -152,15 +152,15 @@ def search(
 
 
 def name_of(number: int) -> str:
-    """The folder of a trial."""
+    """Return the folder of a trial."""
     return f"trial-{number:04d}"
 
 
 def applied(recipe: Recipe, settings: Mapping[str, Any], number: int = 0) -> Recipe:
-    """The recipe with settings, by place, in place; each number has another seed.
+    """Return the recipe with settings, by place, applied; each number has another seed.
 
     Raises:
-        UnknownNameError: where a place does not exist.
+        UnknownNameError: if a place does not exist.
     """
     arguments, header = dict(recipe.arguments), dict(recipe.header)
     stages = {stage.name: stage for stage in recipe.stages}
@@ -196,7 +196,7 @@ def _varied(stage: Stage, setting: str, value: Any) -> Stage:
 
 @contextmanager
 def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Iterator[optuna.Study]:
-    """The folder's study, of this very search."""
+    """Load the folder's study, of this very search."""
     try:
         import optuna
     except ImportError as error:
@@ -216,7 +216,7 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.resolve()}")
     except OperationalError as error:  # the disk is full, or takes no files
         raise OutputError(f"cannot write {path}: {error.orig}") from error
-    except Exception as error:  # whatever its drivers say of a file that is no database
+    except Exception as error:  # database drivers can raise anything on a file that is not a database
         raise TrainingError(damaged) from error
     try:
         known = optuna.get_all_study_names(storage)
@@ -249,7 +249,7 @@ def _opened(recipe: Recipe, folder: Path, seed: int, clips: int | None) -> Itera
 
 
 def _changed(name: str, before: Any, now: Any) -> str:
-    """Name a difference between two searches; numbers that were asked for with both values."""
+    """Describe a difference between two searches; for requested numbers, with both values."""
     asked = {"seed": "--seed", "clips": "--evaluate-clips"}
     if name not in asked:
         return name
@@ -257,7 +257,7 @@ def _changed(name: str, before: Any, now: Any) -> str:
 
 
 def _drawn(study: optuna.Study, of: Search, seed: int, number: int) -> optuna.Trial:
-    """The trial of a number, with all its settings.
+    """Return the trial of a number, with all its settings.
 
     Each setting has a seed of its own, so that a search killed between two of them draws the others as it would have.
     """
@@ -303,7 +303,7 @@ def _run(
             return
         value = finalizing.measured_in_training(recipe, module, clips=clips).get(wanted)
         if value is None or not math.isfinite(value):
-            return  # the loop says where training diverged
+            return  # the training loop reports where training diverged
         if rung not in study.trials[trial.number].intermediate_values:  # a killed search has reported it already
             trial.report(value, rung)
         if trial.should_prune():
@@ -340,10 +340,10 @@ def _run(
 
 
 def _read(path: Path) -> tuple[dict[str, float | None], list[dict[str, Any]], float | None]:
-    """Of the record of a trial that finished: metrics by name, the rows of constant answers, seconds of training.
+    """Return metrics by name, rows of constant answers and training seconds from the record of a finished trial.
 
     Raises:
-        TrainingError: where it is missing or damaged.
+        TrainingError: if it is missing or damaged.
     """
     try:
         record = json.loads(path.read_text())
@@ -413,7 +413,7 @@ def _group(trials: Sequence[Trial], of: Search, value: Any) -> Group:
 
 
 def values_of(trials: Sequence[Trial], metric: str) -> list[float]:
-    """A metric of the trials that finished and did not collapse."""
+    """Return a metric of the trials that finished and did not collapse."""
     found = [one.metrics.get(metric) for one in trials if one.status == "finished" and not one.collapsed]
     return [value for value in found if value is not None]
 
@@ -425,7 +425,7 @@ def _spread(values: Sequence[float], *, maximize: bool) -> dict[str, float]:
 
 
 def _line(trial: Trial, of: Search) -> str:
-    """A line for a trial that ended."""
+    """Format a line for a trial that ended."""
     settings = ", ".join(
         f"{place.rpartition('.')[2]} {f'{value:.4g}' if isinstance(value, float) else value}"
         for place, value in trial.settings.items()
@@ -437,7 +437,7 @@ def _line(trial: Trial, of: Search) -> str:
 
 
 def draw(found: Found) -> bytes:
-    """An SVG with a chart for each metric: quartiles, median and every trial; the same results give the same bytes."""
+    """Draw an SVG with a chart for each metric: quartiles, median and every trial; deterministic to the byte."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -21,7 +21,7 @@ METADATA_KEY = "zoo"
 
 
 def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
-    """The entry of a weights file given by its path: tag from its name, overrides from its header.
+    """Return the entry of a weights file by path: tag from its name, overrides from its header.
 
     A JSON file of the same name beside it is taken for its record, and not read here.
 
@@ -30,7 +30,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         known: Entries of files without a header of ours; the one with this file's SHA-256 is taken for it.
 
     Raises:
-        UnknownNameError, WeightsError: where the file is missing or unreadable.
+        UnknownNameError, WeightsError: if the file is missing or unreadable.
     """
     path = locate(source)
     tag = path.name.removesuffix(INDEX).removesuffix(".safetensors")

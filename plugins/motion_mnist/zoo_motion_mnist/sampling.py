@@ -44,7 +44,7 @@ def write(
 
 
 def describe(drawn: motion.Parameters) -> str:
-    """Name the digit of a single clip, its motions and their rates per frame."""
+    """Describe a single clip: its digit, its motions and their rates per frame."""
     right, down = drawn.translation[0].tolist()
     zoom, rotation = float(drawn.zoom), float(drawn.rotation)
     rates = {

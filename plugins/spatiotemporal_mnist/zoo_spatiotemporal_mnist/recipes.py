@@ -1,7 +1,7 @@
-"""How the weights files of this package were trained. Data only.
+"""Training recipes of this package's weights. Data only.
 
-The tasks are learned in turns: single quadrants, then short excerpts of fast blinking clips, then whole clips. All of
-it was run on two CPU cores; `training.py` says what the losses are.
+The tasks are learned in turns: single quadrants, then short excerpts of fast blinking clips, then whole clips. All
+runs used two CPU cores; `training.py` describes the losses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _recipe(design: str, summary: str, *stages: Stage, **arguments: Any) -> Reci
 
 
 def _grown(small: str, refined: Stage) -> Recipe:
-    """The wide network of a small one, begun as what the small one learned."""
+    """Return the recipe of the wide network, initialized by growing a small one."""
     summary = f"Grown from the trained {small}, then whole clips at a low rate, averaged weights"
     return _recipe(f"{small}_xl", summary, refined, grown_from=f"{small}.blinking_mnist")
 

@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from zoo_stdcf import translate_rotate
 
-#: How many of the first test clips.
+#: Number of first test clips.
 CLIPS = 6
 
 

@@ -1,4 +1,4 @@
-"""How the networks learn motions: the parts that the recipes name."""
+"""Training of the networks on motions: the functions that the recipes name."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from zoo_stft import networks
 
 
 def build(**arguments: Any) -> nn.Module:
-    """The network, laid out for convolutions of many channels."""
+    """Build the network, in the memory layout for convolutions of many channels."""
     return networks.build(**arguments).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
