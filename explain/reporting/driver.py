@@ -500,9 +500,7 @@ def _on_clip(
     pictures: list[Context] = []
     seed = shared["seed"]
     for module in sorted((model for model in models if model is not None and not isinstance(model, str)), key=id):
-        kept.enter_context(
-            preserved(module)
-        )  # in a fixed order, so that two threads comparing the same models cannot deadlock
+        kept.enter_context(preserved(module))  # in a fixed order: two threads with the same models wait only once
     for place, (one, model) in enumerate(zip(named, models, strict=True)):
         shared["progress"](f"asking {one.name}", 0, 1)
         module = model

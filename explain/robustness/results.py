@@ -65,9 +65,7 @@ class Curve:
         return self._first((share <= share[0] / 2) & (share < share[0]))
 
     def beyond(self, measure: str, value: float) -> float | None:
-        """Return the lowest level at which a measure exceeds a value, such as a reference line; None if there is
-        none.
-        """
+        """Return the lowest level at which a measure exceeds a value, such as a line's; None if there is none."""
         return self._first(self.mean[measure] > value)
 
     def _first(self, where: Tensor) -> float | None:
