@@ -89,7 +89,7 @@ class Shown:
             return Markup(": changing it, with the frames of its window, {} the output by {}").format(falls, size)
         if self.time_unit == "sum":
             given = "add {} to" if value > 0 else "take {} from"
-            return Markup(f": its pixels together {given} the output").format(size)  # noqa: S704 - contains no foreign markup
+            return Markup(f": its pixels together {given} the output").format(size)  # noqa: S704 - no foreign markup
         if self.time_unit == "mean":
             return Markup(": removing a part of it {} the output by {} on average").format(falls, size)
         return Markup(", with {} of the whole clip's attribution").format(percent(self.peak_share))
@@ -200,8 +200,7 @@ def _box(context: Context) -> str:
 
 
 def attribute(context: Context, name: str, progress: Progress) -> Attribution:
-    """Compute one method's map; if it is incomplete with zeros as baseline, use the blurred clip if its error is
-    smaller.
+    """Compute one method's map; if incomplete from zeros, use the blurred clip if its error is smaller.
 
     Zeros can be so far out of distribution that the output jumps near them; a blurred clip is closer to the data
     (Sturmfels, Lundberg & Lee, Visualizing the Impact of Feature Attribution Baselines, Distill 2020).
@@ -286,9 +285,7 @@ class _Panel:
 
     @property
     def shares(self) -> list[float]:
-        """Return each frame's share of the whole clip's attribution, unsigned: models differ in scale, shares do
-        not.
-        """
+        """Return each frame's share of the whole clip's magnitude: models differ in scale, shares do not."""
         sizes = [abs(value) for value in self.shown.time]
         total = sum(sizes)
         return [value / total for value in sizes] if total else sizes

@@ -147,8 +147,7 @@ def _layers(context: Context) -> list[str]:
 
 
 def _by_hand(context: Context) -> dict[str, ReceptiveField]:
-    """Return modules that may be hand-written recurrences: of two frames, these convolve only once, from one to the
-    other.
+    """Return possible hand-written recurrences: of two frames, these convolve only once, from one to the other.
 
     By name, each with that convolution; a sibling, if not the module itself, convolves both frames.
     """
