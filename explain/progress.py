@@ -98,7 +98,7 @@ def following(progress: Followed) -> Iterator[Callable[[str], Progress | None]]:
 
 @contextmanager
 def telling(progress: Told) -> Iterator[Tell]:
-    """Like `following`, for callbacks of the form progress(step, done, total)."""
+    """Return the same for callbacks of the form progress(step, done, total)."""
     if progress is True:
         with Line(bars=True) as line:
             yield line.show

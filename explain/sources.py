@@ -95,8 +95,7 @@ class Source:
 def find(clip: str | os.PathLike[str], *, each: bool = False) -> list[Source] | None:
     """Return the clips that `clip` denotes, in natural order; None if it is a single clip.
 
-    - A folder that contains only images is one clip, frame by frame, unless `each` takes every file as a clip of its
-      own.
+    - A folder that contains only images is one clip, frame by frame, unless `each` treats every file as a clip.
     - Any other folder denotes its videos, tensor files, images and sub-folders. In a sub-folder (at any depth), clips
       are labeled with the name of the outermost one.
     - A list, FILE.txt or FILE.csv, contains `path` or `path,label` per line; paths are relative to the list. Lines that

@@ -337,7 +337,7 @@ def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tup
     Args:
         model: The model's name on the page.
         values: Its motions, at least one.
-        shared: Axis limits, shared by all models beside it.
+        shared: Axis limits, shared by all models shown together.
         name: Unique on the page.
     """
     made = []

@@ -184,7 +184,7 @@ def draw(curve: Curve, groups: Sequence[Sequence[Measure]], name: str) -> Markup
 
 
 def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
-    """Plot the curves of some measures, each with a band of one standard error."""
+    """Plot the curves of some measures, each with a band of plus and minus one standard error."""
     levels = curve.levels.tolist()
     for place, measure in enumerate(group):
         colour, (marker, line) = figures.series(place)

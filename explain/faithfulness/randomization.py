@@ -25,9 +25,9 @@ PARAMETERS: Final = 5
 def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:
     """Return the layers with parameters that the explained output depends on, last run first: name -> parameters.
 
-    A layer is a module that runs; parameters of modules that never run by themselves (read by what holds them) belong
-    to the nearest parent module that does. Layers are in the order in which they last begin to run. Parameters that the
-    output does not depend on, such as those of another head, are excluded: its maps cannot depend on them.
+    A layer is a module that runs; parameters of modules that never run by themselves (read by a parent) belong to the
+    nearest parent module that does. Layers are in the order in which they last begin to run. Parameters that the output
+    does not depend on, such as those of another head, are excluded: its maps cannot depend on them.
 
     Args:
         model: The model, its parameters frozen.

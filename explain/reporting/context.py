@@ -36,7 +36,7 @@ class Options:
     units: int = 2
     #: Steps of activation maximization.
     unit_steps: int = 64
-    #: Whether maps are tested with more draws and steps.
+    #: Whether maps are tested in full, at every layer and in more steps.
     thorough: bool = False
 
 

@@ -94,8 +94,7 @@ def report(
         unit_layers: Layers whose units are maximized: how many, or their names.
         units: Number of units in each of them: the most active on the clip.
         unit_steps: Steps of activation maximization.
-        thorough: Run faithfulness tests with more draws and steps (`explain.check_faithfulness`), which takes many
-            times as long.
+        thorough: Run the faithfulness tests in full (`explain.check_faithfulness`), which takes many times as long.
         each: Treat every image file of a folder as a clip. Otherwise a folder of images alone is one clip, frame by
             frame.
         start: Seconds of the clip, or of each of many, at which to begin.

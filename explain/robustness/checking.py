@@ -67,7 +67,8 @@ def check_robustness(
     The measures are, for classification heads: whether the predicted class is that of the unchanged clip and, if the
     truth is known, the true class; softmax probability and logit of one class (the target's, else the true, else the
     predicted one); for values: the distance from the unchanged clip's and from the truth; for clips: the mean squared
-    error per pixel against the truth, else against the output for the unchanged clip, beside that of a clip of zeros.
+    error per pixel against the truth, else against the output for the unchanged clip, beside the error of a clip of
+    zeros.
 
     The model runs in eval mode and its state is restored, also on failure.
 

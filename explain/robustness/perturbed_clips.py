@@ -39,7 +39,7 @@ class Spoiled:
 
     @property
     def extent(self) -> Extent:
-        """T, H, W."""
+        """Return T, H, W."""
         return self.clips.shape[2], self.clips.shape[3], self.clips.shape[4]
 
     def clip(self, sample: int, perturbation: Perturbation, level: float, draw: int = 0) -> Tensor:

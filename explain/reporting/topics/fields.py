@@ -66,7 +66,7 @@ def build_one(context: Context) -> Content:
 
 def _effective(context: Context) -> tuple[list[EffectiveField], str]:
     """Measure the effective fields of a few layers on this clip, or return why there are none."""
-    # Layers with a spatial or temporal kernel that do not see whole frames anyway.
+    # Layers with a kernel larger than 1 that do not see whole frames anyway.
     rows = [row for row in context.fields.rows if row.layer and max(row.kernel) > 1 and not any(row.whole[1:])]
     wide = list(dict.fromkeys(row.layer for row in rows))
     if not wide:
