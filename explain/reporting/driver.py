@@ -67,7 +67,7 @@ def report(
     """Write a report on a model's explanations of one clip or of many.
 
     The folder gets `report.html` (opens from disk, loads nothing), `report.json` (every number shown) and
-    `tensors.safetensors` (raw maps). It is written atomically.
+    `tensors.safetensors` (raw maps). The folder is written atomically.
 
     A report on many clips aggregates over all of them, with 95% intervals, and shows the best and the worst. Clips that
     cannot be read are listed and skipped. Results are cached clip by clip in a hidden folder beside `out`: repeating an
@@ -108,7 +108,7 @@ def report(
         OutputError: if the folder cannot be written, or contains other files.
         UnknownNameError: for an unknown model, clip, method, section, layer or target.
         ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as `zoo.load`, `zoo.preprocess` and
-            `explain.attribute` do.
+            `explain.attribute` raise them.
     """
     began = time.perf_counter()
     folder = folders.check(out, "report")
@@ -310,7 +310,7 @@ def compare(
     """Write a comparison of two or more models: their measurements, and their explanations of one clip.
 
     The folder gets `comparison.html` (opens from disk, loads nothing), `comparison.json` (every number shown) and, with
-    a clip, `tensors.safetensors` (raw maps). It is written atomically.
+    a clip, `tensors.safetensors` (raw maps). The folder is written atomically.
 
     Args:
         models: Two or more: names of the zoo; files of evaluations (`zoo evaluate NAME --out FILE.json`, or the record

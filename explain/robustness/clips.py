@@ -84,7 +84,7 @@ def check_robustness_on_clips(
     if not heads and classes and any(source.label for source in sources):
         notes.append(f"note: {_NO_LABELS}")
     predicts = any(one.follows for one in outputs_of_entry(model))
-    ended: list[str] = []  # they end before the frames that the model predicts; the truth applies to all or none
+    ended: list[str] = []  # without the frames that the model predicts; used only if all are
 
     def read(path: str) -> tuple[reading.Clip, Tensor]:
         found = reading.decode(path, start=start, end=end, spec=reading.spec_of(model))
