@@ -67,9 +67,7 @@ class Again:
         self.seed = attribution.settings.get("seed", seed)
 
     def __call__(self, batch: Tensor, samples: Tensor, progress: Progress | None = None) -> Tensor:
-        """Compute the map M x T x H x W of M samples, each a version of one of the attribution's (`samples`: M
-        integers).
-        """
+        """Compute the map M x T x H x W of M samples, each a version of an original one (`samples`: M integers)."""
         options = dict(self.options)
         baseline = options.get("baseline")
         if isinstance(baseline, torch.Tensor) and baseline.shape[:1] == self.attribution.map.shape[:1]:
