@@ -1,6 +1,6 @@
-"""See what video models learned: attributions, maximised units, receptive fields, and a report of them all.
+"""Explanations of video models: attributions, activation maximization, receptive fields, and reports.
 
-Nothing here imports torch until a function is called for.
+Importing this package does not import torch; functions are imported on first use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from explain.temporal import TemporalParameters, temporal_parameters
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
     "Attribution": "explain.attribution",
     "ClipsRobustness": "explain.robustness",

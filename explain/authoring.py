@@ -1,7 +1,7 @@
-"""The door for plugins: what their sections, methods and views use of `explain`.
+"""The public API for plugins: the parts of `explain` that their sections, methods and views use.
 
-Everything else inside `explain` may move between versions; what is here keeps its name and meaning. Nothing here
-imports torch until a name is first used.
+Everything else inside `explain` may move between versions; the names here are stable. Importing this module does not
+import torch; names are imported on first use.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from explain.robustness import perturbations
     from explain.robustness.perturbations import Perturbation
 
-#: Where each name is defined; "package.module:" is a module.
+#: Module that defines each name; "package.module:" is the module itself.
 _HOMES = {
-    # What the hooks give and take.
+    # Arguments and return types of the hooks.
     "BaselineOptions": "explain.attribution.options",
     "BlockOptions": "explain.attribution.options",
     "Content": "explain.reporting.sections",
@@ -46,7 +46,7 @@ _HOMES = {
     "Trial": "explain.faithfulness.repetition",
     "WindowOptions": "explain.attribution.options",
     "option": "explain.attribution.options",
-    # Pages: templates, pictures, figures and numbers.
+    # Pages: templates, sprites, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",
     "colours": "explain.drawing.colours:",
@@ -57,12 +57,12 @@ _HOMES = {
     "painted": "explain.reporting.topics.prediction",
     "render": "explain.drawing.templates",
     "sprites": "explain.drawing.sprites:",
-    # Filters, and what a clip is followed by.
+    # Kernels, and the frames that follow a clip.
     "following": "explain.reporting.reading",
     "input_of": "explain.model.layouts",
     "kernels": "explain.drawing.kernels:",
     "loops": "explain.drawing.kernels",
-    # Views of results in a notebook, and the perturbations there are.
+    # Notebook views of results, and the perturbations.
     "notebook": "explain.drawing.notebook:",
     "perturbations": "explain.robustness.perturbations:",
 }

@@ -57,14 +57,14 @@ def attribute(
     *,
     as_json: bool,
 ) -> None:
-    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors.
+    """Attribute the prediction of MODEL for CLIP to its frames and pixels; --out saves the maps as safetensors.
 
-    `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
-    activation is named; --out keeps it, and each map in it, as pictures.
+    `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that contributes most to the unit's
+    highest activation is printed; --out saves it, overlaid with each map, as images.
     """
     from explain.reporting import writing
 
-    found = [with_layer(name) for name in methods]  # files are named after methods, not after what was typed
+    found = [with_layer(name) for name in methods]  # files are named after methods, not after user input
     methods = tuple(dict.fromkeys(one.name + (f"@{looked}" if looked else "") for one, looked in found))
     if out is not None:
         writing.check(out, "attribution")
@@ -166,13 +166,13 @@ def attribute(
 
 
 def _there(value: float, unit: str) -> str:
-    """A frame's number with its unit: "-0.0079 (change)", "34 % (share)"."""
+    """Format a frame's value with its unit: "-0.0079 (change)", "34 % (share)"."""
     return f"{100 * value:.0f} % ({unit})" if unit == "share" else f"{value:.3g} ({unit})"
 
 
 def _incomplete(result: Attribution) -> str:
-    """That a map does not add up to what it should, and what may help."""
-    assert result.delta is not None  # noqa: S101 - else nothing is promised
+    """Describe that a map is incomplete, and possible remedies."""
+    assert result.delta is not None  # noqa: S101 - only complete methods have one
     total = float(result.raw[0].double().sum())
     option = next((name for name in ("n_steps", "n_samples") if name in result.settings), None)
     more = f"; more than --{option.replace('_', '-')} {result.settings[option]} may help" if option else ""
@@ -183,7 +183,7 @@ def _incomplete(result: Attribution) -> str:
 
 
 def _stills(model: Any, batch: Any, results: dict[str, Attribution]) -> dict[str, bytes]:
-    """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
+    """Write the frame that contributes most to a unit's highest activation, with each map over it, as PNG files."""
     from explain.drawing import colours as colour
     from explain.drawing.sprites import as_frames, still
     from explain.model.layouts import input_of, layout_of, to_display

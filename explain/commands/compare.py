@@ -54,9 +54,9 @@ def compare(
     *,
     as_json: bool,
 ) -> None:
-    """Compare two or more models: what was measured of each, and with --clip what each sees in CLIP.
+    """Compare two or more models: their measured metrics and, with --clip, their explanations of CLIP.
 
-    MODEL is a name of the zoo, or a FILE.json that `zoo evaluate NAME --out FILE.json` or a training run wrote.
+    MODEL is a name of the zoo, or a FILE.json written by `zoo evaluate NAME --out FILE.json` or by a training run.
     """
     import explain
     from explain.progress import Line

@@ -71,11 +71,11 @@ def faithfulness(
     *,
     as_json: bool,
 ) -> None:
-    """Tell whether maps of what MODEL says about CLIP can be trusted.
+    """Test the faithfulness of maps of MODEL's prediction for CLIP.
 
-    That is, whether they depend on the model at all, and find what its output rests on better than chance does.
-    Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
-    curves; `explain.Faithfulness.load` reads them.
+    That is, whether they depend on the model at all, and mark what its output depends on better than chance.
+    Shares: 1 is the unchanged output, and one unit the change from removing the whole clip. --out saves all curves;
+    `explain.Faithfulness.load` reads them.
     """
     from explain.reporting import writing
 

@@ -73,7 +73,7 @@ def fields(
     effective: bool,
     as_json: bool,
 ) -> None:
-    """Show how many frames and pixels each layer of MODEL can see, and with --effective does look at."""
+    """Show the receptive field of each layer of MODEL in frames and pixels and, with --effective, the effective one."""
     import dataclasses
     from fnmatch import fnmatchcase
 
@@ -124,7 +124,7 @@ def fields(
         for warning in decoded.warnings:
             output.note(f"warning: {warning}")
     spec = loaded.zoo_entry
-    modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
+    modules = dict(loaded.named_modules(remove_duplicate=False))  # fail on a wrong name before the trace
     if layer and layer not in modules:
         raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
     wildcards = is_pattern(pattern or "")
@@ -137,7 +137,7 @@ def fields(
         traced = trace(loaded, spec.input.shape, blocks=block or pattern is not None, progress=follow)
     found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
     if pattern is None:
-        found = [row for row in found if row.kind != "block"]  # traced for the drawing alone
+        found = [row for row in found if row.kind != "block"]  # traced only for the drawing
     elif not found:
         raise UnknownNameError("layer with a field", pattern, [row.layer for row in traced.rows], pattern=wildcards)
     measured = _effective(loaded, batch, found, traced, draws, seed, figure) if effective else {}
@@ -189,7 +189,7 @@ def fields(
 def _effective(
     loaded: Any, batch: Any, rows: list[Any], traced: Any, draws: int, seed: int, figure: Path | None
 ) -> dict[str, Any]:
-    """The effective fields of some layers by name, drawn if asked."""
+    """Measure the effective fields of some layers by name, drawn if requested."""
     from explain.drawing import fields as drawing
     from explain.drawing.numbers import evenly
     from explain.drawing.sprites import as_frames

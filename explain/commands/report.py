@@ -80,12 +80,11 @@ def report(
     each: bool,
     as_json: bool,
 ) -> None:
-    """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME.
+    """Write a report on MODEL's explanations of CLIP: a video, an image, a folder of images, or sample:NAME.
 
-    CLIP may stand for many clips, which get one page together: a folder of videos or sub-folders (their names are
-    labels), a list FILE.txt or FILE.csv of `path` or `path,label` a line, or 'sample:NAME/*'. A folder that holds
-    images alone is one clip, unless --each is given. A run that was ended goes on where it was when it is started
-    again.
+    CLIP may denote many clips, which share one page: a folder of videos or sub-folders (their names are labels), a list
+    FILE.txt or FILE.csv of `path` or `path,label` per line, or 'sample:NAME/*'. A folder of images alone is one clip,
+    unless --each is used. Repeating an interrupted run resumes it.
     """
     import explain
     from explain.progress import Line
@@ -131,7 +130,7 @@ def report(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say what an error's notes say, such as how to go on after Ctrl-C."""
+    """Print an error's notes, such as how to resume after Ctrl-C."""
     try:
         yield
     except BaseException as error:

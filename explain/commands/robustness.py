@@ -80,11 +80,11 @@ def robustness(
     each: bool,
     as_json: bool,
 ) -> None:
-    """Show what noise, missing pixels and wrong frames do to what MODEL says about CLIP.
+    """Show how noise, missing pixels and wrong frames change MODEL's prediction for CLIP.
 
     CLIP is a video, an image, a folder of images, or sample:NAME; or many clips: a folder of videos or of sub-folders
-    named by class, a list FILE.txt or FILE.csv of `path` or `path,label` a line, or 'sample:NAME/*'. Where labels are
-    known, accuracy is measured, too. Each perturbation grows until it is strong; --out keeps a page with pictures and
+    named by class, a list FILE.txt or FILE.csv of `path` or `path,label` per line, or 'sample:NAME/*'. If labels are
+    known, accuracy is measured, too. Each perturbation runs at increasing levels; --out saves a page with images and
     curves, and every number.
     """
     from explain.reporting import writing
@@ -115,7 +115,7 @@ def robustness(
     from explain.robustness.perturbations import check_fill, find
 
     if clip is not None:
-        sources.find(clip, each=each)  # what cannot be need not wait for the model
+        sources.find(clip, each=each)  # fail on an invalid clip before loading the model
     find(list(asked) if asked else None)
     check_fill(fill)
     loaded: Any = zoo.load(
@@ -167,7 +167,7 @@ def robustness(
 
 
 def _asked(perturbations: tuple[str, ...]) -> dict[str, tuple[float, ...]] | None:
-    """Names, each with its levels if there are any."""
+    """Return names, each with its levels if there are any."""
     from zoo.errors import UsageError
 
     asked: dict[str, tuple[float, ...]] = {}
@@ -183,7 +183,7 @@ def _asked(perturbations: tuple[str, ...]) -> dict[str, tuple[float, ...]] | Non
 
 
 def _table(result: Robustness) -> str:
-    """A row a perturbation: where answers are lost, and what is left of everything at the strongest level."""
+    """Return a row per perturbation: the levels of change and loss, and all measures at the strongest level."""
     from explain.drawing.robustness import level_text
 
     header = ["perturbation", "up to"]

@@ -1,4 +1,4 @@
-"""What several commands of `explain` share."""
+"""Helpers shared by several commands of `explain`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # generic in some vers
         self.of = of
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text that the user wrote."""
+        """Parse the user's text."""
         try:
             return self.of.parse(value) if isinstance(value, str) else value
         except ValueError as error:
@@ -53,7 +53,7 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # generic in some vers
 
 
 def _flags(names: Sequence[str]) -> Iterator[Callable[[Any], Any]]:
-    """Make a flag of each of the built-in methods' options of some names, and a hidden one of its former name."""
+    """Make a flag of each option of these names of built-in methods, and a hidden one of its deprecated name."""
     former = {now: name for name, now in FORMER.items()}
     for name in names:
         one = built_in()[name]
@@ -65,11 +65,11 @@ def _flags(names: Sequence[str]) -> Iterator[Callable[[Any], Any]]:
 
 
 def method_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add the options of attribution methods to a command, which gets those that were given as `options`.
+    """Add the options of attribution methods to a command, which receives those that are set as `options`.
 
     Args:
-        names: Those that become flags; none stands for all. Where the command has `--method`, `--option NAME=VALUE`
-            gives any other.
+        names: Options that become flags; empty means all. If the command has `--method`, `--option NAME=VALUE` sets any
+            other.
     """
 
     def add(command: Callable[..., None]) -> Callable[..., None]:
@@ -121,14 +121,14 @@ def opened(
     end: float | None = None,
     **numbers: Any,
 ) -> tuple[Any, Any, Any]:
-    """The model, the clip as it was read, and the batch that the model takes of it.
+    """Return the model, the decoded clip, and the preprocessed batch.
 
     Args:
         model: A name of the zoo.
-        clip: Where the clip is.
-        weights: As `--weights` says.
+        clip: Path or name of the clip.
+        weights: As for `--weights`.
         device: As in `zoo.load`.
-        seed: Of everything drawn at random.
+        seed: Random seed.
         dtype: As in `zoo.load`.
         start: Seconds of the clip at which to begin.
         end: Seconds at which to stop; None goes to the end.
@@ -149,7 +149,7 @@ def opened(
 
 
 def warn(written: Report) -> None:
-    """Tell what a page could not show, and what its reader should know."""
+    """Print failures of a page and notices for its reader."""
     for problem in written.problems:
         output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
     for warning in written.warnings:
@@ -157,7 +157,7 @@ def warn(written: Report) -> None:
 
 
 def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
-    """What is explained, by the name of its output; "" stands for a single target, as it was asked for."""
+    """Return the targets by head; "" is the key of a single target, as requested."""
     if asked != "all":
         return {"": asked}
     from explain.model.targets import resolve
@@ -178,7 +178,7 @@ def attributed(
     options: Mapping[str, Any],
     **common: Any,
 ) -> list[Attribution]:
-    """Each method's answer, in their order; those that need no more than one pass share it, and the target is kept."""
+    """Compute each method's attribution, in order; single-pass methods share one pass, and the target is kept."""
     from explain.attribution import attribute
 
     sharing = [name for name in methods if with_layer(name)[0].reads]

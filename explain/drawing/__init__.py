@@ -1,6 +1,6 @@
-"""How results show themselves: `.plot()`, a matplotlib figure, which notebooks show with one table.
+"""Drawing of results: `.plot()` returns a matplotlib figure, which notebooks show with a table.
 
-For each kind of result a function that plots it and one that gives the table's title and rows (`explain.results`).
+Each kind of result has a function that plots it and one that returns the table's title and rows (`explain.results`).
 """
 
 from __future__ import annotations

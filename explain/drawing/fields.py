@@ -1,4 +1,4 @@
-"""Receptive fields drawn: where and when a unit looks, measured, and which frames it depends on, layer by layer."""
+"""Figures of receptive fields: measured over space and time, and the frames that a unit depends on, layer by layer."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ from explain.fields.effective import EffectiveField
 from explain.fields.theoretical import ReceptiveField, Trace
 from zoo.errors import UnknownNameError, UsageError
 
-#: Layers drawn, at most.
+#: Maximum number of layers drawn.
 MOST = 6
 
-#: CSS pixels: the side of a picture, the words above it, the room between, and the width with a chart beside.
+#: CSS pixels: the side of an image, the text above it, the gap, and the width with a chart beside.
 _SIDE, _WORDS, _GAP, _BESIDE = 190.0, 46.0, 22.0, 640.0
 
-#: The same of images, which stand beside each other: how many, and how far from one to the next.
+#: For images, which are side by side: number of columns, and distance from one to the next.
 _COLUMNS, _STEP = 3, 250.0
 
-#: Not the page's own white, which a dark page replaces.
+#: Distinct from the page's own white, which a dark page replaces.
 _WHITE = "#fffffe"
 
 
 def draw_effective(
     fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8], name: str = "effective-fields"
 ) -> Markup:
-    """Each layer as a picture and, for clips, a chart over the frames, as inline SVG.
+    """Draw each layer as an image and, for clips, a chart over the frames, as inline SVG.
 
-    The picture is the frame that the unit looks at most, under the gradients of all frames together (colours go by
-    their square root); a solid frame holds the effective field, a dashed one the theoretical field.
+    The image is the frame with the largest gradients, overlaid with the gradients of all frames (colors by their square
+    root); a solid outline marks the effective field, a dashed one the theoretical field.
 
     Args:
         fields: The layers, from the first to the last drawn.
-        frames: The clip as it is looked at, uint8, T x H x W x C.
+        frames: The clip in display values, uint8, T x H x W x C.
         name: Unique on the page.
     """
     several = len(frames) > 1
@@ -74,7 +74,7 @@ def draw_effective(
 
 
 def in_words(field: EffectiveField) -> str:
-    """Both extents, frames (of clips alone), rows and columns."""
+    """Describe both extents: frames (for clips only), rows and columns."""
     if field.box is None:
         return "looks at nothing: its gradient is zero everywhere"
     skip = 1 if len(field.heat) == 1 else 0
@@ -87,9 +87,9 @@ def in_words(field: EffectiveField) -> str:
 
 
 def in_the_middle(field: EffectiveField) -> float | None:
-    """Share of a unit's gradients in the middle half of the rows and columns that it can see: 1/4 where evenly spread.
+    """Return the share of a unit's gradients in the middle half of the rows and columns of its field: 1/4 if uniform.
 
-    None where they are all zero.
+    None if they are all zero.
     """
     heat = field.heat.sum(dim=0)
     box = field.theoretical_box or field.box
@@ -100,9 +100,9 @@ def in_the_middle(field: EffectiveField) -> float | None:
 
 
 def centre_share(sizes: Tensor) -> float | None:
-    """Share of H x W magnitudes that lies in the middle half of the rows and of the columns: 1/4 where evenly spread.
+    """Return the share of H x W magnitudes in the middle half of the rows and of the columns: 1/4 if uniform.
 
-    Pixels that the boundary cuts count in part. None where all are zero.
+    Pixels on the boundary count in part. None if all are zero.
     """
     total = float(sizes.double().sum())
     if not total:
@@ -112,18 +112,18 @@ def centre_share(sizes: Tensor) -> float | None:
 
 
 def _inside(length: int, like: Tensor) -> Tensor:
-    """How much of each of `length` pixels lies in the middle half."""
+    """Return how much of each of `length` pixels is in the middle half."""
     edges = torch.arange(length + 1, device=like.device, dtype=torch.float64).clamp(length / 4, 3 * length / 4)
     return edges.diff()
 
 
 def picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) -> None:
-    """The frame that the unit looks at most, under the gradients of all frames together, and both boxes."""
+    """Draw the frame with the largest gradients, overlaid with the gradients of all frames, and both boxes."""
     heat = field.heat.cpu().numpy()
     at = int(heat.sum(axis=(1, 2)).argmax())
     summed = heat.sum(axis=0)
     colours = colour.magnitude()
-    share = np.sqrt(summed / (summed.max() or 1.0))  # a few pixels would hide the others
+    share = np.sqrt(summed / (summed.max() or 1.0))  # otherwise a few pixels would dominate
     axes.imshow(sprites.blended(frames[at], share, colours), interpolation="nearest")
     for box, dashed in ((field.theoretical_box, True), (field.box, False)):
         if box is not None:
@@ -135,7 +135,7 @@ def picture(axes: Axes, field: EffectiveField, frames: npt.NDArray[np.uint8]) ->
 
 
 def _outline(axes: Axes, rows: Sequence[int], columns: Sequence[int], *, dashed: bool) -> None:
-    """A rectangle around whole pixels: white on black, so that it shows on any picture."""
+    """Draw a rectangle around whole pixels: white on black, visible on any image."""
     corner = (columns[0] - 0.5, rows[0] - 0.5)
     size = (columns[1] - columns[0] + 1, rows[1] - rows[0] + 1)
     for ink, line, style in (("black", 3.2, "-"), (_WHITE, 1.5, (0, (4, 3)) if dashed else "-")):
@@ -145,7 +145,7 @@ def _outline(axes: Axes, rows: Sequence[int], columns: Sequence[int], *, dashed:
 
 
 def over_time(axes: Axes, field: EffectiveField) -> None:
-    """Each frame's share of the gradients, and both runs of frames above."""
+    """Draw each frame's share of the gradients, and the ranges of both fields above."""
     shares = 100 * field.heat.sum(dim=(1, 2)).cpu().numpy()
     axes.bar(range(len(shares)), shares, width=0.8, color=figures.SERIES[0])
     top = max(float(shares.max()), 1e-9)
@@ -170,18 +170,18 @@ def over_time(axes: Axes, field: EffectiveField) -> None:
 
 
 def write_effective(fields: Sequence[EffectiveField], frames: npt.NDArray[np.uint8]) -> str:
-    """The drawing as a file of its own: light, and dark where a browser's user prefers that."""
+    """Write the drawing as a standalone file that follows a browser's light or dark scheme."""
     return figures.standalone(draw_effective(fields, frames))
 
 
-#: Width and height of a figure, of a clip and of an image.
+#: Width and height of a figure, for a clip and for an image.
 _CLIP, _IMAGE = (640, 220), (260, 240)
 
 _BOXES = "Solid: the effective field; dashed: the theoretical one. Colours go by the square root of the gradients."
 
 
 def plot(field: EffectiveField, clip: Tensor | None = None) -> Figure:
-    """The figure of a unit (`EffectiveField.plot`)."""
+    """Plot the field of a unit (`EffectiveField.plot`)."""
     frames = _frames(field, clip)
     width, height = _size(field)
     with notebook.drawing(width, height + 90) as drawn:
@@ -191,7 +191,7 @@ def plot(field: EffectiveField, clip: Tensor | None = None) -> Figure:
 
 
 def describe(field: EffectiveField) -> tuple[str, list[tuple[str, str]]]:
-    """Title and table of a notebook."""
+    """Return title and table for a notebook."""
     return f"{_title(field)}: {in_words(field)}", notebook.said(field.settings)
 
 
@@ -214,7 +214,7 @@ def _paint_plot(drawn: Figure, field: EffectiveField, frames: npt.NDArray[np.uin
 
 
 def _frames(field: EffectiveField, clip: Tensor | None) -> npt.NDArray[np.uint8]:
-    """The clip as frames, or black ones."""
+    """Return the clip as frames, or black ones."""
     extent = tuple(field.heat.shape)
     if clip is None:
         return np.zeros((*extent, 1), dtype=np.uint8)
@@ -225,16 +225,16 @@ def _frames(field: EffectiveField, clip: Tensor | None) -> npt.NDArray[np.uint8]
     return sprites.as_frames(clip)
 
 
-#: Layers drawn, at most.
+#: Maximum number of layers drawn.
 _MOST = 12
 
 #: CSS pixels: from layer to layer, and up to the frames.
 _ROW, _BASE = 44.0, 66.0
 
-#: CSS pixels: the room for names and fields beside, that of all frames, and a unit at most.
+#: CSS pixels: the width of names and of fields beside the drawing, of all frames, and of a unit at most.
 _NAMES, _FIELDS, _WIDTH, _UNIT = 170.0, 150.0, 640.0, 9.0
 
-#: Characters of a layer's name, at most; the end tells more than the beginning.
+#: Maximum number of characters of a layer's name; the end is more informative than the beginning.
 _LETTERS = 26
 
 
@@ -243,35 +243,36 @@ class Level:
     """One layer of the drawing."""
 
     row: ReceptiveField
-    #: The frame at which each unit stands.
+    #: The frame at which each unit is drawn.
     stand: list[int]
-    #: Units that the chosen one depends on, itself among them in its own layer.
+    #: Units that the chosen one depends on, including itself in its own layer.
     used: list[int]
-    #: What units read directly, units of the level below, frames at the lowest: for each used, for all where none is.
+    #: Direct inputs of units: units of the level below, frames at the lowest; for each used unit, for all if none is
+    #: used.
     reads: dict[int, list[int]]
 
     @property
     def recurrent(self) -> bool:
-        """Whether units read the state of their neighbour."""
+        """Check whether units read the state of their neighbor."""
         return self.row.kind == "recurrence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporalField:
-    """One unit and all that it depends on."""
+    """One unit and everything it depends on."""
 
-    #: Layer and position in time of the unit.
+    #: Layer and temporal position of the unit.
     layer: str
     position: int
     #: Frames of the clip, and those that the unit depends on.
     frames: int
     seen: list[int]
-    #: Layers from the first to the last; those above the unit's use nothing.
+    #: Layers from the first to the last; those above the unit's have no used units.
     levels: list[Level]
 
     @property
     def data(self) -> dict[str, Any]:
-        """Every number drawn."""
+        """Return every number drawn."""
         return {
             "layer": self.layer,
             "position": self.position,
@@ -296,8 +297,8 @@ class TemporalField:
 
     @property
     def sentence(self) -> str:
-        """What the drawing shows, in words."""
-        what = "no frame"  # its window lies in the padding
+        """Describe the drawing in words."""
+        what = "no frame"  # its window is entirely in the padding
         if self.seen:
             first, last = self.seen[0], self.seen[-1]
             what = f"frame {first}" if first == last else f"frames {first} to {last}"
@@ -305,17 +306,17 @@ class TemporalField:
 
 
 def temporal_field(trace: Trace, layer: str | None = None, position: int | None = None) -> TemporalField | None:
-    """What one unit depends on; None where no layer can be drawn: none sees time, or time could not be followed.
+    """Return the dependencies of one unit; None if no layer can be drawn: none sees time, or tracing it failed.
 
     Args:
-        trace: What `explain.fields.theoretical.trace` found.
-        layer: Layer or block of the unit; None takes the deepest layer, below recurrent ones at the end where there are
-            others, since these see everything.
-        position: Position of the unit in time; None takes the last one of a recurrence and else the middle one.
+        trace: The result of `explain.fields.theoretical.trace`.
+        layer: Layer or block of the unit; None uses the deepest layer; if possible one below final recurrent layers,
+            which see everything.
+        position: Temporal position of the unit; None uses the last for a recurrence, else the middle.
 
     Raises:
-        UnknownNameError: No such layer was traced.
-        UsageError: It cannot be drawn, or has no such position.
+        UnknownNameError: The layer was not traced.
+        UsageError: It cannot be drawn, or the position does not exist.
     """
     rows = _drawable(trace)
     if layer is not None and layer not in {row.layer for row in rows}:
@@ -347,7 +348,7 @@ def temporal_field(trace: Trace, layer: str | None = None, position: int | None 
 
 
 def _drawable(trace: Trace) -> list[ReceptiveField]:
-    """Layers that look along time, rows or columns; those inside a recurrence are part of it."""
+    """Return layers with a temporal or spatial extent; those inside a recurrence are part of it."""
     loops = [row.layer for row in trace.followed if row.kind == "recurrence"]
     found: list[ReceptiveField] = []
     for row in trace.followed:
@@ -359,7 +360,7 @@ def _drawable(trace: Trace) -> list[ReceptiveField]:
 
 
 def _with_block(trace: Trace, rows: list[ReceptiveField], name: str) -> list[ReceptiveField]:
-    """The rows, and the block of that name where it runs; of other blocks only their layers are drawn."""
+    """Return the rows, and the block of that name if it runs; other blocks are represented by their layers."""
     named = [row for row in trace.rows if row.layer == name]
     known = [row.layer for row in rows]
     if not named:
@@ -379,7 +380,7 @@ def _with_block(trace: Trace, rows: list[ReceptiveField], name: str) -> list[Rec
 
 
 def _chosen(rows: list[ReceptiveField], chosen: ReceptiveField) -> list[ReceptiveField]:
-    """Few enough rows: where there are too many, those that change what is seen of time, then some of these."""
+    """Select few enough rows: if there are too many, those that change the temporal field, then some of these."""
     if len(rows) <= _MOST:
         return rows
     others = [row for row in rows if row is not chosen]
@@ -389,7 +390,7 @@ def _chosen(rows: list[ReceptiveField], chosen: ReceptiveField) -> list[Receptiv
 
 
 def _itself(trace: Trace, row: ReceptiveField, position: int) -> list[int]:
-    """The unit, with the units of its own layer whose state it reads."""
+    """Return the unit, with the units of its own layer whose state it reads."""
     if row.kind != "recurrence":
         return [position]
     seen = set(trace.seen(row, position))
@@ -397,7 +398,7 @@ def _itself(trace: Trace, row: ReceptiveField, position: int) -> list[int]:
 
 
 def _reads(trace: Trace, row: ReceptiveField, position: int, below: ReceptiveField | None) -> list[int]:
-    """What a unit reads of the level below, not by way of a neighbour's state."""
+    """Return the inputs of a unit in the level below, not through a neighbor's state."""
 
     def all_of(at: int) -> list[int]:
         return trace.seen(row, at) if below is None else trace.used(row, at, below)
@@ -414,7 +415,7 @@ def _reads(trace: Trace, row: ReceptiveField, position: int, below: ReceptiveFie
 
 
 def draw_temporal(field: TemporalField, name: str = "temporal-field") -> Markup:
-    """The drawing as inline SVG for a page (`explain.drawing.figures`): time to the right, layers upwards."""
+    """Draw inline SVG for a page (`explain.drawing.figures`): time to the right, layers upwards."""
     height = _BASE + _ROW * len(field.levels) + 24
     with figures.style():
         drawn = figures.figure(_NAMES + _WIDTH + _FIELDS, height)
@@ -428,7 +429,7 @@ def draw_temporal(field: TemporalField, name: str = "temporal-field") -> Markup:
 
 
 def write_temporal(field: TemporalField) -> str:
-    """The drawing as a file of its own: light, and dark where a browser's user prefers that."""
+    """Write the drawing as a standalone file that follows a browser's light or dark scheme."""
     return figures.standalone(draw_temporal(field))
 
 
@@ -473,14 +474,14 @@ def _paint(axes: Axes, field: TemporalField) -> None:
 
 
 def _lines(axes: Axes, lines: list[tuple[tuple[float, float], tuple[float, float]]], shade: str, alpha: float) -> None:
-    """Many lines as one path."""
+    """Draw many lines as one path."""
     if lines:
         path = Path(np.array(lines).reshape(-1, 2), [Path.MOVETO, Path.LINETO] * len(lines))
         axes.add_patch(PathPatch(path, fill=False, edgecolor=shade, linewidth=0.8, alpha=alpha, zorder=1))
 
 
 def _states(axes: Axes, level: Level, at: list[float], height: float, size: float) -> None:
-    """The states that a recurrence hands from unit to unit."""
+    """Draw the states that a recurrence passes from unit to unit."""
     wing = min(size * 0.3, 2.5)
     for shade, wanted in ((figures.SOFT, False), (figures.SERIES[0], True)):
         lines, heads = [], []
@@ -515,7 +516,7 @@ def _marks(axes: Axes, at: list[float], height: float, mark: str, size: float, f
 
 
 def _seen(level: Level) -> str:
-    """The field in time, in words."""
+    """Describe the temporal field in words."""
     row = level.row
     frames = "all frames" if row.whole[0] else f"{row.field[0]} frame{'s' if row.field[0] > 1 else ''}"
     if row.whole[0] and row.frames and row.frames[0] and row.frames[0][1] < row.frames[-1][1]:  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""What excites units: clips made to, the real clips that activate them most, and what they look at in one frame."""
+"""Figures of units: synthesized clips, top-activating clips, and gradients in one frame."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from zoo.names import short_name
 #: Width of a figure, of its curves, and of its largest frame.
 _WIDTH, _CURVE, _CELL = 900, 250, 160
 
-#: Frames of each clip in a figure, and clips where none are named.
+#: Frames of each clip in a figure, and default number of clips.
 _FRAMES, _CLIPS = 6, 6
 
 
 def plot(result: Maximization, clips: Sequence[int] | None = None) -> Figure:
-    """The figure of some clips (`Maximization.plot`)."""
+    """Plot some clips (`Maximization.plot`)."""
     count = len(result.clips)
     shown = list(range(min(count, _CLIPS))) if clips is None else [notebook.place("clip", at, count) for at in clips]
     pictures = [_frames(result, at) for at in shown]
@@ -56,7 +56,7 @@ def plot(result: Maximization, clips: Sequence[int] | None = None) -> Figure:
 
 
 def describe(result: Maximization) -> tuple[str, list[tuple[str, str]]]:
-    """Title and table of a notebook."""
+    """Return title and table for a notebook."""
     rose = [
         (name, f"from {float(first):.3g} to {float(last):.3g}")
         for name, first, last in zip(result.names, result.initial, result.activation, strict=True)
@@ -65,13 +65,13 @@ def describe(result: Maximization) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _frames(result: Maximization, at: int) -> npt.NDArray[np.uint8]:
-    """The frames of a clip; of a still, whose frames are all equal, the one."""
+    """Return the frames of a clip; a single one for a still, whose frames are all equal."""
     frames = sprites.as_frames(result.clips[at])
     return frames[:1] if bool((frames == frames[:1]).all()) else frames
 
 
 def _history(axes: Axes, result: Maximization, at: int) -> None:
-    """The activation at every step, and of the clip that was made."""
+    """Plot the activation at every step, and that of the final clip."""
     values = result.history[:, at].double().cpu().numpy()
     steps = range(1, len(values) + 1)
     axes.plot([0, *steps], [float(result.initial[at]), *values], color=figures.SERIES[0], linewidth=1.6)
@@ -84,21 +84,21 @@ def _history(axes: Axes, result: Maximization, at: int) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-#: Of top clips the widest picture, and the room for the four lines above one.
+#: Width of the widest image of top-activating clips, and height of the four lines above it.
 _PICTURE, _LINES = 220, 66
 
-#: Units of a figure where none are named, and clips of each.
+#: Default number of units in a figure, and clips of each.
 _UNITS, _BEST = 6, 5
 
-#: Width of a letter above a picture.
+#: Width of a letter above an image.
 _LETTER = 6
 
-#: Pixels for each of a map's positions where the frame is not known.
+#: Pixels per position of a map if the frame is unknown.
 _ENLARGED = 8
 
 
 def plot_clips(found: TopClips, units: Sequence[int] | None = None) -> Figure:
-    """The figure of some units (`TopClips.plot`)."""
+    """Plot some units (`TopClips.plot`)."""
     best = dict(zip(found.units, found.clips, strict=True))
     for unit in units or ():
         if unit not in best:
@@ -122,7 +122,7 @@ def plot_clips(found: TopClips, units: Sequence[int] | None = None) -> Figure:
 
 
 def describe_clips(found: TopClips) -> tuple[str, list[tuple[str, ...]]]:
-    """Title and table of a notebook."""
+    """Return title and table for a notebook."""
     rows: list[tuple[str, ...]] = [
         (f"{found.layer}/{unit}", *_told(clip))
         for unit, clips in zip(found.units, found.clips, strict=True)
@@ -132,7 +132,7 @@ def describe_clips(found: TopClips) -> tuple[str, list[tuple[str, ...]]]:
 
 
 def _overlaid(clips: Sequence[TopClip]) -> list[npt.NDArray[np.uint8]]:
-    """Of each clip a frame (1 x H x W x 3) with the unit's map over it; all maps of a unit share a scale."""
+    """Return a frame (1 x H x W x 3) of each clip overlaid with the unit's map; all maps of a unit share a scale."""
     most = max((clip.highest for clip in clips), default=0.0)
     pictures = []
     for clip in clips:
@@ -149,7 +149,7 @@ def _overlaid(clips: Sequence[TopClip]) -> list[npt.NDArray[np.uint8]]:
 
 
 def _told(clip: TopClip) -> tuple[str, str, str]:
-    """A clip's name and label, and how active the unit is on it."""
+    """Describe a clip by name and label, and the unit's activation on it."""
     return (
         short_name(clip.source),
         clip.label or "",
@@ -158,7 +158,7 @@ def _told(clip: TopClip) -> tuple[str, str, str]:
 
 
 def _end(text: str, letters: int) -> str:
-    """The end of a name that is too long: names differ there."""
+    """Truncate a long name to its end, where names differ."""
     return text if len(text) <= letters else f"…{text[1 - letters :]}"
 
 
@@ -175,12 +175,12 @@ def _counted(found: TopClips, left: int) -> str:
     )
 
 
-#: Width of a unit's figure, and height of its pictures and of the curve.
+#: Width of a unit's figure, and height of its images and of the curve.
 _ACROSS, _TALL, _COURSE = 720, 250, 120
 
 
 def plot_unit(view: UnitView) -> Figure:
-    """The figure of a unit (`UnitView.plot`)."""
+    """Plot a unit (`UnitView.plot`)."""
     several = len(view.time) > 1
     with notebook.drawing(_ACROSS, _TALL + _COURSE * several + 60) as drawn:
         grid = drawn.add_gridspec(1 + several, 3, height_ratios=[_TALL, _COURSE][: 1 + several])
@@ -196,13 +196,13 @@ def plot_unit(view: UnitView) -> Figure:
 
 
 def describe_unit(view: UnitView) -> tuple[str, list[tuple[str, str]]]:
-    """Title and table of a notebook."""
+    """Return title and table for a notebook."""
     shown = [("frame", moment(view.frame, len(view.time), view.times))] if len(view.time) > 1 else []
     return f"{view.layer}/{view.unit}: {_below(view)}", shown
 
 
 def _pictures(view: UnitView) -> list[tuple[npt.NDArray[np.uint8], str]]:
-    """One frame each, and what it is."""
+    """Return single frames, and their descriptions."""
     frame = sprites.as_frames(view.picture[:, None])
     share, _, shades = colours.scaled(view.gradient[None].float().cpu().numpy())
     return [

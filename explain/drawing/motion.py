@@ -1,4 +1,4 @@
-"""Motion of filters drawn: parameters over time, distributions, a file for each drawing, and the plot of a result."""
+"""Figures of motion in filters: parameters over time, distributions, a file per drawing, and the plot of a result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from explain.drawing import kernels as slices
 from explain.temporal import TemporalParameters, tables
 from explain.temporal.motions import Motion, most_moving
 
-#: Filters drawn of each model.
+#: Number of filters drawn for each model.
 _FILTERS = 8
 
 #: CSS pixels: the width of a figure, and the height of one filter.
@@ -33,13 +33,12 @@ _WIDTH, _ROW = 1000, 205
 def drawings(
     models: Mapping[str, TemporalParameters], kernels: Mapping[str, Mapping[str, Tensor]] | None = None
 ) -> dict[str, bytes]:
-    """Every drawing of some models as a file, by its name.
+    """Return every drawing of some models as a file, by name.
 
-    `distributions.svg` holds all models under one another on the same axes, `NAME.filters.svg` the parameters over time
-    and the way of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the first
-    layer, slice after slice. SVG files follow a browser's light or dark scheme. The same parameters give the same
-    bytes. Motions that cannot be told are left out: where all are, so is the first file, and where no filter moves the
-    second.
+    `distributions.svg` contains all models, stacked, on the same axes, `NAME.filters.svg` the parameters over time and
+    the trajectory of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the
+    first layer, slice after slice. SVG files follow a browser's light or dark scheme. The output is deterministic.
+    Unidentified motions are omitted: if all are, so is the first file, and if no filter moves the second.
 
     Args:
         models: Name to parameters, in the order drawn.
@@ -65,12 +64,12 @@ def drawings(
 
 
 def file_stem(name: str) -> str:
-    """How the files of a model begin."""
+    """Return the prefix of a model's file names."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> str:
-    """Distributions of the motions that can be told, and how many of `every` one those are."""
+    """Draw distributions of the identified motions, with their number out of `every`."""
     shared: Limits = limits(models.values())
     with figures.style():
         drawn = figures.figure(_WIDTH, 290 * len(models) + 70)
@@ -92,7 +91,7 @@ def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> s
 
 
 def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> str:
-    """Draw one row a filter."""
+    """Draw one row per filter."""
     height = _ROW * len(moving) + 70
     with figures.style():
         drawn = figures.figure(_WIDTH, height)
@@ -103,13 +102,13 @@ def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> 
 
 
 def _placed(drawn: Figure, height: float, left: float, top: float, across: float, down: float) -> Axes:
-    """Add axes at fixed places: a layout of so many would take its seconds."""
+    """Add axes at fixed positions, since automatic layout of many axes is slow."""
     drawn.set_layout_engine("none")
     return drawn.add_axes((left / _WIDTH, 1 - (top + down) / height, across / _WIDTH, down / height))
 
 
 def _rows_of(drawn: Figure, height: float, moving: list[Motion], begin: float, kernels: Mapping[str, Tensor]) -> None:
-    """Draw each filter's parameters over time, its way and, where its kernel is known, its slices."""
+    """Draw each filter's parameters over time, its trajectory and, if its kernel is known, its slices."""
     for row, one in enumerate(moving):
         top = begin + row * _ROW
         layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
@@ -124,9 +123,9 @@ def _rows_of(drawn: Figure, height: float, moving: list[Motion], begin: float, k
 
 
 def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
-    """The slices of one filter, in the order in which one reads."""
+    """Draw the slices of one filter in reading order."""
     sheet = slices.mosaic(images[:, None])[0]
-    opaque = 255 - slices.mosaic(np.zeros_like(images[:, None, ..., :1]))[0]  # what lies between them is as the page
+    opaque = 255 - slices.mosaic(np.zeros_like(images[:, None, ..., :1]))[0]  # transparent between slices
     axes.set_axis_off()
     colours = np.broadcast_to(sheet, (*sheet.shape[:2], 3))
     axes.imshow(np.concatenate([colours, opaque], axis=2), interpolation="nearest")
@@ -136,7 +135,7 @@ def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
 #: Heights of the title and of the distributions.
 _TITLE, _SPREADS = 40, 280
 
-#: Letters of a layer's name that fit beside what its filter does.
+#: Letters of a layer's name that fit beside the description of its filter.
 _NAME = 30
 
 #: Layers in the table of a notebook.
@@ -144,7 +143,7 @@ _ROWS = 12
 
 
 def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
-    """The figure of all layers, with so many filters (`TemporalParameters.plot`)."""
+    """Plot all layers, with so many filters (`TemporalParameters.plot`)."""
     moving, values = most_moving(parameters.layers.values(), filters), spreads(parameters)
     height = _TITLE + _SPREADS + _ROW * len(moving) + 30
     with notebook.drawing(_WIDTH, height) as drawn:
@@ -164,7 +163,7 @@ def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
 
 
 def describe(parameters: TemporalParameters) -> tuple[str, list[tuple[str, ...]]]:
-    """Title and table of a notebook."""
+    """Return title and table for a notebook."""
     header, table = tables.signed_table(parameters)
     rows: list[tuple[str, ...]] = [tuple(header), *(tuple(str(one) for one in row) for row in table[: _ROWS + 1])]
     more, out = len(table) - _ROWS - 1, len(parameters.left_out)
@@ -179,26 +178,26 @@ def _title(parameters: TemporalParameters) -> str:
     return f"Motion in the filters of {layers} layer{'s' * (layers > 1)}: {counted(told, every)}"
 
 
-#: Every caption's convention, in words.
+#: Convention stated in every caption.
 CONVENTION = (
     "what a filter's pattern does from one slice to the next: to the right, down, clockwise and growing are positive"
 )
 
-#: Half the height that a curve's axis has at least, so that next to nothing looks like it: factor, degrees, pixels.
+#: Minimum half height of a curve's axis, so that negligible motion looks flat: factor, degrees, pixels.
 _LEAST_SIZE, _LEAST_TURN, _LEAST_SHIFT = 0.05, 2.0, 0.25
 
-#: Bars and cells of a distribution along one axis; odd, so that standing still is the middle of one.
+#: Bars and cells of a distribution along one axis; odd, so that no motion is at the center of one.
 _BARS, _CELLS = 41, 33
 
-#: Share of the values that the axes of distributions cover; the outermost bars hold the rest.
+#: Share of the values that the axes of distributions cover; the outermost bars include the rest.
 _COVERED = 0.995
 
-#: Opacities of shares of values from 0, 0.1 %, 1 % and 10 % up.
+#: Opacities of shares of values from 0, 0.1%, 1% and 10% up.
 _LEVELS = ((0.0, 0.22, "under 0.1 %"), (0.001, 0.45, "0.1 to 1 %"), (0.01, 0.7, "1 to 10 %"), (0.1, 1.0, "over 10 %"))
 
 
 def curves(motion: Motion, name: str) -> Markup:
-    """Size, rotation and shift of one filter at every step, as inline SVG.
+    """Draw scale, rotation and shift of one filter at every step, as inline SVG.
 
     Args:
         motion: The filter.
@@ -217,7 +216,7 @@ def curves(motion: Motion, name: str) -> Markup:
 
 
 def trajectory(motion: Motion, name: str) -> Markup:
-    """The way of a point that begins in the kernel's centre, blue start to red end, as inline SVG.
+    """Draw the trajectory of a point from the kernel's center, blue start to red end, as inline SVG.
 
     Args:
         motion: The filter.
@@ -235,7 +234,7 @@ def trajectory(motion: Motion, name: str) -> Markup:
 
 
 def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
-    """Size, turn and shift of a filter at every step, on three axes."""
+    """Plot scale, rotation and shift of a filter at every step, on three axes."""
     steps = list(range(1, len(motion.size) + 1))
     mark: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
     size, turn, shift = axes
@@ -259,7 +258,7 @@ def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
 
 
 def paint_trajectory(axes: Axes, motion: Motion) -> None:
-    """The way of a point that begins in the kernel's centre; the drawing's down is down."""
+    """Plot the trajectory of a point from the kernel's center, with the y axis pointing down."""
     right, down = zip(*motion.positions, strict=True)
     reach = 1.25 * max(_LEAST_SHIFT, *(abs(at) for at in right + down))
     axes.axhline(0, color=figures.LINE, linewidth=0.8, zorder=0)
@@ -276,7 +275,7 @@ def paint_trajectory(axes: Axes, motion: Motion) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spreads:
-    """Every motion of one model that is identified and sees data: what a pattern does at one step.
+    """All identified motions of one model that see data: motion of the pattern at each step.
 
     Flat arrays of the same length.
     """
@@ -291,17 +290,17 @@ class Spreads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Axes that the distributions of several models share: how far they reach from standing still, on both sides."""
+    """Axis limits shared by the distributions of several models: distance from no motion, on both sides."""
 
     size: float
     rotation: float
     shift: float
-    #: The smallest share of values that any of them can hold.
+    #: The smallest nonzero share of values in any of them.
     least: float
 
 
 def spreads(parameters: TemporalParameters) -> Spreads:
-    """The motions of all layers of a model."""
+    """Return the motions of all layers of a model."""
     found: list[npt.NDArray[np.float64]] = []
     for layer in parameters.layers.values():
         pattern = layer.pattern()
@@ -313,12 +312,12 @@ def spreads(parameters: TemporalParameters) -> Spreads:
 
 
 def counted(told: int, every: int) -> str:
-    """How many steps a distribution shows, and that others are left out where they are."""
+    """Describe how many steps a distribution shows, and whether others are omitted."""
     return f"{every:,} steps of filters" if told == every else f"{told:,} of {every:,} steps of filters can be told"
 
 
 def limits(models: Iterable[Spreads]) -> Limits:
-    """Axes on which the distributions of all these models can be compared."""
+    """Return axis limits for comparing the distributions of all these models."""
     models = list(models)
 
     def reach(least: float, values: list[npt.NDArray[np.float64]]) -> float:
@@ -333,12 +332,12 @@ def limits(models: Iterable[Spreads]) -> Limits:
 
 
 def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tuple[Markup, Markup, Markup]:
-    """Distributions of size, turn, and of both shifts together, as inline SVG (Figures 4 and 5 of arXiv 2006.15983).
+    """Draw distributions of scale, rotation, and both shifts as inline SVG (Figures 4 and 5 of arXiv 2006.15983).
 
     Args:
-        model: What the page calls the model.
+        model: The model's name on the page.
         values: Its motions, at least one.
-        shared: Axes; those of all models that stand beside it.
+        shared: Axis limits, shared by all models shown together.
         name: Unique on the page.
     """
     made = []
@@ -349,7 +348,7 @@ def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tup
         strict=True,
     ):
         with figures.style():
-            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend comes on top
+            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend is added on top
             axes = drawn.subplots()
             paint(axes, values, shared)
             figures.legend(drawn, axes)
@@ -374,11 +373,11 @@ def _turns(axes: Axes, values: Spreads, shared: Limits) -> None:
 
 
 def _bars(axes: Axes, deviations: npt.NDArray[np.float64], reach: float, least: float, colour: str) -> None:
-    """Shares of values as bars on an axis of powers of ten: most filters stand nearly still, and few say much."""
+    """Plot shares of values as bars on a logarithmic axis: most filters hardly move."""
     edges = np.linspace(-reach, reach, _BARS + 1)
     counts, _ = np.histogram(deviations.clip(-reach, reach), edges)
     shares = counts / max(1, len(deviations))
-    bottom = least / 2  # so that a single value has some height
+    bottom = least / 2  # gives a single value some height
     filled = shares > 0
     axes.bar(
         (edges[:-1] + edges[1:])[filled] / 2, shares[filled] - bottom, np.diff(edges)[filled], bottom, color=colour
@@ -392,7 +391,7 @@ def _bars(axes: Axes, deviations: npt.NDArray[np.float64], reach: float, least: 
 
 
 def _shifts(axes: Axes, values: Spreads, shared: Limits) -> None:
-    """Shares of both shifts in cells: one path for each level, so that a page stays small."""
+    """Plot shares of both shifts in cells: one path per level, so that a page stays small."""
     reach = shared.shift
     edges = np.linspace(-reach, reach, _CELLS + 1)
     counts, _, _ = np.histogram2d(values.right.clip(-reach, reach), values.down.clip(-reach, reach), [edges, edges])
@@ -421,16 +420,16 @@ def _shifts(axes: Axes, values: Spreads, shared: Limits) -> None:
     _ticks(axes.yaxis, 5)
 
 
-#: What draws each of the three distributions.
+#: Functions that draw each of the three distributions.
 PAINTERS: dict[str, Callable[[Axes, Spreads, Limits], None]] = {"size": _sizes, "turn": _turns, "shift": _shifts}
 
 
 def _ticks(axis: Axis, count: int) -> None:
-    """At most so many intervals, at plain numbers."""
+    """Place at most so many intervals, at round numbers."""
     axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _plain(value: float, _: int | None = None) -> str:
-    """A tick without the zeros that say nothing, and with a real minus sign."""
+    """Format a tick without trailing zeros, and with a real minus sign."""
     return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}")

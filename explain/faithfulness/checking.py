@@ -1,4 +1,4 @@
-"""Check maps: run every test on each, sharing the passes that know nothing of the map."""
+"""Faithfulness tests of maps; passes that do not depend on the map are shared."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from zoo.errors import ModelError, PluginError, PluginExitError, UnknownNameErro
 from zoo.isolation import guarded
 from zoo.registry.plugins import resolve
 
-#: What takes the place of removed parts in deletion and insertion.
+#: What replaces removed parts in deletion and insertion.
 FILLS = ("surroundings", "baseline")
 
 
-#: Random orders of a kind of curves that no verdict goes by.
+#: Random orders for kinds of curves that do not enter the verdict.
 ILLUSTRATING = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is spent on one map, and on what.
+    """The computation spent on one map, and its settings.
 
     Raises:
-        UnknownNameError: No such fill.
-        UsageError: A count that cannot be.
+        UnknownNameError: Unknown fill.
+        UsageError: An invalid count.
     """
 
-    #: Points of each curve beyond the first.
+    #: Points of each curve after the first.
     steps: int = 64
-    #: Random orders, in pairs of one and its reverse.
+    #: Random orders, in pairs of an order and its reverse.
     draws: int = 20
-    #: Depths at which the randomised model's map is made; None takes every layer.
+    #: Depths at which the randomized model's map is computed; None uses every layer.
     depths: int | None = None
-    #: Draws of random weights for the last layer, by which the verdict goes; deeper layers are drawn once.
+    #: Draws of random weights for the last layer, which the verdict uses; deeper layers are drawn once.
     redraws: int = 8
-    #: Boxes for infidelity.
+    #: Number of boxes for infidelity.
     boxes: int = 64
-    #: Draws of noise for max-sensitivity.
+    #: Number of noise draws for max-sensitivity.
     neighbours: int = 8
-    #: Whether clips are removed in all ways; else in those that the verdict needs: frames, and pixels of single frames.
+    #: Whether all kinds of removal are run, or only those that the verdict needs: frames, and pixels of single frames.
     every_kind: bool = True
-    #: What takes the place of removed parts: "surroundings" or "baseline".
+    #: What replaces removed parts: "surroundings" or "baseline".
     fill: str = "surroundings"
-    #: Settings other than the map's own, for maps that are made again.
+    #: Settings that override the map's own when maps are recomputed.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse counts and names that cannot be."""
-        # A curve of one step joins the whole clip and the empty one, whatever the map.
+        """Raise for invalid counts and names."""
+        # A curve with one step connects the whole clip and the empty clip, whatever the map.
         fewest = {"steps": 2, "draws": 2, "depths": 1, "redraws": 1, "boxes": 2, "neighbours": 1}
         for name, least in fewest.items():
             count = getattr(self, name)
@@ -94,48 +94,48 @@ def check_faithfulness(
     batch_size: int | None = None,
     progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> Faithfulness:
-    """Tell whether a map can be trusted, by tests that need no truth to compare with.
+    """Test how faithful a map is to the model, without ground truth.
 
-    - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): the clip is taken away, and given
-      back, in the map's order; pixels in all frames, whole frames, and pixels of single frames, beside random orders
-      and an order that begins in the middle. What is left of a frame takes the place of what is gone, and the baseline
-      that of frames that are gone as a whole (`explain.faithfulness.removal`). The areas are shares of the unchanged
-      output, where changes are measured against that which removing the whole clip makes
-      (`explain.faithfulness.curves`); logits, values and the means of regions are treated alike. A region of an output
-      clip that is dark with the clip and without has no such measure, and the verdict says so. Maps without signs point
-      at what brightens a region and at what darkens it, and only the first makes its mean fall when removed.
-    - *Infidelity* (arXiv 1901.09392): what the map says of random boxes against what the output loses without them.
-    - *Max-sensitivity* (the same): how much the map changes under noise of 2 % of the sample's range.
-    - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.
-      Of a region, or a unit at one position, pixels that neither map points at are left out.
+    - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): parts of the clip are removed, and
+      restored, in the map's order: pixels in all frames, whole frames, and pixels of single frames, compared with
+      random orders and a center-first order. Removed pixels are filled from the rest of their frame, and wholly removed
+      frames from the baseline (`explain.faithfulness.removal`). The areas are shares of the unchanged output, with
+      changes measured relative to the change from removing the whole clip (`explain.faithfulness.curves`); logits,
+      values and the means of regions are treated alike. A region of an output clip that is dark with and without the
+      clip has no such measure, and the verdict reports it. Unsigned maps mark both what brightens and what darkens a
+      region, and only removing the former lowers its mean.
+    - *Infidelity* (arXiv 1901.09392): the map's sum over random boxes against the output's change when they are
+      removed.
+    - *Max-sensitivity* (the same): how much the map changes under noise of 2% of the sample's range.
+    - *Randomization* (arXiv 1810.03292): the map of models whose last layers have random weights, against the original.
+      For a region, or a unit at one position, pixels where both maps are 0 are excluded.
 
-    The verdict uses all of these but infidelity (`explain.faithfulness.verdicts`). A model that `zoo.load` gave random
-    weights gets none.
+    The verdict uses all of these but infidelity (`explain.faithfulness.verdicts`). A model that `zoo.load` initialized
+    randomly gets no verdict.
 
-    The model is explained in eval mode and left as it was found, also on failure; its parameters are never written to.
+    The model runs in eval mode and its state is restored, also on failure; its parameters are never written to.
 
     Args:
         model: The model that was explained.
         batch: The batch that was explained.
-        attribution: What `explain.attribute` gave for it.
-        layout: Order of the batch's axes; None takes that of the attribution.
-        baseline: What stands for "nothing there", as in `explain.attribute`; None takes the attribution's own, else
-            zeros.
+        attribution: The result of `explain.attribute`.
+        layout: Order of the batch's axes; None uses that of the attribution.
+        baseline: The baseline, as in `explain.attribute`; None uses the attribution's own, else zeros.
         steps: Points of each curve, at most as many as there are parts to remove.
-        draws: Random orders, in pairs of an order and its reverse. From 20 on they bound a further one themselves; with
-            fewer, Student's t distribution does, and more maps are inconclusive.
-        depths: How many depths of randomisation: 1 is the last layer alone, which is drawn eight times; None is every
+        draws: Random orders, in pairs of an order and its reverse. With 20 or more, bounds are order statistics; with
+            fewer, they use Student's t distribution, and more maps are inconclusive.
+        depths: Number of depths of randomization: 1 is the last layer alone, which is drawn eight times; None is every
             layer.
-        fill: What takes the place of removed parts in deletion and insertion: "surroundings", or "baseline" as in the
-            paper, whose blocks of one colour blind many networks wherever they lie (docs/methods.md has figures).
-        method: What made the map, where no plugin registers it.
-        batch_size: Most evaluations at once; None fits them to the free memory.
-        seed: Of everything that is drawn; where the method draws, its maps are made again by their own.
+        fill: What replaces removed parts in deletion and insertion: "surroundings", or "baseline" as in the paper,
+            whose blocks of one color disrupt many networks wherever they are (docs/methods.md has figures).
+        method: The method that computed the map, if no plugin registers it.
+        batch_size: Maximum number of evaluations per pass; None fits it to the free memory.
+        seed: Random seed; maps of random methods are recomputed with their own seed.
         progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
-        UnknownNameError: No such fill.
-        UsageError: A batch that the map is not of, or counts that cannot be.
+        UnknownNameError: Unknown fill.
+        UsageError: The map does not belong to the batch, or a count is invalid.
         ModelError: The output cannot be computed.
         MemoryLimitError: Not even one sample fits into memory.
     """
@@ -172,13 +172,13 @@ def check_all(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> list[Faithfulness]:
-    """`check_faithfulness` for several maps of one batch: what they have in common is run once.
+    """Run `check_faithfulness` for several maps of one batch, sharing what they have in common.
 
     Args:
         model: The model that was explained.
         batch: The batch that was explained.
-        attributions: What `explain.attribute` gave for it.
-        effort: How much is spent on each.
+        attributions: The results of `explain.attribute`.
+        effort: The computation spent on each.
         layout: Order of the batch's axes, as in `explain.attribute`.
         baseline: As in `check_faithfulness`.
         methods: Methods that no plugin registers, by name.
@@ -203,7 +203,7 @@ def check_all(
 
 
 def _measured(test: Test, trial: Trial) -> Tensor:
-    """Run one measure: N numbers on the CPU, 64-bit.
+    """Run one measure; return N numbers on the CPU, 64-bit.
 
     Raises:
         PluginError: A plugin's measure fails, or returns anything else.
@@ -232,18 +232,18 @@ def _registered(name: str) -> Method | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ground:
-    """What the maps of one target have in common, seen against one baseline."""
+    """Computations shared by the maps of one target and baseline."""
 
     target: Target
     baseline: Tensor | float | str | None
     subject: Subject
     controls: list[Control]
-    #: What measures share between the maps.
+    #: Values that measures share between the maps.
     kept: dict[str, Any] = field(default_factory=dict)
 
 
 class _Checks:
-    """The tests of several maps of one model and batch."""
+    """Tests of several maps of one model and batch."""
 
     def __init__(
         self,
@@ -265,11 +265,11 @@ class _Checks:
     def check(
         self, attribution: Attribution, method: Method | None, baseline: Tensor | float | str | None
     ) -> Faithfulness:
-        """Every test of one map."""
+        """Run every test on one map."""
         own = attribution.settings.get("baseline")
         if baseline is None:
             check_kept(attribution.method, own)
-        if isinstance(own, list):  # of several baselines, removed parts can be replaced by one
+        if isinstance(own, list):  # with several baselines, the first replaces removed parts
             own = own[0]
         against = own if baseline is None else baseline
         ground = self._ground(attribution.target, against)
@@ -339,7 +339,7 @@ class _Checks:
         effort = self.effort
         subject = Subject(self.model, self.batch, target, baseline, self.batch_size)
         kinds = kinds_of(subject.extent)[0 if effort.every_kind else -2 :]
-        # Verdicts go by the last kind and by frames; random orders of the other one are drawn for the figure alone.
+        # Verdicts use the last kind and frames; random orders of the other kind are drawn for the figure only.
         draws = {
             kind: effort.draws if kind in {kinds[-1], "temporal"} else min(effort.draws, ILLUSTRATING) for kind in kinds
         }
@@ -370,7 +370,7 @@ class _Checks:
         ground: _Ground,
         depths: Sequence[int],
     ) -> Trial:
-        """Prepare what measures are given; recomputed maps share one progress."""
+        """Prepare the inputs of measures; recomputed maps share one progress."""
         again: Again | ModelError
         total = len(self.batch)
         if method is None:
@@ -408,7 +408,7 @@ class _Checks:
     def _randomized(
         self, trial: Trial, layers: Mapping[str, tuple[str, ...]], depths: Sequence[int]
     ) -> tuple[Randomized, ...]:
-        """Randomise the model's layers, depth after depth, and compare the maps."""
+        """Randomize the model's layers, depth after depth, and compare the maps."""
         if not depths:
             return ()
         known, target = trial.known, trial.attribution.target
@@ -435,7 +435,7 @@ class _Checks:
         return self.layers[id(target)]
 
     def _tell(self, subject: Subject, step: str, total: int) -> None:
-        """Let a subject's passes tell how much of a step is done."""
+        """Report the progress of a subject's passes as one step."""
         done = 0
 
         def told(evaluations: int) -> None:

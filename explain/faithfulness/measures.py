@@ -1,6 +1,6 @@
-"""Measures of a map beside its curves, one row each. Importing this module imports no torch.
+"""Measures of a map in addition to its curves, one row each. Importing this module does not import torch.
 
-A measure is a function that is given a `Trial` (`explain.faithfulness.repetition`) and returns N numbers, and a `Test`
+A measure is a function that takes a `Trial` (`explain.faithfulness.repetition`) and returns N numbers, and a `Test`
 that names it. Checking, records, tables, pages and figures go through `all_tests`.
 """
 
@@ -13,46 +13,46 @@ from typing import ClassVar, Literal
 
 from zoo.errors import UsageError
 
-#: Keys of a record (`Faithfulness.record`), and names of other tests, that no measure may take.
+#: Keys of a record (`Faithfulness.record`), and names of other tests, that are reserved.
 _RECORD = ("method", "target", "verdict", "reasons", "value", "empty", "curves", "randomization", "missing", "settings")
 _TESTS = ("spatial", "temporal", "both", "model", "deletion", "insertion", "frames", "weights", "stability")
 
 
-#: Largest relative change of a map under noise: below, it is stable; above `UNSTABLE`, an empty map is nearer to it.
-#: The maximum of a few draws is a lower bound of that of many: what lies between is inconclusive.
+#: Largest relative change of a map under noise: below `STABLE`, the map is stable; above `UNSTABLE`, an empty map is
+#: nearer to it. The maximum over a few draws is a lower bound of that over many: values in between are inconclusive.
 STABLE, UNSTABLE = 0.5, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Test:
-    """A measure of how far a map can be trusted. A plugin gives its own through the hook `explain_measures`.
+    """A measure of the faithfulness of a map. Plugins add measures through the hook `explain_measures`.
 
     Raises:
-        UsageError: A name, bounds or thresholds that cannot be.
+        UsageError: Invalid name, bounds or thresholds.
     """
 
     #: Short name in snake_case: the key in `Faithfulness.measures` and in JSON.
     name: str
     #: Heading of its column and row.
     title: str
-    #: "package.module:function", called with an `explain.authoring.Trial`; returns N numbers, NaN where there is none.
+    #: "package.module:function", called with an `explain.authoring.Trial`; returns N numbers, NaN where undefined.
     run: str
-    #: The least and the largest number that there can be; intervals of means end there.
+    #: The smallest and the largest possible value; intervals of means are clipped to them.
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    #: Which numbers speak for a map.
+    #: Which values are better.
     better: Literal["lower", "higher"] = "lower"
-    #: A map passes on the better side of the first number and is flagged on the worse side of the second; None takes no
-    #: part in the verdict.
+    #: A map passes on the better side of the first number and is flagged on the worse side of the second; None excludes
+    #: the measure from the verdict.
     thresholds: tuple[float, float] | None = None
-    #: Sentence of a page, with "{}" where the number stands; empty names the title.
+    #: Sentence on a page, with "{}" in place of the number; if empty, the title is used.
     sentence: str = ""
-    #: Whether pages write the number in per cent.
+    #: Whether pages show the number in percent.
     percent: bool = False
-    #: Keeps pytest from taking the class for tests.
+    #: Keeps pytest from collecting the class.
     __test__: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be shown or judged."""
+        """Raise for values that cannot be shown or judged."""
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in {*_RECORD, *_TESTS}:
             raise UsageError(
                 f"a measure cannot be called {self.name!r}; expected a name in snake_case that is not taken"
@@ -72,7 +72,7 @@ class Test:
             raise UsageError(f"the sentence of the measure {self.name} needs one {{}} for its number")
 
 
-#: The measures of explain itself.
+#: Built-in measures.
 BUILT_IN: tuple[Test, ...] = (
     Test(
         name="infidelity",
@@ -95,7 +95,7 @@ BUILT_IN: tuple[Test, ...] = (
 
 
 def all_tests() -> tuple[Test, ...]:
-    """Every measure: the built-in ones, then those of plugins; a built-in name is not taken over."""
+    """Return every measure: built-in measures, then those of plugins; built-in names cannot be overridden."""
     from zoo.registry.plugins import collect
 
     tests = {test.name: test for test in BUILT_IN}

@@ -1,4 +1,4 @@
-"""Recompute a map with its settings, on other samples or a changed model, and measure how stable it is."""
+"""Recomputation of a map with its settings, on other samples or a changed model, and its stability."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class Again:
-    """The method of an attribution with its settings, ready to run.
+    """The method and settings of an attribution, ready to run again.
 
     Args:
         model: The model.
-        attribution: The map to be made again.
-        method: What made it.
-        baseline: What the map is seen against, where the attribution does not keep it (a tensor).
-        settings: Settings other than the attribution's own.
+        attribution: The map to recompute.
+        method: The method that computed it.
+        baseline: The baseline, if the attribution does not store it (a tensor).
+        settings: Settings that override the attribution's own.
         batch_size: As in `explain.attribute`.
-        seed: For methods that draw and whose results do not keep theirs.
+        seed: Seed for random methods whose results do not store theirs.
 
     Raises:
-        UsageError: The map was computed against a tensor, and none is given.
+        UsageError: The map's baseline was a tensor, and `baseline` is missing.
     """
 
     def __init__(
@@ -56,18 +56,18 @@ class Again:
         self.method = method
         own = accepted(method, attribution.settings)
         self.options = {**own, **accepted(method, {**own, **(settings or {})})}
-        #: Whether it makes the very map that was given.
+        #: Whether the settings are unchanged, so that the same map is recomputed.
         self.as_made = self.options == own
         if is_tensor(self.options.get("baseline")):
             if not isinstance(baseline, torch.Tensor):
                 check_kept(attribution.method, self.options["baseline"])
             self.options["baseline"] = baseline
         self.batch_size = batch_size
-        #: A map that was drawn is drawn again by its own seed.
+        #: A map of a random method is recomputed with its own seed.
         self.seed = attribution.settings.get("seed", seed)
 
     def __call__(self, batch: Tensor, samples: Tensor, progress: Progress | None = None) -> Tensor:
-        """The map M x T x H x W of M samples, each standing for one of the attribution's (`samples`: M, integers)."""
+        """Compute the map M x T x H x W of M samples, each a version of an original one (`samples`: M integers)."""
         options = dict(self.options)
         baseline = options.get("baseline")
         if isinstance(baseline, torch.Tensor) and baseline.shape[:1] == self.attribution.map.shape[:1]:
@@ -87,10 +87,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trial:
-    """What a measure of a map is given."""
+    """Input of a measure of a map."""
 
     attribution: Attribution
-    #: What made the map; None where nobody registers it.
+    #: The method of the map; None if it is not registered.
     method: Method | None
     #: The prepared model, batch, target and baseline, and the output with parts of the clip removed (`without`).
     subject: Subject
@@ -99,15 +99,15 @@ class Trial:
     seed: int
     #: The map's method with its settings, or the reason why it cannot run.
     again: Again | ModelError
-    #: Gives the function that the progress of recomputing one map is told to.
+    #: Returns the progress callback for recomputing one map.
     told: Callable[[], Progress]
-    #: What measures share between all maps of one target, by name.
+    #: Values that measures share between all maps of one target, by name.
     kept: dict[str, Any]
-    #: What they share between each other, of this map.
+    #: Values that measures of this map share, by name.
     own: dict[str, Any] = field(default_factory=dict)
 
     def recompute(self, batch: Tensor, samples: Tensor) -> Tensor:
-        """Compute the map M x T x H x W of M clips like those of the batch, each standing for one of its samples.
+        """Compute the map M x T x H x W of M clips, each a version of a sample of the batch.
 
         Raises:
             ModelError, PluginError: It cannot be recomputed.
@@ -118,7 +118,7 @@ class Trial:
 
     @property
     def known(self) -> Tensor:
-        """The map of the batch as `recompute` makes it: N x T x H x W."""
+        """Return the map of the batch as `recompute` computes it: N x T x H x W."""
         if "known" not in self.own:
             exact = isinstance(self.again, Again) and self.again.as_made
             samples = torch.arange(len(self.subject.batch), device=self.subject.batch.device)
@@ -128,10 +128,10 @@ class Trial:
 
 
 def check_kept(method: str, baseline: Any) -> None:
-    """Refuse a baseline that a result does not keep.
+    """Raise for a baseline that a result does not store.
 
     Raises:
-        UsageError: It was a tensor.
+        UsageError: The baseline was a tensor.
     """
     if is_tensor(baseline):
         raise UsageError(
@@ -140,31 +140,31 @@ def check_kept(method: str, baseline: Any) -> None:
 
 
 def is_tensor(baseline: Any) -> bool:
-    """Whether a setting says that the baseline, or one of several, was a tensor (`explain.attribution.runner`)."""
+    """Check whether a setting records that the baseline, or one of several, was a tensor (see `attribution.runner`)."""
     if isinstance(baseline, list):
         return any(is_tensor(one) for one in baseline)
     return isinstance(baseline, str) and baseline.startswith("tensor ")
 
 
-#: Added to the seed of noise.
+#: Offset of the seed of noise.
 NOISE: Final = 4
 
-#: Largest change of a number of the input, as a share of the sample's range.
+#: Largest change of an input value, as a share of the sample's range.
 RADIUS = 0.02
 
 
 def max_sensitivity(trial: Trial) -> Tensor:
-    """Measure the largest ||map(x + d) - map(x)|| / ||map(x)|| over a few uniform d with |d| <= r: N.
+    """Compute the largest ||map(x + d) - map(x)|| / ||map(x)|| over a few uniform d with |d| <= r: N.
 
     r is `RADIUS` of each sample's range (Yeh et al., arXiv 1901.09392, definition 3.1; captum's `sensitivity_max`). The
-    target stays what it is for x, also where the noise changes what the model predicts. All samples get the same noise,
-    up to their range.
+    target is that for x, even if the noise changes the predicted class. All samples get the same noise, up to their
+    range.
 
     Raises:
         ModelError, PluginError: The map cannot be recomputed.
     """
     batch, known = trial.subject.batch, trial.known
-    layout, draws = trial.subject.layout, trial.effort.neighbours  # the same noise for every order of the axes
+    layout, draws = trial.subject.layout, trial.effort.neighbours  # the same noise for every layout
     shape = trial.subject.clips.shape[1:]
     noise = torch.rand(draws, *shape, generator=generator(trial.seed, NOISE), dtype=torch.float64) * 2 - 1
     noise = from_ncthw(noise, layout).to(batch)
@@ -192,5 +192,5 @@ def max_sensitivity(trial: Trial) -> Tensor:
 
 
 def _noisy(noise: Tensor) -> Callable[[Tensor, float], tuple[Tensor, ...]]:
-    """What captum calls with copies of the sample, one for each draw."""
+    """Return the function that Captum calls with copies of the sample, one per draw."""
     return lambda copies, radius: (copies + radius * noise,)

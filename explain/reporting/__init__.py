@@ -1,6 +1,6 @@
-"""Reports: self-contained pages on what a model looks at in a clip or how several compare, and every number behind.
+"""Reports and comparisons of models: self-contained pages, and every number behind them.
 
-Importing this package imports no torch; `report` does, and `compare` on a clip.
+Importing this package does not import torch; `report` does, and `compare` on a clip.
 """
 
 from __future__ import annotations

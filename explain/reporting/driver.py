@@ -1,6 +1,6 @@
-"""Write pages: a report on one clip or on many, and a comparison of several models.
+"""Report and comparison drivers: pages on one clip, on many clips, or on several models.
 
-Importing this module imports no torch, nor does comparing stored evaluations without a clip.
+Neither importing this module nor comparing stored evaluations without a clip imports torch.
 """
 
 from __future__ import annotations
@@ -63,50 +63,48 @@ def report(
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
-    """Write a report on what a model looks at in a clip, or in many.
+    """Write a report on a model's explanations of one clip or of many.
 
     The folder gets `report.html` (opens from disk, loads nothing), `report.json` (every number shown) and
-    `tensors.safetensors` (raw maps). It appears whole or not at all.
+    `tensors.safetensors` (raw maps). The folder is written atomically.
 
-    A report on many clips says what all of them have in common, with 95 % intervals, and shows the best and the worst.
-    Clips that cannot be read are named and left out. What is done is kept clip by clip in a hidden folder beside `out`:
-    a call that was ended goes on from there when it is made again.
+    A report on many clips aggregates over all of them, with 95% intervals, and shows the best and the worst. Clips that
+    cannot be read are listed and skipped. Results are cached clip by clip in a hidden folder beside `out`: repeating an
+    interrupted call resumes from there.
 
     Args:
-        model: A name of the zoo, or a module; its parameters, flags, hooks and the random state are left as found.
+        model: A name of the zoo, or a module; its parameters, flags, hooks and the random state are restored.
         clip: For many clips: a folder of videos or sub-folders (whose names are labels), a list of `path` or
-            `path,label` a line (FILE.txt, FILE.csv), or "sample:NAME/*" (`explain.sources.find`). For one: what
-            `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C. For a module that did not come from the zoo:
-            its batch, one sample of floating-point numbers.
-        out: Folder to write: a new one, an empty one, or an earlier report, which is then replaced.
-        methods: Names of attribution methods, at least one; None takes six usual ones, four for many clips.
-        sections: Names of sections; None takes all, those of plugins too (which are about one clip). What no section
-            needs is not computed.
+            `path,label` per line (FILE.txt, FILE.csv), or "sample:NAME/*" (`explain.sources.find`). For one: an
+            argument of `zoo.read_clip`, a `Clip`, or uint8 frames T x H x W x C. For a module from outside the zoo: its
+            batch, one sample of floating-point numbers.
+        out: Output folder: new, empty, or an earlier report, which is then replaced.
+        methods: Names of attribution methods, at least one; None uses six default ones, four for many clips.
+        sections: Names of sections; None uses all, including those of plugins (which are about one clip). Only what
+            sections need is computed.
         target: What to explain, as in `explain.attribute`; None is the first output's predicted class, its value, or
-            the part of a clip that is farthest from what it should be. "all" explains each output, one after the other
-            (of one clip).
-        layout: Order of the axes of a batch, as in `explain.attribute`, for a module that did not come from the zoo.
+            the part of a clip with the largest error. "all" explains each output, one after the other (for one clip).
+        layout: Order of the axes of a batch, as in `explain.attribute`, for a module from outside the zoo.
         device: "cpu", "cuda", "cuda:N" or "auto", for a name; a module is used where it is. None is "auto".
         dtype: "bfloat16", "float32" ..., for a name; a module is used as it is. None is the model's own.
         weights: As in `zoo.load`, for a name.
-        layer: Layer of the methods that look at one; None leaves it to each method.
+        layer: Layer for methods that use one; None leaves the choice to each method.
         n_steps: Steps of integrated gradients.
-        unit_layers: Layers whose units are maximised: how many, or their names.
-        units: Units in each of them: those that the clip excites most.
-        unit_steps: Steps of activation maximisation.
-        thorough: Test at length whether maps can be trusted (`explain.check_faithfulness`), which takes many times as
-            long.
-        each: Take every image file of a folder as a clip of its own. A folder that holds images alone is else one clip,
-            frame by frame.
+        unit_layers: Layers whose units are maximized: how many, or their names.
+        units: Number of units in each of them: the most active on the clip.
+        unit_steps: Steps of activation maximization.
+        thorough: Run the faithfulness tests in full (`explain.check_faithfulness`), which takes many times as long.
+        each: Treat every image file of a folder as a clip. Otherwise a folder of images alone is one clip, frame by
+            frame.
         start: Seconds of the clip, or of each of many, at which to begin.
         end: Seconds at which to stop; None goes to the end.
-        num_classes: As in `zoo.load`, for a name: other numbers of classes.
-        in_channels: As in `zoo.load`, for a name: other number of input channels.
-        seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total); True shows bars with the time left.
+        num_classes: As in `zoo.load`, for a name: changed numbers of classes.
+        in_channels: As in `zoo.load`, for a name: changed number of input channels.
+        seed: Random seed.
+        progress: Called as progress(step, done, total); True shows bars with the remaining time.
 
     Raises:
-        OutputError: where the folder cannot be written, or holds anything else.
+        OutputError: if the folder cannot be written, or contains other files.
         UnknownNameError: for an unknown model, clip, method, section, layer or target.
         ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as `zoo.load`, `zoo.preprocess` and
             `explain.attribute` raise them.
@@ -199,7 +197,7 @@ def report(
                 *(f"Note: {warning}" for warning in context.clip.warnings),
                 *(left_out or reading.untrained(model, reading.MAPS)),
             ],
-            frames=max(sprite.frames for sprite in shown),  # a model may make a clip of a picture
+            frames=max(sprite.frames for sprite in shown),  # a model may turn an image into a clip
         )
 
 
@@ -225,7 +223,7 @@ def _on_many(
     part: tuple[float, float | None],
     shared: Mapping[str, Any],
 ) -> Report:
-    """Write one page on many clips; what is done is kept beside the report until that is written."""
+    """Write one page on many clips; results are cached beside the report until it is written."""
     from explain.reporting import reading
     from explain.reporting.many import collecting
     from explain.reporting.many.aggregation import Collection
@@ -246,7 +244,7 @@ def _on_many(
     random = _is_random(collection)
     built_in = of_page("clips", ["training"] if random and sections is None else [])
     offered = built_in
-    if set(sections or ()) - {section.name for section in built_in}:  # which only a plugin can have
+    if set(sections or ()) - {section.name for section in built_in}:  # only possible with plugins
         offered = [*built_in, *(one for _, one in collecting.sections_of_plugins(collection, sources))]
     needs = {need for section in select(offered, sections) for need in section.needs}
     collection = replace(collection, maps="maps" in needs, tests="tests" in needs and not random)
@@ -308,37 +306,37 @@ def compare(
     seed: int = 0,
     progress: Told = None,
 ) -> Report:
-    """Write a comparison of two or more models: what was measured of each, and what each sees in one clip.
+    """Write a comparison of two or more models: their measurements, and their explanations of one clip.
 
     The folder gets `comparison.html` (opens from disk, loads nothing), `comparison.json` (every number shown) and, with
-    a clip, `tensors.safetensors` (raw maps). It appears whole or not at all.
+    a clip, `tensors.safetensors` (raw maps). The folder is written atomically.
 
     Args:
         models: Two or more: names of the zoo; files of evaluations (`zoo evaluate NAME --out FILE.json`, or the record
-            that training wrote beside its weights); weights files that have such a record beside them; with a clip,
-            modules, too.
-        out: Folder to write: a new one, an empty one, or an earlier comparison, which is then replaced.
-        clip: What `zoo.read_clip` takes, a `Clip`, or uint8 frames T x H x W x C; each model gets it as its own input
-            asks. None compares stored evaluations alone.
+            that training wrote beside its weights); weights files with such a record beside them; with a clip, also
+            modules.
+        out: Output folder: new, empty, or an earlier comparison, which is then replaced.
+        clip: An argument of `zoo.read_clip`, a `Clip`, or uint8 frames T x H x W x C; it is preprocessed for each
+            model. None compares stored evaluations alone.
         start: Seconds of the clip at which to begin.
         end: Seconds at which to stop; None goes to the end.
-        methods: Names of attribution methods, at least one; None takes three usual ones. Needs a clip.
-        sections: Names of sections; None takes all, those of plugins too.
-        target: What to explain of each model, as in `explain.attribute`; None is the predicted class of its first
-            output. Needs a clip.
-        layout: Order of the axes of a batch, as in `explain.attribute`, for modules that did not come from the zoo.
+        methods: Names of attribution methods, at least one; None uses three default ones. Needs a clip.
+        sections: Names of sections; None uses all, including those of plugins.
+        target: The target for each model, as in `explain.attribute`; None is the predicted class of its first output.
+            Needs a clip.
+        layout: Order of the axes of a batch, as in `explain.attribute`, for modules from outside the zoo.
         device: "cpu", "cuda", "cuda:N" or "auto", for models given by name.
         dtype: "bfloat16", "float32" ..., for models given by name; None is each model's own. Needs a clip.
         weights: As in `zoo.load`, for names without a tag.
         n_steps: Steps of integrated gradients.
-        seed: Seed of everything drawn at random.
-        progress: Called as progress(step, done, total); True shows bars with the time left.
+        seed: Random seed.
+        progress: Called as progress(step, done, total); True shows bars with the remaining time.
 
     Raises:
-        UsageError: for fewer than two models, one given twice, or fewer than two with an evaluation and no clip.
-        OutputError: where the folder cannot be written, or holds anything else.
+        UsageError: for fewer than two models, a duplicate, or fewer than two with an evaluation and no clip.
+        OutputError: if the folder cannot be written, or contains other files.
         UnknownNameError: for an unknown model, clip, method, section or target.
-        ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as `explain.report` raises them.
+        ClipError, WeightsError, DeviceError, ModelError, MemoryLimitError: as raised by `explain.report`.
     """
     began = time.perf_counter()
     if isinstance(models, str | os.PathLike):
@@ -408,14 +406,14 @@ def compare(
 
 
 def _names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """Give names once each; one alone may be given as it is."""
+    """Return names without duplicates; a single name may be passed as a string."""
     return None if given is None else tuple(dict.fromkeys([given] if isinstance(given, str) else given))
 
 
 def _checked(
     methods: str | type | Iterable[str | type] | None, sections: str | Iterable[str] | None, **counts: int
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Check what every page is asked for; give the names of methods and sections."""
+    """Validate the arguments of every page; return the names of methods and sections."""
     from explain.attribution.methods import method_names
 
     names = method_names(methods)
@@ -436,7 +434,7 @@ def _check_models(
     dtype: str | None,
     part: tuple[float, float | None],
 ) -> None:
-    """Say what is wrong with a comparison before anything is looked up."""
+    """Validate the models of a comparison before anything is looked up."""
     asked = Counter(os.fspath(model) if isinstance(model, str | os.PathLike) else id(model) for model in models)
     twice = [name for name, times in asked.items() if times > 1]
     if twice:
@@ -464,7 +462,7 @@ def _check_models(
 
 
 def _unique(named: list[Evaluated]) -> list[Evaluated]:
-    """The same under names of their own: the second of a name gets a number."""
+    """Make names unique: repeated names get a number."""
     seen: Counter[str] = Counter()
     unique = []
     for one in named:
@@ -485,7 +483,7 @@ def _on_clip(
     kept: ExitStack,
     shared: dict[str, Any],
 ) -> list[Context]:
-    """Load what has to be loaded, and ask every model about the clip."""
+    """Load the models, and predict the clip with each."""
     for one, model in zip(named, models, strict=True):
         if one.load is None and isinstance(model, str | os.PathLike):
             raise WeightsError(one.reason) if one.evaluation else UsageError(one.reason)
@@ -495,12 +493,12 @@ def _on_clip(
     from zoo import clips
 
     if isinstance(clip, str | os.PathLike):
-        clips.check_exists(os.fspath(clip))  # before models are loaded, which takes its time
+        clips.check_exists(os.fspath(clip))  # before models are loaded, which takes time
     contexts: list[Context] = []
     pictures: list[Context] = []
     seed = shared["seed"]
     for module in sorted((model for model in models if model is not None and not isinstance(model, str)), key=id):
-        kept.enter_context(preserved(module))  # in one order: two threads that compare the same models wait only once
+        kept.enter_context(preserved(module))  # in a fixed order: two threads with the same models wait only once
     for place, (one, model) in enumerate(zip(named, models, strict=True)):
         shared["progress"](f"asking {one.name}", 0, 1)
         module = model
@@ -515,7 +513,7 @@ def _on_clip(
         if one.load and dtype is not None:
             told = reading.changed(module, context.clip, one.load[0], weights=one.load[1], seed=seed)
             context = reading.warned(context, told)
-        # Models that see the same pixels share one picture.
+        # Models with the same input pixels share one sprite.
         same = [other for other in pictures if _same(other.frames, context.frames)]
         context = replace(context, picture=same[0].picture) if same else context
         pictures += [] if same else [context]
@@ -543,7 +541,7 @@ def _write(
     template: str = "",
     **page: Any,
 ) -> Report:
-    """Write a page: `facts` of the run stand in its JSON file unless the section on provenance has more."""
+    """Write a page: `facts` of the run go into its JSON file unless the section on provenance has more."""
     last = next((part.content for part in parts if part.name == "provenance" and part.content), None)
     about = {key: value for key, value in data.items() if key in {"model", "models", "clip"}}
     return pages.write(
@@ -562,7 +560,7 @@ def _write(
 
 
 def _of_clips(subjects: Sequence[Subject]) -> list[str]:
-    """What there is to know of the clip, and, by their names, of what some of the models make of it alone."""
+    """Return the notices on the clip for all models and, by name, those for some models only."""
     told: dict[str, list[str]] = {}
     for subject in subjects:
         for warning in subject.clip.warnings if subject.clip else ():
@@ -575,7 +573,7 @@ def _of_clips(subjects: Sequence[Subject]) -> list[str]:
 
 def _untrained(subjects: Sequence[Subject]) -> list[str]:
     if all(subject.model is None for subject in subjects):
-        return []  # stored evaluations alone need no torch
+        return []  # stored evaluations alone do not need torch
     from explain.reporting import reading
     from zoo.models.provenance import origin_of
 

@@ -1,4 +1,4 @@
-"""What pages are made of: sections, built in or from plugins, as plain data without torch."""
+"""Sections of pages, built-in or from plugins, as plain data without torch."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from explain.drawing.sprites import Sprite
 
 
-#: Kinds of pages: on a model and a clip, on several models, on many clips.
+#: Kinds of pages: one model on one clip, several models, many clips.
 Page = Literal["one", "models", "clips"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One part of pages: up to three functions ("package.module:function") that return `Content`.
+    """A part of pages: up to three functions ("package.module:function") that return `Content`.
 
-    A plugin gives its own through the hooks `explain_sections(context)` and `explain_comparisons(contexts)`.
+    Plugins add sections through the hooks `explain_sections(context)` and `explain_comparisons(contexts)`.
 
     Raises:
         UsageError: No function is named.
@@ -33,56 +33,57 @@ class Section:
     name: str
     #: Heading.
     title: str
-    #: Heading where several models are compared; empty is `title`.
+    #: Heading in comparisons of several models; if empty, `title`.
     title_of_models: str = ""
-    #: Builds the section of one model and clip: called with a `Context`.
+    #: Builds the section for one model and clip; called with a `Context`.
     one: str = ""
-    #: Builds that of a comparison: called with a list of one `Subject` a model, each a `Context` where there is a clip.
+    #: Builds the section of a comparison; called with a list of one `Subject` per model, each a `Context` if there is a
+    #: clip.
     models: str = ""
-    #: Builds that of many clips: called with their `Collection`.
+    #: Builds the section for many clips; called with their `Collection`.
     clips: str = ""
-    #: Former name of `one`, and, given through `explain_comparisons`, of `models`.
+    #: Deprecated alias of `one` and, through `explain_comparisons`, of `models`.
     build: str = ""
-    #: Of a plugin's: the built-in section that it follows; "" is the last but "provenance".
+    #: For plugins: the built-in section that it follows; "" places it before "provenance".
     after: str = ""
-    #: What it cannot do without: "clip" (of a comparison), "training" (no random weights), and, of many clips,
-    #: "maps" and "tests" of each.
+    #: Requirements: "clip" (of a comparison), "training" (no random weights), and, for many clips, "maps" and "tests"
+    #: of each.
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a section that no page can build."""
+        """Raise for a section that no page can build."""
         if not (self.one or self.models or self.clips or self.build):
             raise UsageError(f"the section {self.name} names no function; give one, models or clips")
         if self.build:
             warnings.warn("Section(build=...) is now Section(one=...) or models=", DeprecationWarning, stacklevel=3)
 
     def builder(self, page: Page) -> str:
-        """Name the function of one kind of page; empty where there is none."""
+        """Return the function for one kind of page; empty if there is none."""
         return str(getattr(self, page)) or (self.build if page != "clips" else "")
 
     def heading(self, page: Page) -> str:
-        """Give the heading on one kind of page."""
+        """Return the heading on one kind of page."""
         return (self.title_of_models if page == "models" else "") or self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """What a section's `build` function returns."""
+    """Return value of a section's `build` function."""
 
-    #: Inner HTML, without the heading. A `str` is text and gets escaped; markup comes as `markupsafe.Markup`
-    #: (`explain.drawing.templates.render` gives it).
+    #: Inner HTML, without the heading. A `str` is escaped as text; markup is passed as `markupsafe.Markup` (as returned
+    #: by `explain.drawing.templates.render`).
     html: str
-    #: Every number that the HTML shows; goes into report.json under the section's name.
+    #: Every number that the HTML shows; written to report.json under the section's name.
     data: Mapping[str, Any] = field(default_factory=dict)
     #: Raw results, written to tensors.safetensors as "section/key".
     tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    #: Pictures that the HTML shows by their names.
+    #: Sprites that the HTML refers to by name.
     sprites: tuple[Sprite, ...] = ()
-    #: What of plugins did not work here, told beside failed sections: "plugin" and "reason".
+    #: Problems of plugins, listed beside failed sections: "plugin" and "reason".
     problems: Sequence[Mapping[str, str]] = ()
 
 
-#: The sections of explain itself, in the order of every page.
+#: Built-in sections, in the order of every page.
 BUILT_IN: tuple[Section, ...] = (
     Section(
         name="measurements",
@@ -187,23 +188,23 @@ BUILT_IN: tuple[Section, ...] = (
 
 
 def of_page(page: Page, without: Iterable[str] = ()) -> list[Section]:
-    """List the built-in sections of one kind of page, but for those that need what is missing."""
+    """Return the built-in sections of one kind of page, except those with unmet requirements."""
     missing = set(without)
     return [section for section in BUILT_IN if section.builder(page) and not missing & set(section.needs)]
 
 
 def left_out(reason: str) -> Content:
-    """A section that says why it shows nothing."""
+    """Return a section that only states why it is empty."""
     from explain.drawing.templates import render
 
     return Content(html=render("left_out.html", reason=reason), data={"left_out": reason})
 
 
 def select(sections: Iterable[Section], names: Iterable[str] | None) -> list[Section]:
-    """The sections named, in their own order; all of them where `names` is None.
+    """Return the named sections, in their own order; all if `names` is None.
 
     Raises:
-        UnknownNameError: for a name that no section has.
+        UnknownNameError: for an unknown section.
     """
     sections = list(sections)
     if names is None:

@@ -1,4 +1,4 @@
-"""The robustness of a model on clips: one file, many, or those of a recipe's test set."""
+"""Robustness of a model on clips: one file, several, or a recipe's test set."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _NO_LABELS = "not every clip has a label that names a class, so no accuracy is m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipsRobustness:
-    """What was measured over clips, and of which."""
+    """Robustness measured over clips, and its sources."""
 
     result: Robustness
-    #: The clips, in words: the file, "12 clips of FOLDER", or "200 test clips of RECIPE".
+    #: Description of the clips: the file, "12 clips of FOLDER", or "200 test clips of RECIPE".
     source: str
     #: The first clip, which pages show perturbed.
     first: Spoiled
     #: Clips that could not be used, by path, each with the reason.
     left_out: Mapping[str, str]
-    #: What its reader should know: conversions that lose something, truths that are missing.
+    #: Notes for the reader: lossy conversions, missing ground truth.
     notes: tuple[str, ...] = ()
 
 
@@ -54,21 +54,21 @@ def check_robustness_on_clips(
 ) -> ClipsRobustness:
     """Measure `explain.check_robustness` over clips read from files, one after the other.
 
-    The truth is taken from the frames that follow, for outputs that predict them, and of many clips from their labels.
+    The ground truth is the following frames, for heads that predict them, and the labels, for several clips.
 
     Args:
         model: A model of the zoo.
         clips: A video, an image, a folder, a list, or samples, as `explain.report` takes them; or several paths.
-        each: Of a folder, every image is a clip of its own.
+        each: Treat every image of a folder as a clip.
         start: Seconds at which each clip begins.
-        end: Seconds at which it ends; None is its end.
+        end: Seconds at which each clip ends; None is its end.
         progress: As in `explain.check_robustness`, over all clips.
         settings: `perturbations`, `levels`, `draws`, `fill`, `target`, `seed` and further arguments of
             `explain.check_robustness`.
 
     Raises:
-        ClipError: where no clip can be used.
-        Others: as `explain.check_robustness` and, of a single clip, `zoo.read_clip` raise them.
+        ClipError: if no clip can be used.
+        Others: as raised by `explain.check_robustness` and, for a single clip, `zoo.read_clip`.
     """
     if isinstance(clips, str | os.PathLike):
         many, asked = find(clips, each=each), os.fspath(clips)
@@ -84,7 +84,7 @@ def check_robustness_on_clips(
     if not heads and classes and any(source.label for source in sources):
         notes.append(f"note: {_NO_LABELS}")
     predicts = any(one.follows for one in outputs_of_entry(model))
-    ended: list[str] = []  # they end before the frames that the model predicts: one truth holds for all
+    ended: list[str] = []  # without the frames that the model predicts; used only if all are
 
     def read(path: str) -> tuple[reading.Clip, Tensor]:
         found = reading.decode(path, start=start, end=end, spec=reading.spec_of(model))
@@ -128,12 +128,12 @@ def check_robustness_on_clips(
 
 
 def _part(show: Callable[[int, int], None] | None, done: int, clips: int) -> Callable[[int, int], None] | None:
-    """Progress through one clip as part of that through all."""
+    """Map progress through one clip to progress through all."""
     return None if show is None else lambda part, whole: show(done * whole + part, clips * whole)
 
 
 def _labelled(source: Source, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The true class of each output that a clip's label or a bundled sample names."""
+    """Return the true class of each head named by a clip's label or a bundled sample."""
     if source.label:
         return truths(source.label, classes)
     if not source.path.startswith("sample:") or source.path not in reading.samples():

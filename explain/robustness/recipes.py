@@ -1,4 +1,4 @@
-"""A recipe's own evaluation on its fixed test clips, each clip perturbed on its way into the network."""
+"""A recipe's own evaluation on its fixed test clips, with each clip perturbed before it enters the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zoo.errors import UsageError
 from zoo.registry import catalog
 from zoo.training.evaluation import CONSTANT, measure, recipe_of
 
-#: Words in a metric's name that say how far off an answer is.
+#: Words in a metric's name that mark it as an error.
 _ERRORS = ("error", "loss", "distance")
 
 
@@ -39,23 +39,23 @@ def check_robustness_on_recipe(
     seed: int = 0,
     progress: Followed = None,
 ) -> ClipsRobustness:
-    """Measure the metrics of a recipe's evaluation on clips perturbed as `explain.check_robustness` does.
+    """Measure the metrics of a recipe's evaluation on clips perturbed as in `explain.check_robustness`.
 
-    The evaluation runs as it is; clips are perturbed where they enter the model, each with random numbers of its own by
-    its place among them.
+    The evaluation runs unchanged; clips are perturbed at the model's input, with random numbers that depend on their
+    index.
 
     Args:
         model: A model of the zoo.
-        recipe: Whose evaluation to run, by name or itself; None is the one that made the weights.
+        recipe: Recipe, or its name; None is the recipe that produced the weights.
         perturbations: As in `explain.check_robustness`.
         levels: As there.
         fill: As there.
-        clips: The first so many clips; None takes all.
+        clips: Number of clips from the start; None uses all.
         seed: As there.
         progress: As there, in whole evaluations.
 
     Raises:
-        UsageError, DataError, PluginError: as `zoo.training.evaluation.measure` raises them.
+        UsageError, DataError, PluginError: as raised by `zoo.training.evaluation.measure`.
     """
     entry = entry_of(model)
     if entry is None:
@@ -82,7 +82,7 @@ def check_robustness_on_recipe(
     with following(progress) as told:
         show = told("evaluating")
         clean = evaluated(None, 0.0, show)
-        # of few clips, there may be none that a metric is of
+        # with few clips, a metric may have no clip to apply to
         places = [place for place, metric in enumerate(clean["metrics"]) if metric["value"] is not None]
         measures = {one.name: one for one in (_measure_of(clean["metrics"][place], clean) for place in places)}
         if not measures:
@@ -119,7 +119,7 @@ def check_robustness_on_recipe(
 def _perturbed(
     model: nn.Module, one: Perturbation | None, level: float, fill: str | float, seed: int, entered: list[Spoiled]
 ) -> Iterator[None]:
-    """The model, with what enters it perturbed."""
+    """Wrap the model so that its input is perturbed."""
     seen = 0
 
     def perturb(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -138,9 +138,9 @@ def _perturbed(
 
 
 def _measure_of(metric: dict[str, Any], clean: dict[str, Any]) -> Measure:
-    """A metric as a measure: a share where its name says accuracy, as `zoo.training.evaluation` has it.
+    """Convert a metric to a measure: a share if its name contains "accuracy", as in `zoo.training.evaluation`.
 
-    The first of the evaluation's constant answers, which no perturbation reaches, becomes a line to compare with.
+    The first of the evaluation's constant predictors, which perturbations do not affect, becomes a reference line.
     """
     name, where = metric["name"], f"{metric['dataset']}, {metric['split']}"
     several = [one["name"] for one in clean["metrics"]].count(name) > 1
@@ -161,7 +161,7 @@ def _column(rows: Sequence[dict[str, Any]], place: int) -> Tensor:
 
 
 def _error_of(measure: Measure, mean: Tensor, clips: int | None) -> Tensor:
-    """The standard error of a share of so many clips; unknown for anything else."""
+    """Return the standard error of a share of so many clips; NaN for other measures."""
     if measure.kind != "share" or not clips:
         return torch.full_like(mean, torch.nan)
     return (mean * (1 - mean) / clips).sqrt()

@@ -1,4 +1,4 @@
-"""Collect what many clips say: clip by clip, keeping what is done."""
+"""Collection of results over many clips, cached clip by clip."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from zoo import clips, devices
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.models.heads import output_specs
 
-#: Clips left out that are named before a page and a command say "and so many more".
+#: Maximum number of skipped clips that a page and a command list by name.
 _NAMED = 10
 
 
 def settings(collected: Collection) -> dict[str, Any]:
-    """List everything that the numbers of a clip depend on beside the clip."""
+    """Return everything besides the clip that its numbers depend on."""
     entry = entry_of(collected.model)
     return {
         "format": 4,
@@ -48,12 +48,12 @@ def settings(collected: Collection) -> dict[str, Any]:
 
 
 def sections_of_plugins(collected: Collection, sources: Sequence[Source]) -> list[tuple[str, Section]]:
-    """Ask plugins for sections on many clips, with the first clip that can be read; each behind its plugin's key."""
+    """Collect plugins' sections on many clips, using the first readable clip; each preceded by its plugin's key."""
     for source in sources:
         try:
             context = context_of(collected, _decoded(collected, source), collected.progress)
         except (ClipError, ModelError, UnknownNameError, OSError):
-            continue  # which is said when it is examined
+            continue  # reported when it is examined
         return pages.of_plugins("clips", "explain_sections", context=context)
     return []
 
@@ -65,11 +65,11 @@ def _decoded(collected: Collection, source: Source) -> clips.Clip:
 
 
 def collect(collected: Collection, sources: Sequence[Source], work: Work) -> None:
-    """Examine every clip that is not kept from before.
+    """Examine every clip that is not cached.
 
     Raises:
         ClipError: None of the clips can be used.
-        ModelError: A method that was asked for does not apply to this model.
+        ModelError: A requested method does not apply to this model.
     """
     names = {source.path: work.name(source) for source in sources}
     told = _Told(collected.progress, len(sources), sum(not work.holds(name) for name in names.values()))
@@ -92,7 +92,7 @@ def collect(collected: Collection, sources: Sequence[Source], work: Work) -> Non
     best, worst = collected.extremes()
     for one in [*best, *worst] if collected.maps else []:
         kept = work.load(_views(names[one.source.path]))
-        if kept is None:  # labels have changed since, and with them the order
+        if kept is None:  # labels, and with them the order, have changed since
             again = _examined(collected, one.source, told)
             kept = None if again is None else ({}, again.views)
         if kept is not None:
@@ -100,7 +100,7 @@ def collect(collected: Collection, sources: Sequence[Source], work: Work) -> Non
 
 
 def _take(collected: Collection, source: Source, names: dict[str, str], work: Work, told: _Told) -> None:
-    """One clip: as it was kept, or examined now and kept."""
+    """Return one clip from the cache, or examine and cache it."""
     name = names[source.path]
     kept = work.load(name)
     fresh = None
@@ -126,7 +126,7 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
 
 
 def _examined(collected: Collection, source: Source, told: _Told) -> Any:
-    """A clip, read and examined; None where it cannot be, which is noted."""
+    """Read and examine a clip; None if that fails, which is recorded."""
     told.start(source)
     try:
         clip = _decoded(collected, source)
@@ -140,7 +140,7 @@ def _examined(collected: Collection, source: Source, told: _Told) -> Any:
         return None
     refused = examined.record["refused"]
     if refused and not collected.entries and collected.options.methods is not None:
-        # Said at once rather than after hours: what a method refuses is nearly always the model.
+        # Raise immediately rather than after hours: a method's refusal nearly always concerns the model.
         raise ModelError("; ".join(refused.values()))
     for step, seconds in examined.record["seconds"].items():
         if step:
@@ -153,7 +153,7 @@ def _views(name: str) -> str:
 
 
 def _classes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Every class of every output of classes, numbered where it has no name."""
+    """Return every class of every classification head, numbered if unnamed."""
     heads = {
         key.removeprefix("probabilities/"): value[None]
         for key, value in tensors.items()
@@ -169,24 +169,24 @@ def _classes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, list[str
 
 
 class _Told:
-    """Tells how many clips are done, and how long the rest will take."""
+    """Progress over clips, with the remaining time."""
 
     def __init__(self, progress: Callable[[str, int, int], None], total: int, waiting: int) -> None:
         self.progress, self.total, self.waiting = progress, total, waiting
         self.done = self.examined = 0
-        #: When the second clip that was examined began: the first one pays for imports.
+        #: Start time of the second examined clip: the first includes imports.
         self.began = 0.0
         self.step = ""
         self.steps: list[str] = []
         self.expected = 0
 
     def kept(self) -> None:
-        """One that was done before."""
+        """Count a cached clip."""
         self.done += 1
         self.progress("clips kept from an earlier run", self.done, self.total)
 
     def start(self, source: Source) -> None:
-        """The next one begins."""
+        """Begin the next clip."""
         left = ""
         if self.examined:
             self.expected = max(self.expected, len(self.steps))
@@ -202,7 +202,7 @@ class _Told:
         self.progress(self.step, 0, 1)
 
     def inside(self, step: str, _done: int, _total: int) -> None:
-        """What goes on within a clip, as steps done of those that the clip before took."""
+        """Report progress within a clip, as steps done relative to the previous clip's."""
         if step not in self.steps:
             self.steps.append(step)
         if self.expected:
@@ -216,7 +216,7 @@ def _duration(seconds: float) -> str:
 
 
 def sentence(collected: Collection) -> str:
-    """What all clips say, in one sentence."""
+    """Summarize the predictions for all clips in one sentence."""
     known, head = collected.known, collected.head
     what = "images" if all(one.record["frames"] == 1 for one in collected.entries) else "clips"
     if known and head is not None:
@@ -230,7 +230,7 @@ def sentence(collected: Collection) -> str:
 
 
 def _far(collected: Collection) -> str:
-    """How far output clips are off, on average; empty where none can tell."""
+    """Describe the mean error of output clips; empty if there is none."""
     entries = [one for one in collected.entries if one.error is not None]
     if not entries:
         return ""
@@ -252,7 +252,7 @@ def _of(collected: Collection, head: str) -> str:
 
 
 def notices(collected: Collection) -> list[str]:
-    """What a reader must know first."""
+    """Return the notices for the reader."""
     said = [f"{one['clip']} is left out: {one['reason']}" for one in collected.failed[:_NAMED]]
     if collected.failed[_NAMED:]:
         said.append(f"{len(collected.failed) - _NAMED} more clips are left out; the table of all clips names them.")

@@ -1,4 +1,4 @@
-"""One clip of many: what the model says, what its maps say, and whether they can be trusted, small enough to keep."""
+"""Results of one clip of many: prediction, maps and their tests, small enough to cache."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from zoo.errors import ModelError, PluginError
 from zoo.models.prediction import outputs, to_frames
 from zoo.registry import plugins
 
-#: Classes named of each output.
+#: Number of classes listed per head.
 _TOP = 5
 
-#: What is kept of the sections that plugins add to a page on many clips.
+#: Cached fields of the sections that plugins add to a page on many clips.
 _OF_SECTIONS = ("name", "title", "clips", "after")
 
-#: Rows and columns of what is kept of where each method pointed, at most.
+#: Maximum rows and columns of each method's cached spatial map.
 GRID = 32
 
 #: Rows and columns of a thumbnail.
@@ -47,29 +47,29 @@ _THUMBNAIL = (48, 64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """One clip, examined."""
+    """Results of one clip."""
 
-    #: Plain numbers, kept of every clip.
+    #: Plain numbers, stored for every clip.
     record: dict[str, Any]
-    #: Small tensors, kept of every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
+    #: Small tensors, stored for every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
     #: `thumbnail`.
     tensors: dict[str, Tensor]
-    #: Frames as the model sees them, output clips and what they should be (uint8), and maps, kept of the few that the
-    #: page shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
+    #: Model input frames, output clips and their ground truth (uint8), and maps, stored for the few clips that the page
+    #: shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
     views: dict[str, Tensor]
 
 
 def examine(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
-    """Ask the model about one clip, run the methods and the tests.
+    """Compute the prediction for one clip, run the methods and the tests.
 
     Args:
-        collection: What all clips have in common.
-        clip: The clip as it was read.
+        collection: Settings shared by all clips.
+        clip: The decoded clip.
         progress: Called as progress(step, done, total).
 
     Raises:
-        ModelError: the model gives no finite answer.
-        UnknownNameError, UsageError, MemoryLimitError: as `explain.attribute` raises them.
+        ModelError: the model's output is not finite.
+        UnknownNameError, UsageError, MemoryLimitError: as raised by `explain.attribute`.
     """
     began = time.perf_counter()
     context = context_of(collection, clip, progress)
@@ -121,7 +121,7 @@ def examine(collection: Collection, clip: Clip, progress: Callable[[str, int, in
 
 
 def context_of(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
-    """Ask the model about one clip; no methods are run."""
+    """Compute the prediction for one clip; no methods are run."""
     model = collection.model
     decoded, frames, batch = reading.see(model, clip)
     said, truths = reading.ask(model, decoded, batch, top=10**9)
@@ -135,7 +135,7 @@ def context_of(collection: Collection, clip: Clip, progress: Callable[[str, int,
         name=collection.name,
         clip=decoded,
         frames=frames.numpy(),
-        picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
+        picture=clip_sprite("clip", frames[:1].numpy()),  # unused: the page draws the few clips that it shows
         batch=batch,
         target=resolve_target(model, batch, collection.asked, truths=truths),
         asked=collection.asked,
@@ -150,7 +150,7 @@ def context_of(collection: Collection, clip: Clip, progress: Callable[[str, int,
 
 
 def _films(context: Context) -> dict[str, Tensor]:
-    """Output clips, and what they predict, as they can be looked at."""
+    """Return output clips, and the frames they predict, in display values."""
     spec = input_of(context.model)
     heads = [head for head, said in context.prediction.items() if said["kind"] == "clip"]
     given = outputs(context.model, context.batch) if heads else {}
@@ -159,7 +159,7 @@ def _films(context: Context) -> dict[str, Tensor]:
 
 
 def _layer(collection: Collection, batch: Tensor) -> tuple[str | None, str]:
-    """The layer of the methods that look at one, and why; chosen once, since it depends on the model alone."""
+    """Return the layer of methods that use one, and why; chosen once, since it depends on the model alone."""
     if collection.options.layer is not None or not any(
         find_method(name).needs_layer for name in collection.asked_methods
     ):
@@ -167,7 +167,7 @@ def _layer(collection: Collection, batch: Tensor) -> tuple[str | None, str]:
     try:
         return default_layer(collection.model, batch)
     except ModelError:
-        return None, ""  # each method says so itself
+        return None, ""  # each method reports it
 
 
 def _maps(collection: Collection, context: Context) -> tuple[list[Attribution], dict[str, str]]:
@@ -197,7 +197,7 @@ def _probabilities(said: Mapping[str, Any]) -> Tensor:
 
 
 def _numbers(attribution: Attribution) -> dict[str, Any]:
-    """What is told of one map."""
+    """Return the stored numbers of one map."""
     shares = shares_of(attribution.time[0])
     missed = float(attribution.missed[0])
     peak = int(shares.argmax())
@@ -215,20 +215,20 @@ def _numbers(attribution: Attribution) -> dict[str, Any]:
 
 
 def _shares(values: Tensor) -> Tensor:
-    """Magnitudes as shares of their sum; zeros where that is zero."""
+    """Return magnitudes as shares of their sum; zeros if the sum is zero."""
     values = values.abs()
     total = values.sum()
     return values / total if float(total) else values
 
 
 def _coarse(sizes: Tensor) -> Tensor:
-    """H x W magnitudes in at most GRID rows and columns."""
+    """Reduce H x W magnitudes to at most GRID rows and columns."""
     grid = min(GRID, sizes.shape[0]), min(GRID, sizes.shape[1])
     return F.adaptive_avg_pool2d(sizes[None, None].float(), grid)[0, 0]
 
 
 def _thumbnail(frames: Tensor) -> Tensor:
-    """The middle frame, or one that shows most where that is empty, small, on black: uint8, H x W x 3."""
+    """Return a small middle frame, or the most visible one if that is empty, on black: uint8, H x W x 3."""
     contrast = frames.float().flatten(1).std(dim=1)
     middle = (len(frames) - 1) // 2
     frame = (
@@ -248,7 +248,7 @@ def _thumbnail(frames: Tensor) -> Tensor:
 
 
 def agreement(made: list[Attribution]) -> list[list[float | None]]:
-    """Spearman's rank correlation of the magnitudes of any two maps: methods x methods, None where there is none."""
+    """Return Spearman's rank correlation of magnitudes for all pairs of maps: methods x methods, None if undefined."""
     sizes = [one.map[:1].detach().abs().float() for one in made]
     table: list[list[float | None]] = [
         [1.0 if row == column else None for column in range(len(made))] for row in range(len(made))
@@ -260,14 +260,14 @@ def agreement(made: list[Attribution]) -> list[list[float | None]]:
     return table
 
 
-#: Numbers of `Faithfulness.record` that are kept beside the measures.
+#: Numbers of `Faithfulness.record` that are stored besides the measures.
 _AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
 
 _OF_FRAMES = ("deletion", "random_deletion")
 
 
 def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of one map's tests, without curves."""
+    """Return the numbers of one map's tests, without curves."""
     curves, frames = list(record["curves"].values()), record["curves"].get("temporal")
     depths = record["randomization"]
     return {

@@ -1,4 +1,4 @@
-"""How a clip became the model's input; of many, a table of all, and the best and the worst."""
+"""Sections on clips: preprocessing of one clip; for many, a table of all, and the best and the worst."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from explain.reporting.topics.faithfulness import tested
 from zoo import clips
 from zoo.clips import moment
 
-#: Thumbnails in one picture, and in all.
+#: Thumbnails per sheet, and in total.
 _SHEET, _MOST = 240, 1200
 
 
-#: Frames of the clip as it was read that stand beside the model's.
+#: Number of decoded frames that are shown beside the model's input.
 _AS_READ = 6
 
-#: Pixels of the longer side of these.
+#: Pixels of their longer side.
 _LONGEST = 160
 
 
 def build_one(context: Context) -> Content:
-    """One sentence for each step, warnings, and some frames before and after."""
+    """Describe each step of preprocessing, warnings, and some frames before and after."""
     clip = context.clip
     steps = (
         clips.describe(clip, context.entry.input)
@@ -62,7 +62,7 @@ def build_one(context: Context) -> Content:
 
 
 def _as_read(context: Context) -> Sprite:
-    """Some frames before they were converted, made small by leaving pixels out."""
+    """Return some decoded frames, downsampled by skipping pixels."""
     frames = context.clip.frames.numpy()
     frames = frames[evenly(len(frames), _AS_READ)]
     step = max(1, -(-max(frames.shape[1:3]) // _LONGEST))
@@ -70,7 +70,7 @@ def _as_read(context: Context) -> Sprite:
 
 
 def build_table(collection: Collection) -> Content:
-    """One row a clip, and one for each that was left out."""
+    """Build one row per clip, and one per skipped clip."""
     entries = collection.ranked[::-1]
     sheets = [
         clip_sprite(f"thumbnails-{start // _SHEET}", torch.stack(part).numpy(), lossy=True)
@@ -97,7 +97,7 @@ def build_table(collection: Collection) -> Content:
 
 
 def _values(collection: Collection, entries: Sequence[Entry]) -> dict[str, tuple[str, list[Markup | None]]]:
-    """By output that a number tells of, its unit and the number of each clip, with the same places after the point."""
+    """Return by head the unit and each clip's number, with equal decimals."""
     found = {}
     for head in collection.entries[0].record["heads"]:
         told = [measured(one.record["heads"][head]) for one in entries]
@@ -130,12 +130,12 @@ def _row(collection: Collection, one: Entry) -> dict[str, Any]:
     }
 
 
-#: What of a card is drawn.
+#: Parts of a card that are images.
 _PICTURES = ("picture", "overlay", "given", "after")
 
 
 def build_examples(collection: Collection) -> Content:
-    """A few clips of either end; with fewer clips, all of them."""
+    """Show the best and the worst clips; with few clips, all."""
     method, passed = _method(collection)
     best, worst = collection.extremes()
     tensors: dict[str, Tensor] = {}
@@ -164,7 +164,7 @@ def build_examples(collection: Collection) -> Content:
 
 
 def _method(collection: Collection) -> tuple[str | None, int]:
-    """The method whose maps pass most often, and how often; of equals the first."""
+    """Return the method whose maps pass most often, and how often; the first if tied."""
     methods = collection.methods
     passed = {method: tested(collection, method)["verdicts"]["passes"]["hits"] for method in methods}
     if not methods:
@@ -213,6 +213,6 @@ def _card(
 
 
 def _film(views: Mapping[str, Tensor], what: str, key: str) -> Sprite | None:
-    """The first output clip, or what it predicts; None where there is none."""
+    """Return the first output clip, or the frames it predicts; None if there are none."""
     found = next((name for name in views if name.startswith(f"{what}/")), None)
     return None if found is None else clip_sprite(f"{what}-{key}", views[found].numpy())

@@ -1,4 +1,4 @@
-"""Whether maps can be trusted: tests of a clip and of many."""
+"""Sections on the faithfulness of maps, for one clip and for many."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
 
-#: Blocks of occlusion, and places of them in time, where its map is made again; two along rows and columns at least,
-#: so that the map that is compared shows time and place. `SHORT_BLOCKS` is for short tests.
+#: Blocks of occlusion, and positions in time, when its map is recomputed; at least two along rows and columns, so that
+#: the compared map shows time and space. `SHORT_BLOCKS` is for short tests.
 BLOCKS = (16, 4)
 SHORT_BLOCKS = (8, 2)
 
-#: Random orders that each map is compared with.
+#: Number of random orders that each map is compared with.
 DRAWS = 20
 
 #: Verdicts in words for readers.
@@ -38,34 +38,34 @@ WORDS = {"passes": "Passes its tests", "inconclusive": "Inconclusive", "flagged"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """The tests of one map, as the template takes them."""
+    """Tests of one map, as input of the template."""
 
-    #: As `Faithfulness.record` gives it.
+    #: Output of `Faithfulness.record`.
     record: Mapping[str, Any]
 
     @property
     def word(self) -> str:
-        """The verdict, in words."""
+        """Return the verdict in words."""
         return WORDS[self.record["verdict"]]
 
     @property
     def good(self) -> bool:
-        """Whether it passes."""
+        """Check whether the map passes."""
         return bool(self.record["verdict"] == "passes")
 
     @property
     def sentences(self) -> list[str]:
-        """Why."""
+        """Return the reasons."""
         return [reason["text"] for reason in self.record["reasons"].values()]
 
     @property
     def frames(self) -> str | None:
-        """How the test of frames ended; None where there was none."""
+        """Return the outcome of the frame test; None if it was not run."""
         return verdict_on(self.record, "frames")
 
     @property
     def measures(self) -> list[Markup]:
-        """A sentence for each measure that there is."""
+        """Return a sentence for each available measure."""
         known = [(test, self.record[test.name]) for test in all_tests() if self.record.get(test.name) is not None]
         return [
             Markup.escape(test.sentence or f"Its {test.title} is {{}}.")
@@ -76,19 +76,19 @@ class Trust:
 
     @property
     def main(self) -> Mapping[str, Any] | None:
-        """The curves that are drawn."""
+        """Return the plotted curves."""
         curves = self.record["curves"]
         return list(curves.values())[-1] if curves else None
 
     @property
     def rows(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Areas by what is removed."""
+        """Return areas by kind of removal."""
         names = {"spatial": "pixels, in all frames", "temporal": "frames", "both": "pixels of single frames"}
         return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
 
 
 def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
-    """How one test of a map ended ("passes", "inconclusive", "flagged"); None where it was not run."""
+    """Return the outcome of one test of a map ("passes", "inconclusive", "flagged"); None if it was not run."""
     found = (record or {}).get("reasons", {}).get(part)
     return found and str(found["verdict"])
 
@@ -96,12 +96,12 @@ def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
 def check(
     context: Context, attributions: Sequence[Attribution], *, short: bool = False
 ) -> tuple[list[Trust | None], str]:
-    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested.
+    """Run the tests of all maps; also return what was skipped, in words. Empty if the model cannot be tested.
 
     Args:
-        context: The clip, and what may be spent.
+        context: The clip, and the computation that may be spent.
         attributions: The maps.
-        short: Whether the clip is one of many, whose means are steadier than its own numbers need be.
+        short: Whether the clip is one of many, whose means need less precision per clip.
     """
     if has_random_weights(context.model):
         return [None] * len(attributions), ""
@@ -122,7 +122,7 @@ def check(
 
 
 def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
-    """What a report spends on each map, and how to say so."""
+    """Return the computation that a report spends on each map, and its description."""
     if context.options.thorough:
         return Effort(), "Thorough tests: 64 steps, every layer."
     dear = operations(context) > DEAR
@@ -155,12 +155,12 @@ def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, i
     return {"window": window, "stride": stride}
 
 
-#: Verdicts, the best first.
+#: Verdicts, best first.
 WORDS_OF_CLIPS = ("passes", "inconclusive", "flagged")
 
 
 def build_clips(collection: Collection) -> Content:
-    """Verdicts and numbers of every method, with intervals over clips."""
+    """Aggregate verdicts and numbers of every method, with intervals over clips."""
     rows = [row for method in collection.methods if (row := tested(collection, method))["clips"]]
     said = list(dict.fromkeys(one.record["tests"] for one in collection.entries if "tests" in one.record))
     data = {"methods": rows, "tests": said}
@@ -168,7 +168,7 @@ def build_clips(collection: Collection) -> Content:
 
 
 def tested(collection: Collection, method: str) -> dict[str, Any]:
-    """One method's tests: shares of verdicts, and means of its numbers."""
+    """Aggregate one method's tests: shares of verdicts, and means of its numbers."""
     found: Sequence[dict[str, Any]] = [
         record for one in collection.entries if (record := one.record.get("faithfulness", {}).get(method))
     ]
@@ -178,7 +178,7 @@ def tested(collection: Collection, method: str) -> dict[str, Any]:
         return intervals.mean((record.get(name) for record in found), least, most)
 
     def gap(one: str, other: str) -> dict[str, Any]:
-        """Clip by clip, so that what makes one clip harder than another cancels."""
+        """Compute the difference per clip, so that variation between clips cancels."""
         return intervals.mean(
             None if record[one] is None or record[other] is None else record[one] - record[other] for record in found
         )

@@ -1,4 +1,4 @@
-"""What was run: the model, its weights, versions and settings, on every kind of page."""
+"""Section on provenance: the model, its weights, versions and settings, on every kind of page."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def build_one(context: Context) -> Content:
-    """Facts about the model, its weights, the settings and the machine."""
+    """Return facts about the model, its weights, the settings and the machine."""
     data = facts(context)
     return Content(html=render("provenance.html", **data, from_zoo=context.entry is not None), data=data)
 
 
 def facts(context: Subject) -> dict[str, Any]:
-    """What someone needs who wants to get the same numbers again."""
+    """Return the facts needed to reproduce the numbers."""
     return {**of_model(context), **of_run(context)}
 
 
 def of_model(subject: Subject) -> dict[str, Any]:
-    """What the model is, and its weights."""
+    """Return facts about the model and its weights."""
     entry, model = subject.entry, subject.model
     origin = None
     if model is not None:
@@ -63,7 +63,7 @@ def of_model(subject: Subject) -> dict[str, Any]:
 
 
 def _dtype(model: nn.Module) -> str:
-    """The type of the numbers that were computed with."""
+    """Return the dtype of the computation."""
     from explain.model.layouts import computed_in
 
     like = devices.like(model)
@@ -71,7 +71,7 @@ def _dtype(model: nn.Module) -> str:
 
 
 def of_run(subject: Subject) -> dict[str, Any]:
-    """Seed, place, time, and versions of everything."""
+    """Return seed, location, time, and all versions."""
     return {
         "seed": subject.seed,
         "device": subject.device,
@@ -82,18 +82,18 @@ def of_run(subject: Subject) -> dict[str, Any]:
     }
 
 
-#: What a page tells of an evaluation beside its figures.
+#: Fields of an evaluation that a page shows beside its figures.
 _TOLD = ("measured_as", "clips_measured", "sha256", "torch", "device")
 
 
 def build_models(subjects: Sequence[Subject]) -> Content:
-    """Facts about each model and its evaluation, then about the run."""
+    """Return facts about each model and its evaluation, then about the run."""
     data = facts_of_models(subjects)
     return Content(html=render("compared_provenance.html", **data), data=data)
 
 
 def facts_of_models(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """What someone needs who wants to get the same numbers again."""
+    """Return the facts needed to reproduce the numbers."""
     models = [
         {
             **of_model(subject),
@@ -105,7 +105,7 @@ def facts_of_models(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def build_clips(collection: Collection) -> Content:
-    """Facts about the model, its weights, the settings and the machine."""
+    """Return facts about the model, its weights, the settings and the machine."""
     first = collection.entries[0].record
     data = {
         **facts(collection),

@@ -137,7 +137,7 @@ def test_a_map_that_does_not_add_up_says_so(model, clip, tmp_path):
         return torch.sigmoid(200 * ((output["speed"][:, 0] - start) / (end - start) - 0.95))
 
     smooth = cheap(model, clip, tmp_path / "smooth", methods=["integrated_gradients"], target="speed")
-    jumping = cheap(model, clip, tmp_path / "jump", methods=["integrated_gradients"], target=jump, steps=1)
+    jumping = cheap(model, clip, tmp_path / "jump", methods=["integrated_gradients"], target=jump, n_steps=1)
     for report, incomplete in ((smooth, False), (jumping, True)):
         (method,) = report.data["sections"]["attributions"]["methods"]
         assert method["incomplete"] is incomplete
@@ -158,7 +158,7 @@ def test_a_map_that_does_not_add_up_from_zeros_is_taken_from_the_blurred_clip(mo
         share = (output["speed"][:, 0] - start) / (end - start)
         return share + torch.sigmoid(2000 * (share - 0.01))
 
-    report = cheap(model, clip, tmp_path / "cliff", methods=["integrated_gradients"], target=cliff, steps=4)
+    report = cheap(model, clip, tmp_path / "cliff", methods=["integrated_gradients"], target=cliff, n_steps=4)
     (method,) = report.data["sections"]["attributions"]["methods"]
     assert method["settings"]["baseline"] == "blur"
     assert not method["incomplete"]
