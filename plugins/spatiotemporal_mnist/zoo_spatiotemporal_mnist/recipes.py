@@ -129,6 +129,8 @@ RECIPES: tuple[Recipe, ...] = (
         _supervised(600, 32, 1e-3, name="supervised_again", final_rate=0.1),
         _supervised(800, 32, 1e-3, name="supervised_more", final_rate=0.1),
         _supervised(240, 32, 3e-4, name="averaged_last", averaging=0.99, recalibration=40),
+        _supervised(5_000, 32, 1e-3, name="supervised_long", final_rate=0.05),
+        _supervised(300, 32, 2e-4, name="averaged_long", averaging=0.99, recalibration=40),
         grown_from="conv3d.blinking_mnist",
     ),
     _grown("convlstm", _refined(60, 16, 5e-4)),
