@@ -582,7 +582,7 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["report", "tiny", "CLIP"], 2, "--out"),
         (["report", "tiny", "BROKEN", "--out", "OUT", "--weights", "none", "--each"], 2, "is no folder"),
         (["report", "tiny", "sample:nothing/*", "--out", "OUT", "--weights", "none"], 2, "no sample matches"),
-        (["report", "tiny", "CLIP", "--out", "OUT", "--n-steps", "0"], 2, "--n-steps"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--n-steps", "0"], 2, "n_steps must be at least 1"),
         (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
         (["attribute", "tiny", "CLIP", "--method", "zzzz"], 2, "`explain methods` lists all"),
         (["attribute", "tiny", "CLIP"], 2, "Missing option '--method'. An example: explain attribute "),
