@@ -13,11 +13,13 @@ memory      the most bytes alive at once, over those of one forward pass
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from memory import LiveBytes
 from timing import flops, milliseconds
+from torch import Tensor, nn
 
 import explain
 import zoo
@@ -25,11 +27,6 @@ from explain.attribution.occlusion import default_blocks, window_count
 from explain.model.preservation import prepared
 from explain.model.targets import resolve
 from zoo import devices
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 SHARED = (
@@ -53,17 +50,17 @@ class Bench:
             self.both_flops = flops(self.both)
 
     def forward(self) -> None:
-        """One forward pass, nothing recorded."""
+        """Run one forward pass, without recording."""
         with torch.no_grad():
             self.model(self.batch)
 
     def both(self) -> Tensor:
-        """One forward pass and the backward pass to the input; parameters are frozen within `prepared`."""
+        """Run one forward pass and the backward pass to the input; parameters are frozen within `prepared`."""
         inputs = self.batch.clone().requires_grad_()
         return torch.autograd.grad(self.model(inputs.clone()).amax(dim=1).sum(), inputs)[0]
 
     def attribute(self, method: str | tuple[str, ...], **options: Any) -> Callable[[], object]:
-        """A call of `explain.attribute`."""
+        """Call `explain.attribute`."""
         return lambda: explain.attribute(self.model, self.batch, method=method, **options)
 
     def compare(self, what: str, calls: dict[str, Callable[[], Any]], ratio: tuple[str, str], limit: str) -> None:
@@ -80,7 +77,7 @@ def told(what: str, ratio: float, limit: str) -> None:
 
 
 def shared(bench: Bench) -> None:
-    """Many methods in one call."""
+    """Time many methods in one call."""
     call = bench.attribute(SHARED, layer="layer3")
     print(f"{len(SHARED)} maps in one call: {', '.join(SHARED)}")
     told("FLOPs over one forward and backward", flops(call) / bench.both_flops, "at most 1.1")
@@ -91,7 +88,7 @@ def shared(bench: Bench) -> None:
 
 
 def grad_cam(bench: Bench) -> None:
-    """Grad-CAM at two layers, and the package that most use for it."""
+    """Time Grad-CAM at two layers, and the most used package for it."""
     print("Grad-CAM, target and map included")
     for layer, limit in (("layer4", 1.05), ("layer3", 1.15)):
         call = bench.attribute("grad_cam", layer=layer)
@@ -117,13 +114,13 @@ def grad_cam(bench: Bench) -> None:
 
 
 def integrated(bench: Bench, steps: int = 32) -> None:
-    """Integrated gradients with its delta; the target is known, as in a report, or found by the call itself."""
+    """Time integrated gradients with its delta; the target is known, as in a report, or found by the call itself."""
     passes = steps * bench.both_flops
     print(f"integrated gradients, {steps} steps, delta included, FLOPs over {steps} forward and backward passes")
     with prepared(bench.model):
         target = resolve(bench.model, bench.batch)
     for rule in ("gausslegendre", "riemann_trapezoid"):
-        options = {"steps": steps, "integration": rule}
+        options = {"n_steps": steps, "integration": rule}
         call = bench.attribute("integrated_gradients", target=target, **options)
         told(f"{rule}, target known", flops(call) / passes, "at most 1.03")
         found = flops(bench.attribute("integrated_gradients", **options))
@@ -156,17 +153,17 @@ def occlusion(bench: Bench) -> None:
 
 
 def memory(bench: Bench) -> None:
-    """The most memory that methods hold at once, parameters and the clip left out."""
+    """Measure the peak memory of methods, without parameters and the clip."""
     print("most bytes of tensors alive at once")
     bare: dict[str, Callable[[], Any]] = {"one forward": bench.forward, "one forward and backward": bench.both}
     methods: dict[str, dict[str, Any]] = {
         "saliency": {},
         "grad_cam": {"layer": "layer3"},
-        "integrated_gradients": {"steps": 4},
+        "integrated_gradients": {"n_steps": 4},
         "occlusion": {"window": tuple(size // 2 for size in bench.batch.shape[2:])},
         "lrp": {},
         "deep_lift": {},
-        "rise": {"draws": 8},
+        "rise": {"n_samples": 8},
     }
     first = 0
     for name, call in {**bare, **{name: bench.attribute(name, **options) for name, options in methods.items()}}.items():

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from timing import milliseconds
+from torch import Tensor
 
 from zoo import devices
 from zoo_spatiotemporal_mnist import blinking, sparse, training
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
 
 CLIPS, BATCHES = 256, 20
 #: Clips of a training step.

@@ -1,4 +1,4 @@
-"""How red, green and blue vary together in real pictures: the constant of `explain.maximization.parametrizations`.
+"""Covariance of red, green and blue in real pictures: the constant of `explain.maximization.parametrizations`.
 
 python benchmarks/colours.py FOLDER [FOLDER ...]
 """
@@ -6,16 +6,13 @@ python benchmarks/colours.py FOLDER [FOLDER ...]
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from explain.maximization.parametrizations import measure
 from zoo import clips
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
 
 #: Frames read of each video, evenly spread.
 FRAMES = 8
@@ -23,7 +20,7 @@ SUFFIXES = clips.IMAGE_SUFFIXES | {".mp4", ".avi"}
 
 
 def pictures(folders: list[str]) -> Iterator[Tensor]:
-    """Frames of every picture and video of the folders, in the order of their names."""
+    """Yield the frames of every picture and video of the folders, in the order of their names."""
     for folder in folders:
         for file in sorted(Path(folder).iterdir()):
             if file.suffix.lower() in SUFFIXES:

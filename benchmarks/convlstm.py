@@ -8,7 +8,7 @@ runs as CUDA graphs (`torch.cuda.make_graphed_callables`), the plain one as anyo
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from timing import milliseconds
@@ -18,15 +18,12 @@ from zoo import devices
 from zoo_spatiotemporal_mnist import networks
 from zoo_spatiotemporal_mnist.convlstm import ConvLSTM
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class PlainConvLSTM(ConvLSTM):
     """The same equations and parameters, frame by frame."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """States of all frames: N x incoming x T x H x W to N x channels x T x H/stride x W/stride."""
+        """Compute the states of all frames: N x incoming x T x H x W to N x channels x T x H/stride x W/stride."""
         state = memory = None
         states = []
         for frame in x.unbind(2):
@@ -41,7 +38,7 @@ class PlainConvLSTM(ConvLSTM):
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """The same network with plain cells."""
+    """Return the same network with plain cells."""
     for part in network.modules():
         if isinstance(part, ConvLSTM):
             part.__class__ = PlainConvLSTM
@@ -70,7 +67,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     device = parser.parse_args().device
-    torch.backends.cudnn.allow_tf32 = False  # else convolutions on a GPU are no float32, and differ by algorithm
+    torch.backends.cudnn.allow_tf32 = False  # TF32 convolutions are not float32, and differ by algorithm
     devices.keep_freed_memory()  # as `zoo train` does, for both alike
     print(f"{device}, {torch.get_num_threads()} CPU threads, float32, 48 frames, forward and backward, medians")
     cell = torch.randn(4, 32, 48, 8, 8, device=device, requires_grad=True)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -21,9 +22,6 @@ import torch
 
 from zoo import clips
 from zoo.entries import InputSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RATE = 25
 REPEATS = 7
@@ -60,7 +58,7 @@ def write(path: Path, width: int, height: int, seconds: int) -> None:
 
 
 def by_hand(path: Path, count: int, start: float) -> np.ndarray[Any, Any]:
-    """The first frames from `start` on, with PyAV."""
+    """Decode the first frames from `start` on, with PyAV."""
     kept: list[np.ndarray[Any, Any]] = []
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -76,13 +74,13 @@ def by_hand(path: Path, count: int, start: float) -> np.ndarray[Any, Any]:
 
 
 def by_zoo(path: Path, count: int, start: float) -> np.ndarray[Any, Any]:
-    """The same frames, as a model reads them."""
+    """Decode the same frames, as a model reads them."""
     spec = InputSpec(frames=count, size=(224, 224), sampling="consecutive")
     return clips.decode(path, start=start, spec=spec).frames.numpy()
 
 
 def seconds_of(read: Callable[[Path, int, float], Any], path: Path, count: int, start: float) -> float:
-    """CPU seconds of reading, all threads together."""
+    """Measure the CPU seconds of reading, all threads together."""
     began = time.process_time()
     read(path, count, start)
     return time.process_time() - began

@@ -1,4 +1,4 @@
-"""Which frame causes a unit's highest activation? Four answers beside blanking every frame in turn.
+"""Rules for the frame that causes a unit's highest activation, compared with blanking every frame in turn.
 
 python benchmarks/frames.py [MODEL ...]
 """
@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 import explain
 import zoo
 from explain.fields.theoretical import trace
 from explain.model.targets import Score
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 MODELS = ("conv3d", "ts_conv3d_xl")
 LAYERS = (*(f"body.res{stage}_1.main.conv" for stage in range(1, 5)), "lstm")
@@ -27,7 +24,7 @@ UNITS = 6
 
 
 def answers(model: nn.Module, batch: Tensor, layer: str, unit: int, middles: list[int]) -> dict[str, int] | None:
-    """Each rule's frame; None where blanking no frame lowers the activation."""
+    """Return each rule's frame; None if blanking no frame lowers the activation."""
     found = explain.attribute(model, batch, method="saliency", target=f"{layer}/{unit}:max")
     score = Score(model, found.target)
     left = []

@@ -1,11 +1,11 @@
-"""All that wants a GPU, in one command and a set time: `python benchmarks/gpu.py --out FOLDER`.
+"""All GPU benchmarks and tests, in one command and a set time: `python benchmarks/gpu.py --out FOLDER`.
 
 First the tests marked `gpu`; then the benchmarks that take `--device`, as one table with each call's share of the peak
 that products of large matrices reach; then, until the time is up, a recipe is trained in bfloat16, its clips made on
-the device, with as many steps as fit. Each part is kept as it ends:
+the device, with as many steps as fit. Results of each part are saved when it ends:
 
-FOLDER/tests.txt         what pytest said
-FOLDER/benchmarks.md     the table; FOLDER/benchmarks/NAME.txt, what each benchmark printed
+FOLDER/tests.txt         output of pytest
+FOLDER/benchmarks.md     the table; FOLDER/benchmarks/NAME.txt, the output of each benchmark
 FOLDER/training          checkpoint, log, weights, golden tensors and record with the recipe as it was run
 FOLDER/summary.json      outcome and seconds of each part, and the trained weights' metrics beside the bundled ones'
 
@@ -22,24 +22,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import timing
 import torch
 
 from zoo import devices
+from zoo.entries.recipes import Recipe, Stage
 from zoo.errors import ZooError
 from zoo.registry import catalog
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, evaluation
 from zoo.training.loop import train
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from zoo.entries.recipes import Recipe, Stage
 
 HERE = Path(__file__).parent
 #: Scripts of this folder, with what they are given besides `--device`.
@@ -88,7 +85,7 @@ def run(command: list[str], log: Path, seconds: float) -> str:
 
 
 def peak(kind: torch.dtype, device: str) -> float:
-    """Floating-point operations a second of a product of two large square matrices."""
+    """Measure the FLOPs per second of a product of two large square matrices."""
     size = 8192 if device.startswith("cuda") else 1024
     one = torch.randn(size, size, device=device).to(kind)
     found = timing.milliseconds({"product": lambda: one @ one}, device, 5)["product"]
@@ -131,7 +128,7 @@ def measure(out: Path, device: str, seconds: float) -> None:
 
 
 def seconds_of_a_step(recipe: Recipe, stage: Stage, device: str) -> float:
-    """Of a stage, measured on a network that is thrown away."""
+    """Measure a stage, on a network that is discarded."""
     place = torch.device(device)
     module = resolve(recipe.build)(**recipe.arguments).to(place).train()
     batch_at, loss = resolve(stage.data)(module, stage, 0, place), resolve(stage.loss)
@@ -147,9 +144,9 @@ def seconds_of_a_step(recipe: Recipe, stage: Stage, device: str) -> float:
 
 
 def planned(recipe: Recipe, device: str, batches: int, seconds: float) -> Recipe:
-    """The recipe with batches so many times as large, in bfloat16 on a GPU, and as many steps as fit into the time.
+    """Return the recipe with batches so many times as large, bfloat16 on a GPU, and as many steps as fit into the time.
 
-    Its stages keep their proportions; learning rates are left as they are.
+    Its stages keep their proportions; learning rates are unchanged.
     """
     on_gpu = device.startswith("cuda")
     stages = [
@@ -178,7 +175,7 @@ def _kind(stage: Stage) -> str:
 
 
 def cut(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe as far as it was run, with the checkpoint to match: the stage that was on ends where it is."""
+    """Truncate the recipe to the steps made, with the checkpoint to match: the current stage ends at its position."""
     found = checkpoints.read(folder, recipe)
     if found is None:
         return recipe

@@ -1,4 +1,4 @@
-"""What loading r3d_18 (134 MB) costs beside its parts and its peers: `python benchmarks/loading.py [--peers]`.
+"""Time of loading r3d_18 (134 MB), beside its parts and its peers: `python benchmarks/loading.py [--peers]`.
 
 Every page of the weights is touched after each load, so that nothing is left to be read later. CPU time is that of all
 threads. A cold load begins with the file's pages dropped from memory. Peers are torchvision and, where it is
@@ -13,8 +13,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -23,21 +24,18 @@ import zoo
 from zoo.models import meta
 from zoo.weights import digests, files
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 MODEL = "r3d_18"
 
 
 def touched(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, after one value of each page of its tensors was read."""
+    """Return the model after reading one value of each page of its tensors."""
     for tensor in model.state_dict().values():
         tensor.flatten()[:: max(1, 4096 // tensor.element_size())].sum()
     return model
 
 
 def raw_read(path: Path) -> int:
-    """Bytes of a file, read into memory that is there already."""
+    """Read a file into already allocated memory; return its bytes."""
     buffer = memoryview(bytearray(2**24))
     with path.open("rb", buffering=0) as file:
         return sum(iter(lambda: file.readinto(buffer), 0))
@@ -53,7 +51,7 @@ def drop(path: Path) -> None:
 def measured(
     calls: dict[str, Callable[[], Any]], repeats: int, before: Callable[[], Any] = lambda: None
 ) -> dict[str, Any]:
-    """Median wall and CPU milliseconds of each call, taken in turns."""
+    """Measure median wall and CPU milliseconds of each call, in turns."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():

@@ -1,4 +1,4 @@
-"""Activation maximisation of r3d_18 on 1 x 3 x 16 x 112 x 112, beside a loop that runs the whole network.
+"""Activation maximization of r3d_18 on 1 x 3 x 16 x 112 x 112, beside a loop that runs the whole network.
 
 python benchmarks/maximization.py [--device cuda] [--repeats 5]
 
@@ -12,10 +12,12 @@ import argparse
 import itertools
 import statistics
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from timing import note
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import explain
@@ -25,10 +27,6 @@ from explain.model import memory
 from zoo import devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
     Run = Callable[[Callable[[int, int], None]], object]
 
 SHAPE = (3, 16, 112, 112)
@@ -39,7 +37,7 @@ AT_ONCE = (1, 2, 4, 8)
 
 
 def whole(model: nn.Module, layer: str, unit: int, steps: int, progress: Callable[[int, int], None]) -> None:
-    """As it is usually written: a hook on the layer, the whole network forward, backward through what led to it."""
+    """Maximize in the usual way: a hook on the layer, full forward pass, backward pass from the layer."""
     kept: list[Tensor] = []
     handle = model.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: kept.append(output))
     parametrization = fourier3d(SHAPE, [0], devices.like(model), colour=True)
@@ -56,12 +54,12 @@ def whole(model: nn.Module, layer: str, unit: int, steps: int, progress: Callabl
 
 
 def ours(model: nn.Module, layer: str, units: list[int], steps: int, progress: Callable[[int, int], None]) -> None:
-    """The same by `explain.maximize`."""
+    """Maximize by `explain.maximize`."""
     explain.maximize(model, layer, units, shape=SHAPE, steps=steps, transforms="none", progress=progress)
 
 
 def flops(run: Callable[[int], object]) -> int:
-    """Of one step: what a second one adds."""
+    """Measure one step: the difference that a second one makes."""
     counted = []
     for steps in (1, 2):
         with FlopCounterMode(display=False) as counter:
@@ -71,7 +69,7 @@ def flops(run: Callable[[int], object]) -> int:
 
 
 def seconds(runs: dict[str, Run], device: str, repeats: int) -> dict[str, float]:
-    """Median time of one step of each run, taken in turns."""
+    """Measure the median time of one step of each run, in turns."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():

@@ -1,16 +1,14 @@
-"""How many bytes of tensors are alive at once."""
+"""Peak memory of tensors alive at once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class LiveBytes(TorchDispatchMode):

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from scipy import ndimage  # type: ignore[import-untyped]  # scipy has no types of its own
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 #: Pixels of an image beyond its window, on each side.
 MARGIN = 12
@@ -28,7 +25,7 @@ KINDS = ("shift", "turn", "shrink", "grow", "mixed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """What the pattern of each filter does in one step; all of one length, the number of filters."""
+    """Motion of each filter's pattern in one step; all of one length, the number of filters."""
 
     #: Factor by which it grows.
     scale: npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from zoo.registry.plugins import installed
 
 
 def script(program: str, *words: str) -> str:
-    """What the script of this name does that pip installs."""
+    """Return the content of the script of this name that pip installs."""
     return f"import sys; sys.argv = {[program, *words]}; from {program}.cli import main; main()"
 
 

@@ -7,18 +7,13 @@ networks and at some where few atoms make a large kernel; and which of the two t
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from timing import milliseconds
 
 from zoo import devices
-from zoo_stdcf.layer import StdcfConv3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo_stdcf.layer import Way
+from zoo_stdcf.layer import StdcfConv3d, Way
 
 #: Title, channels in and out, kernel, atoms (M, N), input N x T x H x W.
 CASES = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -24,18 +24,13 @@ from zoo.models import flops
 from zoo_stft import execution
 from zoo_stft.blocks import Unit
 from zoo_stft.fusion import fuse
-from zoo_stft.layer import FREQUENCIES, ShortTimeFourier3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo_stft.layer import Axes
+from zoo_stft.layer import FREQUENCIES, Axes, ShortTimeFourier3d
 
 NETWORKS = ("t_stft", "s_stft", "st_stft", "fact_dw", "relpv")
 
 
 def separable(x: Tensor, axes: Axes, n: int = 3) -> Tensor:
-    """The fixed filters as passes along one axis after the other, partial results shared between frequencies.
+    """The fixed filters as successive passes along one axis each, partial results shared between frequencies.
 
     Along an axis, a component of v is 0 or 1/n; of -1/n it is the conjugate. Parts are N x C x T x H x W.
     """
@@ -43,7 +38,7 @@ def separable(x: Tensor, axes: Axes, n: int = 3) -> Tensor:
     waves = {0: (torch.ones_like(steps), None), 1: ((math.tau / n * steps).cos(), (math.tau / n * steps).sin())}
 
     def along(part: Tensor, axis: int, taps: Tensor) -> Tensor:
-        """One filter, along one axis, of every map."""
+        """Apply one filter, along one axis, to every map."""
         shape, padding = [1, 1, 1], [0, 0, 0]
         shape[axis], padding[axis] = n, n // 2
         maps = part.shape[1]
@@ -132,7 +127,7 @@ def networks(device: str, suffix: str, batch: int) -> None:
 
 
 def step(network: nn.Module, clips: Tensor) -> Callable[[], object]:
-    """A training step, forward, backward and SGD."""
+    """Run a training step: forward, backward and SGD."""
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
     labels = torch.zeros(len(clips), dtype=torch.int64, device=clips.device)
 

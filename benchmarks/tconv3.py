@@ -7,7 +7,7 @@ mode against `nn.Conv3d`; and one training step of `3t_resnet18` against one of 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,9 @@ import zoo
 from zoo import devices
 from zoo_tconv3.layer import TConv3d
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 def slice_by_slice(layer: TConv3d) -> Tensor:
-    """The kernel as the paper defines it: each slice sampled from the one before."""
+    """Build the kernel by the paper's definition: each slice sampled from the previous one."""
     slices: list[Tensor] = [layer.base]
     for scale, rotation, x, y in zip(*layer.temporal_parameters().values(), strict=True):
         along, across = scale * rotation.cos(), scale * rotation.sin()

@@ -1,8 +1,8 @@
-"""How well planted motion comes back from slices: `python benchmarks/temporal_fit.py [PART ...] [--kernels K ...]`.
+"""Recovery of planted motion from slices: `python benchmarks/temporal_fit.py [PART ...] [--kernels K ...]`.
 
 `planted`: windows on images that move, content beyond every border (`planted_motion`, made by scipy alone), medians
-over identified filters. `padded`: slices made with zeros outside, as a 3TConv makes them. `unrelated`: how often slices
-that have nothing to do with each other seem to move. `speed`: what large layers take, beside their own forward pass on
+over identified filters. `padded`: slices made with zeros outside, as a 3TConv makes them. `unrelated`: how often
+unrelated slices seem to move. `speed`: time for large layers, beside their own forward pass on
 a clip of 8 frames of 28 x 28.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import planted_motion
@@ -19,9 +19,6 @@ import torch
 from torch import nn
 
 from explain.temporal.fitting import Fit, fit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 #: Of each row with planted motion, and of each with none, where few seem to move.
 FILTERS, UNRELATED = 24, 150
@@ -43,7 +40,7 @@ def medians(found: Fit, planted: planted_motion.Planted, k: int) -> str:
 
 
 def planted_table(device: str, kernels: Sequence[int]) -> None:
-    """Errors by kernel, resampling, noise and kind of motion."""
+    """Report errors by kernel, resampling, noise and kind of motion."""
     print("planted: k, channels, order, noise, motion; share identified, median error of scale, degrees, pixels")
     for k in kernels:
         channels = 16 if k == 3 else 8
@@ -57,7 +54,7 @@ def planted_table(device: str, kernels: Sequence[int]) -> None:
 
 
 def padded_table(device: str, kernels: Sequence[int]) -> None:
-    """Slices of a 3TConv in float32: share found to be padded, share identified of those, and their largest error."""
+    """Report, for slices of a 3TConv in float32: share found padded, share identified of those, and largest error."""
     print("padded: k, channels; share found padded, largest error of the parameters where identified")
     for k in kernels:
         for channels in (1, 16):
@@ -72,7 +69,7 @@ def padded_table(device: str, kernels: Sequence[int]) -> None:
 
 
 def unrelated_table(device: str, kernels: Sequence[int]) -> None:
-    """How often slices that have nothing to do with each other seem to move."""
+    """Report how often unrelated slices seem to move."""
     print("unrelated: k, channels; share identified of white ones, of smooth ones")
     for k in kernels:
         for channels in (1, 4, 8):
@@ -85,7 +82,7 @@ def unrelated_table(device: str, kernels: Sequence[int]) -> None:
 
 
 def speed_table(device: str, _: Sequence[int]) -> None:
-    """Seconds for whole layers; CPU time of all threads on a CPU, so that a busy machine does not count."""
+    """Measure seconds for whole layers; CPU time of all threads on a CPU, to be independent of other load."""
     print("seconds: layer, fit, its forward pass")
     torch.manual_seed(0)
     for into, out, k in ((3, 64, 7), (64, 64, 3), (512, 512, 3)):

@@ -1,17 +1,15 @@
-"""How long calls take, beside each other."""
+"""Timing of calls, beside each other."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ def note(title: str, milliseconds: float, flops: int) -> None:
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], device: str, repeats: int, title: str = "") -> dict[str, float]:
-    """Median time of each call, taken in turns so that a busy machine is unfair to all alike."""
+    """Measure the median time of each call, in turns so that a busy machine is unfair to all alike."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 2):
         for name, call in calls.items():

@@ -1,6 +1,6 @@
-"""See what video models learned: attributions, maximised units, receptive fields, and a report of them all.
+"""Explanations of video models: attributions, activation maximization, receptive fields, and reports.
 
-Nothing here imports torch until a function is called for.
+Importing this package does not import torch; functions are imported on first use.
 """
 
 from __future__ import annotations
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
     from explain.model.regions import Region
     from explain.reporting import Report, compare, report
     from explain.reporting.sections import Content, Section
-    from explain.robustness import Robustness, check_robustness
+    from explain.robustness import (
+        ClipsRobustness,
+        Robustness,
+        check_robustness,
+        check_robustness_on_clips,
+        check_robustness_on_recipe,
+    )
     from explain.temporal import TemporalParameters, temporal_parameters
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
     "Attribution": "explain.attribution",
+    "ClipsRobustness": "explain.robustness",
     "Content": "explain.reporting.sections",
     "EffectiveField": "explain.fields.effective",
     "Faithfulness": "explain.faithfulness",
@@ -43,6 +50,8 @@ _HOMES = {
     "attribute": "explain.attribution",
     "check_faithfulness": "explain.faithfulness",
     "check_robustness": "explain.robustness",
+    "check_robustness_on_clips": "explain.robustness",
+    "check_robustness_on_recipe": "explain.robustness",
     "compare": "explain.reporting",
     "effective_field": "explain.fields.effective",
     "maximize": "explain.maximization",
@@ -53,33 +62,6 @@ _HOMES = {
     "view_units": "explain.maximization.unit_views",
 }
 
-__all__ = [
-    "Attribution",
-    "Content",
-    "EffectiveField",
-    "Faithfulness",
-    "Maximization",
-    "Method",
-    "ReceptiveField",
-    "Region",
-    "Report",
-    "Robustness",
-    "Section",
-    "TemporalParameters",
-    "TopClips",
-    "UnitView",
-    "applicability",
-    "attribute",
-    "check_faithfulness",
-    "check_robustness",
-    "compare",
-    "effective_field",
-    "maximize",
-    "receptive_fields",
-    "report",
-    "temporal_parameters",
-    "top_clips",
-    "view_units",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

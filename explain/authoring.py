@@ -1,7 +1,7 @@
-"""The door for plugins: what their sections, methods and views use of `explain`.
+"""The public API for plugins: the parts of `explain` that their sections, methods and views use.
 
-Everything else inside `explain` may move between versions; what is here keeps its name and meaning. Nothing here
-imports torch until a name is first used.
+Everything else inside `explain` may move between versions; the names here are stable. Importing this module does not
+import torch; names are imported on first use.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from zoo.names import lazily
 if TYPE_CHECKING:
     from explain.attribution.job import Job, Raw
     from explain.attribution.methods import Method
+    from explain.attribution.options import BaselineOptions, BlockOptions, WindowOptions, option
     from explain.drawing import colours, figures, kernels, notebook, numbers, sprites
     from explain.drawing.kernels import loops
     from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
     from explain.drawing.templates import render
+    from explain.faithfulness.measures import Test
+    from explain.faithfulness.repetition import Trial
     from explain.model.layouts import input_of
     from explain.reporting import intervals
     from explain.reporting.context import Context, Subject
@@ -24,18 +27,26 @@ if TYPE_CHECKING:
     from explain.reporting.sections import Content, Section
     from explain.reporting.topics.prediction import painted
     from explain.robustness import perturbations
+    from explain.robustness.perturbations import Perturbation
 
-#: Where each name is defined; "package.module:" is a module.
+#: Module that defines each name; "package.module:" is the module itself.
 _HOMES = {
-    # What the hooks give and take.
+    # Arguments and return types of the hooks.
+    "BaselineOptions": "explain.attribution.options",
+    "BlockOptions": "explain.attribution.options",
     "Content": "explain.reporting.sections",
     "Context": "explain.reporting.context",
     "Job": "explain.attribution.job",
     "Method": "explain.attribution.methods",
     "Raw": "explain.attribution.job",
+    "Perturbation": "explain.robustness.perturbations",
     "Section": "explain.reporting.sections",
     "Subject": "explain.reporting.context",
-    # Pages: templates, pictures, figures and numbers.
+    "Test": "explain.faithfulness.measures",
+    "Trial": "explain.faithfulness.repetition",
+    "WindowOptions": "explain.attribution.options",
+    "option": "explain.attribution.options",
+    # Pages: templates, sprites, figures and numbers.
     "Sprite": "explain.drawing.sprites",
     "clip_sprite": "explain.drawing.sprites",
     "colours": "explain.drawing.colours:",
@@ -46,40 +57,16 @@ _HOMES = {
     "painted": "explain.reporting.topics.prediction",
     "render": "explain.drawing.templates",
     "sprites": "explain.drawing.sprites:",
-    # Filters, and what a clip is followed by.
+    # Kernels, and the frames that follow a clip.
     "following": "explain.reporting.reading",
     "input_of": "explain.model.layouts",
     "kernels": "explain.drawing.kernels:",
     "loops": "explain.drawing.kernels",
-    # Views of results in a notebook, and the perturbations there are.
+    # Notebook views of results, and the perturbations.
     "notebook": "explain.drawing.notebook:",
     "perturbations": "explain.robustness.perturbations:",
 }
 
-__all__ = [
-    "Content",
-    "Context",
-    "Job",
-    "Method",
-    "Raw",
-    "Section",
-    "Sprite",
-    "Subject",
-    "clip_sprite",
-    "colours",
-    "figures",
-    "following",
-    "input_of",
-    "intervals",
-    "kernels",
-    "loops",
-    "notebook",
-    "numbers",
-    "overlay_sprite",
-    "painted",
-    "perturbations",
-    "render",
-    "sprites",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

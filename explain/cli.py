@@ -26,7 +26,7 @@ for command in (report, attribute, maximize, fields, compare, temporal, faithful
 
 
 def main() -> None:
-    """Run the command line; the signal that ends processes cleans up like Ctrl-C."""
+    """Run the command line; SIGTERM cleans up like Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    devices.keep_freed_memory()  # all that takes long here runs one network over and over
+    devices.keep_freed_memory()  # commands run one network many times
     output.run(commands)

@@ -1,31 +1,29 @@
-"""Progress of long steps on stderr: a bar with the time left on a terminal, one line a step elsewhere."""
+"""Progress of long steps on stderr: a bar with the remaining time on a terminal, one line per step elsewhere."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from zoo.errors import one_line
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+#: Callback signatures: progress(done, total) and tell(step, done, total).
+Progress = Callable[[int, int], None]
+Tell = Callable[[str, int, int], None]
 
-    from explain.model.memory import Progress
+#: Progress argument of public functions: True shows a bar, None and False show nothing.
+Followed = Progress | bool | None
+Told = Tell | bool | None
 
-    #: Called as tell(step, done, total).
-    Tell = Callable[[str, int, int], None]
-    #: How a caller follows a function: True shows a bar, None and False show nothing.
-    Followed = Progress | bool | None
-    Told = Tell | bool | None
-
-#: Seconds between two changes of the bar.
+#: Seconds between two updates of the bar.
 _EVERY = 0.1
 _FORMAT = "{desc}  {percentage:3.0f} % |{bar}| {remaining} left"
 
 
 class Line:
-    """Shows which step runs, how much of it is done, and how long it will take. A context manager.
+    """Progress display of the current step: the share that is done and the remaining time. A context manager.
 
     Args:
         bars: Whether steps are shown as bars; None does so on a terminal.
@@ -43,7 +41,7 @@ class Line:
         self._close()
 
     def step(self, name: str) -> Progress:
-        """The function to be called as progress(done, total) during the step `name`."""
+        """Return the callback progress(done, total) of the step `name`."""
         return lambda done, total: self.show(name, done, total)
 
     def show(self, step: str, done: int, total: int) -> None:
@@ -69,7 +67,7 @@ class Line:
                 sys.stderr.flush()
         if self._bar is None:
             return
-        if done < self._bar.n:  # it began again, as where memory held less than was thought
+        if done < self._bar.n:  # the step restarted, for example after running out of memory
             self._bar.reset(total)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
@@ -77,7 +75,7 @@ class Line:
             self._bar.refresh()
 
     def _close(self) -> None:
-        """Take the bar away: what is printed next begins on an empty line."""
+        """Remove the bar, so that later output begins on an empty line."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -85,7 +83,7 @@ class Line:
 
 @contextmanager
 def following(progress: Followed) -> Iterator[Callable[[str], Progress | None]]:
-    """What is called during each step, by the step's name, as the caller of a function wants to follow it.
+    """Return the callback of each step, by the step's name, for the `progress` argument of a public function.
 
     Args:
         progress: A function, called as progress(done, total) in every step; True shows a bar for each on stderr; None
@@ -100,7 +98,7 @@ def following(progress: Followed) -> Iterator[Callable[[str], Progress | None]]:
 
 @contextmanager
 def telling(progress: Told) -> Iterator[Tell]:
-    """The same where the caller's function is called as progress(step, done, total)."""
+    """Return the same for callbacks of the form progress(step, done, total)."""
     if progress is True:
         with Line(bars=True) as line:
             yield line.show

@@ -1,17 +1,17 @@
-"""Results as files: one safetensors file each, whose header says in JSON, under the key `explain`, what they are.
+"""Serialization of results: one safetensors file each, described by JSON in the header under the key `explain`.
 
-The record holds plain JSON; what JSON has no word for is an object of one key that begins with "$":
+The record holds plain JSON; types that JSON lacks are objects with one key that begins with "$":
 
 =====================================  =============================================================
 `{"$tensor": "target.value"}`          the tensor of that name in the file
 `{"$tuple": [...]}`                    a tuple; JSON's own lists stay lists
 `{"$float": "nan"}`                    a number that is not finite ("inf", "-inf")
 `{"$class": "Target", ...}`            a result, or a part of one, with its fields
-`{"$function": "brightness"}`          a function by its name: it cannot be kept, and says so when it is called
+`{"$function": "brightness"}`          a function by its name: it is not stored, and raises when called
 `{"$$name": ...}`                      a key of a mapping that begins with "$" itself
 =====================================  =============================================================
 
-Nothing is unpickled or imported by a name that a file gives.
+Loading never unpickles, and never imports by a name read from a file.
 """
 
 from __future__ import annotations
@@ -20,32 +20,31 @@ import dataclasses
 import importlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import torch
+from torch import Tensor
 
 from zoo import devices, writing
 from zoo.errors import OutputError, ResultError, UsageError, one_line
+from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
-#: The version of the record; files of another one are refused.
+#: Version of the format; files of another version are refused.
 FORMAT: Final = 1
 
-#: The key of the header, and the ending of the file.
+#: Key in the header, and file name suffix.
 _KEY: Final = "explain"
 
 _SUFFIX: Final = ".safetensors"
 
-#: What a file may hold, and where it is defined.
+#: Classes that a file may contain, and the modules that define them.
 _HOMES: Final = {
     "Attribution": "explain.attribution.results",
     "Curve": "explain.robustness.results",
@@ -65,21 +64,21 @@ _HOMES: Final = {
     "Verdict": "explain.faithfulness.results",
 }
 
-#: What draws each result: a module with `plot(result, ...)` and `html(result)`, imported when it is called for.
+#: Function that draws each result, imported on first use; each `plot` has a `describe` beside it: title and table.
 _DRAWINGS: Final = {
-    "Attribution": "explain.drawing.attributions",
-    "EffectiveField": "explain.drawing.effective_fields",
-    "Faithfulness": "explain.drawing.faithfulness",
-    "Maximization": "explain.drawing.maximizations",
-    "Robustness": "explain.drawing.robustness",
-    "TemporalParameters": "explain.drawing.motion",
-    "TopClips": "explain.drawing.top_clips",
-    "UnitView": "explain.drawing.unit_views",
+    "Attribution": "explain.drawing.attributions:plot",
+    "EffectiveField": "explain.drawing.fields:plot",
+    "Faithfulness": "explain.drawing.faithfulness:plot",
+    "Maximization": "explain.drawing.maximizations:plot",
+    "Robustness": "explain.drawing.robustness:plot",
+    "TemporalParameters": "explain.drawing.motion:plot",
+    "TopClips": "explain.drawing.maximizations:plot_clips",
+    "UnitView": "explain.drawing.maximizations:plot_unit",
 }
 
 
 def _briefly(value: object) -> str:
-    """A value in at most a few dozen characters."""
+    """Return a short representation of a value, at most 120 characters."""
     if isinstance(value, torch.Tensor):
         return f"<{' x '.join(map(str, value.shape)) or 'one number'}>"
     if isinstance(value, Mapping) and any(not isinstance(one, str | int | float | None) for one in value.values()):
@@ -89,36 +88,33 @@ def _briefly(value: object) -> str:
 
 
 class Saved:
-    """A result that can be kept as a file and read again. For dataclasses whose names stand in this module's table."""
+    """Base class of results that can be saved and loaded: the dataclasses listed in this module's table."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        """All fields in one line, of tensors their shapes."""
+        """Return all fields in one line, with shapes for tensors."""
         parts = ((one.name, getattr(self, one.name)) for one in dataclasses.fields(cast("Any", self)))
         return f"{type(self).__name__}({', '.join(f'{name}={_briefly(value)}' for name, value in parts)})"
 
-    def _drawing(self) -> Any:
-        """Import the module that draws results of this kind."""
-        return importlib.import_module(_DRAWINGS[type(self).__name__])
-
     def _plot(self, *arguments: Any) -> Figure:
-        return cast("Figure", self._drawing().plot(self, *arguments))
+        return cast("Figure", plugins.resolve(_DRAWINGS[type(self).__name__])(self, *arguments))
 
     def _repr_html_(self) -> str:
-        """The view of a notebook, as HTML."""
-        return cast("str", self._drawing().html(self))
+        """Show the figure and a table in a notebook."""
+        title, rows = plugins.resolve(_DRAWINGS[type(self).__name__].replace(":plot", ":describe"))(self)
+        return cast("str", plugins.resolve("explain.drawing.notebook:card")(title, self._plot(), rows))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Keep the result as one safetensors file; ".safetensors" is added to a name that does not end so.
+        """Save the result as one safetensors file; ".safetensors" is appended to a name without that suffix.
 
-        The file appears whole or not at all. An earlier result of that name is replaced.
+        The file is written atomically and replaces an earlier result of that name.
 
         Returns:
             The file.
 
         Raises:
-            OutputError: The file cannot be written there, or another one, that holds no result, would be lost.
+            OutputError: The file cannot be written, or would overwrite a file that is not a result.
         """
         file = _named(path)
         if file.exists() and not _is_ours(file):
@@ -131,15 +127,15 @@ class Saved:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
-        """Read what `save` kept; every number, text and setting is what it was.
+        """Load a saved result; all numbers, texts and settings are restored exactly.
 
         Args:
-            path: The file; ".safetensors" may be left out.
-            device: Where its tensors go: "cpu", "cuda", "cuda:N" or "auto".
+            path: The file; ".safetensors" may be omitted.
+            device: Device of its tensors: "cpu", "cuda", "cuda:N" or "auto".
 
         Raises:
-            ResultError: There is no such file, or it is damaged, of another kind or of another version.
-            DeviceError: There is no such device.
+            ResultError: The file does not exist, is damaged, or has another type or version.
+            DeviceError: The device is not available.
         """
         file = _named(path)
         record, tensors = _read(file, devices.resolve(device))
@@ -154,11 +150,19 @@ class Saved:
             raise ResultError(f"{file} does not hold what a {kind} has ({one_line(error)}); make it again") from error
 
 
+class Results(list[Any]):
+    """A list of results that a notebook displays one after the other."""
+
+    def _repr_html_(self) -> str:
+        """Show each result in a notebook."""
+        return "".join(one._repr_html_() for one in self)
+
+
 def packed(result: Saved) -> bytes:
-    """A result as the bytes of its file; the same result gives the same bytes.
+    """Serialize a result to bytes, deterministically.
 
     Raises:
-        TypeError: It holds something that no file can.
+        TypeError: It contains a value that cannot be serialized.
     """
     from safetensors.torch import save
 
@@ -173,7 +177,7 @@ def packed(result: Saved) -> bytes:
 
 
 def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`value` as the record holds it; its tensors are put into `tensors` under dotted names."""
+    """Convert `value` to JSON types; its tensors are added to `tensors` under dotted names."""
     if isinstance(value, torch.Tensor):
         tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)  # views share memory
         return {"$tensor": name}
@@ -204,7 +208,7 @@ def _plain(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `_plain`."""
+    """Invert `_plain`."""
     if isinstance(value, list):
         return [_restored(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -225,11 +229,12 @@ def _restored(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "$class" not in value:
         return fields
     kind = value["$class"]
-    return getattr(importlib.import_module(_HOMES[kind]), kind)(**fields)
+    found = getattr(importlib.import_module(_HOMES[kind]), kind)
+    return found.restored(fields) if hasattr(found, "restored") else found(**fields)
 
 
 def _lost(name: str) -> Callable[..., NoReturn]:
-    """What stands for a function that was not kept."""
+    """Return a placeholder for a function that was not stored."""
 
     def lost(*_args: Any, **_options: Any) -> NoReturn:
         raise UsageError(f"{name} was a function, which a file does not keep; explain again with the function itself")
@@ -239,7 +244,7 @@ def _lost(name: str) -> Callable[..., NoReturn]:
 
 
 def _read(file: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The record of a file, and its tensors."""
+    """Return the record of a file and its tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -253,7 +258,7 @@ def _read(file: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     f"{file} has the format {header.get('format')!a} (written by motion-zoo {version_of_it}); "
                     f"this version reads format {FORMAT}"
                 )
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise ResultError(f"there is no file {file}") from error
     except SafetensorError as error:
@@ -264,7 +269,7 @@ def _read(file: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _header(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """What a file says of its result; None where it holds none."""
+    """Parse a file's header; None if it does not contain a result."""
     try:
         header = json.loads((metadata or {})[_KEY])
     except (KeyError, ValueError, RecursionError):
@@ -283,7 +288,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _named(path: str | os.PathLike[str]) -> Path:
-    """The file of a result: the name as it was given, or with its ending."""
+    """Return the path of a result, with the suffix appended if missing."""
     file = Path(path).expanduser()
     return file if file.suffix == _SUFFIX else file.with_name(file.name + _SUFFIX)
 

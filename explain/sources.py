@@ -1,4 +1,4 @@
-"""Which clips a path, a list or a name stands for, and their true labels."""
+"""Clips denoted by a path, list or name, and their true labels."""
 
 from __future__ import annotations
 
@@ -6,28 +6,24 @@ import csv
 import fnmatch
 import os
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zoo.clips import IMAGE_SUFFIXES, samples
 from zoo.errors import ClipError, UnknownNameError, UsageError
 from zoo.names import is_pattern, natural
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
 
 def truths(label: str | None, classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The true class of each output that a label names.
+    """Return the true class of each head that a label names.
 
-    A label is a class of an output ("tabby", "Apply_Eye Makeup" in any case, with spaces, hyphens or underscores), or
-    names outputs: "digit 4, order 1-2-3-4". Classes without a name are numbers.
+    A label is a class of a head ("tabby", "Apply_Eye Makeup" in any case, with spaces, hyphens or underscores), or
+    names heads: "digit 4, order 1-2-3-4". Unnamed classes are numbers.
 
     Args:
-        label: The label; None says nothing.
-        classes: Labels of each output of classes, in the order of the outputs; the first that knows a bare label has
-            it.
+        label: The label, or None.
+        classes: Labels of each classification head, in order; a bare label belongs to the first head that has it.
     """
     if label is None:
         return {}
@@ -46,12 +42,12 @@ def truths(label: str | None, classes: Mapping[str, Sequence[str]]) -> dict[str,
 
 
 def shown(found: Mapping[str, str], classes: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """The true class of each output that a sample's classes say (`zoo.Sample.classes`).
+    """Return the true class of each head according to a sample's classes (`zoo.Sample.classes`).
 
     Args:
-        found: The class of the clip by what it is a class of ("digit" -> "4", "motion" -> "zoom in").
-        classes: As in `truths`. An output of one of these names has that class; one of another name the only class
-            among them that is a label of its own.
+        found: The clip's class per category ("digit" -> "4", "motion" -> "zoom in").
+        classes: As in `truths`. A head with the name of a category takes its class; any other head takes the only class
+            that is among its labels.
     """
     truth = {}
     for head, names in classes.items():
@@ -71,7 +67,7 @@ def _plain(text: str) -> str:
     return re.sub(r"[\s_-]+", " ", text).strip().casefold()
 
 
-#: File names that are taken as videos in a folder; a video named by itself may be called anything.
+#: Suffixes of files in a folder that are read as videos; a video passed by path may have any name.
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
     for name in (
@@ -80,37 +76,36 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 
-#: Files that name clips, one a line.
+#: Suffixes of lists of clips, one per line.
 LIST_SUFFIXES = frozenset({".txt", ".csv"})
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One of many clips."""
+    """One of several clips."""
 
-    #: What `zoo.clips.decode` takes.
+    #: Path or name that `zoo.clips.decode` accepts.
     path: str
-    #: What the page calls it; unique.
+    #: Name on the page; unique.
     name: str
-    #: What it shows, where a folder or a list says so.
+    #: Label from the folder or list; None if unlabeled.
     label: str | None = None
 
 
 def find(clip: str | os.PathLike[str], *, each: bool = False) -> list[Source] | None:
-    """The clips that `clip` stands for, in natural order; None where it is one clip itself.
+    """Return the clips that `clip` denotes, in natural order; None if it is a single clip.
 
-    - A folder that holds images and nothing else is one clip, frame by frame, unless `each` takes every file as a clip
-      of its own.
-    - Any other folder stands for its videos, tensor files, images and sub-folders. In a sub-folder (at any depth),
-      clips are labelled with the name of the outermost one.
-    - A list, FILE.txt or FILE.csv, holds `path` or `path,label` a line; paths are relative to the list. Lines that
-      begin with # are left out.
-    - `sample:NAME/*` and other wildcards stand for bundled samples.
+    - A folder that contains only images is one clip, frame by frame, unless `each` treats every file as a clip.
+    - Any other folder denotes its videos, tensor files, images and sub-folders. In a sub-folder (at any depth), clips
+      are labeled with the name of the outermost one.
+    - A list, FILE.txt or FILE.csv, contains `path` or `path,label` per line; paths are relative to the list. Lines that
+      begin with # are skipped.
+    - `sample:NAME/*` and other wildcards denote bundled samples.
 
     Raises:
         ClipError: for a folder or list without a clip, or a list that cannot be read.
         UnknownNameError: for a wildcard that no sample matches.
-        UsageError: for `each` and no folder, a line of a list with more than two values, or a clip with two labels.
+        UsageError: for `each` without a folder, a line of a list with more than two values, or a clip with two labels.
     """
     text = os.fspath(clip)
     path = Path(text).expanduser()
@@ -155,7 +150,7 @@ def _folder(root: Path, *, each: bool) -> list[Source] | None:
 
 
 def _walk(folder: Path, seen: set[Path], *, each: bool) -> Iterator[Path]:
-    """Clips in a folder and those beneath it; links may lead around in circles."""
+    """Iterate over the clips in a folder and its sub-folders; symbolic links may form cycles."""
     real = folder.resolve()
     if real in seen:
         return
@@ -206,7 +201,7 @@ def _listed(path: Path) -> list[Source]:
 
 
 def _shortened(sources: list[Source]) -> list[Source]:
-    """Full paths called by what tells them apart."""
+    """Shorten full paths to the part that distinguishes them."""
     if len(sources) < 2 or not all(Path(source.name).is_absolute() for source in sources):
         return sources
     shared = os.path.commonpath([Path(source.name).parent for source in sources])
@@ -214,7 +209,7 @@ def _shortened(sources: list[Source]) -> list[Source]:
 
 
 def _values(folder: Path, line: str) -> list[str]:
-    """The values of a line; a path may hold commas if there is such a file."""
+    """Split a line into its values; a path may contain commas if such a file exists."""
     whole = line.strip()
     if "," in whole and (folder / Path(whole).expanduser()).exists():
         return [whole]

@@ -12,6 +12,9 @@ import pytest
 
 from explain import Content, Method, Section
 from explain.attribution import Job, Raw
+from explain.attribution.methods import BUILT_IN
+from explain.attribution.options import built_in, options_of
+from explain.authoring import Perturbation, Test, Trial
 from explain.cli import commands as explain
 from explain.reporting.context import Context, Subject
 from zoo import InputSpec, Metric, ModelEntry, OutputSpec, Recipe, Sample, WeightsEntry
@@ -27,6 +30,7 @@ CLASSES = {
     "zoo.entries.recipes": (Stage, Search, Span),
     "explain": (Method, Section, Content),
     "explain.attribution": (Job, Raw),
+    "explain.authoring": (Test, Trial, Perturbation),
     "explain.reporting.context": (Subject, Context),
 }
 
@@ -125,7 +129,49 @@ def models_page():
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"commands.md": commands_page, "fields.md": fields_page, "models.md": models_page}
+#: What Captum calls an option that is the same.
+CAPTUM = {
+    "baseline": "`baselines`",
+    "n_steps": "`n_steps`",
+    "integration": "`method`",
+    "window": "`sliding_window_shapes` (with channels, in the batch's order of axes)",
+    "stride": "`strides` (as above)",
+    "n_samples": "`n_samples`; `nt_samples` of NoiseTunnel",
+    "feature_mask": "`feature_mask`",
+}
+
+
+def options_table():
+    """Every option of the built-in methods: its methods, with the default of each, and what is possible."""
+    lines = ["| option | Captum's name | methods, with their default | expected | meaning |", "|---|---|---|---|---|"]
+    for name, one in built_in().items():
+        own = [(method.name, options_of(method)[name]) for method in BUILT_IN if name in options_of(method)]
+        texts = {has.default_text for _, has in own}
+        given = ", ".join(f"`{method}`" + ("" if has.default_text else f" {has.default}") for method, has in own)
+        given += "".join(f" (default: {text})" for text in texts if text)
+        lines.append(f"| `{name}` | {CAPTUM.get(name, '')} | {given} | {one.expected} | {one.text} |")
+    return "\n".join(lines)
+
+
+def methods_page():
+    """docs/methods.md with the table of options as it is now."""
+    before, heading, rest = (DOCS / "methods.md").read_text(encoding="utf-8").partition("## Options\n")
+    _, following, after = rest.partition("\n## ")
+    said = (
+        "Keywords of `explain.attribute`, and flags of `explain attribute` (`n_steps` is `--n-steps`). `smooth_grad` "
+        "takes the options of the method\nthat it smooths, too. `batch_size` is Captum's `internal_batch_size` and "
+        "`perturbations_per_eval`, and limits every method. `steps`,\n`draws` and `features`, the former names of "
+        "`n_steps`, `n_samples` and `feature_mask`, are deprecated."
+    )
+    return f"{before}{heading}\n{said}\n\n{options_table()}\n{following}{after}"
+
+
+PAGES = {
+    "commands.md": commands_page,
+    "fields.md": fields_page,
+    "methods.md": methods_page,
+    "models.md": models_page,
+}
 
 
 @pytest.mark.parametrize("name", PAGES)

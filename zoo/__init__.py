@@ -17,24 +17,29 @@ if TYPE_CHECKING:
     from zoo.errors import ZooError
     from zoo.models.loading import load
     from zoo.models.prediction import predict
+    from zoo.models.records import Evaluation, Prediction
     from zoo.models.verification import verify
     from zoo.publishing.pushing import push
     from zoo.registry.catalog import list_models
     from zoo.registry.hookspecs import hookimpl
     from zoo.registry.resolving import info
+    from zoo.training.evaluation import evaluate
     from zoo.weights.bundled import bundled_weights
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
+    "Evaluation": "zoo.models.records",
     "InputSpec": "zoo.entries.spec",
     "Metric": "zoo.entries.spec",
     "ModelEntry": "zoo.entries.spec",
     "OutputSpec": "zoo.entries.spec",
+    "Prediction": "zoo.models.records",
     "Recipe": "zoo.entries.recipes",
     "Sample": "zoo.entries.spec",
     "WeightsEntry": "zoo.entries.spec",
     "ZooError": "zoo.errors",
     "bundled_weights": "zoo.weights.bundled",
+    "evaluate": "zoo.training.evaluation",
     "hookimpl": "zoo.registry.hookspecs",
     "info": "zoo.registry.resolving",
     "list_models": "zoo.registry.catalog",
@@ -47,15 +52,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "Evaluation",
     "InputSpec",
     "Metric",
     "ModelEntry",
     "OutputSpec",
+    "Prediction",
     "Recipe",
     "Sample",
     "WeightsEntry",
     "ZooError",
     "bundled_weights",
+    "evaluate",
     "hookimpl",
     "info",
     "list_models",

@@ -1,4 +1,4 @@
-"""The device that a name asks for or a model is on, and errors that say it, or the machine, ran short of something."""
+"""Devices of models, selection by name, and detection of errors caused by lack of memory or other resources."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,10 @@ from typing import TYPE_CHECKING
 from zoo.errors import DeviceError, ResourceError, ZooError, describe, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import torch
     from torch import Tensor, nn
 
-#: What torch's allocators and oneDNN say where memory is full.
+#: Messages of torch's allocators and oneDNN when memory is full.
 _FULL = ("can't allocate memory", "out of memory", "could not create a primitive", "could not execute a primitive")
 
 
@@ -33,7 +32,7 @@ _SHORT = (*map(os.strerror, _SHORTAGES), "failed to map segment", "can't start n
 
 
 def resolve(name: str) -> str:
-    """The torch device for "auto", "cpu", "cuda" or "cuda:N"; "auto" is the first GPU where there is one.
+    """Return the torch device for "auto", "cpu", "cuda" or "cuda:N"; "auto" is the first GPU, else the CPU.
 
     Raises:
         DeviceError: for a device that this machine does not have.
@@ -58,14 +57,14 @@ def resolve(name: str) -> str:
 
 
 def like(model: nn.Module) -> Tensor:
-    """An empty tensor on a model's device and in its floating-point type: those of its first such parameter."""
+    """Return an empty tensor with the device and dtype of a model's first floating-point parameter."""
     import torch
 
     return next((value.new_empty(0) for value in model.parameters() if value.is_floating_point()), torch.empty(0))
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes convolutions of bfloat16 itself, with sums in float32.
+    """Check whether a device computes bfloat16 convolutions natively, with sums in float32.
 
     On a CPU oneDNN does, given AVX-512 or its like. Elsewhere torch falls back on kernels that add the weight gradients
     of a batch's clips one after the other in bfloat16, and that take several times as long as float32.
@@ -76,12 +75,12 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]  # torch's own function
         return False
-    # what torch itself asks before it hands a convolution of bfloat16 to oneDNN; there is no public name
+    # torch's own check before it passes a bfloat16 convolution to oneDNN; it has no public name
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, for a process that runs one network over and over on a CPU.
+    """Make the C library keep freed memory, for a process that runs one network repeatedly on a CPU.
 
     glibc returns a large tensor's memory to the system and the next one's pages are mapped anew, up to half of the
     time of a convolutional network. It lasts as long as the process; other C libraries are left as they are.
@@ -94,7 +93,7 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the CPU, whose allocator raises a RuntimeError."""
+    """Check whether an error is an out-of-memory error, of a GPU or of the CPU allocator (a RuntimeError)."""
     torch = sys.modules.get("torch")  # importing it takes memory
     kind = type(error)  # isinstance would ask the error itself, which may be anybody's
     if issubclass(kind, (MemoryError, getattr(torch, "OutOfMemoryError", MemoryError))):
@@ -103,7 +102,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def shortage(error: BaseException | None) -> BaseException | None:
-    """The error, among one and those that led to it, that says the machine ran short of something; None for none."""
+    """Return the error in a chain of causes that reports exhausted resources, or None."""
     while error is not None:
         kind = type(error)
         if is_out_of_memory(error) or (issubclass(kind, OSError) and getattr(error, "errno", None) in _SHORTAGES):
@@ -134,12 +133,12 @@ def shortages_apart(what: str) -> Iterator[None]:
 
 
 def free_memory() -> int:
-    """Bytes that can be allocated in main memory, as the system, control groups and the process's own limits say."""
+    """Return the bytes of main memory available to this process, by the system, control groups and its own limits."""
     return max(0, min(_system_memory(), group_memory(), _limited_memory()))
 
 
 def _system_memory() -> int:
-    """Available bytes by /proc/meminfo; where there is none, a quarter of the physical memory."""
+    """Return the available bytes from /proc/meminfo, else a quarter of the physical memory."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -152,8 +151,8 @@ def _system_memory() -> int:
         return 2**31
 
 
-#: Of a control group, by version: the files of its limits, of what it uses, and the line of memory.stat that says how
-#: much of that is a cache of files, which is given back when asked for.
+#: Files of a control group by version: its limits, its usage, and the line of memory.stat that counts reclaimable file
+#: cache.
 _GROUP_FILES = {
     "cgroup2": (("memory.max", "memory.high"), "memory.current", "inactive_file"),
     "cgroup": (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
@@ -161,7 +160,7 @@ _GROUP_FILES = {
 
 
 def group_memory(process: Path = Path("/proc/self")) -> int:
-    """Bytes that control groups leave to a process: the least of its group and all around it; very many for no limit.
+    """Return the bytes left by control groups: the least of the process's group and its ancestors; huge if unlimited.
 
     Containers, batch systems and service managers set such limits, at any level, and of both versions (cgroups(7)).
 
@@ -190,7 +189,7 @@ def group_memory(process: Path = Path("/proc/self")) -> int:
 
 
 def _left(folder: Path, limits: tuple[str, ...], usage: str, cache: str) -> int:
-    """Bytes that one control group leaves; very many where it has no limit."""
+    """Return the bytes that one control group leaves; a very large number if unlimited."""
     least = 2**62
     for limit in limits:
         try:
@@ -208,7 +207,7 @@ def _left(folder: Path, limits: tuple[str, ...], usage: str, cache: str) -> int:
 
 
 def _limited_memory() -> int:
-    """Bytes that the limits of this process itself leave (`ulimit -v`, `ulimit -d`); very many for none."""
+    """Return the bytes left by this process's limits (`ulimit -v`, `ulimit -d`); a very large number if unlimited."""
     try:
         import resource
 

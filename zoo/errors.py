@@ -1,15 +1,12 @@
-"""Every error that zoo and explain raise on purpose.
+"""Exceptions raised deliberately by zoo and explain.
 
-A message says what was wrong, where, what was expected and what to do next.
+A message states what was wrong, where, what was expected and what to do next.
 Commands print it without a traceback and exit with `exit_code`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from collections.abc import Iterable
 
 
 class ZooError(Exception):
@@ -64,11 +61,11 @@ class PluginExitError(PluginError):
 
 
 class ConformanceError(PluginError):
-    """A plugin, or one of its models, does not keep what every plugin must keep."""
+    """A plugin, or one of its models, violates the plugin contract."""
 
 
 class PluginWarning(UserWarning):
-    """A plugin does not work and was left out; everything else goes on."""
+    """A plugin does not work and was skipped."""
 
 
 class NotFiniteWarning(UserWarning):
@@ -88,7 +85,7 @@ class ClipWarning(UserWarning):
 
 
 class WeightsError(ZooError):
-    """A weights file is missing, damaged, not what its entry says, or of another architecture."""
+    """A weights file is missing, damaged, different from its entry, or of another architecture."""
 
 
 class NoEvaluationError(ZooError):
@@ -100,11 +97,11 @@ class DataError(ZooError):
 
 
 class TrainingError(ZooError):
-    """Training cannot start, or cannot go on from this checkpoint."""
+    """Training cannot start, or cannot resume from this checkpoint."""
 
 
 class DivergedError(TrainingError):
-    """Training went astray: its loss, or a weight, is no number any more."""
+    """Training diverged: its loss or a weight is NaN or infinite."""
 
 
 class OutputError(ZooError):
@@ -128,7 +125,7 @@ class ModelError(ZooError):
 
 
 def one_line(said: object) -> str:
-    """A text, or the message of an error, on one line without control characters; the error may be anybody's.
+    """Return untrusted text, or an error's message, on one line without control characters.
 
     An error whose message cannot be read, because its `__str__` raises, is named by its type.
     """
@@ -140,7 +137,7 @@ def one_line(said: object) -> str:
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value as Python writes it, on one line and cut to `limit`; it may be anybody's, and lie about itself."""
+    """Return the repr of an untrusted value on one line, cut to `limit`."""
     try:
         text = one_line(repr(value))
     except BaseException:  # noqa: BLE001 - code of a plugin may raise anything
@@ -149,9 +146,9 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def describe(error: BaseException, limit: int = 300) -> str:
-    """What went wrong in somebody else's code, on one line: the type of the error and its message, cut to `limit`.
+    """Describe an error of third-party code on one line: its type and message, cut to `limit`.
 
-    Of our own errors the message alone, which says all.
+    For zoo's own errors, return the message alone.
     """
     message = one_line(error)
     if issubclass(type(error), ZooError):  # isinstance would ask the object itself
@@ -160,7 +157,7 @@ def describe(error: BaseException, limit: int = 300) -> str:
 
 
 def _nearest_beginnings(name: str, known: list[str]) -> list[str]:
-    """The nearest names, else those that begin nearly so."""
+    """Return the closest names, else those with nearly the same prefix."""
     beginnings: dict[str, str] = {}
     for candidate in known:
         beginnings.setdefault(candidate[: len(name)], candidate)
@@ -168,7 +165,7 @@ def _nearest_beginnings(name: str, known: list[str]) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Up to `limit` names of `known` that `name` may have meant, closest first; case does not count."""
+    """Return up to `limit` names of `known` close to `name`, closest first, ignoring case."""
     import difflib
 
     by_fold: dict[str, str] = {}

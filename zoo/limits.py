@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-#: Most pixels, over all frames and, where these are no colours, all channels, that an input may ask for.
+#: Maximum number of pixels of an input, over all frames (and channels, if these are not colors).
 MOST_PIXELS = 2**28
 
 #: Longest side, in pixels, that frames may be resized to before the crop.
@@ -16,7 +16,7 @@ LONGEST_HEADER = 2**25
 #: Tensors in a file, or in all shards of an index; each takes time, whatever it holds.
 MOST_TENSORS = 2**17
 
-#: Characters of JSON that says what differs from an architecture's entry.
+#: Maximum characters of the JSON of overrides of an architecture's entry.
 LONGEST_OVERRIDES = 2**20
 
 #: Bytes of `config.json`.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Any
 
 #: Former modules, and where their names are now, in the order searched.
 FORMER: dict[str, tuple[str, ...]] = {
@@ -82,7 +80,7 @@ class _Finder:
         """Warn whoever imports it.
 
         Raises:
-            ModuleNotFoundError: where its names are in a plugin that is not installed.
+            ModuleNotFoundError: if its names are in a plugin that is not installed.
         """
         import warnings
         from importlib.util import find_spec
@@ -107,6 +105,6 @@ class _Finder:
 
 
 def install() -> None:
-    """Let former paths be imported."""
+    """Make former paths importable."""
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)

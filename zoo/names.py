@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -30,10 +29,15 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
 
 def natural(name: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts resnet9 before resnet18."""
+    """Return a sort key that puts resnet9 before resnet18."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name holds wildcards."""
+    """Check whether a name contains wildcards."""
     return any(character in name for character in "*?[")
+
+
+def short_name(source: str) -> str:
+    """Return the display name of a clip: its file or its sample."""
+    return source if "sample:" in source else Path(source).name

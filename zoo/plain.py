@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-#: Characters by which a stranger's text (a label, a licence) could steer a terminal or turn a line round: shown as JSON
-#: writes them, so that a document stays the same one.
+#: Characters by which untrusted text (a label, a license) could control a terminal or reverse a line: escaped as
+#: JSON does, so that the document stays equivalent.
 _STEERING = {
     code: f"\\u{code:04x}"
     for code in (
@@ -38,10 +38,10 @@ def plain(value: Any) -> Any:
 
 
 def unbroken(text: object) -> str:
-    """A text whose line breaks are shown, so that nothing in it begins a line of its own."""
+    """Escape line breaks, so that nothing in a text begins a new line."""
     return str(text).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def visible(text: str) -> str:
-    """A text whose control characters, line breaks excepted, and marks of direction can be seen and do nothing."""
+    """Escape control characters, except line breaks, and bidirectional marks in a text."""
     return text.translate(_STEERING)

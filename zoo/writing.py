@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,12 @@ from typing import TYPE_CHECKING
 from zoo.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-#: How names of temporary files and folders begin; then come the machine, the process, and more.
+#: Prefix of temporary file and folder names; followed by the machine, the process, and more.
 TEMPORARY = ".motion-zoo-"
 _numbers = itertools.count()
-#: Characters of a file's name that stand in that of its temporary file: a name holds 255 bytes in all.
+#: Characters of a file's name kept in that of its temporary file: a name holds 255 bytes in all.
 _SHOWN = 48
 _DAY = 24 * 60 * 60.0
 
@@ -57,7 +56,7 @@ def write(path: Path, content: bytes | str) -> None:
     """Replace a file at once: it is the old one or the new one, never half of either.
 
     Raises:
-        OutputError: where it cannot be written.
+        OutputError: if it cannot be written.
     """
     _sweep_once(path.parent)
     temporary = _temporary(path)
@@ -71,7 +70,7 @@ def write(path: Path, content: bytes | str) -> None:
 
 
 def temporary_prefix() -> str:
-    """How the names of this process's temporary files and folders begin, so that `sweep` knows whose they are."""
+    """Return the prefix of this process's temporary files and folders, by which `sweep` identifies their owner."""
     return f"{TEMPORARY}{_machine()}-{os.getpid()}-"
 
 
@@ -96,13 +95,13 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """Where the content of a file is written before it takes its name."""
+    """Return the temporary path to which a file's content is written before it is renamed."""
     return path.with_name(f"{temporary_prefix()}{next(_numbers)}-{path.name[:_SHOWN]}")
 
 
 @functools.cache
 def _machine() -> str:
-    """Where process numbers mean the same as here, in eight hexadecimal digits: this boot, this container."""
+    """Return the scope of process numbers (this boot, this container) as eight hexadecimal digits."""
     text = platform.node()
     with suppress(OSError):  # only Linux has these
         text += Path("/proc/sys/kernel/random/boot_id").read_text("ascii") + os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - no path
@@ -110,7 +109,7 @@ def _machine() -> str:
 
 
 def _is_left_over(entry: Path) -> bool:
-    """Whether a temporary file or folder is nobody's any more."""
+    """Check whether a temporary file or folder has no live owner."""
     with suppress(OSError):
         if time.time() - entry.lstat().st_mtime > _DAY:
             return True
@@ -120,7 +119,7 @@ def _is_left_over(entry: Path) -> bool:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this number runs on this machine; True where that cannot be known."""
+    """Check whether a process of this number runs on this machine; True if unknown."""
     if os.name != "posix":
         return True  # elsewhere os.kill ends a process whatever the signal
     try:

@@ -1,4 +1,6 @@
-"""Which pixels of which frames an output rests on: attribution methods, through Captum where Captum has them.
+"""Which pixels of which frames an output rests on: methods of ours, some by Captum, and any class of Captum.
+
+docs/methods.md says which are Captum's, and why others are ours.
 
 Nothing here imports torch until a function is called for.
 """
@@ -25,6 +27,6 @@ _HOMES = {
     "attribute": "explain.attribution.runner",
 }
 
-__all__ = ["Attribution", "Job", "Method", "Raw", "applicability", "attribute"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

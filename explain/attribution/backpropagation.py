@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution import rules
 from explain.attribution.job import Job, Raw
 from explain.attribution.passes import gradient_of
 from explain.attribution.rules import NoRuleError
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Nodes of functions that bend the gradient and are no rectifiers: neither paper says what to do with them.
 _UNRULED = frozenset({

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution.options import BASELINES
 from explain.model.layouts import from_ncthw, to_ncthw
 from zoo.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from zoo.entries import InputSpec, Layout
-
-#: Baselines by name.
-NAMES = ("zero", "black", "blur", "mean_frame")
 
 #: Width of the "blur" baseline's window, as a share of the longer side.
 BLUR = 0.25
@@ -37,11 +35,14 @@ def make_baseline(
 
     Raises:
         UnknownNameError: No baseline of that name.
-        UsageError: "black" without an input specification, or a tensor that does not broadcast to the batch.
+        UsageError: "black" without an input specification, or a tensor that is not finite or does not
+            broadcast to the batch.
     """
     if baseline is None or baseline == "zero":
         return torch.zeros_like(batch)
     if isinstance(baseline, Tensor):
+        if not bool(baseline.isfinite().all()):
+            raise UsageError(f"a baseline of shape {tuple(baseline.shape)} holds numbers that are not finite")
         try:
             return baseline.detach().to(batch).expand_as(batch).clone()
         except RuntimeError:
@@ -57,7 +58,7 @@ def make_baseline(
     if baseline == "mean_frame":
         clips = to_ncthw(batch, layout)
         return from_ncthw(clips.mean(dim=2, keepdim=True).expand_as(clips), layout).clone()
-    raise UnknownNameError("baseline", baseline, NAMES, "or a finite number")
+    raise UnknownNameError("baseline", baseline, BASELINES, "or a finite number")
 
 
 def _black(batch: Tensor, layout: Layout, spec: InputSpec | None) -> Tensor:

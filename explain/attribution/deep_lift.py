@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution import rules
 from explain.attribution.job import Job, Raw
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Differences smaller than this are none: the slope stands for the quotient.
 LEAST = 1e-7

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.job import Job, Raw, Wanted
-from explain.attribution.methods import BUILT_IN, Method
+from explain.attribution.methods import Method
 from explain.attribution.passes import one_pass
 from explain.model.layouts import computed_in, exact, layout_of
-from explain.model.memory import MeasuredBytes, fitting, in_parts, within_memory
+from explain.model.memory import MeasuredBytes, Progress, fitting, in_parts, within_memory
 from explain.model.targets import Score, Target, TargetLike, join, resolve, scored, select
 from zoo.clips import timed, times_of
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, PluginError, PluginExitError, UsageError, ZooError, describe, one_line
 from zoo.isolation import guarded
 from zoo.registry.plugins import resolve as find_function
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.model.memory import Progress
 
 #: What one evaluation with gradients needs, in tensors made by one without: those kept for the backward pass, and
 #: theirs.
@@ -140,20 +135,22 @@ def share(
     fixed = join([own for own, _ in parts])
     if isinstance(target, Target):  # the same one, where it can be: what is tested on several maps goes by it
         fixed = target if target.made else dataclasses.replace(target, made=fixed.made)
-    return fixed, {one: _whole([raws[place] for _, raws in parts]) for place, one in enumerate(asked)}
+    return fixed, {one: whole([raws[place] for _, raws in parts]) for place, one in enumerate(asked)}
 
 
-def _whole(parts: Sequence[Raw]) -> Raw:
+def whole(parts: Sequence[Raw]) -> Raw:
     """Parts of a batch as one result, without gradient."""
     deltas = [part.delta for part in parts if part.delta is not None]
     times = [part.time for part in parts if part.time is not None]
     against = [part.against for part in parts if part.against is not None]
+    targets = [part.target for part in parts if part.target is not None]
     return Raw(
         values=torch.cat([part.values.detach() for part in parts]),
         delta=torch.cat(deltas).detach() if deltas else None,
         time=torch.cat(times).detach() if times else None,
         against=torch.cat(against) if against else None,
         precision=parts[0].precision,
+        target=join(targets) if targets else None,
     )
 
 
@@ -163,7 +160,7 @@ def run_all(method: Method, job: Job) -> Raw:
     def run(size: int) -> Raw:
         job.score.done = 0
         starts = range(0, len(job.batch), size)
-        return _whole([_called(method, _part(job, slice(start, start + size), size)) for start in starts])
+        return whole([_called(method, _part(job, slice(start, start + size), size)) for start in starts])
 
     return within_memory(run, job.size, f"one sample of {tuple(job.batch.shape[1:])} for {method.name}")
 
@@ -218,7 +215,7 @@ def _check_finite(method: Method, raw: Raw, job: Job) -> None:
 @contextmanager
 def working(method: Method, reference: str) -> Iterator[None]:
     """Raise PluginError where a plugin's method fails inside, whatever it raises; `reference` names its function."""
-    if method in BUILT_IN:
+    if method.run.startswith("explain."):
         yield
         return
     try:
@@ -239,7 +236,7 @@ def _valid(method: Method, raw: Any, job: Job) -> Raw:
         raise TypeError(f"expected explain.attribution.Raw with a tensor, got {type(raw).__name__}")
     shape, wanted = tuple(raw.values.shape), tuple(job.batch.shape)
     if method.reduction == "positive":
-        wanted = (wanted[0], 1, *shape[2:]) if len(shape) == 5 else (wanted[0], 1, 1, 1, 1)
+        wanted = (wanted[0], *shape[1:]) if len(shape) == 5 else (wanted[0], 1, 1, 1, 1)
     if shape != wanted:
         raise ValueError(f"expected values of shape {wanted}, got {shape}")
     return raw

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from explain.attribution.options import FORMER, NamedOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from explain.model.targets import Score, Target
     from zoo.entries import Layout
+
+
+#: The options that version 0.1 had as attributes of a job.
+_NAMED = frozenset(one.name for one in dataclasses.fields(NamedOptions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,27 +41,22 @@ class Job:
     size: int
     #: Name of the layer; None unless the method needs one.
     layer: str | None
-    steps: int
-    integration: str
-    #: Extent (T, H, W) and stride (T, H, W) of the occluding block.
-    window: tuple[int, int, int]
-    stride: tuple[int, int, int]
     seed: int
+    #: The method's options, an object of its class (`explain.attribution.options`), with window and stride filled in.
+    options: Any = NamedOptions()  # noqa: RUF009 - frozen
     #: What stands for "nothing there" where a method takes the mean over several; `baseline` is the first.
     references: tuple[Tensor, ...] = ()
-    #: How often a method that draws does so.
-    draws: int = 0
-    #: What is removed at once: "grid", "supervoxels", or numbers from 0 on, T x H x W.
-    features: str | Tensor = "grid"
-    #: What temporal_occlusion puts in the place of a window of frames, and how frame_order changes their order.
-    fill: str = "freeze"
-    order: str = "reverse"
-    #: The gradient method that smooth_grad takes the mean of.
-    smooth: str = "saliency"
     #: How often the whole method runs for one result.
     repeats: int = 1
     #: The pass that methods of one call share; None where the method is to run its own.
     passed: Pass | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Give an option under its name, or that of version 0.1: `job.draws` is `job.options.n_samples`."""
+        now = FORMER.get(name, name)
+        if now in _NAMED:
+            return getattr(object.__getattribute__(self, "options"), now)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def value(self) -> Tensor:
@@ -108,6 +108,8 @@ class Raw:
     against: Tensor | None = None
     #: The type of the numbers that it was computed in; empty where that is the model's.
     precision: str = ""
+    #: What was explained, n samples' target, where the method says so itself; None for that of the job.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import LayerNorm
 from torch.utils._pytree import tree_leaves
 
+from explain.fields.theoretical import ReceptiveField
 from explain.model.layers import find_layer, hidden_layers
 from explain.model.layouts import entry_of, to_ncthw
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.fields.theoretical import ReceptiveField
 
 #: A default layer keeps at least this share of the clip's frames, but two of them, and this many rows and columns.
 SHARE_OF_TIME = 0.25

@@ -8,18 +8,16 @@ gradient need code.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from explain.attribution import rules
 from explain.attribution.job import Job, Raw
 from explain.model.layouts import exact, widened
 from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, one_line
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Values smaller than this are none: no division by them. Rules compute in 32 bits or more: in float16 it is 0.
 LEAST = 1e-12

@@ -6,7 +6,7 @@ reduction    map (N x T x H x W)                             unit
 sum          sum over channels, signed                       output, shared out among pixels
 mean         mean over channels, signed                      output (the change that covering a pixel makes)
 magnitude    sum over channels of absolute values, >= 0      output per unit of input
-positive     layer's map, negative values cut to 0, resized  none: compare within one map only
+positive     layer's map, negative sums cut to 0, resized    none: compare within one map only
              trilinearly to the input, >= 0
 ===========  ==============================================  ============================================
 
@@ -28,23 +28,18 @@ The first three are in units of the output.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution.methods import Reduction, TimeUnit
 from explain.model.layouts import to_ncthw
+from zoo.entries import Layout
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.attribution.methods import Reduction, TimeUnit
-    from zoo.entries import Layout
 
 
 def to_map(values: Tensor, reduction: Reduction, layout: Layout, size: tuple[int, int, int]) -> Tensor:
-    """Raw values (as the batch, or N x 1 x T' x H' x W' for "positive") as N x T x H x W.
+    """Raw values (as the batch, or N x units x T' x H' x W' for "positive") as N x T x H x W.
 
     Args:
         values: Raw attributions.
@@ -53,7 +48,9 @@ def to_map(values: Tensor, reduction: Reduction, layout: Layout, size: tuple[int
         size: Frames, rows and columns of the batch.
     """
     if reduction == "positive":
-        resized = F.interpolate(values.clamp(min=0), size=size, mode="trilinear", align_corners=False)
+        resized = F.interpolate(
+            values.sum(dim=1, keepdim=True).clamp(min=0), size=size, mode="trilinear", align_corners=False
+        )
         return resized.squeeze(1)
     clips = to_ncthw(values, layout)
     if reduction == "magnitude":

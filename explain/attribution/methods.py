@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,15 +48,16 @@ class Method:
     reads: Reads | None = None
     #: Whether it looks at a layer; without one given, `default_layer` chooses.
     needs_layer: bool = False
-    #: Options of `attribute` that change its result.
-    options: tuple[str, ...] = ()
+    #: "package.module:Class" of its options, a frozen dataclass (`explain.attribution.options`); or the names of those
+    #: built-in ones that it takes.
+    options: str | tuple[str, ...] = ()
     #: "package.module:function", called with a `Job`, raising what `run` would raise where the method does not apply to
     #: the model; for `explain methods MODEL`, which runs no method.
     check: str = ""
-    #: How often it draws, and what it removes at once, unless told.
+    #: With a tuple of names: the defaults of `n_samples` and `feature_mask`, and the baselines that it takes the mean
+    #: over.
     draws: int = 0
     features: str = "grid"
-    #: Baselines that it takes the mean over, unless told; of none but the first for most methods.
     references: tuple[str, ...] = ("zero",)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Sundararajan, Taly & Yan, Axiomatic Attribution for Deep Networks, arXiv 1703.01365, equation 1",
         reduction="sum",
         time="sum",
-        options=("baseline", "steps", "integration"),
+        options="explain.attribution.options:IntegratedGradientsOptions",
         check="explain.attribution.backpropagation:check_gradients",
     ),
     Method(
@@ -101,7 +103,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
         reduction="mean",
         time="mean",
-        options=("baseline", "window", "stride"),
+        options="explain.attribution.options:OcclusionOptions",
     ),
     Method(
         name="grad_cam",
@@ -146,10 +148,8 @@ BUILT_IN: tuple[Method, ...] = (
         source="Erion et al., Expected gradients, arXiv 1906.10670, equation 7; Lundberg & Lee, arXiv 1705.07874",
         reduction="sum",
         time="sum",
-        options=("baseline", "draws"),
+        options="explain.attribution.options:GradientShapOptions",
         check="explain.attribution.backpropagation:check_gradients",
-        draws=48,
-        references=("zero", "blur", "mean_frame"),
     ),
     Method(
         name="smooth_grad",
@@ -157,9 +157,8 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.path_gradients:smooth_grad",
         source="Smilkov et al., SmoothGrad, arXiv 1706.03825, section 3",
         reduction="magnitude",
-        options=("smooth", "draws", "baseline", "steps", "integration"),
+        options="explain.attribution.options:SmoothGradOptions",
         check="explain.attribution.path_gradients:check_sampled",
-        draws=16,
     ),
     Method(
         name="deep_lift",
@@ -168,7 +167,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Shrikumar, Greenside & Kundaje, DeepLIFT, arXiv 1704.02685, section 3.5.1 (Rescale rule)",
         reduction="sum",
         time="sum",
-        options=("baseline",),
+        options="explain.attribution.options:BaselineOptions",
         check="explain.attribution.deep_lift:check",
     ),
     Method(
@@ -178,9 +177,8 @@ BUILT_IN: tuple[Method, ...] = (
         source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, section 4.2",
         reduction="sum",
         time="sum",
-        options=("baseline",),
+        options="explain.attribution.options:BaselinesOptions",
         check="explain.attribution.deep_lift:check",
-        references=("zero", "blur", "mean_frame"),
     ),
     Method(
         name="guided_grad_cam",
@@ -198,7 +196,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Zeiler & Fergus, Visualizing and Understanding Convolutional Networks, arXiv 1311.2901, section 2.2",
         reduction="mean",
         time="mean",
-        options=("baseline", "features", "window"),
+        options="explain.attribution.options:FeatureAblationOptions",
     ),
     Method(
         name="supervoxel_occlusion",
@@ -207,9 +205,8 @@ BUILT_IN: tuple[Method, ...] = (
         source="As feature_ablation, over supervoxels (Achanta et al., SLIC, 2012); for video in arXiv 2401.11796",
         reduction="mean",
         time="mean",
-        options=("baseline",),
+        options="explain.attribution.options:SupervoxelOptions",
         check="explain.attribution.removal:check",
-        features="supervoxels",
     ),
     Method(
         name="temporal_occlusion",
@@ -218,7 +215,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Zeiler & Fergus, arXiv 1311.2901, section 2.2, for stretches of time",
         reduction="mean",
         time="change",
-        options=("fill", "baseline", "window", "stride"),
+        options="explain.attribution.options:TemporalOcclusionOptions",
         check="explain.attribution.temporal:check",
     ),
     Method(
@@ -228,9 +225,8 @@ BUILT_IN: tuple[Method, ...] = (
         source="After Misra, Zitnick & Hebert, Shuffle and Learn, arXiv 1603.08561",
         reduction="mean",
         time="change",
-        options=("order", "draws", "window", "stride"),
+        options="explain.attribution.options:FrameOrderOptions",
         check="explain.attribution.temporal:check",
-        draws=4,
     ),
     Method(
         name="rise",
@@ -239,8 +235,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Petsiuk, Das & Saenko, RISE, arXiv 1806.07421, equation 6; for video in arXiv 2401.11796",
         reduction="mean",
         time="mean",
-        options=("baseline", "draws"),
-        draws=512,
+        options="explain.attribution.options:RiseOptions",
     ),
     Method(
         name="kernel_shap",
@@ -249,10 +244,8 @@ BUILT_IN: tuple[Method, ...] = (
         source="Lundberg & Lee, A Unified Approach to Interpreting Model Predictions, arXiv 1705.07874, theorem 2",
         reduction="mean",
         time="sum",
-        options=("baseline", "draws", "features", "window"),
+        options="explain.attribution.options:SurrogateOptions",
         check="explain.attribution.removal:check",
-        draws=512,
-        features="supervoxels",
     ),
     Method(
         name="lime",
@@ -260,10 +253,8 @@ BUILT_IN: tuple[Method, ...] = (
         run="explain.attribution.surrogates:lime",
         source="Ribeiro, Singh & Guestrin, Why Should I Trust You?, arXiv 1602.04938, equation 2",
         reduction="mean",
-        options=("baseline", "draws", "features", "window"),
+        options="explain.attribution.options:SurrogateOptions",
         check="explain.attribution.removal:check",
-        draws=512,
-        features="supervoxels",
     ),
     Method(
         name="shapley_sampling",
@@ -272,8 +263,7 @@ BUILT_IN: tuple[Method, ...] = (
         source="Castro, Gómez & Tejada (2009), doi 10.1016/j.cor.2008.04.004; for networks arXiv 1705.07874",
         reduction="mean",
         time="sum",
-        options=("baseline", "draws", "features", "window"),
-        draws=8,
+        options="explain.attribution.options:ShapleyOptions",
     ),
     Method(
         name="lrp",
@@ -316,12 +306,17 @@ def all_methods() -> dict[str, Method]:
     return methods
 
 
-def find_method(name: str) -> Method:
-    """The method of that name.
+def find_method(name: str | type) -> Method:
+    """The method of that name, or that a class of Captum is: "captum.attr:LayerConductance", or the class itself.
 
     Raises:
         UnknownNameError: There is none; near names are offered.
+        UsageError: A class of Captum whose results are no maps; it says why.
     """
+    if not isinstance(name, str) or name.startswith(("captum_", "captum.attr:")):
+        from explain.attribution.captum_methods import method_of  # imports torch
+
+        return method_of(name)
     for method in BUILT_IN:
         if method.name == name:
             return method
@@ -331,19 +326,30 @@ def find_method(name: str) -> Method:
     return methods[name]
 
 
-def with_layer(name: str) -> tuple[Method, str | None]:
+def with_layer(name: str | type) -> tuple[Method, str | None]:
     """The method of that name, and the layer that it looks at where the name tells one: "grad_cam@layer3".
 
     Raises:
         UnknownNameError: There is no such method; near names are offered.
         UsageError: The method looks at no layer.
     """
-    method, at, layer = name.partition("@")
+    method, at, layer = name.partition("@") if isinstance(name, str) else (name, "", "")
     found = find_method(method)
     if at and not found.needs_layer:
         looking = ", ".join(one.name for one in BUILT_IN if one.needs_layer)
         raise UsageError(f"{method} looks at no layer; write {method!r}, or @{layer} behind one of {looking}")
     return found, layer if at else None
+
+
+def method_names(asked: str | type | Iterable[str | type] | None) -> tuple[str, ...] | None:
+    """The names of methods, once each, as results have them; None stays.
+
+    Raises:
+        UnknownNameError: There is no such method; near names are offered.
+    """
+    if asked is None:
+        return None
+    return tuple(dict.fromkeys(find_method(one).name for one in ([asked] if isinstance(asked, str | type) else asked)))
 
 
 #: Words of methods' names that are initials.

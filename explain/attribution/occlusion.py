@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import captum.attr
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import OcclusionOptions
+from zoo.entries import Layout
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from zoo.entries import Layout
 
 #: Most blocks that the default window and stride give.
 MOST_WINDOWS = 300
@@ -32,7 +28,9 @@ def occlusion(job: Job) -> Raw:
     The blocks span all channels. Positive: covering the pixel lowers the output. For a linear model it is the sum, over
     the block, of weight times (input - baseline).
     """
-    job.expect(window_count(_extent(job), job.window, job.stride))
+    options: OcclusionOptions = job.options
+    window, stride = options.blocks
+    job.expect(window_count(_extent(job), window, stride))
     unchanged = [job.value]
 
     def score(batch: Tensor, samples: Tensor) -> Tensor:
@@ -44,8 +42,8 @@ def occlusion(job: Job) -> Raw:
     with torch.no_grad():
         values = captum.attr.Occlusion(score).attribute(
             job.batch,
-            sliding_window_shapes=_in_layout(job.window, channels, job.layout),
-            strides=_in_layout(job.stride, channels, job.layout),
+            sliding_window_shapes=_in_layout(window, channels, job.layout),
+            strides=_in_layout(stride, channels, job.layout),
             baselines=job.baseline,
             additional_forward_args=job.samples,
             perturbations_per_eval=max(1, job.size // len(job.batch)),
@@ -86,12 +84,10 @@ def check_blocks(extent: Extent, window: Extent | None, stride: Extent | None) -
         window = _each(min, extent, _each(lambda step, _: 2 * step, stride or extent))
     if stride is None:
         stride = _each(lambda size, _: max(1, size // 2), window)
-    if len(window) != 3 or len(stride) != 3:
-        raise UsageError(f"occlusion's window {window} and stride {stride} must be (T, H, W)")
     for axis, size, block, step in zip("THW", extent, window, stride, strict=True):
         if not 1 <= step <= block <= size:
             raise UsageError(
-                f"occlusion along {axis}: window {block} and stride {step} do not fit {size}; "
+                f"window {block} and stride {step} do not fit {size} along {axis}; "
                 f"expected 1 <= stride <= window <= {size}"
             )
     return window, stride

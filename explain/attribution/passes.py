@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
-from explain.attribution.job import Pass, Wanted
+from explain.attribution.job import Job, Pass, Wanted
 from explain.model.layers import Capture, as_maps, did_not_run, is_folded
 from explain.model.layouts import exact, to_ncthw
+from explain.model.targets import Target
+from zoo.entries import Layout
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from torch import Tensor, nn
-
-    from explain.attribution.job import Job
-    from explain.model.targets import Target
-    from zoo.entries import Layout
 
 
 def gradient_of(job: Job) -> Tensor:
@@ -104,17 +98,26 @@ def one_pass(
 
     maps = {name: read(outputs, name) for name, outputs in calls.items()}
     for name, one in maps.items():
-        if one.shape[2] > frames and one.shape[3:] == (1, 1):
-            raise ModelError(
-                f"layer {name!r} gives {one.shape[2]} positions in a row for a clip of {frames} "
-                f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
-            )
+        check_places(one, name, frames)
     return Pass(
         target=target,
         gradient=None if at_input is None else exact(at_input),
         maps=maps,
         slopes={name: read(outputs, name) for name, outputs in at_layers.items()},
     )
+
+
+def check_places(maps: Tensor, name: str, frames: int) -> None:
+    """Refuse a layer's positions in a row, as tokens are: where each of them lies is not known.
+
+    Raises:
+        ModelError: There are more of them than frames.
+    """
+    if maps.shape[2] > frames and maps.shape[3:] == (1, 1):
+        raise ModelError(
+            f"layer {name!r} gives {maps.shape[2]} positions in a row for a clip of {frames} "
+            f"frame{'s' * (frames > 1)}: where each of them lies is not known; choose a layer whose output is a map"
+        )
 
 
 def _slopes(

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from collections.abc import Callable
 
 import captum.attr
 import torch
+from torch import Tensor
 
 from explain.attribution import rules
 from explain.attribution.job import Job, Raw
+from explain.attribution.methods import find_method
+from explain.attribution.options import GradientShapOptions, IntegratedGradientsOptions, SmoothGradOptions
 from explain.model.layouts import from_ncthw, to_ncthw
-from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-#: Methods that `smooth_grad` takes the mean of.
-SMOOTHED = (
-    "saliency",
-    "input_x_gradient",
-    "integrated_gradients",
-    "gradient_shap",
-    "deep_lift",
-    "guided_backprop",
-    "deconvolution",
-)
+from zoo.registry.plugins import resolve
 
 #: Standard deviation of SmoothGrad's noise, as a share of the range of a sample's values.
 NOISE = 0.15
@@ -41,7 +29,8 @@ def gradient_shap(job: Job) -> Raw:
     f(b): not zero, but small where the draws are many.
     """
     references = job.references
-    each = max(1, job.draws // len(references))
+    options: GradientShapOptions = job.options
+    each = max(1, options.n_samples // len(references))
     job.expect((each + 1) * len(references))
     generator = torch.Generator().manual_seed(job.seed)
     total, below = torch.zeros_like(job.batch, dtype=job.value.dtype), torch.zeros_like(job.value)
@@ -62,25 +51,23 @@ def smooth_grad(job: Job) -> Raw:
     """The mean of a gradient method over clips with noise added (arXiv 1706.03825, section 3).
 
     The noise's standard deviation is `NOISE` of the range of the sample's values. The mean keeps its sign.
-
-    Raises:
-        UnknownNameError: `smooth` is no method that this can be made of.
     """
-    run = _smoothed(job)
+    options: SmoothGradOptions = job.options
+    run: Callable[[Job], Raw] = resolve(find_method(options.smooth).run)
     generator = torch.Generator().manual_seed(job.seed)
     spread = _range(job.batch) * NOISE
     total = torch.zeros_like(job.batch, dtype=job.value.dtype)
     shape = (1, *to_ncthw(job.batch, job.layout).shape[1:])  # the same noise for every order of the axes
-    left = job.draws
+    left = options.n_samples
     while left:
         several = min(left, max(1, job.size // len(job.batch)))
         noise = torch.stack([torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(several)])
         noise = torch.stack([from_ncthw(one, job.layout) for one in noise])
         noisy = job.batch + noise.to(job.batch) * spread
-        part = job.repeated(noisy.flatten(0, 1), several, job.draws)
+        part = _inner(job.repeated(noisy.flatten(0, 1), several, options.n_samples))
         total += run(part).values.detach().view(several, *total.shape).sum(dim=0)
         left -= several
-    return Raw(values=total / job.draws)
+    return Raw(values=total / options.n_samples)
 
 
 def check_sampled(job: Job) -> None:
@@ -89,23 +76,14 @@ def check_sampled(job: Job) -> None:
     Raises:
         ModelError: The reason.
     """
-    from explain.attribution.methods import find_method
-    from zoo.registry.plugins import resolve
-
-    _smoothed(job)
-    method = find_method(job.smooth)
+    method = find_method(job.options.smooth)
     if method.check:
-        resolve(method.check)(job)
+        resolve(method.check)(_inner(job))
 
 
-def _smoothed(job: Job) -> Callable[[Job], Raw]:
-    from explain.attribution.methods import find_method
-    from zoo.registry.plugins import resolve
-
-    if job.smooth not in SMOOTHED:
-        raise UnknownNameError("method to smooth", job.smooth, SMOOTHED)
-    run: Callable[[Job], Raw] = resolve(find_method(job.smooth).run)
-    return run
+def _inner(job: Job) -> Job:
+    """The job of the method that is smoothed; a plugin's row that names its options has one object for both."""
+    return dataclasses.replace(job, options=getattr(job.options, "inner", job.options))
 
 
 def _range(batch: Tensor) -> Tensor:
@@ -114,10 +92,7 @@ def _range(batch: Tensor) -> Tensor:
     return (values.amax(dim=1) - values.amin(dim=1)).view(-1, *([1] * (batch.ndim - 1)))
 
 
-#: Rules of integration.
-RULES = ("gausslegendre", "riemann_left", "riemann_right", "riemann_middle", "riemann_trapezoid")
-
-#: Those whose first point is the baseline itself.
+#: Rules of integration whose first point is the baseline itself.
 _FROM_BASELINE = {"riemann_left", "riemann_trapezoid"}
 
 
@@ -127,18 +102,10 @@ def integrated_gradients(job: Job) -> Raw:
     Captum's trapezoid weights sum to (n - 1) / n; here they sum to 1, so that every rule is exact on a linear model.
     The delta is the attributions' sum minus f(x) - f(b); f(x) is taken from the target, f(b) from the first
     point where a rule begins at the baseline; else it costs one more forward pass.
-
-    Raises:
-        UnknownNameError: No such rule.
-        UsageError: Fewer steps than the rule needs (1 for gausslegendre, 2 for the others).
     """
-    if job.integration not in RULES:
-        raise UnknownNameError("integration rule", job.integration, RULES)
-    fewest = 1 if job.integration == "gausslegendre" else 2
-    if job.steps < fewest:
-        raise UsageError(f"integration {job.integration!r} needs at least {fewest} steps, not {job.steps}")
-    known = job.integration in _FROM_BASELINE
-    job.expect(job.steps + (not known))
+    options: IntegratedGradientsOptions = job.options
+    known = options.integration in _FROM_BASELINE
+    job.expect(options.n_steps + (not known))
     first: list[Tensor] = []
 
     def score(batch: Tensor, samples: Tensor) -> Tensor:
@@ -151,12 +118,12 @@ def integrated_gradients(job: Job) -> Raw:
         job.batch,
         baselines=job.baseline,
         additional_forward_args=job.samples,
-        n_steps=job.steps,
-        method=job.integration,
+        n_steps=options.n_steps,
+        method=options.integration,
         internal_batch_size=max(job.size, len(job.batch)),
     )
-    if job.integration == "riemann_trapezoid":
-        values = values * (job.steps / (job.steps - 1))
+    if options.integration == "riemann_trapezoid":
+        values = values * (options.n_steps / (options.n_steps - 1))
     if not known:
         with torch.no_grad():
             first = [job.score(job.baseline, job.samples)]

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import captum.attr
 import numpy as np
 import torch
 from torch import Tensor
 
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import parts_over_time
+from explain.attribution.options import FeatureAblationOptions
 from explain.model.layouts import from_ncthw, to_ncthw
-from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from explain.attribution.job import Job
-
-#: Parts by name.
-FEATURES = ("grid", "supervoxels")
+from zoo.errors import UsageError
 
 #: About how many supervoxels a clip is cut into, and how much nearness counts against colour.
 SUPERVOXELS = 64
@@ -31,18 +26,16 @@ def parts_of(job: Job, sample: int) -> Tensor:
     """The parts of one sample, as numbers from 0 on for each pixel: T x H x W.
 
     Raises:
-        UnknownNameError: No parts of that name.
-        UsageError: Numbers of another shape than the clip, or that are not all of 0 to the largest;
-            supervoxels without scikit-image.
+        UsageError: Numbers that fit neither the clip nor the batch, differ between channels, or are not all of 0 to
+            the largest; supervoxels without scikit-image.
     """
     clip = to_ncthw(job.batch[sample : sample + 1], job.layout)[0]
-    if isinstance(job.features, Tensor):
-        return _checked(job.features.to(clip.device), tuple(clip.shape[1:]))
-    if job.features == "grid":
-        return grid(clip.shape[1:], job.window, clip.device)
-    if job.features == "supervoxels":
+    options: FeatureAblationOptions = job.options
+    if isinstance(options.feature_mask, Tensor):
+        return _checked(options.feature_mask.to(clip.device), job, sample)
+    if options.feature_mask == "supervoxels":
         return _supervoxels(clip)
-    raise UnknownNameError("kind of features", job.features, FEATURES)
+    return grid(clip.shape[1:], options.blocks[0], clip.device)
 
 
 def check(job: Job) -> None:
@@ -51,7 +44,7 @@ def check(job: Job) -> None:
     Raises:
         UsageError: It is.
     """
-    if job.features == "supervoxels":
+    if job.options.feature_mask == "supervoxels":
         _slic()
 
 
@@ -133,34 +126,58 @@ def _slic() -> Any:
     return slic
 
 
-def _checked(numbers: Tensor, extent: tuple[int, ...]) -> Tensor:
-    if tuple(numbers.shape) != extent or numbers.is_floating_point():
-        raise UsageError(
-            f"features of shape {tuple(numbers.shape)} and type {numbers.dtype} do not fit; expected integers of shape "
-            f"{extent} (T, H, W), the number of the part that each pixel belongs to"
-        )
+def _checked(numbers: Tensor, job: Job, sample: int) -> Tensor:
+    """The parts T x H x W that a mask gives one sample, whether it is T x H x W itself or broadcasts to the batch."""
+    extent = tuple(to_ncthw(job.batch, job.layout).shape[2:])
+    shape = tuple(numbers.shape)
+    expected = f"expected integers of shape {extent} (T, H, W), or that broadcast to the batch, the part of each pixel"
+    if numbers.is_floating_point() or numbers.is_complex():
+        raise UsageError(f"feature_mask is of type {numbers.dtype}; {expected}")
+    if shape != extent:
+        try:
+            if numbers.ndim == job.batch.ndim and shape[0] > 1:  # one mask a sample
+                numbers = numbers[job.samples[sample]][None]
+            channels = to_ncthw(numbers.expand(1, *job.batch.shape[1:]), job.layout)[0]
+        except (IndexError, RuntimeError):
+            raise UsageError(f"feature_mask of shape {shape} does not fit; {expected}") from None
+        if not bool((channels == channels[:1]).all()):
+            raise UsageError("feature_mask differs between channels, which are removed together; give one for all")
+        numbers = channels[0]
     found = torch.unique(numbers)
-    if not torch.equal(found, torch.arange(len(found), device=found.device)):
-        raise UsageError(f"features are numbered {found.tolist()[:10]}; expected every number from 0 on")
+    if not torch.equal(found.long(), torch.arange(len(found), device=found.device)):
+        raise UsageError(f"feature_mask holds {found.tolist()[:10]}; expected every number from 0 on")
     return numbers.long()
 
 
 def feature_ablation(job: Job) -> Raw:
-    """f(x) minus f(x without a part), at every pixel of the part (arXiv 1311.2901, section 2.2; Captum's method).
+    """f(x) minus f(x without a part), at every pixel of the part (arXiv 1311.2901, section 2.2), by Captum.
 
     Positive: taking the part away lowers the output. For a linear model it is the sum, over the part, of weight times
     (input - baseline).
     """
     parts = [parts_of(job, sample) for sample in range(len(job.batch))]
     counts = [int(part.max()) + 1 for part in parts]
-    planned = max(*counts, SUPERVOXELS) if job.features == "supervoxels" else max(counts)
+    planned = max(*counts, SUPERVOXELS) if job.options.feature_mask == "supervoxels" else max(counts)
     job.expect(planned)
     values = []
     for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
-        losses = job.value[sample].double() - outputs_without(job, sample, part, ~torch.eye(count, dtype=torch.bool))
-        values.append(losses[part])
+        own = slice(sample, sample + 1)
+        unchanged = [job.value[own]]
+
+        def score(batch: Tensor, samples: Tensor, unchanged: list[Tensor] = unchanged) -> Tensor:
+            return unchanged.pop() if unchanged else job.score(batch, samples)  # Captum begins with the whole clip
+
+        with torch.no_grad():
+            found = captum.attr.FeatureAblation(score).attribute(
+                job.batch[own],
+                baselines=job.baseline[own],
+                feature_mask=from_ncthw(part[None, None], job.layout),
+                additional_forward_args=job.samples[own],
+                perturbations_per_eval=job.size,
+            )
+        values.append(found)
         settle(job, planned, count)
-    return Raw(values=spread(job, values))
+    return Raw(values=torch.cat(values))
 
 
 def shapley_sampling(job: Job) -> Raw:
@@ -171,22 +188,27 @@ def shapley_sampling(job: Job) -> Raw:
     """
     parts = [parts_of(job, sample) for sample in range(len(job.batch))]
     counts = [int(part.max()) + 1 for part in parts]
-    most = max(*counts, SUPERVOXELS) if job.features == "supervoxels" else max(counts)
-    planned = 1 + job.draws * (most - 1)
+    most = max(*counts, SUPERVOXELS) if job.options.feature_mask == "supervoxels" else max(counts)
+    planned = 1 + job.options.n_samples * (most - 1)
     job.expect(planned)
     values, times = [], []
     for sample, (part, count) in enumerate(zip(parts, counts, strict=True)):
         generator = torch.Generator().manual_seed(job.seed)
         empty = outputs_without(job, sample, part, torch.zeros(1, count, dtype=torch.bool))
         total = empty.new_zeros(count)
-        for _ in range(job.draws):
+        for _ in range(job.options.n_samples):
             order = torch.randperm(count, generator=generator)
             kept = torch.ones(count, count).tril()[:-1].bool()  # the first, the first two ... of the order
             there = kept[:, order.argsort()]
             between = outputs_without(job, sample, part, there) if count > 1 else empty[:0]
             path = torch.cat([empty, between, job.value[sample].double().view(1)])
             total[order.to(total.device)] += path.diff()
-        values.append((total / job.draws)[part])
-        times.append(parts_over_time(total / job.draws, part))
-        settle(job, planned, 1 + job.draws * (count - 1))
+        values.append((total / job.options.n_samples)[part])
+        times.append(parts_over_time(total / job.options.n_samples, part))
+        settle(job, planned, 1 + job.options.n_samples * (count - 1))
     return Raw(values=spread(job, values), time=torch.stack(times).to(job.value))
+
+
+def values_of(heat: Tensor, parts: Tensor) -> Tensor:
+    """The values of parts, K, of a map that holds its part's at every pixel (both T x H x W)."""
+    return heat.new_zeros(int(parts.max()) + 1).scatter(0, parts.flatten(), heat.flatten())

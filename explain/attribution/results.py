@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from explain.attribution.maps import over_time, parts_over_time, read_parts
-from explain.attribution.methods import find_method
+from explain.attribution.methods import TimeUnit, find_method
+from explain.attribution.options import FORMER
+from explain.model.targets import Target
 from explain.results import Saved
+from zoo.entries import Layout
 from zoo.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.attribution.methods import TimeUnit
-    from explain.model.targets import Target
-    from zoo.entries import Layout
 
 
 #: Share of the difference that it should make which a map's sum may miss before readers are told.
 TOLERATED = 0.1
+
+
+class Settings(dict[str, Any]):
+    """Options as used, by name; what version 0.1 called otherwise ("steps") is found under that name, with a warning.
+
+    Args:
+        given: Names and values; former names become those of today.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__({FORMER.get(name, name): value for name, value in given.items()})
+
+    def __missing__(self, name: str) -> Any:
+        """Give what has a new name."""
+        now = FORMER.get(name)
+        if now is None or now not in self:
+            raise KeyError(name)
+        warnings.warn(f"the setting {name} is now called {now}", DeprecationWarning, stacklevel=2)
+        return self[now]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -56,7 +74,7 @@ class Attribution(Saved):
     #: Why this layer, where the caller did not choose it; that the model draws random numbers; that the map is zero
     #: everywhere, where it is.
     note: str = ""
-    #: The options that took part, as used ("steps": 32).
+    #: The options that took part, as used ("n_steps": 32).
     settings: Mapping[str, Any] = field(default_factory=dict)
     #: What is known of the model's weights: "status" and "text" of `zoo.models.provenance.Origin`, and the "sha256" of
     #: their file where every tensor is that file's; empty for modules that are not of the zoo.
@@ -71,7 +89,8 @@ class Attribution(Saved):
     times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Compute what each frame has of the map where that is not said in a unit."""
+        """Compute what each frame has of the map where that is not said in a unit; name settings as they are today."""
+        object.__setattr__(self, "settings", Settings(self.settings))
         if not self.time_unit:
             unit, time = _timed(self.method, self.map, self.settings)
             object.__setattr__(self, "time_unit", unit)
@@ -120,7 +139,7 @@ def _timed(name: str, heat: Tensor, settings: Mapping[str, Any]) -> tuple[TimeUn
     if method.time != "sum" or method.reduction != "mean":
         return method.time, over_time(heat, method.time)
     window = settings.get("window")
-    if settings.get("features") != "grid" or window is None:
+    if settings.get("feature_mask") != "grid" or window is None:
         return "sum", read_parts(heat)
     from explain.attribution.removal import grid
 

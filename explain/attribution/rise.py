@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import RiseOptions
 from explain.attribution.removal import spread, without
 from explain.model.layouts import to_ncthw
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
 
 #: Cells of the coarse masks along T, H and W at most, and the share of them that shows the clip.
 CELLS = (4, 7, 7)
@@ -29,34 +26,36 @@ def rise(job: Job) -> Raw:
     they are 0 the baseline is seen. Equation 6 divides by the expected brightness of a mask; here it is the brightness
     that was drawn, and the mean output is taken off: what is left tells pixels apart, and has the output's unit.
     """
-    job.expect(job.draws)
+    options: RiseOptions = job.options
+    count = options.n_samples
+    job.expect(count)
     extent = tuple(to_ncthw(job.batch, job.layout).shape[2:])
     values = []
     for sample in range(len(job.batch)):
         bright = torch.zeros(extent, dtype=torch.float64, device=job.batch.device)
         whole = job.value[sample].to(bright)
         seen, total = torch.zeros_like(bright), bright.new_zeros(())
-        for shares, outputs in without(job, sample, _masks(job, extent)):
+        for shares, outputs in without(job, sample, _masks(job, count, extent)):
             masks = shares.to(bright)
             bright += masks.sum(dim=0)
             changes = outputs.to(bright) - whole  # else rounding is left where nothing changes
             seen += torch.einsum("m,mthw->thw", changes, masks)
             total += changes.sum()
         # Of a pixel that no mask has shown nothing is known.
-        values.append(torch.where(bright > 0, seen / bright.clamp(min=1e-12) - total / job.draws, 0.0))
+        values.append(torch.where(bright > 0, seen / bright.clamp(min=1e-12) - total / count, 0.0))
     return Raw(values=spread(job, values))
 
 
-def _masks(job: Job, extent: tuple[int, ...]) -> Iterator[Tensor]:
+def _masks(job: Job, count: int, extent: tuple[int, ...]) -> Iterator[Tensor]:
     """All masks, T x H x W each, some at a time."""
     generator = torch.Generator().manual_seed(job.seed)
     cells = [min(most, size) for most, size in zip(CELLS, extent, strict=True)]
-    steps = [math.ceil(size / count) for size, count in zip(extent, cells, strict=True)]
-    wider = [count + 1 if size > 1 else 1 for count, size in zip(cells, extent, strict=True)]
-    coarse = (torch.rand(job.draws, *wider, generator=generator, dtype=torch.float64) < SHOWN).to(job.batch)
-    shifts = [torch.randint(step, (job.draws,), generator=generator).tolist() for step in steps]
-    size = [count * step for count, step in zip(wider, steps, strict=True)]
-    for start in range(0, job.draws, job.size):
+    steps = [math.ceil(size / along) for size, along in zip(extent, cells, strict=True)]
+    wider = [along + 1 if size > 1 else 1 for along, size in zip(cells, extent, strict=True)]
+    coarse = (torch.rand(count, *wider, generator=generator, dtype=torch.float64) < SHOWN).to(job.batch)
+    shifts = [torch.randint(step, (count,), generator=generator).tolist() for step in steps]
+    size = [along * step for along, step in zip(wider, steps, strict=True)]
+    for start in range(0, count, job.size):
         fine = F.interpolate(
             coarse[start : start + job.size, None], size=size, mode="trilinear", align_corners=False
         ).squeeze(1)

@@ -9,22 +9,18 @@ an operation without a rule is found there, whoever ran it, and named in the ref
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from explain.attribution.job import Job
 from explain.model.layers import hidden_layers
+from explain.model.targets import Target
 from zoo.errors import ModelError
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-
-    from explain.attribution.job import Job
-    from explain.model.targets import Target
 
 #: Gives, for the gradient of an operation's result, that of its input.
 Rule = Callable[[Tensor], Tensor]

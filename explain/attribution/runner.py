@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.baselines import make_baseline
 from explain.attribution.execution import Asked, fitting_for, fix, run_all, share, working
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import causing_frame, over_time, to_map
-from explain.attribution.methods import Method, all_methods, find_method, with_layer
-from explain.attribution.occlusion import check_blocks, default_blocks
+from explain.attribution.methods import Method, Reduction, all_methods, find_method, with_layer
+from explain.attribution.occlusion import check_blocks
+from explain.attribution.options import (
+    BaselineOptions,
+    BlockOptions,
+    WindowOptions,
+    WrappingOptions,
+    options_for,
+    settings_of,
+)
 from explain.attribution.results import Attribution
+from explain.fields.theoretical import ReceptiveField
 from explain.model.diagnosis import diagnosing, is_whole
 from explain.model.layers import find_layer
 from explain.model.layouts import computed_in, input_of, layout_of, to_display, to_ncthw
@@ -23,55 +33,19 @@ from explain.model.memory import Progress, within_memory
 from explain.model.preservation import prepared, states
 from explain.model.targets import Score, Target, TargetLike, select
 from explain.progress import following
+from explain.results import Results
 from zoo.clips import timed, times_of
+from zoo.entries import InputSpec, Layout
 from zoo.errors import UsageError, ZooError
 from zoo.models.provenance import origin_of
 from zoo.registry.plugins import resolve as find_function
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from explain.attribution.methods import Reduction
-    from explain.fields.theoretical import ReceptiveField
-    from zoo.entries import InputSpec, Layout
-
-    Baseline = Tensor | float | str | None
-
-
-class Options(TypedDict, total=False):
-    """The options of `attribute`, for callers that pass them on."""
-
-    target: TargetLike | Target
-    layer: str | None
-    layout: Layout | None
-    baseline: Baseline | Sequence[Baseline]
-    steps: int
-    integration: str
-    window: tuple[int, int, int] | None
-    stride: tuple[int, int, int] | None
-    draws: int | None
-    features: str | Tensor | None
-    fill: str
-    order: str
-    smooth: str
-    batch_size: int | None
-    seed: int
-    progress: Progress | bool | None
-
 
 @overload
-def attribute(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
-    model: nn.Module, batch: Tensor, *, method: str | Method, **options: Unpack[Options]
-) -> Attribution: ...
+def attribute(model: nn.Module, batch: Tensor, *, method: str | Method, **options: Any) -> Attribution: ...
 @overload
 def attribute(
-    model: nn.Module,
-    batch: Tensor,
-    *,
-    method: Sequence[str | Method],
-    **options: Unpack[Options],
+    model: nn.Module, batch: Tensor, *, method: Sequence[str | Method], **options: Any
 ) -> list[Attribution]: ...
 @diagnosing
 def attribute(
@@ -82,19 +56,10 @@ def attribute(
     target: TargetLike | Target = None,
     layer: str | None = None,
     layout: Layout | None = None,
-    baseline: Baseline | Sequence[Baseline] = None,
-    steps: int = 32,
-    integration: str = "gausslegendre",
-    window: tuple[int, int, int] | None = None,
-    stride: tuple[int, int, int] | None = None,
-    draws: int | None = None,
-    features: str | Tensor | None = None,
-    fill: str = "freeze",
-    order: str = "reverse",
-    smooth: str = "saliency",
     batch_size: int | None = None,
     seed: int = 0,
     progress: Progress | bool | None = None,
+    **options: Any,
 ) -> Attribution | list[Attribution]:
     """Show which pixels of which frames an output rests on.
 
@@ -116,45 +81,35 @@ def attribute(
             (`explain.attribution.layer_choice.default_layer`) and says why in `.note`.
         layout: Order of the batch's axes, "NCTHW", "NTCHW" or "NCHW"; None asks the model's entry, its config, its
             first layer and the shape (`zoo.models.layouts.layout_of`).
-        baseline: What stands for "nothing there": a name, a number, a tensor, or None for zeros (`baselines`). Several
-            for gradient_shap and deep_lift_shap (None: zeros, blurred frames, the mean frame), of which others take the
-            first.
-        steps: Points of integration.
-        integration: "gausslegendre", "riemann_left", "riemann_right", "riemann_middle" or "riemann_trapezoid".
-        window: Extent (T, H, W) of the occluding block; None gives at most 300 blocks (`occlusion.default_blocks`).
-        stride: Stride (T, H, W) of the block; None is half the window.
-        draws: How often a method that draws does so; None is the method's own number (`Method.draws`).
-        features: What is removed at once: "grid" (blocks of `window`), "supervoxels" (needs scikit-image), or numbers
-            T x H x W from 0 on that say which part a pixel belongs to; None is the method's own.
-        fill: For temporal_occlusion: "freeze", "drop", "repeat" or "cover".
-        order: For frame_order: "reverse" or "shuffle".
-        smooth: The gradient method that smooth_grad takes the mean of.
         batch_size: Most evaluations at once; None fits them to the free memory. Halved where memory runs out.
         seed: For methods that draw. The same seed gives the same bytes with the same `batch_size`, number of threads,
             machine and versions; a `batch_size` of None follows the free memory. Otherwise sums are rounded in another
             order, by up to 1e-5 of the largest value in what was tried.
         progress: Called as progress(done, total), in evaluations, through each method; once through all that share a
             pass; True shows bars.
+        **options: The method's own options by name, as docs/methods.md lists them (`explain.attribution.options`):
+            `n_steps`, `baseline`, `window` ... Of several methods each gets those that it has. None is the default.
 
     Raises:
-        UnknownNameError: No such method, target, layer, baseline or integration rule; near names are offered.
-        UsageError: A batch, target, window, number of steps or draws that cannot be; or which axis of the batch is time
-            is not known.
+        UnknownNameError: No such method, target or layer, an option that none of the methods has, or a value that is
+            none of its choices; near names are offered.
+        UsageError: A batch, target or option that cannot be; or which axis of the batch is time is not known.
         ModelError: The method cannot look at this model, layer or output, or its map is not finite.
         MemoryLimitError: Not even one sample fits into memory.
         PluginError: A plugin's method does not work.
     """
-    names = [method] if isinstance(method, str | Method) else method
+    names = [method] if isinstance(method, str | type | Method) else method
     if not isinstance(names, Sequence):
         raise UsageError(f"a method is a name, or several in a list, not {type(method).__name__}")
     asked = [Asked(*_as_method(name)) for name in names]
-    _check(batch_size, draws, steps)
+    _check(batch_size)
+    given = dict(zip((one.method for one in asked), options_for([one.method for one in asked], options), strict=True))
     layout = layout_of(model, batch, layout)
     times = times_of(batch)
     batch = timed(batch.detach(), times)
     clips = to_ncthw(batch, layout)
     extent = clips.shape[2], clips.shape[3], clips.shape[4]
-    blocks = check_blocks(extent, window, stride)
+    given = {entry: _with_blocks(own, extent) for entry, own in given.items()}
     for name in dict.fromkeys([layer, *(one.layer for one in asked)]):
         if name is not None:
             find_layer(model, name)
@@ -172,21 +127,13 @@ def attribute(
         def job(one: Asked, fixed: Target, shown: Progress | None = None) -> Job:
             return _job(
                 one.method,
+                given.get(one.method) or options_for([one.method], {})[0],
                 model=model,
                 score=Score(model, fixed, shown),
                 batch=batch,
-                baseline=baseline,
                 size=batch_size or fitting_for(fixed, batch),
                 layer=one.layer,
-                steps=steps,
-                integration=integration,
-                blocks=blocks,
                 seed=seed,
-                draws=draws,
-                features=features,
-                fill=fill,
-                order=order,
-                smooth=smooth,
             )
 
         drawn = states(model)
@@ -203,24 +150,16 @@ def attribute(
         def run(one: Asked) -> Attribution:
             own = job(one, fixed, None if one in raws else told(one.method.name))
             raw = raws[one] if one in raws else run_all(one.method, own)
-            reduction = find_method(smooth).reduction if "smooth" in one.method.options else one.method.reduction
+            settings = settings_of(one.method, own.options)
+            wraps = isinstance(own.options, WrappingOptions)
+            reduction = find_method(own.options.inner_method).reduction if wraps else one.method.reduction
             heat = to_map(raw.values, reduction, layout, extent)
             unit = one.method.time
-            used = {
-                "baseline": _plain_baseline(baseline, one.method, extent[0]),
-                "steps": steps,
-                "integration": integration,
-                "window": blocks[0],
-                "stride": blocks[1],
-                "draws": own.draws,
-                "features": own.features,
-                "fill": fill,
-                "order": order,
-                "smooth": smooth,
-            }
+            if settings.get("baseline", 0) is None and len(own.references) > 1:
+                settings["baseline"] = _own_references(own.options, extent[0])
             return Attribution(
                 method=one.method.name,
-                target=fixed,
+                target=raw.target or fixed,
                 raw=raw.values,
                 map=heat,
                 time=over_time(heat, unit) if raw.time is None else raw.time,
@@ -240,8 +179,8 @@ def attribute(
                         ],
                     )
                 ),
-                settings={name: _plain(used[name]) for name in one.method.options if name in used}
-                | ({"seed": seed} if "draws" in one.method.options else {}),
+                settings={name: _plain(value) for name, value in settings.items()}
+                | ({"seed": seed} if {"n_samples", "nt_samples"} & settings.keys() else {}),
                 weights=weights,
                 clip=shown,
             )
@@ -253,7 +192,7 @@ def attribute(
             slopes = known[0] if known else run_all(gradient.method, job(gradient, fixed)).values
             frame = causing_frame(slopes, batch, layout)
             results = [dataclasses.replace(result, frame=frame) for result in results]
-    return results[0] if isinstance(method, str | Method) else results
+    return results[0] if isinstance(method, str | type | Method) else Results(results)
 
 
 @diagnosing
@@ -313,12 +252,12 @@ def applicability(
                     entry,
                     _job(
                         entry,
+                        _with_blocks(options_for([entry], {})[0], (frames, rows, columns)),
                         model=model,
                         score=Score(model, fixed),
                         batch=batch,
                         size=fitting_for(fixed, batch),
                         layer=layer,
-                        blocks=default_blocks((frames, rows, columns)),
                     ),
                     choose,
                 )
@@ -339,26 +278,18 @@ def _check_applies(entry: Method, job: Job, choose: Callable[[], object]) -> Non
 
 def _job(
     entry: Method,
+    options: Any,
     *,
     model: nn.Module,
     score: Score,
     batch: Tensor,
     size: int,
     layer: str | None,
-    blocks: tuple[tuple[int, int, int], tuple[int, int, int]],
-    baseline: Baseline | Sequence[Baseline] = None,
-    steps: int = 32,
-    integration: str = "gausslegendre",
     seed: int = 0,
-    draws: int | None = None,
-    features: str | Tensor | None = None,
-    fill: str = "freeze",
-    order: str = "reverse",
-    smooth: str = "saliency",
 ) -> Job:
-    """What a method is handed, with its own numbers where nobody chose others."""
+    """Build what a method is handed."""
     layout = layout_of(model, batch)
-    references = _references(baseline, entry, batch, layout, input_of(model))
+    references = _references(options, batch, layout, input_of(model))
     return Job(
         model=model,
         score=score,
@@ -369,17 +300,20 @@ def _job(
         references=references,
         size=size,
         layer=layer if entry.needs_layer else None,
-        steps=steps,
-        integration=integration,
-        window=blocks[0],
-        stride=blocks[1],
+        options=options,
         seed=seed,
-        draws=draws or entry.draws,
-        features=entry.features if features is None or "features" not in entry.options else features,
-        fill=fill,
-        order=order,
-        smooth=smooth,
     )
+
+
+def _with_blocks(options: Any, extent: tuple[int, int, int]) -> Any:
+    """A method's options with the window and stride that clips of that extent get where none were given."""
+    if isinstance(options, WrappingOptions):
+        return dataclasses.replace(options, inner=_with_blocks(options.inner, extent))
+    if not isinstance(options, WindowOptions):
+        return options
+    blocks = check_blocks(extent, options.window, getattr(options, "stride", None))
+    names = ("window", "stride") if isinstance(options, BlockOptions) else ("window",)
+    return dataclasses.replace(options, **dict(zip(names, blocks, strict=False)))
 
 
 def _weights(model: nn.Module) -> dict[str, str]:
@@ -423,46 +357,39 @@ def _emptiness(heat: Tensor, raw: Raw, reduction: Reduction, fixed: Target) -> s
     return "; ".join(said)
 
 
-def _as_method(method: str | Method) -> tuple[Method, str | None]:
+def _as_method(method: str | type | Method) -> tuple[Method, str | None]:
     return (method, None) if isinstance(method, Method) else with_layer(method)
 
 
-def _references(
-    baseline: Baseline | Sequence[Baseline], entry: Method, batch: Tensor, layout: Layout, spec: InputSpec | None
-) -> tuple[Tensor, ...]:
+def _references(options: Any, batch: Tensor, layout: Layout, spec: InputSpec | None) -> tuple[Tensor, ...]:
     """The baselines that a method looks at: one, but for methods that take the mean over several."""
-    chosen: Sequence[Baseline] = baseline if isinstance(baseline, tuple | list) else [baseline]  # type: ignore[list-item]
-    if not chosen:
-        raise UsageError("no baseline is given; leave it out, or name at least one")
-    if len(entry.references) == 1:
-        chosen = chosen[:1]
-    elif baseline is None:
-        chosen = _own_references(entry, to_ncthw(batch, layout).shape[2])
+    while isinstance(options, WrappingOptions):
+        options = options.inner
+    chosen: Any = options.baseline if isinstance(options, BaselineOptions) else None
+    if not isinstance(chosen, list):
+        several = chosen is None and isinstance(options, BaselineOptions) and len(options.references) > 1
+        chosen = _own_references(options, to_ncthw(batch, layout).shape[2]) if several else [chosen]
     return tuple(make_baseline(one, batch, layout, spec) for one in chosen)
 
 
-def _own_references(entry: Method, frames: int) -> list[str]:
+def _own_references(options: Any, frames: int) -> list[str]:
     """A method's own baselines for clips of so many frames: the mean frame of one frame is that frame."""
-    return [name for name in entry.references if not (frames == 1 and name == "mean_frame")]
+    while isinstance(options, WrappingOptions):
+        options = options.inner
+    return [name for name in options.references if not (frames == 1 and name == "mean_frame")]
 
 
-def _plain_baseline(baseline: Baseline | Sequence[Baseline], entry: Method, frames: int) -> Any:
-    """The baselines as they can be written down."""
-    if baseline is None and len(entry.references) > 1:
-        return _own_references(entry, frames)
-    return [_plain(one) for one in baseline] if isinstance(baseline, tuple | list) else baseline
-
-
-def _check(batch_size: int | None, draws: int | None, steps: int) -> None:
-    for name, count in (("batch_size", batch_size), ("draws", draws), ("steps", steps)):
-        if count is not None and not is_whole(count):
-            raise UsageError(f"{name} is a whole number, not {count!r}")
+def _check(batch_size: int | None) -> None:
+    if batch_size is not None and not is_whole(batch_size):
+        raise UsageError(f"batch_size is a whole number, not {batch_size!r}")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"a batch size is at least 1, not {batch_size}")
-    if draws is not None and draws < 1:
-        raise UsageError(f"a method draws at least once, not {draws} times")
 
 
 def _plain(value: Any) -> Any:
     """A setting as it can be written down: a tensor by its shape."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if callable(value):
+        return f"function {getattr(value, '__name__', type(value).__name__)}"
     return f"tensor {tuple(value.shape)}" if isinstance(value, torch.Tensor) else value

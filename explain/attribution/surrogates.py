@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
 from explain.attribution.maps import parts_over_time
+from explain.attribution.options import SurrogateOptions
 from explain.attribution.removal import outputs_without, parts_of, spread
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Width of LIME's kernel over the cosine distance from the whole clip, as its authors use it for images.
 WIDTH = 0.25
@@ -31,21 +29,22 @@ def kernel_shap(job: Job) -> Raw:
     Raises:
         UsageError: The draws leave values open: there must be twice as many as parts, and some more.
     """
-    job.expect(job.draws + 1)
+    options: SurrogateOptions = job.options
+    job.expect(options.n_samples + 1)
     values, times = [], []
     for sample in range(len(job.batch)):
         parts = parts_of(job, sample)
         count = int(parts.max()) + 1
-        kept, weights = _coalitions(count, job.draws, job.seed)
+        kept, weights = _coalitions(count, options.n_samples, job.seed)
         nothing = outputs_without(job, sample, parts, torch.zeros(1, count, dtype=torch.bool))
         whole = job.value[sample].double() - nothing
         if count == 1:
-            job.score.advance(job.draws)
+            job.score.advance(options.n_samples)
             values.append(whole[parts])
             times.append(parts_over_time(whole, parts))
             continue
         outputs = outputs_without(job, sample, parts, kept) - nothing
-        job.score.advance(job.draws - len(kept))
+        job.score.advance(options.n_samples - len(kept))
         # The sum is given: the last part is what the others leave of it.
         design = kept.to(outputs)
         free = design[:, :-1] - design[:, -1:]
@@ -66,13 +65,14 @@ def lime(job: Job) -> Raw:
     Each part is there in half of the draws; a draw's weight is exp(-d^2 / `WIDTH`^2), d its cosine distance from the
     whole clip; least squares with an intercept and a small ridge. Every pixel has its part's weight.
     """
-    job.expect(job.draws)
+    options: SurrogateOptions = job.options
+    job.expect(options.n_samples)
     values = []
     for sample in range(len(job.batch)):
         parts = parts_of(job, sample)
         count = int(parts.max()) + 1
         generator = torch.Generator().manual_seed(job.seed)
-        kept = torch.rand(job.draws, count, generator=generator, dtype=torch.float64) < 0.5
+        kept = torch.rand(options.n_samples, count, generator=generator, dtype=torch.float64) < 0.5
         kept[0] = True
         outputs = outputs_without(job, sample, parts, kept)
         share = kept.double().mean(dim=1)
@@ -105,7 +105,7 @@ def _coalitions(count: int, draws: int, seed: int) -> tuple[Tensor, Tensor]:
     contrasts = kept.double()[:, :-1] - kept.double()[:, -1:]
     if int(torch.linalg.matrix_rank(contrasts)) < count - 1:
         raise UsageError(
-            f"{draws} draws do not tell {count} parts apart; give more than {max(2 * count, draws)}, or fewer parts "
-            "(larger ones)"
+            f"n_samples of {draws} does not tell {count} parts apart; give more than {max(2 * count, draws)}, or "
+            "fewer parts (larger ones)"
         )
     return kept, torch.ones(len(kept), dtype=torch.float64)

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from explain.attribution.job import Job, Raw
+from explain.attribution.options import FrameOrderOptions, TemporalOcclusionOptions
 from explain.attribution.removal import spread
 from explain.model.layouts import from_ncthw, to_ncthw
-from zoo.errors import ModelError, UnknownNameError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-#: What may stand in the place of a window of frames.
-FILLS = ("freeze", "drop", "repeat", "cover")
-#: How the frames of a window may be put into another order.
-ORDERS = ("reverse", "shuffle")
+from zoo.errors import ModelError
 
 
 def temporal_occlusion(job: Job) -> Raw:
@@ -31,15 +24,13 @@ def temporal_occlusion(job: Job) -> Raw:
     this package's.
 
     Raises:
-        UnknownNameError: No such fill.
         ModelError: The clip is a single frame.
     """
     check(job)
-    if job.fill not in FILLS:
-        raise UnknownNameError("fill", job.fill, FILLS)
-    frames = _frames(job)
-    windows = _windows(frames, min(job.window[0], frames - 1), job.stride[0])
-    return _changed(job, windows, [[_filled(job.fill, frames, *window)] for window in windows])
+    options: TemporalOcclusionOptions = job.options
+    frames, (size, *_), (step, *_) = _frames(job), *options.blocks
+    windows = _windows(frames, min(size, frames - 1), step)
+    return _changed(job, windows, [[_filled(options.fill, frames, *window)] for window in windows])
 
 
 def frame_order(job: Job) -> Raw:
@@ -51,16 +42,14 @@ def frame_order(job: Job) -> Raw:
     order of frames.
 
     Raises:
-        UnknownNameError: No such order.
         ModelError: The clip is a single frame.
     """
     check(job)
-    if job.order not in ORDERS:
-        raise UnknownNameError("order", job.order, ORDERS)
-    frames = _frames(job)
-    windows = _windows(frames, max(2, job.window[0]), job.stride[0])
+    options: FrameOrderOptions = job.options
+    frames, (size, *_), (step, *_) = _frames(job), *options.blocks
+    windows = _windows(frames, max(2, size), step)
     generator = torch.Generator().manual_seed(job.seed)
-    return _changed(job, windows, [_reordered(job, frames, window, generator) for window in windows])
+    return _changed(job, windows, [_reordered(options, frames, window, generator) for window in windows])
 
 
 def check(job: Job) -> None:
@@ -100,13 +89,15 @@ def _filled(fill: str, frames: int, start: int, end: int) -> list[int]:
     return order
 
 
-def _reordered(job: Job, frames: int, window: tuple[int, int], generator: torch.Generator) -> list[list[int]]:
+def _reordered(
+    options: FrameOrderOptions, frames: int, window: tuple[int, int], generator: torch.Generator
+) -> list[list[int]]:
     start, end = window
     inside = list(range(start, end))
-    if job.order == "reverse":
+    if options.order == "reverse":
         return [[*range(start), *inside[::-1], *range(end, frames)]]
     orders: list[list[int]] = []
-    while len(orders) < job.draws:
+    while len(orders) < options.n_samples:
         drawn = [inside[k] for k in torch.randperm(len(inside), generator=generator).tolist()]
         if drawn != inside:
             orders.append([*range(start), *drawn, *range(end, frames)])

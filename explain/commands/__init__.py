@@ -1,1 +1,1 @@
-"""The commands of `explain`, one a file; each imports torch only when it runs."""
+"""Commands of `explain`, one per file; each imports torch only when it runs."""

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from explain.attribution.methods import with_layer
 from explain.commands import shared
-from zoo.commands.shared import options, output
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from explain.attribution import Attribution
 
 
-@click.command(
-    cls=options.Examples, epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps"
-)
+@click.command(cls=cli.Examples, epilog="explain attribute conv3d sample:blinking_mnist/3 --method saliency --out maps")
 @click.argument("model")
 @click.argument("clip")
 @click.option(
@@ -26,39 +25,18 @@ if TYPE_CHECKING:
 @shared.out
 @shared.target
 @shared.layer
-@shared.steps
-@shared.baseline
-@click.option("--draws", type=options.Count(min=1), help="How often methods that draw do so. [default: each its own]")
+@shared.method_options()
 @click.option(
-    "--features",
-    metavar="grid|supervoxels",
-    help="What is removed at once, for the methods that choose. [default: own]",
+    "--batch-size", type=cli.Count(min=1), help="Most evaluations at once. [default: what fits into the free memory]"
 )
-@click.option(
-    "--fill",
-    default="freeze",
-    show_default=True,
-    metavar="freeze|drop|repeat|cover",
-    help="What temporal_occlusion puts in the place of frames.",
-)
-@click.option(
-    "--order",
-    default="reverse",
-    show_default=True,
-    metavar="reverse|shuffle",
-    help="The order that frame_order plays frames in.",
-)
-@click.option(
-    "--smooth", default="saliency", show_default=True, metavar="METHOD", help="The method that smooth_grad smooths."
-)
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def attribute(
     model: str,
     clip: str,
@@ -66,13 +44,8 @@ def attribute(
     out: Path | None,
     target: str | None,
     layer: str | None,
-    steps: int,
-    baselines: tuple[str, ...],
-    draws: int | None,
-    features: str | None,
-    fill: str,
-    order: str,
-    smooth: str,
+    options: dict[str, Any],
+    batch_size: int | None,
     start: float,
     end: float | None,
     weights: str,
@@ -84,17 +57,15 @@ def attribute(
     *,
     as_json: bool,
 ) -> None:
-    """Attribute what MODEL says about CLIP to its frames and pixels; --out keeps the maps as safetensors.
+    """Attribute the prediction of MODEL for CLIP to its frames and pixels; --out saves the maps as safetensors.
 
-    `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that adds most to the unit's highest
-    activation is named; --out keeps it, and each map in it, as pictures.
+    `explain.Attribution.load` reads them. With --target LAYER/UNIT:max, the frame that contributes most to the unit's
+    highest activation is printed; --out saves it, overlaid with each map, as images.
     """
-    from explain.attribution.methods import with_layer
     from explain.reporting import writing
 
-    methods = tuple(dict.fromkeys(methods))
-    for name in methods:
-        with_layer(name)
+    found = [with_layer(name) for name in methods]  # files are named after methods, not after user input
+    methods = tuple(dict.fromkeys(one.name + (f"@{looked}" if looked else "") for one, looked in found))
     if out is not None:
         writing.check(out, "attribution")
 
@@ -126,14 +97,9 @@ def attribute(
                     methods,
                     line,
                     target=one,
+                    options=options,
                     layer=layer,
-                    steps=steps,
-                    baseline=shared.chosen_baseline(baselines),
-                    draws=draws,
-                    features=features,
-                    fill=fill,
-                    order=order,
-                    smooth=smooth,
+                    batch_size=batch_size,
                     seed=seed,
                 ),
                 strict=True,
@@ -200,16 +166,16 @@ def attribute(
 
 
 def _there(value: float, unit: str) -> str:
-    """A frame's number with its unit: "-0.0079 (change)", "34 % (share)"."""
+    """Format a frame's value with its unit: "-0.0079 (change)", "34 % (share)"."""
     return f"{100 * value:.0f} % ({unit})" if unit == "share" else f"{value:.3g} ({unit})"
 
 
 def _incomplete(result: Attribution) -> str:
-    """That a map does not add up to what it should, and what may help."""
-    assert result.delta is not None  # noqa: S101 - else nothing is promised
+    """Describe that a map is incomplete, and possible remedies."""
+    assert result.delta is not None  # noqa: S101 - only complete methods have one
     total = float(result.raw[0].double().sum())
-    option = next((name for name in ("steps", "draws") if name in result.settings), None)
-    more = f"; more than --{option} {result.settings[option]} may help" if option else ""
+    option = next((name for name in ("n_steps", "n_samples") if name in result.settings), None)
+    more = f"; more than --{option.replace('_', '-')} {result.settings[option]} may help" if option else ""
     return (
         f"{result.method}: the map adds up to {total:.3g}, and the output changes by "
         f"{total - float(result.delta[0]):.3g} from the baseline to the clip: take it with care{more}"
@@ -217,7 +183,7 @@ def _incomplete(result: Attribution) -> str:
 
 
 def _stills(model: Any, batch: Any, results: dict[str, Attribution]) -> dict[str, bytes]:
-    """The frame that adds most to a unit's highest activation, and each method's map over it, as PNG files."""
+    """Write the frame that contributes most to a unit's highest activation, with each map over it, as PNG files."""
     from explain.drawing import colours as colour
     from explain.drawing.sprites import as_frames, still
     from explain.model.layouts import input_of, layout_of, to_display

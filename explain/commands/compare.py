@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from explain.commands import shared
-from zoo.commands.shared import options, output
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 
 @click.command(
-    cls=options.Examples,
+    cls=cli.Examples,
     epilog="explain compare conv2d conv3d --out comparison\n"
     "explain compare conv2d conv3d --clip sample:blinking_mnist/3 --out comparison",
 )
@@ -28,13 +30,13 @@ from zoo.commands.shared import options, output
 )
 @click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
 @shared.target
-@shared.steps
-@options.cut
-@options.weights
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@shared.method_options("n_steps")
+@cli.cut
+@cli.weights
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def compare(
     models: tuple[str, ...],
     clip: str | None,
@@ -42,7 +44,7 @@ def compare(
     methods: tuple[str, ...],
     sections: tuple[str, ...],
     target: str | None,
-    steps: int,
+    options: dict[str, Any],
     start: float,
     end: float | None,
     weights: str,
@@ -52,9 +54,9 @@ def compare(
     *,
     as_json: bool,
 ) -> None:
-    """Compare two or more models: what was measured of each, and with --clip what each sees in CLIP.
+    """Compare two or more models: their measured metrics and, with --clip, their explanations of CLIP.
 
-    MODEL is a name of the zoo, or a FILE.json that `zoo evaluate NAME --out FILE.json` or a training run wrote.
+    MODEL is a name of the zoo, or a FILE.json written by `zoo evaluate NAME --out FILE.json` or by a training run.
     """
     import explain
     from explain.progress import Line
@@ -71,8 +73,8 @@ def compare(
             target=target,
             device=device,
             dtype=dtype,
-            weights=options.resolve_weights(weights),
-            steps=steps,
+            weights=cli.resolve_weights(weights),
+            **options,
             seed=seed,
             progress=line.show,
         )

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import click
 
 from explain.commands import shared
-from zoo.commands.shared import options, output
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 
 @click.command(
-    cls=options.Examples,
+    cls=cli.Examples,
     epilog="explain faithfulness conv3d sample:blinking_mnist/3 --method saliency --method grad_cam --steps 16 "
     "--depths 4",
 )
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @shared.out
 @shared.target
 @shared.layer
-@shared.baseline
+@shared.method_options("baseline")
 @click.option(
     "--fill",
     default="surroundings",
@@ -32,23 +31,23 @@ if TYPE_CHECKING:
     metavar="surroundings|baseline",
     help="What takes the place of removed parts in deletion and insertion.",
 )
-@click.option("--steps", default=64, show_default=True, type=options.Count(min=2), help="Points of each curve.")
+@click.option("--steps", default=64, show_default=True, type=cli.Count(min=2), help="Points of each curve.")
 @click.option(
-    "--draws", default=20, show_default=True, type=options.Count(min=2), help="Random orders that maps compete with."
+    "--draws", default=20, show_default=True, type=cli.Count(min=2), help="Random orders that maps compete with."
 )
 @click.option(
     "--depths",
-    type=options.Count(min=1),
+    type=cli.Count(min=1),
     help="Depths at which the model is randomised; 1 is the last layer alone. [default: every layer]",
 )
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def faithfulness(
     model: str,
     clip: str,
@@ -56,7 +55,7 @@ def faithfulness(
     out: Path | None,
     target: str | None,
     layer: str | None,
-    baselines: tuple[str, ...],
+    options: dict[str, Any],
     fill: str,
     steps: int,
     draws: int,
@@ -72,23 +71,20 @@ def faithfulness(
     *,
     as_json: bool,
 ) -> None:
-    """Tell whether maps of what MODEL says about CLIP can be trusted.
+    """Test the faithfulness of maps of MODEL's prediction for CLIP.
 
-    That is, whether they depend on the model at all, and find what its output rests on better than chance does.
-    Shares: 1 is the unchanged output, and one unit the change that removing the whole clip makes. --out keeps all
-    curves; `explain.Faithfulness.load` reads them.
+    That is, whether they depend on the model at all, and mark what its output depends on better than chance.
+    Shares: 1 is the unchanged output, and one unit the change from removing the whole clip. --out saves all curves;
+    `explain.Faithfulness.load` reads them.
     """
-    from explain.attribution.methods import with_layer
     from explain.reporting import writing
 
     methods = tuple(dict.fromkeys(methods))
-    for name in methods:
-        with_layer(name)
     if out is not None:
         writing.check(out, "faithfulness")
 
     from explain.faithfulness.checking import Effort, check_all
-    from explain.faithfulness.records import record
+    from explain.faithfulness.measures import all_tests
     from explain.progress import Line
 
     effort = Effort(steps=steps, draws=draws, depths=depths, fill=fill)
@@ -105,10 +101,9 @@ def faithfulness(
         in_channels=in_channels,
     )
     with Line() as line:
-        baseline = shared.chosen_baseline(baselines)
-        maps = shared.attributed(loaded, batch, methods, line, target=target, layer=layer, baseline=baseline, seed=seed)
+        maps = shared.attributed(loaded, batch, methods, line, target=target, options=options, layer=layer, seed=seed)
         results = check_all(loaded, batch, maps, effort, seed=seed, progress=line.show)
-    data = [record(result) for result in results]
+    data = [result.record() for result in results]
     for warning in decoded.warnings:
         output.note(f"warning: {warning}")
     if out is not None:
@@ -118,7 +113,7 @@ def faithfulness(
         about = {"model": model, "clip": decoded.source, "seed": seed, "methods": data}
         writing.write(out, "faithfulness", about, files)
         output.note(f"wrote {out}: {', '.join(['faithfulness.json', *files])}")
-    rows, sentences = [], []
+    rows, sentences, tests = [], [], all_tests()
     for row in data:
         main = list(row["curves"].values())[-1] if row["curves"] else None
         areas = [
@@ -131,14 +126,13 @@ def faithfulness(
                 row["method"],
                 row["verdict"],
                 *(f"{own} ({random}, {middle})" for own, random, middle in areas),
-                _share(row["infidelity"]),
-                _share(row["sensitivity"]),
+                *(_share(row[test.name]) for test in tests),
                 _share(first),
             ]
         )
         sentences += [f"{row['method']}: {reason['text']}" for reason in row["reasons"].values()]
-    header = ["method", "verdict", "deletion (random, centre)", "insertion (random, centre)", "infidelity"]
-    text = output.table([*header, "sensitivity", "rank correlation, last layer random"], rows)
+    header = ["method", "verdict", "deletion (random, centre)", "insertion (random, centre)"]
+    text = output.table([*header, *(test.title for test in tests), "rank correlation, last layer random"], rows)
     output.emit(data, "\n\n".join([text, "\n".join(sentences)]), as_json=as_json)
 
 

@@ -73,7 +73,7 @@ def fields(
     effective: bool,
     as_json: bool,
 ) -> None:
-    """Show how many frames and pixels each layer of MODEL can see, and with --effective does look at."""
+    """Show the receptive field of each layer of MODEL in frames and pixels and, with --effective, the effective one."""
     import dataclasses
     from fnmatch import fnmatchcase
 
@@ -124,7 +124,7 @@ def fields(
         for warning in decoded.warnings:
             output.note(f"warning: {warning}")
     spec = loaded.zoo_entry
-    modules = dict(loaded.named_modules(remove_duplicate=False))  # a wrong name need not wait for the trace
+    modules = dict(loaded.named_modules(remove_duplicate=False))  # fail on a wrong name before the trace
     if layer and layer not in modules:
         raise UnknownNameError("layer", layer, filter(None, modules), f"`explain fields {model}` lists layers")
     wildcards = is_pattern(pattern or "")
@@ -137,13 +137,13 @@ def fields(
         traced = trace(loaded, spec.input.shape, blocks=block or pattern is not None, progress=follow)
     found = [row for row in traced.rows if fnmatchcase(row.layer, pattern or "*")]
     if pattern is None:
-        found = [row for row in found if row.kind != "block"]  # traced for the drawing alone
+        found = [row for row in found if row.kind != "block"]  # traced only for the drawing
     elif not found:
         raise UnknownNameError("layer with a field", pattern, [row.layer for row in traced.rows], pattern=wildcards)
     measured = _effective(loaded, batch, found, traced, draws, seed, figure) if effective else {}
     drawn = None
     if not effective and (figure is not None or unit is not None or as_json):
-        from explain.drawing.temporal_fields import temporal_field, write
+        from explain.drawing.fields import temporal_field, write_temporal
 
         drawn = temporal_field(traced, layer or None, int(at) if unit else None)
         if drawn is None and (figure is not None or unit is not None):
@@ -151,7 +151,7 @@ def fields(
                 f"{model} has no layer whose units could be followed through several frames; none is drawn"
             )
         if drawn is not None and figure is not None:
-            writing.write(figure, write(drawn))
+            writing.write(figure, write_temporal(drawn))
             output.note(f"wrote {figure}: {drawn.sentence}")
     differ = any(row.frame_field != row.field[1:] for row in found)
     rows = [
@@ -189,8 +189,8 @@ def fields(
 def _effective(
     loaded: Any, batch: Any, rows: list[Any], traced: Any, draws: int, seed: int, figure: Path | None
 ) -> dict[str, Any]:
-    """The effective fields of some layers by name, drawn if asked."""
-    from explain.drawing import effective_fields as drawing
+    """Measure the effective fields of some layers by name, drawn if requested."""
+    from explain.drawing import fields as drawing
     from explain.drawing.numbers import evenly
     from explain.drawing.sprites import as_frames
     from explain.fields.effective import effective_fields, noise
@@ -217,7 +217,7 @@ def _effective(
     if figure is not None and found:
         chosen = [found[at] for at in evenly(len(found), drawing.MOST)]
         frames = as_frames(Spoiled(loaded, batch, fill="grey", seed=seed).clips[0])
-        writing.write(figure, drawing.write(chosen, frames))
+        writing.write(figure, drawing.write_effective(chosen, frames))
         output.note(f"wrote {figure}: {', '.join(one.layer for one in chosen)}")
     return {one.layer: one for one in found}
 

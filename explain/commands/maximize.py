@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from explain.commands import shared
 from zoo.commands.shared import options, output
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: Names of regularisers (`explain.maximization.objectives`), which imports torch.
+#: Names of regularizers (`explain.maximization.objectives`), which imports torch.
 PENALTIES = ("total_variation", "flicker", "contrast")
 
 
@@ -24,7 +22,7 @@ class Units(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
     name = "units"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int] | str:
-        """The numbers that the user wrote, or "all"."""
+        """Parse unit numbers, or "all"."""
         if value == "all":
             return "all"
         found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(value), re.ASCII)
@@ -35,12 +33,12 @@ class Units(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.
 
 
 class Penalty(click.ParamType):  # type: ignore[type-arg]  # as above
-    """A regulariser and its weight."""
+    """A regularizer and its weight."""
 
     name = "penalty"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """The name and the number that the user wrote."""
+        """Parse a name and a number."""
         name, _, weight = str(value).partition("=")
         if name not in PENALTIES:
             self.fail(f"unknown penalty {name!r}; known: {', '.join(PENALTIES)}", param, ctx)
@@ -142,9 +140,9 @@ def maximize(
     decorrelate: bool,
     as_json: bool,
 ) -> None:
-    """Make up clips that excite units of MODEL most, or raise an output; --clips finds real ones beside them.
+    """Synthesize clips that maximize units of MODEL, or an output; --clips finds top-activating clips as well.
 
-    --out keeps a page, animations, and results that `.load` reads.
+    --out saves a page, animations, and results that `.load` reads.
     """
     from explain.reporting import writing
 
@@ -165,7 +163,7 @@ def maximize(
     if clips is None and (start or end is not None):
         raise click.UsageError("--start and --end cut the clips of --clips; name a folder or a list")
     if clips is not None:
-        named(clips)  # nobody waits for clips to be made before a refusal
+        named(clips)  # fail before clips are synthesized
     loaded = zoo.load(
         model,
         weights=options.resolve_weights(weights),
@@ -226,10 +224,10 @@ def maximize(
 
 
 def _wanted(layer: str | None, units: tuple[list[int] | str, ...], targets: tuple[str, ...], clips: str | None) -> Any:
-    """Units once each, "all", or none where outputs are raised.
+    """Return units without duplicates, "all", or none if outputs are maximized.
 
     Raises:
-        UsageError: Neither units of a layer nor outputs are named, or both.
+        UsageError: Neither units of a layer nor outputs are specified, or both.
     """
     if targets:
         if layer is not None or units:

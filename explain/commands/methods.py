@@ -15,7 +15,7 @@ from zoo.commands.shared import options, output
 @shared.target
 @options.as_json
 def methods(model: str | None, target: str | None, *, as_json: bool) -> None:
-    """List the attribution methods; with MODEL, say which of them apply to it, and why the others do not."""
+    """List the attribution methods; with MODEL, show which of them apply to it, and why the others do not."""
     from explain.attribution.methods import all_methods
 
     if model is not None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from explain.commands import shared
-from zoo.commands.shared import options, output
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from zoo.commands.shared import options as cli
+from zoo.commands.shared import output
 
 
 @click.command(
-    cls=options.Examples,
+    cls=cli.Examples,
     epilog="explain report conv3d sample:blinking_mnist/3 --out report\n"
     "explain report conv3d 'sample:blinking_mnist/*' --out report\n"
     "explain report r3d_18 videos --out report",
@@ -35,29 +34,27 @@ if TYPE_CHECKING:
 @click.option("--section", "sections", multiple=True, help="Section to write; may be given again. [default: all]")
 @shared.target
 @shared.layer
-@shared.steps
+@shared.method_options("n_steps")
 @click.option(
     "--unit-layer",
     "unit_layers",
     multiple=True,
     help="Layer whose units are maximised; may be given again. [default: 3]",
 )
-@click.option("--units", default=2, show_default=True, type=options.Count(min=1), help="Units maximised in each layer.")
-@click.option(
-    "--unit-steps", default=64, show_default=True, type=options.Count(min=1), help="Steps of each maximisation."
-)
+@click.option("--units", default=2, show_default=True, type=cli.Count(min=1), help="Units maximised in each layer.")
+@click.option("--unit-steps", default=64, show_default=True, type=cli.Count(min=1), help="Steps of each maximisation.")
 @click.option("--thorough", is_flag=True, help="Test at length whether maps can be trusted; takes many times as long.")
 @click.option(
     "--each", is_flag=True, help="Where CLIP is a folder: take every image file as a clip of its own, not as a frame."
 )
-@options.cut
-@options.weights
-@options.num_classes
-@options.in_channels
-@options.device
-@options.dtype
-@options.seed
-@options.as_json
+@cli.cut
+@cli.weights
+@cli.num_classes
+@cli.in_channels
+@cli.device
+@cli.dtype
+@cli.seed
+@cli.as_json
 def report(
     model: str,
     clip: str,
@@ -66,7 +63,7 @@ def report(
     sections: tuple[str, ...],
     target: str | None,
     layer: str | None,
-    steps: int,
+    options: dict[str, Any],
     unit_layers: tuple[str, ...],
     units: int,
     unit_steps: int,
@@ -83,12 +80,11 @@ def report(
     each: bool,
     as_json: bool,
 ) -> None:
-    """Write a report on what MODEL looks at in CLIP: a video, an image, a folder of images, or sample:NAME.
+    """Write a report on MODEL's explanations of CLIP: a video, an image, a folder of images, or sample:NAME.
 
-    CLIP may stand for many clips, which get one page together: a folder of videos or sub-folders (their names are
-    labels), a list FILE.txt or FILE.csv of `path` or `path,label` a line, or 'sample:NAME/*'. A folder that holds
-    images alone is one clip, unless --each is given. A run that was ended goes on where it was when it is started
-    again.
+    CLIP may denote many clips, which share one page: a folder of videos or sub-folders (their names are labels), a list
+    FILE.txt or FILE.csv of `path` or `path,label` per line, or 'sample:NAME/*'. A folder of images alone is one clip,
+    unless --each is used. Repeating an interrupted run resumes it.
     """
     import explain
     from explain.progress import Line
@@ -103,11 +99,11 @@ def report(
             target=target,
             device=device,
             dtype=dtype,
-            weights=options.resolve_weights(weights),
+            weights=cli.resolve_weights(weights),
             num_classes=num_classes,
             in_channels=in_channels,
             layer=layer,
-            steps=steps,
+            **options,
             unit_layers=unit_layers or 3,
             units=units,
             unit_steps=unit_steps,
@@ -134,7 +130,7 @@ def report(
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Say what an error's notes say, such as how to go on after Ctrl-C."""
+    """Print an error's notes, such as how to resume after Ctrl-C."""
     try:
         yield
     except BaseException as error:

@@ -1,21 +1,23 @@
-"""What several commands of `explain` share."""
+"""Helpers shared by several commands of `explain`."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from explain.attribution.methods import with_layer
+from explain.attribution.options import FORMER, accepted, built_in, options_for, parsed
 from zoo.commands.shared import options, output
 from zoo.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from explain.attribution import Attribution
+    from explain.attribution.options import Option
     from explain.progress import Line
     from explain.reporting.pages import Report
 
@@ -32,32 +34,79 @@ target = click.option(
     "from what it should be]",
 )
 layer = click.option("--layer", help="Layer for the methods that look at one (see `explain fields MODEL`).")
-steps = click.option(
-    "--steps", default=32, show_default=True, type=options.Count(min=1), help="Steps of integrated gradients."
-)
-
-baseline = click.option(
-    "--baseline",
-    "baselines",
-    multiple=True,
-    metavar="zero|black|blur|mean_frame|NUMBER",
-    help='What stands for "nothing there"; given again, for the methods that take the mean over several. [default: '
-    "each method's own]",
-)
 
 
-def chosen_baseline(baselines: Sequence[str]) -> str | float | list[str | float] | None:
-    """The baselines as they were given, numbers as such; None where there are none."""
-    found = [_number_or_name(one) for one in baselines]
-    return found if len(found) > 1 else found[0] if found else None
+class _Value(click.ParamType):  # type: ignore[type-arg]  # generic in some versions
+    """A value of a method's option."""
+
+    name = "value"
+
+    def __init__(self, of: Option) -> None:
+        self.of = of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the user's text."""
+        try:
+            return self.of.parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-def _number_or_name(text: str) -> str | float:
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return number if math.isfinite(number) else text  # refused as no name, then
+def _flags(names: Sequence[str]) -> Iterator[Callable[[Any], Any]]:
+    """Make a flag of each option of these names of built-in methods, and a hidden one of its deprecated name."""
+    former = {now: name for name, now in FORMER.items()}
+    for name in names:
+        one = built_in()[name]
+        given: dict[str, Any] = {"type": _Value(one), "multiple": name == "baseline"}
+        text = f"{one.text} [default: {one.default_text or one.default}]"
+        yield click.option(f"--{name.replace('_', '-')}", name, metavar=one.metavar, help=text, **given)
+        if name in former:
+            yield click.option(f"--{former[name]}", former[name], hidden=True, **given)
+
+
+def method_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of attribution methods to a command, which receives those that are set as `options`.
+
+    Args:
+        names: Options that become flags; empty means all. If the command has `--method`, `--option NAME=VALUE` sets any
+            other.
+    """
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(*arguments: Any, texts: Sequence[str] = (), **given: Any) -> None:
+            asked = {name: given.pop(name) for name in taken}
+            chosen = {name: value for name, value in asked.items() if value not in (None, ())}
+            if "baseline" in chosen:
+                chosen["baseline"] = chosen["baseline"][0] if len(chosen["baseline"]) == 1 else list(chosen["baseline"])
+            for name in chosen.keys() & FORMER.keys():
+                now = FORMER[name]
+                output.note(f"warning: --{name} is deprecated; it is now --{now.replace('_', '-')}")
+                chosen.setdefault(now, chosen.pop(name))
+            methods = [with_layer(name)[0] for name in given.get("methods", ())]
+            chosen |= parsed(methods, texts)
+            if methods:
+                options_for(methods, chosen)
+            command(*arguments, options=chosen, **given)
+
+        known = names or tuple(built_in())
+        taken = (*known, *(name for name, now in FORMER.items() if now in known))
+        flags = list(_flags(known))
+        if not names or "baseline" in names:
+            flags.append(
+                click.option(
+                    "--option",
+                    "texts",
+                    multiple=True,
+                    metavar="NAME=VALUE",
+                    help="An option of a method by its name, as of a plugin's; may be given again.",
+                )
+            )
+        for flag in reversed(flags):
+            run = flag(run)
+        return run
+
+    return add
 
 
 def opened(
@@ -72,14 +121,14 @@ def opened(
     end: float | None = None,
     **numbers: Any,
 ) -> tuple[Any, Any, Any]:
-    """The model, the clip as it was read, and the batch that the model takes of it.
+    """Return the model, the decoded clip, and the preprocessed batch.
 
     Args:
         model: A name of the zoo.
-        clip: Where the clip is.
-        weights: As `--weights` says.
+        clip: Path or name of the clip.
+        weights: As for `--weights`.
         device: As in `zoo.load`.
-        seed: Of everything drawn at random.
+        seed: Random seed.
         dtype: As in `zoo.load`.
         start: Seconds of the clip at which to begin.
         end: Seconds at which to stop; None goes to the end.
@@ -100,7 +149,7 @@ def opened(
 
 
 def warn(written: Report) -> None:
-    """Tell what a page could not show, and what its reader should know."""
+    """Print failures of a page and notices for its reader."""
     for problem in written.problems:
         output.note("warning: " + ": ".join(filter(None, (problem[key] for key in ("section", "plugin", "reason")))))
     for warning in written.warnings:
@@ -108,7 +157,7 @@ def warn(written: Report) -> None:
 
 
 def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
-    """What is explained, by the name of its output; "" stands for a single target, as it was asked for."""
+    """Return the targets by head; "" is the key of a single target, as requested."""
     if asked != "all":
         return {"": asked}
     from explain.model.targets import resolve
@@ -120,18 +169,27 @@ def targets_of(model: Any, batch: Any, asked: str | None) -> dict[str, Any]:
 
 
 def attributed(
-    model: Any, batch: Any, methods: Sequence[str], line: Line, *, target: Any, **options: Any
+    model: Any,
+    batch: Any,
+    methods: Sequence[str],
+    line: Line,
+    *,
+    target: Any,
+    options: Mapping[str, Any],
+    **common: Any,
 ) -> list[Attribution]:
-    """Each method's answer, in their order; those that need no more than one pass share it, and the target is kept."""
+    """Compute each method's attribution, in order; single-pass methods share one pass, and the target is kept."""
     from explain.attribution import attribute
-    from explain.attribution.methods import with_layer
 
     sharing = [name for name in methods if with_layer(name)[0].reads]
     found: dict[str, Attribution] = {}
     for names in ([sharing] if sharing else []) + [[name] for name in methods if name not in sharing]:
         progress = line.step(", ".join(names))
+        own: dict[str, Any] = {}
+        for name in names:
+            own |= accepted(with_layer(name)[0], options)
         try:
-            results = attribute(model, batch, method=names, target=target, progress=progress, **options)
+            results = attribute(model, batch, method=names, target=target, progress=progress, **common, **own)
         except ModelError as error:
             raise ModelError(f"{error}; `explain methods MODEL` says which methods apply") from error
         found |= zip(names, results, strict=True)

@@ -39,10 +39,10 @@ def temporal(
     *,
     as_json: bool,
 ) -> None:
-    """Show how the filters of each MODEL move in time: how they scale, turn and shift from slice to slice.
+    """Show the motion of the filters of each MODEL: how they scale, rotate and shift from slice to slice.
 
-    Layers that say it (3TConv) are read; to other 3D filters motion is fitted. Parameters are those of the layer
-    (s > 1 shrinks its pattern); what is said of patterns is what one sees. --out keeps every
+    Layers with temporal parameters (3TConv) are read; for other 3D filters motion is fitted. Parameters are those of
+    the layer (s > 1 shrinks its pattern); descriptions of patterns refer to what is visible. --out saves every
     parameter; `explain.TemporalParameters.load` reads them.
     """
     from explain.reporting import writing
@@ -51,7 +51,7 @@ def temporal(
 
     models = tuple(dict.fromkeys(models))
     for name in models:
-        catalog.find(name)  # a wrong name need not wait for the models before it
+        catalog.find(name)  # fail on a wrong name before loading the models
     if out is not None:
         writing.check(out, "temporal")
 

@@ -1,6 +1,6 @@
-"""How results show themselves: `.plot()`, a matplotlib figure, and the view of a notebook, HTML without a script.
+"""Drawing of results: `.plot()` returns a matplotlib figure, which notebooks show with a table.
 
-One module for each kind of result, with `plot(result, ...)` and `html(result)`; their methods are thin.
+Each kind of result has a function that plots it and one that returns the table's title and rows (`explain.results`).
 """
 
 from __future__ import annotations

@@ -1,43 +1,37 @@
-"""Attributions: the map over frames, and its course over time."""
+"""Figures of attributions: the map over frames, and its time curve."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from explain.attribution import Attribution
 from explain.attribution.methods import find_method
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
 from explain.drawing import figures, notebook, sprites
+from explain.drawing.colours import ColourMap
 from zoo.clips import instant, moment
 from zoo.errors import UnknownNameError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from explain.attribution import Attribution
-    from explain.drawing.colours import ColourMap
-    from explain.drawing.notebook import Film
-
-#: Width of a figure, its widest frame, and the height of the curve.
+#: Width of a figure, of its largest frame, and height of the curve.
 _WIDTH, _CELL, _CURVE = 900, 240, 130
 
-#: Frames of a figure where none are named, and samples of a view.
+#: Default number of frames in a figure, and of samples whose sums a table compares.
 _FRAMES, _SAMPLES = 8, 4
 
-#: What lies beneath the colours of the scale: they are transparent where there is nothing.
+#: Background of the color scale, whose colors are transparent at zero.
 _STAGE = "#0b0c0e"
 
-#: What one unit of a map is (`explain.attribution.maps`).
+#: Unit of a map (`explain.attribution.maps`).
 _UNITS: Mapping[str, str] = {
     "sum": "output",
     "mean": "output",
@@ -45,7 +39,7 @@ _UNITS: Mapping[str, str] = {
     "positive": "no unit",
 }
 
-#: What a frame's number is (`Attribution.time_unit`).
+#: Meaning of a frame's value (`Attribution.time_unit`).
 _TIMES: Mapping[str, str] = {
     "change": "change of the output\nwith the frame changed",
     "sum": "sum over the frame\n(output)",
@@ -55,7 +49,7 @@ _TIMES: Mapping[str, str] = {
 
 
 def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None = None) -> Figure:
-    """The figure of one sample (`Attribution.plot`)."""
+    """Plot one sample (`Attribution.plot`)."""
     sample = notebook.place("sample", sample, len(attribution.map))
     clip, share, scale, colours = _layers(attribution, sample)
     count, rows, columns = share.shape
@@ -91,45 +85,25 @@ def plot(attribution: Attribution, sample: int = 0, frames: Sequence[int] | None
     return drawn
 
 
-def html(attribution: Attribution) -> str:
-    """The view of the first samples."""
-    shown: list[tuple[Film, tuple[list[float], str] | None]] = []
-    for sample in range(min(_SAMPLES, len(attribution.map))):
-        clip, share, _, colours = _layers(attribution, sample)
-        time = attribution.time[sample].float().cpu()
-        peak = int(attribution.peak[sample])
-        what = attribution.target.descriptions[sample]
-        over = sprites.blended(clip, share, colours)
-        label = f"{attribution.method} over the clip, explaining {what}"
-        if len(time) == 1:
-            shown.append((notebook.film(over, label, what), None))
-            continue
-        said = _TIMES[attribution.time_unit].replace("\n", " ")
-        largest = moment(peak, len(time), attribution.times)
-        curve = time.tolist(), f"{said[0].upper()}{said[1:]}, over {len(time)} frames; largest {largest}"
-        shown.append((notebook.film(over, label, what), curve))
-        shown.append(
-            (notebook.film(over[peak : peak + 1], f"{label}: {largest}", f"The map is largest {largest}"), None)
-        )
+def describe(attribution: Attribution) -> tuple[str, list[tuple[str, str]]]:
+    """Return title and table for a notebook."""
     rows = [("layer", attribution.layer)] if attribution.layer else []
     if attribution.delta is not None:
         rows.append(("missing of its sum", ", ".join(f"{float(one):.3g}" for one in attribution.delta[:_SAMPLES])))
-    return notebook.view(
-        "attribution.html",
-        title=attribution.method,
-        target=str(attribution.target),
-        shown=shown,
-        more=len(attribution.map) - _SAMPLES,
-        rows=[*rows, *notebook.said(attribution.settings)],
-        unit=_unit(attribution),
-        note=attribution.note,
-    )
+    rows += [("unit of the map", unit)] if (unit := _unit(attribution)) else []
+    rows += [("note", attribution.note)] if attribution.note else []
+    if attribution.map.shape[1] > 1:
+        largest = moment(int(attribution.peak[0]), attribution.map.shape[1], attribution.times)
+        rows.append(("largest", f"{largest}, {_TIMES[attribution.time_unit]}".replace("\n", " ")))
+    more = len(attribution.map) - 1
+    rows += [("more", f"{more} sample{'s' * (more > 1)}: .plot(sample) shows each")] if more else []
+    return f"{attribution.method}: {attribution.target}", [*rows, *notebook.said(attribution.settings)]
 
 
 def _layers(
     attribution: Attribution, sample: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.floating], float, ColourMap]:
-    """Frames T x H x W x 1 or 3 (black where they are not known), the map in shares of its scale, that, and colours."""
+    """Return frames T x H x W x 1 or 3 (black if unknown), the map relative to its scale, the scale, and colors."""
     values = np.nan_to_num(attribution.map[sample].detach().float().cpu().numpy())
     share, scale, colours = colour.scaled(values)
     if attribution.clip is None:
@@ -138,20 +112,20 @@ def _layers(
 
 
 def _strongest(attribution: Attribution, sample: int) -> list[int]:
-    """The frames of a figure: of each eighth of the clip that where the map is largest."""
+    """Select the frames of a figure: from each eighth of the clip that with the largest map."""
     time = abs(np.nan_to_num(attribution.time[sample].detach().double().cpu().numpy()))
     edges = np.linspace(0, len(time), min(_FRAMES, len(time)) + 1).astype(int)
     return [int(start + time[start:end].argmax()) for start, end in pairwise(edges)]
 
 
 def _curve(axes: Axes, attribution: Attribution, sample: int, shown: Sequence[int]) -> None:
-    """What every frame has of the map; the frames above are marked."""
+    """Plot the time curve of the map; the frames shown above are marked."""
     time = attribution.time[sample].detach().double().cpu().numpy()
     notebook.course(axes, time, shown, _TIMES[attribution.time_unit], attribution.times)
 
 
 def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, unit: str) -> None:
-    """What the colours of the map mean; the largest hundredth of its numbers takes the last one."""
+    """Draw the color scale of the map; the largest hundredth of its values is clipped."""
     mapping = ScalarMappable(
         Normalize(colours.low * scale, colours.high * scale), ListedColormap(colours.palette / 255.0)
     )
@@ -164,18 +138,18 @@ def _scale(drawn: Figure, axes: list[Axes], scale: float, colours: ColourMap, un
 
 
 def _unit(attribution: Attribution) -> str:
-    """What a map's numbers are counted in; empty where nobody knows the method."""
+    """Return the unit of a map; empty if the method is unknown."""
     try:
         method = find_method(attribution.method)
-        if "smooth" in method.options:
-            method = find_method(str(attribution.settings.get("smooth")))
+        inner = attribution.settings.get("smooth") or attribution.settings.get("attribution_method")
+        method = find_method(inner) if inner else method
     except UnknownNameError:
         return ""
     return _UNITS[method.reduction]
 
 
 def _below(attribution: Attribution, sample: int) -> str:
-    """Where it looked, and with what."""
+    """Describe the layer and settings."""
     parts = [f"sample {sample} of {len(attribution.map)}"] if len(attribution.map) > 1 else []
     parts += [f"layer {attribution.layer}"] if attribution.layer else []
     parts += [f"{name} {value}" for name, value in notebook.said(attribution.settings)]

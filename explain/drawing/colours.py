@@ -1,6 +1,6 @@
-"""Colour maps of the overlays: perceptually ordered, and transparent where there is nothing to see.
+"""Color maps of overlays: perceptually ordered, and transparent at zero.
 
-Each map is a palette of 256 RGBA colours, so that an overlay is one byte a pixel.
+Each map is a palette of 256 RGBA colors, so that an overlay has one byte per pixel.
 """
 
 from __future__ import annotations
@@ -10,33 +10,29 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 
-#: Every 16th colour of matplotlib's "inferno" (CC0, by Stéfan van der Walt and Nathaniel Smith).
-_INFERNO = (
-    "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754 d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 "
-    "fcffa4"
-)
+#: Blue to pale blue, pale red to red: zero between them is transparent, and the faintest value still shows its sign.
+#: Both ends are equally light, so that neither sign dominates.
+_DIVERGING = ("#2f6bff", "#4d82ff", "#6b99ff", "#89b0ff", "#ffa590", "#ff8c74", "#ff7055", "#f5392b")
 
-#: Blue to pale blue, pale red to red: zero between them is transparent, and the faintest value still tells its sign.
-#: Both ends are equally light, so that neither sign shouts down the other.
-_DIVERGING = "2f6bff 4d82ff 6b99ff 89b0ff ffa590 ff8c74 ff7055 f5392b"
-
-#: Share of a map's numbers that its colours cover; the few larger ones take the last colour.
+#: Share of a map's values that the color scale covers; the few larger ones are clipped.
 _COVERED = 0.99
 
-#: Numbers below this share of the largest are left out of that count: most maps are zero nearly everywhere.
+#: Values below this share of the largest are excluded from that count: most maps are zero nearly everywhere.
 _COUNTED = 1e-3
 
 #: Share of the largest magnitude from which an overlay is opaque; opacity rises linearly up to there.
 _OPAQUE_FROM = 0.6
 
-#: Share below which it is wholly transparent: the palette's nearest colours to zero.
+#: Share below which it is fully transparent: the palette's nearest colors to zero.
 _NOTHING = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class ColourMap:
-    """256 colours for numbers between `low` and `high`."""
+    """256 colors for numbers between `low` and `high`."""
 
     name: str
     low: float
@@ -45,13 +41,13 @@ class ColourMap:
     palette: npt.NDArray[np.uint8]
 
     def indices(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-        """Palette index of each value; values outside the range take the nearest end."""
+        """Return the palette index of each value; values outside the range are clipped."""
         share = (np.clip(values, self.low, self.high) - self.low) / (self.high - self.low)
         indices: npt.NDArray[np.uint8] = np.rint(share * 255).astype(np.uint8)
         return indices
 
     def gradient(self, stops: int = 9) -> str:
-        """The map as a CSS gradient from left to right, for a legend."""
+        """Return the map as a CSS gradient from left to right, for a legend."""
         colours = self.palette[np.linspace(0, 255, stops).round().astype(int)]
         return (
             "linear-gradient(90deg, "
@@ -63,9 +59,9 @@ class ColourMap:
 
 
 def scaled(values: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.floating], float, ColourMap]:
-    """A map as shares of the magnitude that takes the last colour, that magnitude, and the colours that show it.
+    """Return a map relative to its scale, the scale, and the colors; the scale is the magnitude of the last color.
 
-    One scale for all frames, so that moments can be compared; a map of zeros has the scale 0.
+    One scale for all frames, so that they can be compared; a map of zeros has the scale 0.
     """
     sizes = np.abs(values)
     largest = float(sizes.max())
@@ -77,29 +73,25 @@ def scaled(values: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.floating], 
 
 @cache
 def magnitude() -> ColourMap:
-    """For numbers from 0 (transparent) to 1 (pale yellow)."""
+    """Return the color map for numbers from 0 (transparent) to 1 (pale yellow)."""
     share = np.linspace(0, 1, 256)
     # Without its black start the map stays visible on black frames; lightness still rises steadily.
-    return ColourMap("magnitude", 0.0, 1.0, _palette(_INFERNO, 0.25 + 0.75 * share, _opacity(share)))
+    return ColourMap("magnitude", 0.0, 1.0, _palette(colormaps["inferno"], 0.25 + 0.75 * share, share))
 
 
 @cache
 def signed() -> ColourMap:
-    """For numbers from -1 (blue) over 0 (transparent) to 1 (red)."""
+    """Return the color map for numbers from -1 (blue) over 0 (transparent) to 1 (red)."""
     value = np.linspace(-1, 1, 256)
-    return ColourMap("signed", -1.0, 1.0, _palette(_DIVERGING, (value + 1) / 2, _opacity(np.abs(value))))
-
-
-def _opacity(share: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    opacity: npt.NDArray[np.floating] = np.clip((share - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
-    return opacity
+    shades = LinearSegmentedColormap.from_list("signed", _DIVERGING)
+    return ColourMap("signed", -1.0, 1.0, _palette(shades, (value + 1) / 2, np.abs(value)))
 
 
 def _palette(
-    anchors: str, positions: npt.NDArray[np.floating], alpha: npt.NDArray[np.floating]
+    colours: Colormap, positions: npt.NDArray[np.floating], magnitudes: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.uint8]:
-    colours = np.array([list(bytes.fromhex(anchor)) for anchor in anchors.split()], dtype=float)
-    at = np.linspace(0, 1, len(colours))
-    channels = [np.interp(positions, at, colours[:, channel]) for channel in range(3)]
-    palette: npt.NDArray[np.uint8] = np.rint(np.stack([*channels, alpha * 255], axis=1)).astype(np.uint8)
+    """Return 256 x 4: a color map sampled at positions from 0 to 1, opaque where magnitudes are large."""
+    rgba = colours(positions)
+    rgba[:, 3] = np.clip((magnitudes - _NOTHING) / (_OPAQUE_FROM - _NOTHING), 0, 1)
+    palette: npt.NDArray[np.uint8] = np.rint(255 * rgba).astype(np.uint8)
     return palette

@@ -1,37 +1,32 @@
-"""Faithfulness: curves with their controls, correlations after randomisation, and the verdict."""
+"""Figures of faithfulness: curves with their controls, correlations after randomization, and the verdict."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
+from explain.faithfulness import Faithfulness
+from explain.faithfulness.measures import all_tests
+from explain.faithfulness.results import Curves
 from explain.faithfulness.verdicts import DEPENDS, INDEPENDENT
-from explain.results import packed
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.faithfulness import Faithfulness
-    from explain.faithfulness.results import Curves
-
-#: Width and height of one part of a figure.
+#: Width and height of one panel.
 _ACROSS, _TALL = 300, 230
 
-#: What is taken away, by kind.
+#: Removed parts, by kind.
 _PARTS = {"spatial": "pixels, in all frames", "temporal": "whole frames", "both": "pixels of single frames"}
 
-#: Names of layers fit beneath an axis up to so many depths.
+#: Maximum number of depths for which layer names fit beneath an axis.
 _NAMED = 6
 
 
 def plot(result: Faithfulness, sample: int | None = None) -> Figure:
-    """The figure of one sample, or of the mean over all (`Faithfulness.plot`)."""
+    """Plot one sample, or the mean over all (`Faithfulness.plot`)."""
     rows, columns = _shape(result)
     sample = None if sample is None else notebook.place("sample", sample, len(result.value))
     with notebook.drawing(columns * _ACROSS, rows * _TALL + 100) as drawn:
@@ -40,17 +35,12 @@ def plot(result: Faithfulness, sample: int | None = None) -> Figure:
     return drawn
 
 
-def html(result: Faithfulness) -> str:
-    """The view of the mean over samples."""
-    rows, columns = _shape(result)
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, result, None),
-        columns * _ACROSS,
-        rows * _TALL,
-        f"Curves and controls of {result.method}; the numbers stand in the table",
-        packed(result),
-    )
-    areas = [
+def describe(result: Faithfulness) -> tuple[str, list[tuple[str, ...]]]:
+    """Return title and table for a notebook."""
+    rows: list[tuple[str, ...]] = [("verdict", result.verdict.word)]
+    if result.curves:
+        rows.append(("mean share of the output", "this map", "random orders", "the middle first"))
+    rows += [
         (
             f"{verb} {_PARTS.get(kind, kind)}",
             *(
@@ -61,26 +51,16 @@ def html(result: Faithfulness) -> str:
         for kind, curves in result.curves.items()
         for verb, name, area in (("removing", "deletion", curves.area), ("showing", "insertion", curves.inserted_area))
     ]
-    measures = [
-        (name, notebook.share(_mean(value)))
-        for name, value in (("infidelity", result.infidelity), ("max-sensitivity", result.sensitivity))
-        if value is not None
+    titles = {test.name: test.title for test in all_tests()}
+    rows += [
+        (titles.get(name, name), notebook.share(float(values.nanmean()))) for name, values in result.measures.items()
     ]
-    measures += [(f"not tested: {name}", reason) for name, reason in result.missing.items()]
-    return notebook.view(
-        "faithfulness.html",
-        title=result.method,
-        target=result.target,
-        word=result.verdict.word,
-        reasons=result.verdict.reasons,
-        drawn=drawn,
-        areas=areas,
-        rows=[*measures, *notebook.said(result.settings)],
-    )
+    rows += [(f"not tested: {name}", reason) for name, reason in result.missing.items()]
+    return _title(result, None), [*rows, *notebook.said(result.settings)]
 
 
 def _shape(result: Faithfulness) -> tuple[int, int]:
-    """Rows and columns of a figure: curves in two rows, then what else was measured."""
+    """Return rows and columns of a figure: curves in two rows, then the other tests."""
     return 2 * bool(result.curves) + bool(result.randomization) or 1, max(2, len(result.curves))
 
 
@@ -108,7 +88,7 @@ def _paint(drawn: Figure, result: Faithfulness, sample: int | None) -> None:
 
 
 def _curves(axes: Axes, curves: Curves, name: str, sample: int | None) -> None:
-    """One kind of curve: in the map's order, in random ones, the middle first."""
+    """Plot one kind of curve: in the map's order, in random orders, and center-first."""
     at = (curves.removed if name == "deletion" else curves.shown).cpu().numpy()
     drawn = _of(getattr(curves, f"random_{name}"), sample)  # draws x points
     axes.axhline(1, color=figures.LINE, linewidth=0.8, zorder=0)
@@ -124,7 +104,7 @@ def _curves(axes: Axes, curves: Curves, name: str, sample: int | None) -> None:
 
 
 def _randomization(axes: Axes, result: Faithfulness, sample: int | None) -> None:
-    """Rank correlation with the map of the randomised model, by depth, and what counts as dependent."""
+    """Plot the rank correlation with the map of the randomized model, by depth, and the threshold of dependence."""
     depths = [one.depth for one in result.randomization]
     values = [float(_of(one.correlation, sample)) for one in result.randomization]
     axes.axhspan(INDEPENDENT, 1, color=figures.SERIES[7], alpha=0.1, linewidth=0)
@@ -153,7 +133,7 @@ def _randomization(axes: Axes, result: Faithfulness, sample: int | None) -> None
     axes.set_title("with the map of a model whose last layers are random", fontsize=11)
     if len(depths) <= _NAMED:
         names = [f"{one.depth}: {one.layer or 'the model'}" for one in result.randomization]
-        # Every other name stands lower, so that long ones do not run into each other.
+        # Every other name is lower, so that long ones do not overlap.
         axes.set_xticks(depths, ["\n" * (place % 2) + name for place, name in enumerate(names)])
         axes.tick_params(axis="x", labelsize=9)
     else:
@@ -162,12 +142,8 @@ def _randomization(axes: Axes, result: Faithfulness, sample: int | None) -> None
 
 
 def _of(values: Tensor, sample: int | None) -> npt.NDArray[np.float64]:
-    """Curves (... x N x points, or N) of one sample, or their mean."""
+    """Return curves (... x N x points, or N) of one sample, or their mean."""
     axis = values.ndim - 2 if values.ndim > 1 else 0
     chosen = values.nanmean(dim=axis) if sample is None else values.select(axis, sample)
     numbers: npt.NDArray[np.float64] = chosen.cpu().numpy()
     return numbers
-
-
-def _mean(values: Tensor) -> float:
-    return float(values.nanmean())

@@ -1,7 +1,6 @@
-"""Figures drawn with matplotlib, as inline SVG: text stays text, lines follow the page's light and dark colours.
+"""Matplotlib figures as inline SVG: text stays text, lines follow the page's light and dark colors.
 
-Draw inside `style()`, on a `figure()`, with the colours below; `svg` turns that into markup. The same figure gives the
-same bytes.
+Draw inside `style()`, on a `figure()`, with the colors below; `svg` converts it to markup. The output is deterministic.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -24,18 +24,16 @@ from explain.drawing.templates import asset
 from zoo.plain import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from matplotlib.axes import Axes
     from matplotlib.typing import ColorType
 
-#: Colours that stand for the page's own, whatever its scheme; they are no colours to look at until `svg` names them.
+#: Placeholders for the page's own colors in either scheme; `svg` replaces them.
 INK, SOFT, LINE, CARD = (f"#00000{place}" for place in range(1, 5))
 
-#: The same for eight series.
+#: Placeholders for eight series.
 SERIES = tuple(f"#0000a{place}" for place in range(1, 9))
 
-#: Marks and lines tell series apart where colours do not.
+#: Markers and line styles distinguish series independent of color.
 _MARKERS = "os^DvXP*"
 
 _LINES = ("-", "--", "-.", ":")
@@ -46,7 +44,7 @@ _SVG, _LINKS = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 #: Units of an SVG of this module are CSS pixels at full size.
 _DPI = 72
 
-#: How much larger than drawn a page may show a figure.
+#: Maximum magnification of a figure on a page.
 _LARGEST = 4 / 3
 
 #: Height of one row of a legend.
@@ -72,38 +70,38 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name with two dollars is no formula
+    "text.parse_math": False,  # a name with two dollars is not a formula
 }
 
 _NAMES = {INK: "ink", SOFT: "soft", LINE: "line", CARD: "card"} | {
     colour: f"series-{place}" for place, colour in enumerate(SERIES, start=1)
 }
 
-#: The linear light of an sRGB number turns from a line to a power here (WCAG 2.2, relative luminance).
+#: Threshold between the linear part and the power law of sRGB (WCAG 2.2, relative luminance).
 _LINEAR = 0.04045
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the page's style; matplotlib's own settings are as before afterwards."""
+    """Draw in the page's style within a context; matplotlib's settings are restored afterwards."""
     with mpl.rc_context():
-        mpl.rcdefaults()  # somebody's own matplotlibrc must not show
+        mpl.rcdefaults()  # ignore the user's matplotlibrc
         mpl.rcParams.update(_STYLE)
         yield
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of this many CSS pixels; a page shows it at most a third larger."""
+    """Create an empty figure of this many CSS pixels; a page magnifies it by at most a third."""
     return Figure(figsize=(width / _DPI, height / _DPI), layout="constrained")
 
 
 def series(place: int) -> tuple[str, tuple[str, str]]:
-    """The colour of a series, and its marker and line style; those of the first eight are all distinct."""
+    """Return the color of a series, and its marker and line style; those of the first eight are all distinct."""
     return SERIES[place % len(SERIES)], (_MARKERS[place % len(_MARKERS)], _LINES[place % len(_LINES)])
 
 
 def legend(drawn: Figure, axes: Axes) -> None:
-    """Name the series above the axes, where they hide nothing; the figure grows by what that takes."""
+    """Draw a legend above the axes; the figure grows by its height."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         drawn.set_figheight(drawn.get_figheight() + _LEGEND_ROW * math.ceil(len(labels) / 2) / _DPI)
@@ -111,17 +109,17 @@ def legend(drawn: Figure, axes: Axes) -> None:
 
 
 def svg(drawn: Figure, name: str, label: str) -> Markup:
-    """A figure as markup for a page. Call it inside `style()`.
+    """Convert a figure to markup for a page. Call it inside `style()`.
 
     Args:
         drawn: The figure.
-        name: Unique on the page; what the SVG refers to inside itself is named after it.
-        label: What the figure shows, for those who cannot see it.
+        name: Unique on the page; prefix of the SVG's internal identifiers.
+        label: Alternative text.
     """
     file = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with mpl.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the reader's fonts draw the texts, not matplotlib's
+        warnings.filterwarnings("ignore", "Glyph")  # texts use the reader's fonts, not matplotlib's
         drawn.savefig(file, format="svg", transparent=True, metadata=nothing)
     text = visible(file.getvalue().decode())
     text = text[text.index("<svg ") :]
@@ -131,11 +129,11 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
     body = text[text.index(">") + 1 :]
     body = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)
     body = re.sub(r'<g id="[^"]*">', "<g>", body)
-    # The page's own font; angles and coordinates no finer than a hundredth of a pixel.
+    # The page's own font; angles and coordinates rounded to a hundredth of a pixel.
     body = re.sub(r"font-family: [^;\"]*(; )?", "", body)
     body = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", body)
     body = re.sub(r'="[^"]*"', lambda attribute: re.sub(r"(\d\.\d\d)\d+", r"\1", attribute[0]), body)
-    # Identifiers are hashes of coordinates, which a layout repeats but for rounding: they are counted instead.
+    # Identifiers are hashes of coordinates, which vary by rounding: they are numbered instead.
     stem = f"d{sha256(name.encode()).hexdigest()[:8]}"
     places = {identifier: place for place, identifier in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', body)))}
     body = re.sub(
@@ -155,7 +153,7 @@ def svg(drawn: Figure, name: str, label: str) -> Markup:
 
 
 def standalone(drawn: Markup) -> str:
-    """What `svg` gave, as a file of its own: light, and dark where a browser's user prefers that."""
+    """Return the output of `svg` as a standalone file that follows a browser's light or dark scheme."""
     text = str(drawn)
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w+);", part)) for part in _schemes())
     named = sorted(set(re.findall(r"var\(--([\w-]+)\)", text)) | {"card"})
@@ -178,10 +176,10 @@ def standalone(drawn: Markup) -> str:
 
 
 def on_paper(drawn: Figure) -> None:
-    """Give a figure the page's light colours, and a ground: for those who take it as it is, not as markup."""
+    """Set the page's light colors and a background, for use as a figure rather than markup."""
     light = dict(re.findall(r"--([\w-]+): (#\w+);", _schemes()[0]))
     colours = {to_rgb(place): to_rgb(light[name]) for place, name in _NAMES.items()}
-    boxes = (text.get_bbox_patch() for text in drawn.findobj(Text))  # which are nobody's children
+    boxes = (text.get_bbox_patch() for text in drawn.findobj(Text))  # not children of any artist
     for artist in (*drawn.findobj(), *filter(None, boxes)):
         for what in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
             read, write = (getattr(artist, f"{verb}_{what}", None) for verb in ("get", "set"))
@@ -198,13 +196,13 @@ def on_paper(drawn: Figure) -> None:
 
 
 def _schemes() -> tuple[str, str]:
-    """The page's colours, light and dark."""
+    """Return the page's colors, light and dark."""
     light, dark = str(asset("report.css")).split("@media (prefers-color-scheme: dark)", 1)
     return light, dark.split("}", 1)[0]
 
 
 def readable_on(colour: ColorType) -> str:
-    """Black or white, whichever stands out more from a colour."""
+    """Return black or white, whichever has more contrast with a color."""
     light = (share / 12.92 if share <= _LINEAR else ((share + 0.055) / 1.055) ** 2.4 for share in to_rgb(colour))
     red, green, blue = light
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -213,7 +211,7 @@ def readable_on(colour: ColorType) -> str:
 
 
 def over_frames(axes: Axes, times: Sequence[float] | None) -> None:
-    """Label the horizontal axis as one of frames, by their index and, where it is known, their time."""
+    """Label the horizontal axis with frames, by their index and, if known, their time."""
     axes.set_xlabel("frame" if times is None else "frame, and its time in the clip")
     if times is not None:
         known = dict(enumerate(times))

@@ -1,4 +1,4 @@
-"""Pictures of 3D filters: each slice as a small image, so that a filter is a short clip."""
+"""Images of 3D filters: each slice as a small image, so that a filter is a short clip."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-#: Slices a second of an animation, and pixels for each weight.
+#: Slices per second of an animation, and pixels per weight.
 _RATE, _ENLARGED = 3, 8
 
-#: Filters in one animation, at most.
+#: Maximum number of filters in one animation.
 MOST = 64
 
 
 def pictures(kernel: Tensor, *, blue_first: bool = False) -> npt.NDArray[np.uint8]:
-    """The slices of filters as images: grey is a weight of zero, the largest of each filter is black or white.
+    """Return the slices of filters as images: zero is gray, the largest weight of each filter is black or white.
 
-    Filters of three input channels are seen in colour; of any other number of channels, the one of the largest weights
-    (sum of squares) is shown, grey.
+    Filters of three input channels are shown in color; otherwise the channel with the largest weights (sum of squares)
+    is shown in gray.
 
     Args:
         kernel: Filters x channels x D x rows x columns.
@@ -47,21 +47,21 @@ def pictures(kernel: Tensor, *, blue_first: bool = False) -> npt.NDArray[np.uint
 
 
 def strongest_channel(kernel: Tensor, channel: int) -> int:
-    """The input channel that `pictures` shows of a filter that is not seen in colour."""
+    """Return the input channel that `pictures` shows for a filter that is not shown in color."""
     return int(kernel[channel].detach().float().square().sum(dim=(1, 2, 3)).argmax())
 
 
 def strengths(kernel: Tensor, channel: int) -> list[float]:
-    """Root of the sum of squares of each slice of a filter, as a share of its first one's; 0 where that is zero.
+    """Return the root of the sum of squares of each slice of a filter, relative to its first; 0 if that is zero.
 
-    Resampling blurs and pushes weights over the edge, so that later slices may count for little.
+    Resampling blurs and moves weights over the edge, so that later slices may be weak.
     """
     sizes = kernel[channel].detach().double().square().sum(dim=(0, 2, 3)).sqrt()
     return [float(size / sizes[0]) if sizes[0] else 0.0 for size in sizes]
 
 
 def mosaic(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Filters beside each other, row after row in their order, as frames D x rows x columns x channels."""
+    """Arrange filters in rows, in order, as frames D x rows x columns x channels."""
     count, depth, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
@@ -73,10 +73,10 @@ def mosaic(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def animated(images: npt.NDArray[np.uint8]) -> bytes:
-    """Filters beside each other, slice after slice, as a looping WebP file."""
+    """Encode filters side by side, slice after slice, as a looping WebP file."""
     return animation(mosaic(images), frames_per_second=_RATE, scale=_ENLARGED)
 
 
 def loops(frames: int, images: int) -> int:
-    """How often the player shows all slices while it plays the clip once: a slice stays for about three frames."""
+    """Return how often the player loops through the slices per clip: a slice lasts about three frames."""
     return max(1, round(frames / (3 * images)))

@@ -1,33 +1,34 @@
-"""Maximisations: frames of every clip, and how the activation rose."""
+"""Figures of units: synthesized clips, top-activating clips, and gradients in one frame."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
+from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from explain.drawing import figures, notebook, sprites
+from explain.attribution.maps import to_map
+from explain.drawing import colours, figures, notebook, sprites
 from explain.drawing.numbers import evenly
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    import numpy.typing as npt
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from explain.maximization import Maximization
+from explain.maximization import Maximization, TopClip, TopClips
+from explain.maximization.unit_views import UnitView
+from zoo.clips import instant, moment
+from zoo.errors import UsageError
+from zoo.names import short_name
 
 #: Width of a figure, of its curves, and of its largest frame.
 _WIDTH, _CURVE, _CELL = 900, 250, 160
 
-#: Frames of each clip in a figure, and clips of a figure and of a view where none are named.
-_FRAMES, _CLIPS, _FILMS = 6, 6, 12
+#: Frames of each clip in a figure, and default number of clips.
+_FRAMES, _CLIPS = 6, 6
 
 
 def plot(result: Maximization, clips: Sequence[int] | None = None) -> Figure:
-    """The figure of some clips (`Maximization.plot`)."""
+    """Plot some clips (`Maximization.plot`)."""
     count = len(result.clips)
     shown = list(range(min(count, _CLIPS))) if clips is None else [notebook.place("clip", at, count) for at in clips]
     pictures = [_frames(result, at) for at in shown]
@@ -54,34 +55,23 @@ def plot(result: Maximization, clips: Sequence[int] | None = None) -> Figure:
     return drawn
 
 
-def html(result: Maximization) -> str:
-    """The view of the first clips."""
-    films = []
-    for at in range(min(_FILMS, len(result.clips))):
-        rose = f"from {float(result.initial[at]):.3g} to {float(result.activation[at]):.3g}"
-        film = notebook.film(
-            _frames(result, at), f"A clip made to excite {result.names[at]}", f"{result.names[at]}: {rose}"
-        )
-        curve = result.history[:, at].float().tolist(), f"Activation over {len(result.history)} steps, {rose}"
-        films.append((film, curve))
-    return notebook.view(
-        "maximization.html",
-        title="Made to excite",
-        what=result.layer or ", ".join(result.names[: len(films)]),
-        shown=films,
-        more=len(result.clips) - len(films),
-        rows=notebook.said(result.settings),
-    )
+def describe(result: Maximization) -> tuple[str, list[tuple[str, str]]]:
+    """Return title and table for a notebook."""
+    rose = [
+        (name, f"from {float(first):.3g} to {float(last):.3g}")
+        for name, first, last in zip(result.names, result.initial, result.activation, strict=True)
+    ]
+    return f"Made to excite {result.layer or ', '.join(result.names)}", [*rose, *notebook.said(result.settings)]
 
 
 def _frames(result: Maximization, at: int) -> npt.NDArray[np.uint8]:
-    """The frames of a clip; of a still, whose frames are all equal, the one."""
+    """Return the frames of a clip; a single one for a still, whose frames are all equal."""
     frames = sprites.as_frames(result.clips[at])
     return frames[:1] if bool((frames == frames[:1]).all()) else frames
 
 
 def _history(axes: Axes, result: Maximization, at: int) -> None:
-    """The activation at every step, and of the clip that was made."""
+    """Plot the activation at every step, and that of the final clip."""
     values = result.history[:, at].double().cpu().numpy()
     steps = range(1, len(values) + 1)
     axes.plot([0, *steps], [float(result.initial[at]), *values], color=figures.SERIES[0], linewidth=1.6)
@@ -92,3 +82,139 @@ def _history(axes: Axes, result: Maximization, at: int) -> None:
     )
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+#: Width of the widest image of top-activating clips, and height of the four lines above it.
+_PICTURE, _LINES = 220, 66
+
+#: Default number of units in a figure, and clips of each.
+_UNITS, _BEST = 6, 5
+
+#: Width of a letter above an image.
+_LETTER = 6
+
+#: Pixels per position of a map if the frame is unknown.
+_ENLARGED = 8
+
+
+def plot_clips(found: TopClips, units: Sequence[int] | None = None) -> Figure:
+    """Plot some units (`TopClips.plot`)."""
+    best = dict(zip(found.units, found.clips, strict=True))
+    for unit in units or ():
+        if unit not in best:
+            raise UsageError(f"unit {unit} was not looked for: units are {', '.join(map(str, found.units))}")
+    shown = list(found.units[:_UNITS]) if units is None else list(units)
+    pictures = {unit: _overlaid(best[unit][:_BEST]) for unit in shown}
+    across = max([1, *map(len, pictures.values())])
+    cell = min(_PICTURE, _WIDTH / across - 12)
+    tall = max([cell * one.shape[1] / one.shape[2] for several in pictures.values() for one in several], default=cell)
+    with notebook.drawing(across * (cell + 12), len(shown) * (tall + _LINES) + 70) as drawn:
+        grid = drawn.add_gridspec(max(1, len(shown)), across)
+        for row, unit in enumerate(shown):
+            for column, (clip, picture) in enumerate(zip(best[unit], pictures[unit], strict=False)):
+                head = f"{found.layer}/{unit}" if column == 0 else ""
+                name, label, active = _told(clip)
+                most = int(cell / _LETTER)
+                lines = (_end(head, most), _end(name, most), textwrap.shorten(label, most, placeholder="…"), active)
+                notebook.image(drawn.add_subplot(grid[row, column]), picture[0], "\n".join(lines))
+        notebook.heading(drawn, _title(found), _counted(found, len(found.units) - len(shown) if units is None else 0))
+    return drawn
+
+
+def describe_clips(found: TopClips) -> tuple[str, list[tuple[str, ...]]]:
+    """Return title and table for a notebook."""
+    rows: list[tuple[str, ...]] = [
+        (f"{found.layer}/{unit}", *_told(clip))
+        for unit, clips in zip(found.units, found.clips, strict=True)
+        for clip in clips[:_BEST]
+    ]
+    return _title(found), rows
+
+
+def _overlaid(clips: Sequence[TopClip]) -> list[npt.NDArray[np.uint8]]:
+    """Return a frame (1 x H x W x 3) of each clip overlaid with the unit's map; all maps of a unit share a scale."""
+    most = max((clip.highest for clip in clips), default=0.0)
+    pictures = []
+    for clip in clips:
+        at = clip.map[clip.position[0]][None, None, None].float().cpu()
+        if clip.picture is None:
+            rows, columns = (_ENLARGED * side for side in at.shape[3:])
+            frame = np.zeros((1, rows, columns, 1), dtype=np.uint8)
+        else:
+            frame = sprites.as_frames(clip.picture[:, None].float() / 255)
+        heat = to_map(at, "positive", "NCTHW", (1, frame.shape[1], frame.shape[2]))[0].numpy()
+        share = heat / most if most > 0 else np.zeros_like(heat)
+        pictures.append(sprites.blended(frame, share, colours.magnitude()))
+    return pictures
+
+
+def _told(clip: TopClip) -> tuple[str, str, str]:
+    """Describe a clip by name and label, and the unit's activation on it."""
+    return (
+        short_name(clip.source),
+        clip.label or "",
+        f"mean {clip.mean:.3g}, {clip.highest:.3g} {'in' if clip.seconds is None else 'at'} {clip.moment}",
+    )
+
+
+def _end(text: str, letters: int) -> str:
+    """Truncate a long name to its end, where names differ."""
+    return text if len(text) <= letters else f"…{text[1 - letters :]}"
+
+
+def _title(found: TopClips) -> str:
+    return f"Clips that excite {found.layer} most"
+
+
+def _counted(found: TopClips, left: int) -> str:
+    more = f"{left} more unit{'s' * (left > 1)}: plot(units=[...]) shows them;  " if left > 0 else ""
+    out = f"; {len(found.problems)} left out" if found.problems else ""
+    return (
+        f"{more}{found.count} clips looked at{out};  of each the frame where the unit is highest, coloured by its "
+        "activation there, on one scale for each unit"
+    )
+
+
+#: Width of a unit's figure, and height of its images and of the curve.
+_ACROSS, _TALL, _COURSE = 720, 250, 120
+
+
+def plot_unit(view: UnitView) -> Figure:
+    """Plot a unit (`UnitView.plot`)."""
+    several = len(view.time) > 1
+    with notebook.drawing(_ACROSS, _TALL + _COURSE * several + 60) as drawn:
+        grid = drawn.add_gridspec(1 + several, 3, height_ratios=[_TALL, _COURSE][: 1 + several])
+        for place, (picture, title) in enumerate(_pictures(view)):
+            notebook.image(drawn.add_subplot(grid[0, place]), picture[0], title)
+        if several:
+            time = view.time.double().cpu().numpy()
+            notebook.course(
+                drawn.add_subplot(grid[1, :]), time, [view.frame], "share of the gradient\nin frame", view.times
+            )
+        notebook.heading(drawn, f"{view.layer}/{view.unit}", _below(view))
+    return drawn
+
+
+def describe_unit(view: UnitView) -> tuple[str, list[tuple[str, str]]]:
+    """Return title and table for a notebook."""
+    shown = [("frame", moment(view.frame, len(view.time), view.times))] if len(view.time) > 1 else []
+    return f"{view.layer}/{view.unit}: {_below(view)}", shown
+
+
+def _pictures(view: UnitView) -> list[tuple[npt.NDArray[np.uint8], str]]:
+    """Return single frames, and their descriptions."""
+    frame = sprites.as_frames(view.picture[:, None])
+    share, _, shades = colours.scaled(view.gradient[None].float().cpu().numpy())
+    return [
+        (frame, instant(view.frame, view.times)),
+        (sprites.blended(frame, share, shades), "what it looks at there"),
+        (sprites.as_frames(view.image[:, None]), "the image that excites it most"),
+    ]
+
+
+def _below(view: UnitView) -> str:
+    time, row, column = view.position
+    return (
+        f"highest activation {view.activation:.3g} at time step {time}, row {row}, column {column} of the layer; mean "
+        f"for the image {view.maximized:.3g}, for grey {view.initial:.3g}"
+    )

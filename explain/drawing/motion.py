@@ -1,53 +1,44 @@
-"""Motion of filters drawn: parameters over time, distributions, a file for each drawing, and the plot of a result."""
+"""Figures of motion in filters: parameters over time, distributions, a file per drawing, and the plot of a result."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from torch import Tensor
 
 from explain.drawing import figures, notebook
 from explain.drawing import kernels as slices
-from explain.results import packed
-from explain.temporal import tables
-from explain.temporal.motions import most_moving
+from explain.temporal import TemporalParameters, tables
+from explain.temporal.motions import Motion, most_moving
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-
-    import numpy.typing as npt
-    from markupsafe import Markup
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from explain.temporal import TemporalParameters
-    from explain.temporal.motions import Motion
-
-#: Filters drawn of each model.
+#: Number of filters drawn for each model.
 _FILTERS = 8
 
-#: CSS pixels of a row.
-_ROW = 205
+#: CSS pixels: the width of a figure, and the height of one filter.
+_WIDTH, _ROW = 1000, 205
 
 
 def drawings(
     models: Mapping[str, TemporalParameters], kernels: Mapping[str, Mapping[str, Tensor]] | None = None
 ) -> dict[str, bytes]:
-    """Every drawing of some models as a file, by its name.
+    """Return every drawing of some models as a file, by name.
 
-    `distributions.svg` holds all models under one another on the same axes, `NAME.filters.svg` the parameters over time
-    and the way of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the first
-    layer, slice after slice. SVG files follow a browser's light or dark scheme. The same parameters give the same
-    bytes. Motions that cannot be told are left out: where all are, so is the first file, and where no filter moves the
-    second.
+    `distributions.svg` contains all models, stacked, on the same axes, `NAME.filters.svg` the parameters over time and
+    the trajectory of the filters that move most (`explain.temporal.motions`), `NAME.LAYER.webp` the filters of the
+    first layer, slice after slice. SVG files follow a browser's light or dark scheme. The output is deterministic.
+    Unidentified motions are omitted: if all are, so is the first file, and if no filter moves the second.
 
     Args:
         models: Name to parameters, in the order drawn.
@@ -73,15 +64,15 @@ def drawings(
 
 
 def file_stem(name: str) -> str:
-    """How the files of a model begin."""
+    """Return the prefix of a model's file names."""
     return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> str:
-    """Distributions of the motions that can be told, and how many of `every` one those are."""
+    """Draw distributions of the identified motions, with their number out of `every`."""
     shared: Limits = limits(models.values())
     with figures.style():
-        drawn = figures.figure(1000, 290 * len(models) + 70)
+        drawn = figures.figure(_WIDTH, 290 * len(models) + 70)
         rows = drawn.subplots(len(models), len(PAINTERS), squeeze=False)
         for row, (name, values) in zip(rows, models.items(), strict=True):
             for axes, paint in zip(row, PAINTERS.values(), strict=True):
@@ -100,82 +91,85 @@ def _distributions(models: Mapping[str, Spreads], every: Mapping[str, int]) -> s
 
 
 def _filters(name: str, moving: list[Motion], kernels: Mapping[str, Tensor]) -> str:
-    """One row a filter. Places are fixed: a layout of so many axes would take its seconds."""
-    width, height = 1000, _ROW * len(moving) + 70
+    """Draw one row per filter."""
+    height = _ROW * len(moving) + 70
     with figures.style():
-        drawn = figures.figure(width, height)
-        drawn.set_layout_engine("none")
-
-        def place(left: float, top: float, across: float, down: float) -> Axes:
-            return drawn.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
-
+        drawn = figures.figure(_WIDTH, height)
         drawn.text(0.01, 1 - 18 / height, f"The filters of {name} that move most", fontsize=14, va="center")
-        for row, one in enumerate(moving):
-            top = 40 + row * _ROW
-            told = f"{one.layer}, channel {one.channel}. {one.sentence()}"
-            drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
-            curves = [place(left, top + 48, 165, 112) for left in (60, 290, 520)]
-            paint_curves(curves, one)
-            paint_trajectory(place(745, top + 48, 112, 112), one)
-            if one.layer in kernels:
-                images = slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0]
-                _film(place(880, top + 48, 112, 112), images)
-        drawn.text(0.5, 14 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
+        _rows_of(drawn, height, moving, 40, kernels)
         label = f"Motion of the {len(moving)} filters of {name} that move most, step by step, and the way of each"
         return figures.standalone(figures.svg(drawn, "filters", label))
 
 
+def _placed(drawn: Figure, height: float, left: float, top: float, across: float, down: float) -> Axes:
+    """Add axes at fixed positions, since automatic layout of many axes is slow."""
+    drawn.set_layout_engine("none")
+    return drawn.add_axes((left / _WIDTH, 1 - (top + down) / height, across / _WIDTH, down / height))
+
+
+def _rows_of(drawn: Figure, height: float, moving: list[Motion], begin: float, kernels: Mapping[str, Tensor]) -> None:
+    """Draw each filter's parameters over time, its trajectory and, if its kernel is known, its slices."""
+    for row, one in enumerate(moving):
+        top = begin + row * _ROW
+        layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
+        told = f"{layer or 'the model'}, channel {one.channel}. {one.sentence()}"
+        drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
+        paint_curves([_placed(drawn, height, left, top + 48, 165, 112) for left in (60, 290, 520)], one)
+        paint_trajectory(_placed(drawn, height, 745, top + 48, 112, 112), one)
+        if one.layer in kernels:
+            images = slices.pictures(kernels[one.layer][one.channel : one.channel + 1])[0]
+            _film(_placed(drawn, height, 880, top + 48, 112, 112), images)
+    drawn.text(0.5, 14 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
+
+
 def _film(axes: Axes, images: npt.NDArray[np.uint8]) -> None:
-    """The slices of one filter, in the order in which one reads."""
+    """Draw the slices of one filter in reading order."""
     sheet = slices.mosaic(images[:, None])[0]
-    opaque = 255 - slices.mosaic(np.zeros_like(images[:, None, ..., :1]))[0]  # what lies between them is as the page
+    opaque = 255 - slices.mosaic(np.zeros_like(images[:, None, ..., :1]))[0]  # transparent between slices
     axes.set_axis_off()
     colours = np.broadcast_to(sheet, (*sheet.shape[:2], 3))
     axes.imshow(np.concatenate([colours, opaque], axis=2), interpolation="nearest")
     axes.set_title("slices, in order", fontsize=11)
 
 
-#: Width of a figure; heights of its title, the distributions, and one filter.
-_WIDTH, _TITLE, _SPREADS, _PLOT_ROW = 1000, 40, 280, 205
+#: Heights of the title and of the distributions.
+_TITLE, _SPREADS = 40, 280
 
-#: Letters of a layer's name that fit beside what its filter does.
+#: Letters of a layer's name that fit beside the description of its filter.
 _NAME = 30
 
-#: Filters of a view, and rows of its table.
-_SHOWN, _ROWS = 2, 12
+#: Layers in the table of a notebook.
+_ROWS = 12
 
 
 def plot(parameters: TemporalParameters, filters: int = 4) -> Figure:
-    """The figure of all layers, with so many filters (`TemporalParameters.plot`)."""
-    moving = most_moving(parameters.layers.values(), filters)
-    height = _height(moving) + _TITLE
+    """Plot all layers, with so many filters (`TemporalParameters.plot`)."""
+    moving, values = most_moving(parameters.layers.values(), filters), spreads(parameters)
+    height = _TITLE + _SPREADS + _ROW * len(moving) + 30
     with notebook.drawing(_WIDTH, height) as drawn:
-        _paint(drawn, parameters, moving, _TITLE)
         drawn.text(0.01, 1 - 20 / height, _title(parameters), fontsize=14, va="center")
+        if len(values.size):
+            shared = limits([values])
+            for left, paint in zip((70, 385, 690), PAINTERS.values(), strict=True):
+                axes = _placed(drawn, height, left, _TITLE + 15, 225 if left < 690 else 200, 200)
+                paint(axes, values, shared)
+            axes.legend(
+                loc="upper left", bbox_to_anchor=(1, 1.02), fontsize=9, title="share", title_fontsize=9, handlelength=1
+            )
+        else:
+            drawn.text(0.5, 1 - (_TITLE + 110) / height, "no motion can be told", ha="center", color=figures.SOFT)
+        _rows_of(drawn, height, moving, _TITLE + _SPREADS, {})
     return drawn
 
 
-def html(parameters: TemporalParameters) -> str:
-    """The view of all layers."""
-    moving = most_moving(parameters.layers.values(), _SHOWN)
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, parameters, moving, 0),
-        _WIDTH,
-        _height(moving),
-        f"Distributions of size, turn and shift a step, and the {len(moving)} filters that move most",
-        packed(parameters),
-    )
-    header, rows = tables.signed_table(parameters)
-    return notebook.view(
-        "temporal.html",
-        title=_title(parameters),
-        drawn=drawn,
-        header=header,
-        caption=tables.SIGNED,
-        rows=rows[: _ROWS + 1],
-        more=max(0, len(rows) - _ROWS - 1),
-        left_out=parameters.left_out,
-    )
+def describe(parameters: TemporalParameters) -> tuple[str, list[tuple[str, ...]]]:
+    """Return title and table for a notebook."""
+    header, table = tables.signed_table(parameters)
+    rows: list[tuple[str, ...]] = [tuple(header), *(tuple(str(one) for one in row) for row in table[: _ROWS + 1])]
+    more, out = len(table) - _ROWS - 1, len(parameters.left_out)
+    rows += [("more", f"{more} layers: .layers holds each")] if more > 0 else []
+    rows += [("left out", f"{out} convolution{'s' * (out > 1)} that cannot move: .left_out says why")] if out else []
+    return f"{_title(parameters)}. {tables.SIGNED}", rows
 
 
 def _title(parameters: TemporalParameters) -> str:
@@ -184,59 +178,26 @@ def _title(parameters: TemporalParameters) -> str:
     return f"Motion in the filters of {layers} layer{'s' * (layers > 1)}: {counted(told, every)}"
 
 
-def _height(moving: list[Motion]) -> int:
-    return _SPREADS + _PLOT_ROW * len(moving) + 30
-
-
-def _paint(drawn: Figure, parameters: TemporalParameters, moving: list[Motion], begin: int) -> None:
-    """Distributions, then one row a filter. Places are fixed: a layout of so many axes would take its seconds."""
-    height = _height(moving) + begin
-    drawn.set_layout_engine("none")
-
-    def place(left: float, top: float, across: float, down: float) -> Axes:
-        return drawn.add_axes((left / _WIDTH, 1 - (top + down) / height, across / _WIDTH, down / height))
-
-    values = spreads(parameters)
-    if len(values.size):
-        shared = limits([values])
-        for left, paint in zip((70, 385, 690), PAINTERS.values(), strict=True):
-            axes = place(left, begin + 15, 225 if left < 700 else 200, 200)
-            paint(axes, values, shared)
-        axes.legend(
-            loc="upper left", bbox_to_anchor=(1.0, 1.02), fontsize=9, title="share", title_fontsize=9, handlelength=1.0
-        )
-    else:
-        drawn.text(0.5, 1 - (begin + 110) / height, "no motion can be told", ha="center", color=figures.SOFT)
-    for row, one in enumerate(moving):
-        top = begin + _SPREADS + row * _PLOT_ROW
-        layer = one.layer if len(one.layer) <= _NAME else f"…{one.layer[-_NAME:]}"
-        told = f"{layer or 'the model'}, channel {one.channel}. {one.sentence()}"
-        drawn.text(0.01, 1 - (top + 10) / height, told, fontsize=12, va="center")
-        paint_curves([place(left, top + 48, 185, 112) for left in (70, 330, 590)], one)
-        paint_trajectory(place(860, top + 48, 112, 112), one)
-    drawn.text(0.5, 12 / height, f"Drawn is {CONVENTION}", color=figures.SOFT, ha="center", va="center")
-
-
-#: Every caption's convention, in words.
+#: Convention stated in every caption.
 CONVENTION = (
     "what a filter's pattern does from one slice to the next: to the right, down, clockwise and growing are positive"
 )
 
-#: Half the height that a curve's axis has at least, so that next to nothing looks like it: factor, degrees, pixels.
+#: Minimum half height of a curve's axis, so that negligible motion looks flat: factor, degrees, pixels.
 _LEAST_SIZE, _LEAST_TURN, _LEAST_SHIFT = 0.05, 2.0, 0.25
 
-#: Bars and cells of a distribution along one axis; odd, so that standing still is the middle of one.
+#: Bars and cells of a distribution along one axis; odd, so that no motion is at the center of one.
 _BARS, _CELLS = 41, 33
 
-#: Share of the values that the axes of distributions cover; the outermost bars hold the rest.
+#: Share of the values that the axes of distributions cover; the outermost bars include the rest.
 _COVERED = 0.995
 
-#: Opacities of shares of values from 0, 0.1 %, 1 % and 10 % up.
+#: Opacities of shares of values from 0, 0.1%, 1% and 10% up.
 _LEVELS = ((0.0, 0.22, "under 0.1 %"), (0.001, 0.45, "0.1 to 1 %"), (0.01, 0.7, "1 to 10 %"), (0.1, 1.0, "over 10 %"))
 
 
 def curves(motion: Motion, name: str) -> Markup:
-    """Size, rotation and shift of one filter at every step, as inline SVG.
+    """Draw scale, rotation and shift of one filter at every step, as inline SVG.
 
     Args:
         motion: The filter.
@@ -255,7 +216,7 @@ def curves(motion: Motion, name: str) -> Markup:
 
 
 def trajectory(motion: Motion, name: str) -> Markup:
-    """The way of a point that begins in the kernel's centre, blue start to red end, as inline SVG.
+    """Draw the trajectory of a point from the kernel's center, blue start to red end, as inline SVG.
 
     Args:
         motion: The filter.
@@ -273,7 +234,7 @@ def trajectory(motion: Motion, name: str) -> Markup:
 
 
 def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
-    """Size, turn and shift of a filter at every step, on three axes."""
+    """Plot scale, rotation and shift of a filter at every step, on three axes."""
     steps = list(range(1, len(motion.size) + 1))
     mark: dict[str, Any] = {"markersize": 5, "linewidth": 1.6}
     size, turn, shift = axes
@@ -297,7 +258,7 @@ def paint_curves(axes: Sequence[Axes], motion: Motion) -> None:
 
 
 def paint_trajectory(axes: Axes, motion: Motion) -> None:
-    """The way of a point that begins in the kernel's centre; the drawing's down is down."""
+    """Plot the trajectory of a point from the kernel's center, with the y axis pointing down."""
     right, down = zip(*motion.positions, strict=True)
     reach = 1.25 * max(_LEAST_SHIFT, *(abs(at) for at in right + down))
     axes.axhline(0, color=figures.LINE, linewidth=0.8, zorder=0)
@@ -314,7 +275,7 @@ def paint_trajectory(axes: Axes, motion: Motion) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Spreads:
-    """Every motion of one model that is identified and sees data: what a pattern does at one step.
+    """All identified motions of one model that see data: motion of the pattern at each step.
 
     Flat arrays of the same length.
     """
@@ -329,17 +290,17 @@ class Spreads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Axes that the distributions of several models share: how far they reach from standing still, on both sides."""
+    """Axis limits shared by the distributions of several models: distance from no motion, on both sides."""
 
     size: float
     rotation: float
     shift: float
-    #: The smallest share of values that any of them can hold.
+    #: The smallest nonzero share of values in any of them.
     least: float
 
 
 def spreads(parameters: TemporalParameters) -> Spreads:
-    """The motions of all layers of a model."""
+    """Return the motions of all layers of a model."""
     found: list[npt.NDArray[np.float64]] = []
     for layer in parameters.layers.values():
         pattern = layer.pattern()
@@ -351,12 +312,12 @@ def spreads(parameters: TemporalParameters) -> Spreads:
 
 
 def counted(told: int, every: int) -> str:
-    """How many steps a distribution shows, and that others are left out where they are."""
+    """Describe how many steps a distribution shows, and whether others are omitted."""
     return f"{every:,} steps of filters" if told == every else f"{told:,} of {every:,} steps of filters can be told"
 
 
 def limits(models: Iterable[Spreads]) -> Limits:
-    """Axes on which the distributions of all these models can be compared."""
+    """Return axis limits for comparing the distributions of all these models."""
     models = list(models)
 
     def reach(least: float, values: list[npt.NDArray[np.float64]]) -> float:
@@ -371,12 +332,12 @@ def limits(models: Iterable[Spreads]) -> Limits:
 
 
 def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tuple[Markup, Markup, Markup]:
-    """Distributions of size, turn, and of both shifts together, as inline SVG (Figures 4 and 5 of arXiv 2006.15983).
+    """Draw distributions of scale, rotation, and both shifts as inline SVG (Figures 4 and 5 of arXiv 2006.15983).
 
     Args:
-        model: What the page calls the model.
+        model: The model's name on the page.
         values: Its motions, at least one.
-        shared: Axes; those of all models that stand beside it.
+        shared: Axis limits, shared by all models shown together.
         name: Unique on the page.
     """
     made = []
@@ -387,7 +348,7 @@ def distributions(model: str, values: Spreads, shared: Limits, name: str) -> tup
         strict=True,
     ):
         with figures.style():
-            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend comes on top
+            drawn = figures.figure(290, 250 if which == "shift" else 282)  # a legend is added on top
             axes = drawn.subplots()
             paint(axes, values, shared)
             figures.legend(drawn, axes)
@@ -412,11 +373,11 @@ def _turns(axes: Axes, values: Spreads, shared: Limits) -> None:
 
 
 def _bars(axes: Axes, deviations: npt.NDArray[np.float64], reach: float, least: float, colour: str) -> None:
-    """Shares of values as bars on an axis of powers of ten: most filters stand nearly still, and few say much."""
+    """Plot shares of values as bars on a logarithmic axis: most filters hardly move."""
     edges = np.linspace(-reach, reach, _BARS + 1)
     counts, _ = np.histogram(deviations.clip(-reach, reach), edges)
     shares = counts / max(1, len(deviations))
-    bottom = least / 2  # so that a single value has some height
+    bottom = least / 2  # gives a single value some height
     filled = shares > 0
     axes.bar(
         (edges[:-1] + edges[1:])[filled] / 2, shares[filled] - bottom, np.diff(edges)[filled], bottom, color=colour
@@ -430,7 +391,7 @@ def _bars(axes: Axes, deviations: npt.NDArray[np.float64], reach: float, least: 
 
 
 def _shifts(axes: Axes, values: Spreads, shared: Limits) -> None:
-    """Shares of both shifts in cells: one path for each level, so that a page stays small."""
+    """Plot shares of both shifts in cells: one path per level, so that a page stays small."""
     reach = shared.shift
     edges = np.linspace(-reach, reach, _CELLS + 1)
     counts, _, _ = np.histogram2d(values.right.clip(-reach, reach), values.down.clip(-reach, reach), [edges, edges])
@@ -459,16 +420,16 @@ def _shifts(axes: Axes, values: Spreads, shared: Limits) -> None:
     _ticks(axes.yaxis, 5)
 
 
-#: What draws each of the three distributions.
+#: Functions that draw each of the three distributions.
 PAINTERS: dict[str, Callable[[Axes, Spreads, Limits], None]] = {"size": _sizes, "turn": _turns, "shift": _shifts}
 
 
 def _ticks(axis: Axis, count: int) -> None:
-    """At most so many intervals, at plain numbers."""
+    """Place at most so many intervals, at round numbers."""
     axis.set_major_locator(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(_plain))
 
 
 def _plain(value: float, _: int | None = None) -> str:
-    """A tick without the zeros that say nothing, and with a real minus sign."""
+    """Format a tick without trailing zeros, and with a real minus sign."""
     return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}")

@@ -1,4 +1,4 @@
-"""What all figures and views of results have in common."""
+"""Common parts of figures of results, and their display in notebooks."""
 
 from __future__ import annotations
 
@@ -6,54 +6,46 @@ import base64
 import io
 import math
 import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from explain.drawing import figures, sprites
-from explain.drawing.numbers import evenly
+from explain.drawing import figures
 from explain.drawing.templates import render
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     import numpy as np
     import numpy.typing as npt
-    from markupsafe import Markup
     from matplotlib.axes import Axes
 
-#: Dots for each inch of a figure; lengths in this package are 72nds of an inch, as letters' are.
+#: Dots per inch of a figure; lengths in this package are 72nds of an inch, as font sizes are.
 _DPI = 110
 
 _INCH = 72
 
-#: Letters of small text on an inch.
+#: Letters of small text per inch.
 _LETTERS = 12.5
-
-#: Pixels of an animation's longest side: as it is stored at least and at most, and as it is shown.
-_STORED, _SHOWN = (64, 256), 224
-
-#: Frames of an animation, at most, and how many seconds it lasts where that is no slower or faster than these rates.
-_FRAMES, _SECONDS, _RATES = 64, 4.0, (3.0, 12.0)
 
 
 class Drawing(Figure):
-    """A figure that notebooks show whether pyplot was imported or not. It takes no part in pyplot's global state."""
+    """A figure that notebooks show whether or not pyplot was imported. It is independent of pyplot's global state."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # letters that the font lacks are drawn as boxes
+            self.savefig(file, format="png")
         return file.getvalue()
 
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Drawing]:
-    """An empty figure to be drawn on within, in the page's style and, afterwards, its light colours."""
+    """Yield an empty figure to draw on, in the page's style; afterwards it gets the light colors."""
     with figures.style():
         drawn = Drawing(figsize=(width / _INCH, height / _INCH), dpi=_DPI, layout="constrained")
         yield drawn
@@ -61,7 +53,7 @@ def drawing(width: float, height: float) -> Iterator[Drawing]:
 
 
 def heading(drawn: Figure, title: str, below: str = "") -> None:
-    """A title at the left, and what else is to be said beneath it."""
+    """Draw a left-aligned title, with further text beneath it."""
     drawn.suptitle(title, x=0.01, ha="left", fontsize=14, color=figures.INK)
     if below:
         wide = int(drawn.get_figwidth() * _LETTERS)
@@ -70,10 +62,10 @@ def heading(drawn: Figure, title: str, below: str = "") -> None:
 
 
 def place(what: str, wanted: int, count: int) -> int:
-    """A place among so many, negative ones counted from the end.
+    """Normalize an index among so many items; negative ones count from the end.
 
     Raises:
-        UsageError: It is not there.
+        UsageError: The index is out of range.
     """
     if not -count <= wanted < count:
         raise UsageError(f"{what} {wanted} is not there: {what}s are 0 to {count - 1}")
@@ -81,9 +73,9 @@ def place(what: str, wanted: int, count: int) -> int:
 
 
 def image(axes: Axes, picture: npt.NDArray[np.uint8], title: str = "") -> None:
-    """An H x W x 1 or 3 picture without axes; single pixels of small ones stay visible."""
+    """Draw an H x W x 1 or 3 image without axes; single pixels of small ones stay visible."""
     axes.imshow(picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])  # those that are not shown would take their time, too
+    axes.set(xticks=[], yticks=[])  # hidden ticks would take time, too
     axes.set_axis_off()
     if title:
         axes.set_title(title, fontsize=10, color=figures.SOFT)
@@ -96,7 +88,7 @@ def course(
     label: str,
     times: Sequence[float] | None = None,
 ) -> None:
-    """A number in every frame as a curve; some frames are marked. `times` says when frames are shown, if known."""
+    """Plot a value per frame as a curve; some frames are marked. `times` are the times of frames, if known."""
     frames = range(len(values))
     axes.fill_between(frames, values, color=figures.SERIES[0], alpha=0.15, linewidth=0)
     axes.plot(frames, values, color=figures.SERIES[0], linewidth=1.6)
@@ -109,65 +101,18 @@ def course(
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def svg(paint: Callable[[Figure], None], width: float, height: float, label: str, content: bytes) -> Markup:
-    """A figure as markup that follows a notebook's colours; what it refers to inside is named after `content`."""
-    with figures.style():
-        drawn = figures.figure(width, height)
-        paint(drawn)
-        return figures.svg(drawn, sha256(content).hexdigest(), label)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Film:
-    """An animation, or a picture where there is one frame, as the view of a notebook takes it."""
-
-    #: Data URI of a WebP file.
-    uri: str
-    #: What it shows, for those who cannot see it, and what stands beneath it.
-    label: str
-    caption: str
-    #: Pixels as it is shown.
-    width: int
-    height: int
-    pixelated: bool
-
-
-def film(frames: npt.NDArray[np.uint8], label: str, caption: str) -> Film:
-    """T x H x W x 1 or 3 frames as an animation; the longest side of small ones is enlarged by a whole factor."""
-    least, most = _STORED
-    frames = sprites.shrunk(frames[evenly(len(frames), _FRAMES)], most)
-    longest = max(frames.shape[1:3])
-    rate = min(max(len(frames) / _SECONDS, _RATES[0]), _RATES[1])
-    content = sprites.animation(frames, frames_per_second=rate, scale=max(1, round(least / longest)))
-    times = max(1, round(_SHOWN / longest))
-    height, width = (times * side for side in frames.shape[1:3])
-    return Film(
-        uri=f"data:image/webp;base64,{base64.b64encode(content).decode('ascii')}",
-        label=label,
-        caption=caption,
-        width=width,
-        height=height,
-        pixelated=times > 1,
-    )
-
-
-def view(template: str, **values: Any) -> str:
-    """A view of a notebook: a template of the folder `notebook`, filled."""
-    return str(render(f"notebook/{template}", **values))
-
-
 def extent(sizes: Iterable[int]) -> str:
-    """Sizes along axes: "3 x 7 x 7", with real multiplication signs."""
+    """Format sizes along axes: "3 x 7 x 7", with real multiplication signs."""
     return " \N{MULTIPLICATION SIGN} ".join(map(str, sizes))
 
 
 def share(value: float) -> str:
-    """A number between about 0 and 1, or a dash where there is none."""
+    """Format a number between about 0 and 1, or a dash if undefined."""
     return f"{value:.2f}" if math.isfinite(value) else "\N{EN DASH}"
 
 
 def said(settings: Any) -> list[tuple[str, str]]:
-    """Settings as rows of a table."""
+    """Return settings as rows of a table."""
     return [(str(name).replace("_", " "), _text(value)) for name, value in dict(settings).items() if value != {}]
 
 
@@ -175,3 +120,10 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple | list):
         return extent(value) if all(isinstance(one, int) for one in value) else (", ".join(map(_text, value)))
     return "zeros" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def card(title: str, drawn: Drawing, rows: Sequence[Sequence[str]]) -> str:
+    """Render a result for a notebook: the figure that `plot()` draws, and a table."""
+    data = base64.b64encode(drawn._repr_png_()).decode("ascii")
+    width = round(drawn.get_figwidth() * _INCH)
+    return str(render("notebook.html", title=title, data=data, width=width, rows=[list(map(str, row)) for row in rows]))

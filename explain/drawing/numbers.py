@@ -1,42 +1,39 @@
-"""Numbers as text: rounded, with signs, shares and lists, as pages and tables show them."""
+"""Formatting of numbers: rounding, signs, shares and lists, for pages and tables."""
 
 from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 from zoo.plain import visible
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-#: Digits and sign of an exponent, raised.
+#: Superscript digits and sign of an exponent.
 _RAISED = str.maketrans("-0123456789", "\N{SUPERSCRIPT MINUS}⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-#: Magnitudes that are written without a power of ten.
+#: Magnitudes between these are written without a power of ten.
 _SMALL, _LARGE = 1e-3, 1e6
 
-#: Significant digits, at most, of numbers beside each other; digits more of one that would read as a whole number.
+#: Maximum significant digits of numbers side by side; additional digits for one that would read as an integer.
 _MOST, _FINER = 5, 3
 
-#: How many times the smallest the largest of them may be.
+#: Maximum ratio of the largest to the smallest of them.
 _SPREAD = 100
 
 
 def number(value: float, digits: int = 3) -> Markup:
-    """A number with a few significant digits, zeros at the end too, marked with its exact value, as in report.json.
+    """Format a number with a few significant digits, trailing zeros included, marked with its exact value.
 
-    A number below 1, or below 100, gets more digits where it would read as that (0.9996 as 1.00, 99.97 as 100).
+    A number below 1, or below 100, gets more digits if it would be rounded to that (0.9996 as 1.00, 99.97 as 100).
     """
     text = number_text(value, digits)
     return exact(value, text) if math.isfinite(value) else Markup(text)  # noqa: S704 - of ours
 
 
 def number_text(value: float, digits: int = 3) -> str:
-    """The same without markup."""
+    """Format a number like `number`, without markup."""
     if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) < _LARGE):
         return _signed(f"{value:,.0f}")
     if not math.isfinite(value):
@@ -55,11 +52,11 @@ def number_text(value: float, digits: int = 3) -> str:
 
 
 def numbers(values: Sequence[float | None], digits: int = 3) -> list[Markup | None]:
-    """Numbers that are read beside each other, as `number` gives them, but with the same places after the point.
+    """Format numbers side by side like `number`, with equal decimals.
 
-    The largest has `digits` significant digits or more, up to five: as many as tell apart all that differ and leave the
-    smallest two. Zeros that all end in are left out. Where that is not enough, each is written by itself. None stays
-    None.
+    The largest has `digits` significant digits or more, up to five: enough to distinguish all that differ and to leave
+    the smallest two. Common trailing zeros are removed. If that is not enough, each is formatted independently. None
+    stays None.
     """
     known = [value for value in values if value is not None and math.isfinite(value)]
     sizes = [abs(value) for value in known if value]
@@ -80,7 +77,7 @@ def numbers(values: Sequence[float | None], digits: int = 3) -> list[Markup | No
 
 
 def _places(value: float, digits: int) -> int:
-    """Places after the point that give a number, not 0, so many significant digits; none where it is large."""
+    """Return the decimals that give a nonzero number so many significant digits; none if it is large."""
     return max(0, digits - 1 - int(f"{value:.{digits - 1}e}".partition("e")[2]))
 
 
@@ -89,24 +86,24 @@ def _signed(text: str) -> str:
 
 
 def listed(names: Sequence[str]) -> Markup:
-    """Names in a sentence: "a", "a and b", "a, b and c"."""
+    """Join names in a sentence: "a", "a and b", "a, b and c"."""
     marked = [Markup('<span class="name">{}</span>').format(breakable(name)) for name in names]
     return Markup(" and ").join([Markup(", ").join(marked[:-1]), marked[-1]] if marked[1:] else marked)
 
 
 def breakable(name: str) -> Markup:
-    """A dotted name that may break after its dots."""
+    """Format a dotted name that may break after its dots."""
     parts = visible(name).split(".")
     return Markup("<wbr>").join(part + "." * (at < len(parts) - 1) for at, part in enumerate(parts))
 
 
 def percent(value: float, digits: int = 0) -> Markup:
-    """A share of 1 as per cent, marked with its number."""
+    """Format a share of 1 as a percentage, marked with its exact value."""
     return exact(value, percent_text(value, digits))
 
 
 def percent_text(value: float, digits: int = 0) -> str:
-    """A share of 1 as per cent, with `digits` after the point, but tenths where it would read 0 or 100."""
+    """Format a share of 1 as a percentage with `digits` decimals, but tenths if it would read 0 or 100."""
     text = f"{100 * value:.{digits}f}"
     if float(text) in {0, 100} and value not in {0, 1}:
         text = f"{100 * value:.1f}"
@@ -115,14 +112,14 @@ def percent_text(value: float, digits: int = 0) -> str:
 
 
 def exact(value: float, text: str) -> Markup:
-    """`text`, marked with the number that it stands for."""
+    """Return `text`, marked with the exact number."""
     return Markup('<data value="{}">{}</data>').format(json.dumps(value), text)
 
 
 def evenly(total: int, count: int) -> list[int]:
-    """At most `count` whole numbers below `total`, evenly spread."""
+    """Return at most `count` integers below `total`, evenly spaced."""
     if total <= count:
         return list(range(total))
-    from zoo.clips import spread  # that module imports torch; pages without clips need none
+    from zoo.clips import spread  # that module imports torch, which pages without clips do not need
 
     return spread(total, count)

@@ -1,30 +1,28 @@
-"""Robustness as drawings: curves over the strength of a perturbation, and the plot of a result."""
+"""Figures of robustness: curves over the strength of a perturbation, and the plot of a result."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
 from explain.drawing import figures, notebook
-from explain.results import packed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from explain.robustness.results import Curve, Measure, Robustness
 
-#: Perturbations beside each other, their width, and the height of one chart and of what stands around those of one.
+#: Perturbations per row, their width, and the height of one chart and of the margins of a perturbation.
 _ACROSS, _PLOT_WIDTH, _PLOT_HEIGHT, _AROUND = 3, 320, 120, 60
 
 
 def plot(result: Robustness) -> Figure:
-    """The figure of all perturbations (`Robustness.plot`)."""
+    """Plot all perturbations (`Robustness.plot`)."""
     width, height = _size(result)
     with notebook.drawing(width, height + 70) as drawn:
         _paint(drawn, result)
@@ -32,35 +30,24 @@ def plot(result: Robustness) -> Figure:
     return drawn
 
 
-def html(result: Robustness) -> str:
-    """The view of all perturbations."""
-    drawn = notebook.svg(
-        lambda figure: _paint(figure, result),
-        *_size(result),
-        f"Output under {', '.join(curve.title for curve in result.curves.values())}; the numbers stand in the table",
-        packed(result),
-    )
-    shares = result.shares
-    rows = [
-        (
-            curve.title,
-            curve.level,
-            *(
-                f"{level_text(curve.first_change(one.name))} / {level_text(curve.half_lost(one.name))}"
-                for one in shares
-            ),
-        )
-        for curve in result.curves.values()
-    ]
-    return notebook.view(
-        "robustness.html",
-        title=_title(result),
-        summary=summary(result),
-        drawn=drawn,
-        shares=[one.name for one in shares],
-        curves=rows,
-        rows=[*((f"left out: {name}", why) for name, why in result.missing.items()), *notebook.said(result.settings)],
-    )
+def describe(result: Robustness) -> tuple[str, list[tuple[str, ...]]]:
+    """Return title and table for a notebook."""
+    rows: list[tuple[str, ...]] = []
+    if result.shares:
+        rows.append(("first change / half lost at", "level", *(one.name for one in result.shares)))
+        rows += [
+            (
+                curve.title,
+                curve.level,
+                *(
+                    f"{level_text(curve.first_change(one.name))} / {level_text(curve.half_lost(one.name))}"
+                    for one in result.shares
+                ),
+            )
+            for curve in result.curves.values()
+        ]
+    rows += [(f"left out: {name}", why) for name, why in result.missing.items()]
+    return _title(result), [*rows, *notebook.said(result.settings)]
 
 
 def _title(result: Robustness) -> str:
@@ -92,20 +79,20 @@ def _paint(drawn: Figure, result: Robustness) -> None:
         drawn.text(0.5, 0.5, "no perturbation applies", ha="center", color=figures.SOFT)
 
 
-#: CSS pixels of a drawing: its width, the room to the left and right of charts, and their height.
+#: CSS pixels of a drawing: its width, the margins left and right of charts, and their height.
 _WIDTH, _LEFT, _RIGHT, _CHART = 340.0, 62.0, 8.0, 84.0
 
-#: CSS pixels of a row of names above a chart, of the room between charts, and of the words beneath the last.
+#: CSS pixels of a row of names above a chart, of the gap between charts, and of the text beneath the last.
 _NAMES, _BETWEEN, _BENEATH = 17.0, 12.0, 27.0
 
 
 def level_text(value: float | None) -> str:
-    """A level as it is written on a page."""
+    """Format a level for a page."""
     return "never" if value is None else f"{value:.3g}"
 
 
 def _told(result: Robustness) -> list[Measure]:
-    """The shares that are spoken of: accuracies where the truth is known, else what is unchanged."""
+    """Return the shares to describe: accuracies if the truth is known, else unchanged predictions."""
     known = {measure.name.removesuffix(" accuracy") for measure in result.shares if measure.name.endswith(" accuracy")}
     return [
         measure
@@ -115,22 +102,22 @@ def _told(result: Robustness) -> list[Measure]:
 
 
 def charts_of(result: Robustness) -> list[list[Measure]]:
-    """The measures that are drawn, chart by chart: shares or, of one clip, probabilities; then each unit by itself."""
+    """Group the measures into charts: shares or, for one clip, probabilities; then each unit separately."""
     told = _told(result)
     if result.samples == 1:
         told = [one for one in result.measures.values() if one.kind == "probability"] or told
     groups = [told] if told else []
     errors = [one for one in result.measures.values() if one.kind == "error"]
-    # A logit says no more than its probability; another number stands alone.
+    # A logit adds nothing to its probability; any other number has its own chart.
     rest = errors if told or errors else [one for one in result.measures.values() if not one.bounded]
     alike = dict.fromkeys((one.unit, bool(one.lines)) for one in rest)
     return groups + [[one for one in rest if (one.unit, bool(one.lines)) == kind] for kind in alike]
 
 
 def summary(result: Robustness) -> str:
-    """What the answers do not survive and what they do, by the first share that is measured, in words.
+    """Summarize which perturbations change the predictions and which do not, by the first measured share.
 
-    Where there is none, what takes the first error that has a line above it.
+    Without shares, summarize which raise the first error with a reference line above that line.
     """
     if not _told(result):
         return _outdone(result)
@@ -148,7 +135,7 @@ def summary(result: Robustness) -> str:
 
 
 def _outdone(result: Robustness) -> str:
-    """Which perturbations make the first error that has a line greater than that, and which do not."""
+    """Return which perturbations raise the first error with a reference line above that line, and which do not."""
     if not result.lined:
         return ""
     measure = result.lined[0]
@@ -166,7 +153,7 @@ def _outdone(result: Robustness) -> str:
 
 
 def _within(title: str) -> str:
-    """A title within a sentence; people's names keep their capital."""
+    """Lower a title's initial for use within a sentence, except in people's names."""
     return title if title.startswith(("Gaussian", "Poisson")) else title.lower()
 
 
@@ -175,12 +162,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def draw(curve: Curve, groups: Sequence[Sequence[Measure]], name: str) -> Markup:
-    """The curves of a perturbation as inline SVG, a chart for each group of measures, one under another."""
+    """Draw the curves of a perturbation as inline SVG, one chart per group of measures, stacked."""
     above = [_NAMES * math.ceil(len(group) / 2) for group in groups]
     height = sum(above) + len(groups) * (_CHART + _BETWEEN) + _BENEATH
     with figures.style():
         drawn = figures.figure(_WIDTH, height)
-        drawn.set_layout_engine("none")  # a layout would take longer than all the rest
+        drawn.set_layout_engine("none")  # automatic layout takes longer than everything else
         top = 0.0
         for place, (names, group) in enumerate(zip(above, groups, strict=True)):
             top += names
@@ -197,7 +184,7 @@ def draw(curve: Curve, groups: Sequence[Sequence[Measure]], name: str) -> Markup
 
 
 def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
-    """The curves of some measures, each between its mean minus and plus one standard error."""
+    """Plot the curves of some measures, each with a band of plus and minus one standard error."""
     levels = curve.levels.tolist()
     for place, measure in enumerate(group):
         colour, (marker, line) = figures.series(place)
@@ -218,9 +205,9 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
                 low, high = low.clamp(0, 1), high.clamp(0, 1)
             axes.fill_between(levels, low.tolist(), high.tolist(), color=colour, alpha=0.16, linewidth=0)
         for what, value in measure.lines.items():
-            # of several measures each has its own, in its colour, and names stand where others do not
+            # with several measures each has its own line, in its color, labeled where there is room
             shade, left = (figures.SOFT, True) if len(group) == 1 else (colour, place % 2 == 0)
-            over = value < float(mean.max())  # above a line higher than all curves stands the legend
+            over = value < float(mean.max())  # the legend is above a line that is higher than all curves
             axes.axhline(value, color=shade, linewidth=1, linestyle=":")
             axes.annotate(
                 what,
@@ -232,7 +219,7 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
                 va="bottom" if over else "top",
                 color=shade,
                 fontsize=9,
-                zorder=1.9,  # over the grid, beneath the curves
+                zorder=1.9,  # above the grid, beneath the curves
                 bbox={"facecolor": figures.CARD, "edgecolor": "none", "pad": 0.5},
             )
     if group[0].bounded:
@@ -250,7 +237,7 @@ def paint(axes: Axes, curve: Curve, group: Sequence[Measure]) -> None:
 
 
 def _has_band(curve: Curve, measure: Measure) -> bool:
-    """Whether any standard error is known, and not nought."""
+    """Check whether any standard error is known and nonzero."""
     return bool(curve.error[measure.name].nan_to_num().any())
 
 

@@ -1,4 +1,4 @@
-"""Moving pictures for a page: all frames of a clip in one image file, laid out as a grid (a sprite)."""
+"""Sprites: all frames of a clip in one image file, laid out as a grid."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
     from explain.drawing.colours import ColourMap
 
-#: Frames beside each other in a sheet, at most: wide enough for a desktop, still readable on a phone.
+#: Maximum number of frames in a row of a sheet: wide enough for a desktop, still readable on a phone.
 _COLUMNS = 12
 
-#: Pixels of a sheet, at most; larger clips are shown at a whole fraction of their size. Raw maps keep theirs.
+#: Maximum number of pixels of a sheet; larger clips are reduced by an integer factor. Raw maps keep their size.
 _PIXELS = 1_500_000
 
 #: Longest side of frames whose single pixels matter.
 _SMALL = 96
 
-#: Pixels that the longer side of a still is brought near to, by a whole factor.
+#: Target size in pixels of the longer side of a still, enlarged by an integer factor.
 _STILL = 256
 
-#: Brightness that a frame keeps beneath a map.
+#: Brightness of a frame beneath a map.
 _DIMMED = 0.6
 
-#: WebP quality of photographs; small or grey clips and overlays are stored without loss.
+#: WebP quality of photographs; small or gray clips and overlays are lossless.
 _QUALITY = 86
 
 
@@ -49,7 +49,7 @@ class Sprite:
     columns: int
     #: Height and width of one frame, in pixels of the sheet.
     size: tuple[int, int]
-    #: Seconds of each frame on the clock of its source; None where they are not known.
+    #: Seconds of each frame on the clock of its source; None if unknown.
     times: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -58,27 +58,27 @@ class Sprite:
 
     @property
     def rows(self) -> int:
-        """Rows of the sheet."""
+        """Return the rows of the sheet."""
         return math.ceil(self.frames / self.columns)
 
     @property
     def pixelated(self) -> bool:
-        """Whether single pixels should stay visible when the frame is shown larger."""
+        """Check whether single pixels should stay visible when the frame is enlarged."""
         return max(self.size) <= _SMALL
 
     @property
     def uri(self) -> str:
-        """The image as a data URI."""
+        """Return the image as a data URI."""
         return f"data:{self.mime};base64,{base64.b64encode(self.content).decode('ascii')}"
 
     def moment(self, frame: int) -> str:
-        """When a frame is shown, as `zoo.clips.moment` says it."""
+        """Return the time of a frame, formatted by `zoo.clips.moment`."""
         from zoo.clips import moment
 
         return moment(frame, self.frames, self.times)
 
     def position(self, frame: int) -> str:
-        """CSS `background-position` that shows `frame`."""
+        """Return the CSS `background-position` that shows `frame`."""
         column, row = frame % self.columns, frame // self.columns
         across = 100 * column / (self.columns - 1) if self.columns > 1 else 0.0
         down = 100 * row / (self.rows - 1) if self.rows > 1 else 0.0
@@ -88,14 +88,14 @@ class Sprite:
 def clip_sprite(
     name: str, frames: npt.NDArray[np.uint8], *, lossy: bool | None = None, times: tuple[float, ...] | None = None
 ) -> Sprite:
-    """A sprite of T x H x W x C frames, C being 1 (grey) or 3 (RGB).
+    """Create a sprite of T x H x W x C frames, where C is 1 (gray) or 3 (RGB).
 
     Args:
         name: Class name in the page.
         frames: uint8, T x H x W x C.
-        lossy: Whether to store as lossy WebP; None does so for larger frames in colour. It lets the colours of
-            neighbouring frames run into each other by a pixel.
-        times: Seconds of each frame, where they are known.
+        lossy: Whether to store as lossy WebP; None does so for larger color frames. Colors of neighboring frames then
+            bleed by a pixel.
+        times: Seconds of each frame, if known.
     """
     sheet, columns, size = _sheet(frames)
     grey = sheet.shape[2] == 1
@@ -105,7 +105,7 @@ def clip_sprite(
 
 
 def overlay_sprite(name: str, values: npt.NDArray[np.floating], colours: ColourMap) -> Sprite:
-    """A sprite of T x H x W numbers in the range of `colours`: transparent where they are zero."""
+    """Create a sprite of T x H x W numbers in the range of `colours`: transparent at zero."""
     sheet, columns, size = _sheet(colours.indices(values)[..., None])
     image = Image.fromarray(sheet[:, :, 0], mode=None)
     image.putpalette(colours.palette[:, :3].tobytes(), rawmode="RGB")
@@ -115,7 +115,7 @@ def overlay_sprite(name: str, values: npt.NDArray[np.floating], colours: ColourM
 
 
 def as_frames(clip: Tensor) -> npt.NDArray[np.uint8]:
-    """A C x T x H x W clip in [0, 1] as uint8 frames T x H x W x C; two channels, or more than three, as their mean."""
+    """Convert C x T x H x W in [0, 1] to uint8 frames T x H x W x C; two channels, or more than three, are averaged."""
     values = clip.detach().float().cpu().numpy()
     if values.shape[0] not in {1, 3}:
         values = values.mean(axis=0, keepdims=True)
@@ -124,12 +124,12 @@ def as_frames(clip: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def shrunk(frames: npt.NDArray[np.uint8], longest: int) -> npt.NDArray[np.uint8]:
-    """T x H x W x C frames at a whole fraction of their size, so that no side is longer than this many pixels."""
+    """Reduce T x H x W x C frames by an integer factor, so that no side exceeds this many pixels."""
     return _shrink(frames, math.ceil(max(frames.shape[1:3]) / longest))
 
 
 def animation(frames: npt.NDArray[np.uint8], *, frames_per_second: float, scale: int = 1) -> bytes:
-    """T x H x W x C frames as a looping WebP file, enlarged `scale` times pixel by pixel; a small still keeps each."""
+    """Encode T x H x W x C frames as a looping WebP file, enlarged `scale` times; a small still is lossless."""
     frames = frames.repeat(scale, axis=1).repeat(scale, axis=2)
     images = [Image.fromarray(frame[:, :, 0] if frame.shape[2] == 1 else frame).convert("RGB") for frame in frames]
     file = io.BytesIO()
@@ -151,12 +151,12 @@ def still(
     values: npt.NDArray[np.floating] | None = None,
     colours: ColourMap | None = None,
 ) -> bytes:
-    """One H x W x C frame as a PNG file, small ones enlarged pixel by pixel.
+    """Encode one H x W x C frame as a PNG file, small ones enlarged pixel by pixel.
 
     Args:
-        frame: uint8, C being 1 (grey) or 3 (RGB).
-        values: H x W numbers laid over it in `colours`; the frame is dimmed beneath.
-        colours: Their colours, and their range.
+        frame: uint8, where C is 1 (gray) or 3 (RGB).
+        values: H x W numbers overlaid in `colours`; the frame beneath is dimmed.
+        colours: Color map of the values, with its range.
     """
     image = frame.repeat(3 if frame.shape[2] == 1 else 1, axis=2)
     if values is not None and colours is not None:
@@ -171,7 +171,7 @@ def still(
 def blended(
     frames: npt.NDArray[np.uint8], values: npt.NDArray[np.floating], colours: ColourMap
 ) -> npt.NDArray[np.uint8]:
-    """Frames (... x H x W x 1 or 3) dimmed beneath numbers (... x H x W) in `colours`: ... x H x W x 3."""
+    """Blend frames (... x H x W x 1 or 3), dimmed, with numbers (... x H x W) in `colours`: ... x H x W x 3."""
     painted = colours.palette[colours.indices(values)].astype(float)
     share = painted[..., 3:] / 255
     image: npt.NDArray[np.uint8] = (frames * _DIMMED * (1 - share) + painted[..., :3] * share).round().astype(np.uint8)
@@ -179,7 +179,7 @@ def blended(
 
 
 def _sheet(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int, tuple[int, int]]:
-    """Frames side by side, row after row; the columns, and the size of one frame in the sheet."""
+    """Arrange frames in rows; return also the columns, and the size of one frame in the sheet."""
     if frames.ndim != 4 or not len(frames):
         raise ValueError(f"expected at least one frame as T x H x W x C, got the shape {frames.shape}")
     step = max(1, math.ceil(math.sqrt(frames[..., 0].size / _PIXELS)))
@@ -194,7 +194,7 @@ def _sheet(frames: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], int, t
 
 
 def _shrink(frames: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.uint8]:
-    """Means of step x step blocks (of palette indices, too: both palettes are ordered)."""
+    """Average step x step blocks (of palette indices, too: both palettes are ordered)."""
     if step == 1:
         return frames
     count, height, width, channels = frames.shape

@@ -1,11 +1,12 @@
-"""HTML templates and what they draw inline: bars, curves and bands."""
+"""HTML templates and their inline charts: bars, curves and bands."""
 
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -13,36 +14,34 @@ from markupsafe import Markup
 from explain.drawing.numbers import breakable, evenly, listed, number, numbers, percent
 from zoo.plain import visible
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 _HERE = "explain"
 
 
 def render(template: str, package: str = _HERE, /, **values: Any) -> Markup:
-    """Fill a template; every value that is not `Markup` is escaped.
+    """Render a template; every value that is not `Markup` is escaped.
 
     Args:
-        template: Its file name in the folder `templates` of the package.
-        package: A plugin gives its own; its templates may import those of this one ("parts.html").
-        values: What the template names.
+        template: File name in the folder `templates` of the package.
+        package: Package of the template; a plugin passes its own, whose templates may import those of this one
+            ("parts.html").
+        values: Variables of the template.
     """
     return Markup(environment(package).get_template(template).render(**values))  # noqa: S704 - it escapes
 
 
 def asset(name: str) -> Markup:
-    """A style sheet or script of this package, as it stands."""
+    """Return a style sheet or script of this package, verbatim."""
     source, _, _ = _loader().get_source(environment(), name)
     return Markup(source)  # noqa: S704 - shipped with the package
 
 
 def source_hash(script: str) -> str:
-    """What a content security policy calls this inline script."""
+    """Return the hash of an inline script for the content security policy."""
     return "sha256-" + b64encode(sha256(script.encode()).digest()).decode("ascii")
 
 
 def _seen(value: Any) -> Any:
-    """A stranger's text as a page may hold it; `Markup` is ours."""
+    """Return untrusted text made safe for a page; `Markup` is our own."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -53,7 +52,7 @@ def _loader(package: str = _HERE) -> PackageLoader:
 
 @cache
 def environment(package: str = _HERE) -> Environment:
-    """The one environment of all templates of a package."""
+    """Return the shared environment of all templates of a package."""
     made = Environment(
         loader=ChoiceLoader([_loader(package), _loader()]),
         autoescape=True,
@@ -72,10 +71,10 @@ _HEIGHT = 100.0
 
 
 def shares(curves: Sequence[tuple[str, Sequence[float], Sequence[float | None]]]) -> Markup:
-    """Curves over the share of a clip, from 0 to 1, over a zero line and under a line at 1.
+    """Draw curves over the share of a clip, from 0 to 1, with lines at zero and at 1.
 
     Args:
-        curves: Of each its class in the style sheet, places and values; those without a number are left out.
+        curves: For each curve its CSS class, positions and values; non-finite points are omitted.
     """
     known = [value for _, _, values in curves for value in values if value is not None]
     low, high = min(0.0, *known), max(1.0, *known)
@@ -96,9 +95,9 @@ def shares(curves: Sequence[tuple[str, Sequence[float], Sequence[float | None]]]
 
 
 def curve(values: Sequence[float], top: float = 0.0) -> Markup:
-    """A filled curve, one point a value, over a zero line; frame t stands in the middle of [t, t + 1].
+    """Draw a filled curve, one point per value, above a zero line; frame t is centered in [t, t + 1].
 
-    The chart reaches up to the largest value, or `top` where that is larger.
+    The chart extends to the larger of the largest value and `top`.
     """
     low, high = min(0.0, *values), max(top, *values)
     span = (high - low) or 1.0
@@ -106,7 +105,7 @@ def curve(values: Sequence[float], top: float = 0.0) -> Markup:
     def height(value: float) -> str:
         return f"{_HEIGHT * (high - value) / span:.1f}"
 
-    # The first and the last value reach to the edges, so that one frame alone is a line, too.
+    # The first and the last value extend to the edges, so that a single frame is a line, too.
     points = [(0.0, values[0]), *((at + 0.5, value) for at, value in enumerate(values)), (len(values), values[-1])]
     line = " ".join(f"{x:g},{height(y)}" for x, y in points)
     zero = height(0.0)
@@ -121,9 +120,9 @@ def curve(values: Sequence[float], top: float = 0.0) -> Markup:
 def band(
     values: Sequence[float], low: Sequence[float | None], high: Sequence[float | None], top: float = 0.0
 ) -> Markup:
-    """Means, one point a frame, over the band of their intervals and a zero line; no band where there are none.
+    """Draw means, one point per frame, over the band of their intervals and a zero line; no band without intervals.
 
-    The chart reaches from zero to the largest value, or `top` where that is larger; ends beyond it are cut off.
+    The chart extends from zero to the larger of the largest value and `top`; intervals beyond are clipped.
     """
     highest = max(top, *values) or 1.0
 

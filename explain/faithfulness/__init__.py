@@ -1,4 +1,4 @@
-"""Whether a map can be trusted: what removing its pixels does, and whether it depends on the model at all.
+"""Faithfulness of maps: the effect of removing marked pixels, and the dependence on the model's weights.
 
 Nothing here imports torch until a function is called for.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from explain.faithfulness.checking import check_faithfulness
     from explain.faithfulness.results import Curves, Faithfulness, Randomized, Verdict
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
     "Curves": "explain.faithfulness.results",
     "Faithfulness": "explain.faithfulness.results",
@@ -22,6 +22,6 @@ _HOMES = {
     "check_faithfulness": "explain.faithfulness.checking",
 }
 
-__all__ = ["Curves", "Faithfulness", "Randomized", "Verdict", "check_faithfulness"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

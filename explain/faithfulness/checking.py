@@ -1,76 +1,74 @@
-"""Check maps: run every test on each, sharing the passes that know nothing of the map."""
+"""Faithfulness tests of maps; passes that do not depend on the map are shared."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution.methods import Method, find_method
 from explain.attribution.results import Attribution
 from explain.faithfulness.curves import Control, kinds_of
-from explain.faithfulness.measures import Boxes, max_sensitivity
+from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
-from explain.faithfulness.removal import Subject
-from explain.faithfulness.repetition import Again, is_tensor
-from explain.faithfulness.results import Faithfulness, Randomized
+from explain.faithfulness.removal import Boxes, Subject
+from explain.faithfulness.repetition import Again, Trial, check_kept
+from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
 from explain.model.diagnosis import diagnosing
 from explain.model.layouts import computed_in, has_random_weights, layout_of, to_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import prepared
+from explain.model.targets import Target
 from explain.progress import telling
-from zoo.errors import ModelError, PluginError, UnknownNameError, UsageError
+from zoo.devices import is_out_of_memory
+from zoo.entries import Layout
+from zoo.errors import ModelError, PluginError, PluginExitError, UnknownNameError, UsageError, ZooError, describe
+from zoo.isolation import guarded
+from zoo.registry.plugins import resolve
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.faithfulness.results import Curves
-    from explain.model.targets import Target
-    from zoo.entries import Layout
-
-
-#: What takes the place of removed parts in deletion and insertion.
+#: What replaces removed parts in deletion and insertion.
 FILLS = ("surroundings", "baseline")
 
 
-#: Random orders of a kind of curves that no verdict goes by.
+#: Random orders for kinds of curves that do not enter the verdict.
 ILLUSTRATING = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much is spent on one map, and on what.
+    """The computation spent on one map, and its settings.
 
     Raises:
-        UnknownNameError: No such fill.
-        UsageError: A count that cannot be.
+        UnknownNameError: Unknown fill.
+        UsageError: An invalid count.
     """
 
-    #: Points of each curve beyond the first.
+    #: Points of each curve after the first.
     steps: int = 64
-    #: Random orders, in pairs of one and its reverse.
+    #: Random orders, in pairs of an order and its reverse.
     draws: int = 20
-    #: Depths at which the randomised model's map is made; None takes every layer.
+    #: Depths at which the randomized model's map is computed; None uses every layer.
     depths: int | None = None
-    #: Draws of random weights for the last layer, by which the verdict goes; deeper layers are drawn once.
+    #: Draws of random weights for the last layer, which the verdict uses; deeper layers are drawn once.
     redraws: int = 8
-    #: Boxes for infidelity.
+    #: Number of boxes for infidelity.
     boxes: int = 64
-    #: Draws of noise for max-sensitivity.
+    #: Number of noise draws for max-sensitivity.
     neighbours: int = 8
-    #: Whether clips are removed in all ways; else in those that the verdict needs: frames, and pixels of single frames.
+    #: Whether all kinds of removal are run, or only those that the verdict needs: frames, and pixels of single frames.
     every_kind: bool = True
-    #: What takes the place of removed parts: "surroundings" or "baseline".
+    #: What replaces removed parts: "surroundings" or "baseline".
     fill: str = "surroundings"
-    #: Settings other than the map's own, for maps that are made again.
+    #: Settings that override the map's own when maps are recomputed.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse counts and names that cannot be."""
-        # A curve of one step joins the whole clip and the empty one, whatever the map.
+        """Raise for invalid counts and names."""
+        # A curve with one step connects the whole clip and the empty clip, whatever the map.
         fewest = {"steps": 2, "draws": 2, "depths": 1, "redraws": 1, "boxes": 2, "neighbours": 1}
         for name, least in fewest.items():
             count = getattr(self, name)
@@ -96,64 +94,48 @@ def check_faithfulness(
     batch_size: int | None = None,
     progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> Faithfulness:
-    """Tell whether a map can be trusted, by tests that need no truth to compare with.
+    """Test how faithful a map is to the model, without ground truth.
 
-    - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): the clip is taken away, and given
-      back, in the map's order; pixels in all frames, whole frames, and pixels of single frames, beside random orders
-      and an order that begins in the middle. What is left of a frame takes the place of what is gone, and the baseline
-      that of frames that are gone as a whole (`explain.faithfulness.removal`). The areas are shares of the unchanged
-      output, where changes are measured against that which removing the whole clip makes
-      (`explain.faithfulness.curves`); logits, values and the means of regions are treated alike. A region of an output
-      clip that is dark with the clip and without has no such measure, and the verdict says so. Maps without signs point
-      at what brightens a region and at what darkens it, and only the first makes its mean fall when removed.
-    - *Infidelity* (arXiv 1901.09392): what the map says of random boxes against what the output loses without them.
-    - *Max-sensitivity* (the same): how much the map changes under noise of 2 % of the sample's range.
-    - *Randomisation* (arXiv 1810.03292): the map of models whose last layers hold random numbers, against the original.
-      Of a region, or a unit at one position, pixels that neither map points at are left out.
+    - *Deletion and insertion* (Petsiuk et al., RISE, arXiv 1806.07421, section 4.1): parts of the clip are removed, and
+      restored, in the map's order: pixels in all frames, whole frames, and pixels of single frames, compared with
+      random orders and a center-first order. Removed pixels are filled from the rest of their frame, and wholly removed
+      frames from the baseline (`explain.faithfulness.removal`). The areas are shares of the unchanged output, with
+      changes measured relative to the change from removing the whole clip (`explain.faithfulness.curves`); logits,
+      values and the means of regions are treated alike. A region of an output clip that is dark with and without the
+      clip has no such measure, and the verdict reports it. Unsigned maps mark both what brightens and what darkens a
+      region, and only removing the former lowers its mean.
+    - *Infidelity* (arXiv 1901.09392): the map's sum over random boxes against the output's change when they are
+      removed.
+    - *Max-sensitivity* (the same): how much the map changes under noise of 2% of the sample's range.
+    - *Randomization* (arXiv 1810.03292): the map of models whose last layers have random weights, against the original.
+      For a region, or a unit at one position, pixels where both maps are 0 are excluded.
 
-    The verdict uses all of these but infidelity (`explain.faithfulness.verdicts`). A model that `zoo.load` gave random
-    weights gets none.
+    The verdict uses all of these but infidelity (`explain.faithfulness.verdicts`). A model that `zoo.load` initialized
+    randomly gets no verdict.
 
-    The model is explained in eval mode and left as it was found, also on failure; its parameters are never written to.
+    The model runs in eval mode and its state is restored, also on failure; its parameters are never written to.
 
     Args:
         model: The model that was explained.
         batch: The batch that was explained.
-        attribution: What `explain.attribute` gave for it.
-        layout: Order of the batch's axes; None takes that of the attribution.
-        baseline: What stands for "nothing there", as in `explain.attribute`; None takes the attribution's own, else
-            zeros.
+        attribution: The result of `explain.attribute`.
+        layout: Order of the batch's axes; None uses that of the attribution.
+        baseline: The baseline, as in `explain.attribute`; None uses the attribution's own, else zeros.
         steps: Points of each curve, at most as many as there are parts to remove.
-        draws: Random orders, in pairs of an order and its reverse. From 20 on they bound a further one themselves; with
-            fewer, Student's t distribution does, and more maps are inconclusive.
-        depths: How many depths of randomisation: 1 is the last layer alone, which is drawn eight times; None is every
+        draws: Random orders, in pairs of an order and its reverse. With 20 or more, bounds are order statistics; with
+            fewer, they use Student's t distribution, and more maps are inconclusive.
+        depths: Number of depths of randomization: 1 is the last layer alone, which is drawn eight times; None is every
             layer.
-        fill: What takes the place of removed parts in deletion and insertion: "surroundings", or "baseline" as in the
-            paper, whose blocks of one colour blind many networks wherever they lie. Areas on a photo of a cat
-            (SqueezeNet, `chelsea.png`; what the map points at removed first, and last; random orders have the same
-            mean both ways, their standard deviation is 0.03 and 0.02):
-
-            ====================  ==============  ============
-            order                 "surroundings"  "baseline"
-            ====================  ==============  ============
-            random                0.41            0.23
-            saliency              0.32, 0.65      0.27, 0.52
-            input_x_gradient      0.33, 0.49      0.18, 0.23
-            integrated_gradients  0.30, 0.49      0.16, 0.22
-            occlusion             0.33, 0.77      0.32, 0.69
-            grad_cam              0.32, 0.71      0.30, 0.57
-            guided_grad_cam       0.28, 0.72      0.25, 0.58
-            rise                  0.32, 0.73      0.33, 0.66
-            rise, upside down     0.73, 0.32      0.66, 0.33
-            ====================  ==============  ============
-        method: What made the map, where no plugin registers it.
-        batch_size: Most evaluations at once; None fits them to the free memory.
-        seed: Of everything that is drawn; where the method draws, its maps are made again by their own.
+        fill: What replaces removed parts in deletion and insertion: "surroundings", or "baseline" as in the paper,
+            whose blocks of one color disrupt many networks wherever they are (docs/methods.md has figures).
+        method: The method that computed the map, if no plugin registers it.
+        batch_size: Maximum number of evaluations per pass; None fits it to the free memory.
+        seed: Random seed; maps of random methods are recomputed with their own seed.
         progress: Called as progress(step, done, total); True shows bars.
 
     Raises:
-        UnknownNameError: No such fill.
-        UsageError: A batch that the map is not of, or counts that cannot be.
+        UnknownNameError: Unknown fill.
+        UsageError: The map does not belong to the batch, or a count is invalid.
         ModelError: The output cannot be computed.
         MemoryLimitError: Not even one sample fits into memory.
     """
@@ -190,13 +172,13 @@ def check_all(
     seed: int = 0,
     progress: Callable[[str, int, int], None] | bool | None = None,
 ) -> list[Faithfulness]:
-    """`check_faithfulness` for several maps of one batch: what they have in common is run once.
+    """Run `check_faithfulness` for several maps of one batch, sharing what they have in common.
 
     Args:
         model: The model that was explained.
         batch: The batch that was explained.
-        attributions: What `explain.attribute` gave for it.
-        effort: How much is spent on each.
+        attributions: The results of `explain.attribute`.
+        effort: The computation spent on each.
         layout: Order of the batch's axes, as in `explain.attribute`.
         baseline: As in `check_faithfulness`.
         methods: Methods that no plugin registers, by name.
@@ -220,6 +202,27 @@ def check_all(
         return [checks.check(one, known.get(one.method) or _registered(one.method), baseline) for one in attributions]
 
 
+def _measured(test: Test, trial: Trial) -> Tensor:
+    """Run one measure; return N numbers on the CPU, 64-bit.
+
+    Raises:
+        PluginError: A plugin's measure fails, or returns anything else.
+    """
+    if test in BUILT_IN:
+        return cast("Tensor", resolve(test.run)(trial)).double().cpu()
+    try:
+        with guarded():
+            values = resolve(test.run)(trial)
+            if not isinstance(values, torch.Tensor) or values.shape != trial.subject.value.shape:
+                shape = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+                raise TypeError(f"expected one number for each of {len(trial.subject.value)} samples, got {shape}")
+            return values.detach().double().cpu()
+    except Exception as error:
+        if (isinstance(error, ZooError) and not isinstance(error, PluginExitError)) or is_out_of_memory(error):
+            raise
+        raise PluginError(f"the measure {test.name} ({test.run}) does not work: {describe(error)}") from error
+
+
 def _registered(name: str) -> Method | None:
     try:
         return find_method(name)
@@ -229,17 +232,18 @@ def _registered(name: str) -> Method | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ground:
-    """What the maps of one target have in common, seen against one baseline."""
+    """Computations shared by the maps of one target and baseline."""
 
     target: Target
     baseline: Tensor | float | str | None
     subject: Subject
     controls: list[Control]
-    boxes: Boxes
+    #: Values that measures share between the maps.
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class _Checks:
-    """The tests of several maps of one model and batch."""
+    """Tests of several maps of one model and batch."""
 
     def __init__(
         self,
@@ -256,18 +260,16 @@ class _Checks:
         self.untrained = has_random_weights(model)
         self.grounds: list[_Ground] = []
         self.layers: dict[int, dict[str, tuple[str, ...]]] = {}
+        self.tests = all_tests()
 
     def check(
         self, attribution: Attribution, method: Method | None, baseline: Tensor | float | str | None
     ) -> Faithfulness:
-        """Every test of one map."""
+        """Run every test on one map."""
         own = attribution.settings.get("baseline")
-        if baseline is None and is_tensor(own):
-            raise UsageError(
-                f"{attribution.method} was computed against a tensor, which its result does not keep; give that tensor "
-                "as baseline"
-            )
-        if isinstance(own, list):  # of several baselines, removed parts can be replaced by one
+        if baseline is None:
+            check_kept(attribution.method, own)
+        if isinstance(own, list):  # with several baselines, the first replaces removed parts
             own = own[0]
         against = own if baseline is None else baseline
         ground = self._ground(attribution.target, against)
@@ -280,24 +282,35 @@ class _Checks:
             points = sum(2 * (len(control.counts) - 2) for control in ground.controls)
             self._tell(subject, f"{name}: deletion and insertion", points * len(self.batch))
             curves = {control.kind: control.curves(attribution.map) for control in ground.controls}
-        sensitivity: Tensor | None = None
-        depths: tuple[Randomized, ...] = ()
+        layers: dict[str, tuple[str, ...]] = {}
         try:
-            if method is None:
-                raise ModelError(f"no method {name!r} is registered that could make the map again")
-            sensitivity, depths = self._made_again(attribution, method, baseline, subject)
+            layers = self._layers(attribution.target, subject)
+        except ModelError as error:
+            missing["randomization"] = str(error)
+        depths = chosen_depths(len(layers), self.effort.depths) if layers else []
+        trial, measures = self._trial(attribution, method, baseline, ground, depths), {}
+        for test in self.tests:
+            try:
+                measures[test.name] = _measured(test, trial)
+            except (ModelError, PluginError) as error:
+                missing[test.name] = str(error)
+        randomization: tuple[Randomized, ...] = ()
+        try:
+            randomization = self._randomized(trial, layers, depths)
         except (ModelError, PluginError) as error:
-            missing["sensitivity"] = missing["randomization"] = str(error)
+            missing["randomization"] = str(error)
+        verdict = UNTRAINED
+        if not self.untrained:
+            verdict = judge(curves, randomization, missing, measures, subject.extent[0], self.tests)
         return Faithfulness(
             method=name,
             target=str(attribution.target),
             value=subject.value.cpu(),
             empty=subject.empty.cpu(),
             curves=curves,
-            infidelity=ground.boxes.infidelity(attribution, method).cpu(),
-            sensitivity=sensitivity,
-            randomization=depths,
-            verdict=UNTRAINED if self.untrained else judge(curves, depths, missing, sensitivity, subject.extent[0]),
+            measures=measures,
+            randomization=randomization,
+            verdict=verdict,
             missing=missing,
             settings={
                 "baseline": f"tensor {tuple(against.shape)}" if isinstance(against, torch.Tensor) else against,
@@ -307,7 +320,7 @@ class _Checks:
                 "boxes": self.effort.boxes,
                 "neighbours": self.effort.neighbours,
                 "redraws": self.effort.redraws,
-                "layers": len(self._layers(attribution.target, subject)) if depths else None,
+                "layers": len(layers) if randomization else None,
                 "remade": dict(self.effort.settings),
                 "seed": self.seed,
                 **({"precision": self.precision} if self.precision else {}),
@@ -326,7 +339,7 @@ class _Checks:
         effort = self.effort
         subject = Subject(self.model, self.batch, target, baseline, self.batch_size)
         kinds = kinds_of(subject.extent)[0 if effort.every_kind else -2 :]
-        # Verdicts go by the last kind and by frames; random orders of the other one are drawn for the figure alone.
+        # Verdicts use the last kind and frames; random orders of the other kind are drawn for the figure only.
         draws = {
             kind: effort.draws if kind in {kinds[-1], "temporal"} else min(effort.draws, ILLUSTRATING) for kind in kinds
         }
@@ -344,57 +357,76 @@ class _Checks:
                 Control(subject, kind, effort.steps, draws[kind], self.seed, filled=effort.fill != "baseline")
                 for kind in kinds
             ],
-            boxes=Boxes(subject, effort.boxes, self.seed),
         )
+        ground.kept["boxes"] = Boxes(subject, effort.boxes, self.seed)
         self.grounds.append(ground)
         return ground
 
-    def _made_again(
+    def _trial(
         self,
         attribution: Attribution,
-        method: Method,
+        method: Method | None,
         baseline: Tensor | float | str | None,
-        subject: Subject,
-    ) -> tuple[Tensor, tuple[Randomized, ...]]:
-        """Max-sensitivity, and randomisation depth after depth."""
-        again = Again(
-            self.model,
-            attribution,
-            method,
-            baseline=baseline,
-            settings=self.effort.settings,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        layers = self._layers(attribution.target, subject)
-        depths = chosen_depths(len(layers), self.effort.depths)
-        samples = torch.arange(len(self.batch), device=self.batch.device)
-        total = len(self.batch) + len(depths) + self.effort.redraws - 1 + (not again.as_made)
+        ground: _Ground,
+        depths: Sequence[int],
+    ) -> Trial:
+        """Prepare the inputs of measures; recomputed maps share one progress."""
+        again: Again | ModelError
+        total = len(self.batch)
+        if method is None:
+            again = ModelError(f"no method {attribution.method!r} is registered that could make the map again")
+        else:
+            again = Again(
+                self.model,
+                attribution,
+                method,
+                baseline=baseline,
+                settings=self.effort.settings,
+                batch_size=self.batch_size,
+                seed=self.seed,
+            )
+            total += len(depths) + (self.effort.redraws - 1) * bool(depths) + (not again.as_made)
         done = 0
+        step = f"{attribution.method}: maps of noisy clips and of randomised models"
 
-        def told(step: str) -> Callable[[int, int], None]:
+        def told() -> Progress:
             nonlocal done
-            done += 1
-            before = done - 1
+            before, done = min(done, total - 1), done + 1
             return lambda part, whole: self.progress(step, 1000 * before + 1000 * part // max(whole, 1), 1000 * total)
 
-        step = f"{attribution.method}: maps of noisy clips and of randomised models"
-        known = attribution.map.double() if again.as_made else again(self.batch, samples, told(step))
-        sensitivity = max_sensitivity(again, self.batch, known, self.effort.neighbours, self.seed, lambda: told(step))
+        return Trial(
+            attribution=attribution,
+            method=method,
+            subject=ground.subject,
+            effort=self.effort,
+            seed=self.seed,
+            again=again,
+            told=told,
+            kept=ground.kept,
+        )
+
+    def _randomized(
+        self, trial: Trial, layers: Mapping[str, tuple[str, ...]], depths: Sequence[int]
+    ) -> tuple[Randomized, ...]:
+        """Randomize the model's layers, depth after depth, and compare the maps."""
+        if not depths:
+            return ()
+        known, target = trial.known, trial.attribution.target
+        samples = torch.arange(len(self.batch), device=self.batch.device)
         found = []
-        part = attribution.target.region is not None or attribution.target.positions is not None
+        part = target.region is not None or target.positions is not None
         for depth in depths:
             changed = [name for names in list(layers.values())[:depth] for name in names]
             draws = []
             for draw in range(self.effort.redraws if depth == 1 else 1):
                 with randomized(self.model, changed, self.seed, draw):
-                    other = again(self.batch, samples, told(step))
+                    other = trial.recompute(self.batch, samples)
                 draws.append(rank_correlation(known, other, seen=part).cpu())
             each = torch.stack(draws)
             found.append(
                 Randomized(layer=list(layers)[depth - 1], depth=depth, correlation=each.nanmean(dim=0), draws=each)
             )
-        return sensitivity.double().cpu(), tuple(found)
+        return tuple(found)
 
     def _layers(self, target: Target, subject: Subject) -> dict[str, tuple[str, ...]]:
         if id(target) not in self.layers:
@@ -403,7 +435,7 @@ class _Checks:
         return self.layers[id(target)]
 
     def _tell(self, subject: Subject, step: str, total: int) -> None:
-        """Let a subject's passes tell how much of a step is done."""
+        """Report the progress of a subject's passes as one step."""
         done = 0
 
         def told(evaluations: int) -> None:

@@ -1,50 +1,49 @@
-"""Deletion and insertion: what the output does as the clip is taken away, or given back, in the order of a map.
+"""Deletion and insertion curves: the output as parts of the clip are removed, or restored, in the order of a map.
 
-Everything is measured in *shares*: 1 is the unchanged output, and one unit is the size of the change that removing the
-whole clip makes,
+Everything is measured in *shares*: 1 is the unchanged output, and one unit is the size of the change from removing the
+whole clip,
 
     share = 1 + (f(changed) - f(x)) / |f(x) - f(baseline)|
 
-so that the clip removed as a whole has share 0 (2 where the output is higher without the clip). Logits and values of
-either sign, and outputs with an arbitrary zero, are thereby treated alike: only changes count, and a lower share always
-is a lower output.
+so that the wholly removed clip has share 0 (2 where the output is higher without the clip). Logits and values of either
+sign, and outputs with an arbitrary zero, are thereby treated alike: only changes count, and a lower share always is a
+lower output.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
+from torch import Tensor
 
+from explain.faithfulness.removal import Subject
 from explain.faithfulness.results import Curves
 from explain.model.preservation import generator
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from explain.faithfulness.removal import Subject
-
-#: What is removed, part by part: pixels in all frames, frames, pixels of single frames.
+#: Kinds of parts to remove: pixels in all frames, frames, pixels of single frames.
 KINDS = ("spatial", "temporal", "both")
 
-#: Blocks of pixels along an axis, at most: single pixels removed at random leave nothing to see (Samek et al., arXiv
-#: 1509.06321, section 2).
+#: Maximum number of blocks of pixels along an axis: single pixels removed at random leave nothing visible (Samek et
+#: al., arXiv 1509.06321, section 2).
 FINEST = 16
+
+#: Offset of the seed of random orders, so that tests draw different numbers; kinds follow it.
+ORDERS: Final = 0
 
 Extent = tuple[int, int, int]
 
 
 def kinds_of(extent: Extent) -> tuple[str, ...]:
-    """The kinds that apply to clips of that extent (T, H, W); the one that judges the map as it is comes last."""
+    """Return the kinds that apply to clips of extent (T, H, W); the last is the one for the map at full detail."""
     return KINDS if extent[0] > 1 else ("spatial",)
 
 
 def cell_of(kind: str, extent: Extent, finest: int = FINEST) -> Extent:
-    """Extent (T, H, W) of one part: a block of pixels in all frames, a frame, or a block of pixels in some frames.
+    """Return the extent (T, H, W) of one part: a block of pixels in all frames, a frame, or a block in some frames.
 
     A block is one pixel of one frame as long as no axis has more than `finest` of them.
     """
@@ -53,13 +52,13 @@ def cell_of(kind: str, extent: Extent, finest: int = FINEST) -> Extent:
 
 
 def parts_of(extent: Extent, cell: Extent) -> Extent:
-    """How many parts along T, H, W a clip is taken apart into; those at the far edges may be smaller."""
+    """Return the number of parts along T, H, W; parts at the far edges may be smaller."""
     time, height, width = (math.ceil(size / step) for size, step in zip(extent, cell, strict=True))
     return time, height, width
 
 
 def scores_of(heat: Tensor, cell: Extent) -> Tensor:
-    """A map N x T x H x W as one number for each part, N x parts: the signed sum of what the part holds."""
+    """Reduce a map N x T x H x W to one number per part, N x parts: the signed sum over the part."""
     sums = heat.double()
     for axis, step in enumerate(cell, start=1):
         pieces = torch.split(sums, step, dim=axis)
@@ -68,14 +67,14 @@ def scores_of(heat: Tensor, cell: Extent) -> Tensor:
 
 
 def spread(parts: Tensor, extent: Extent, cell: Extent) -> Tensor:
-    """Truth values of parts (T' x H' x W') as those of every pixel of every frame (T x H x W)."""
+    """Expand boolean masks of parts (T' x H' x W') to every pixel of every frame (T x H x W)."""
     for axis, (size, step) in enumerate(zip(extent, cell, strict=True)):
         parts = parts.repeat_interleave(step, dim=axis).narrow(axis, 0, size)
     return parts
 
 
 def ranks_of(scores: Tensor, chance: Tensor) -> Tensor:
-    """The place of each part, highest score first: N x parts, 0 the first. Equal scores are put in order by `chance`.
+    """Return the rank of each part, highest score first: N x parts, 0 the first. Ties are ordered by `chance`.
 
     Args:
         scores: N x parts.
@@ -87,7 +86,7 @@ def ranks_of(scores: Tensor, chance: Tensor) -> Tensor:
 
 
 def centre_scores(parts: Extent) -> Tensor:
-    """The centre prior: the nearer to the middle (of the frame, the clip, or both) the higher; 1 x parts."""
+    """Return the center prior: higher nearer to the middle (of the frame, the clip, or both); 1 x parts."""
     distance = torch.zeros(parts, dtype=torch.float64)
     for axis, size in enumerate(parts):
         place = (torch.arange(size, dtype=torch.float64) * 2 + 1) / size - 1
@@ -96,9 +95,9 @@ def centre_scores(parts: Extent) -> Tensor:
 
 
 def counts(parts: int, steps: int) -> Tensor:
-    """How many parts are removed at each point of a curve, from none to all: at most `steps` + 1 integers.
+    """Return how many parts are removed at each point of a curve, from none to all: at most `steps` + 1 integers.
 
-    The same from both ends, so that orders and their reverses are measured at the same points.
+    Symmetric, so that orders and their reverses are measured at the same points.
     """
     steps = min(steps, parts)
     first = [parts * step // steps for step in range(steps // 2 + 1)]
@@ -106,10 +105,10 @@ def counts(parts: int, steps: int) -> Tensor:
 
 
 class Control:
-    """The curves of orders that know nothing of the model: random ones, and the middle first. Made once for all maps.
+    """Curves of orders that do not depend on the model: random and center-first. Computed once for all maps.
 
-    Random orders come in pairs, one the other's reverse: what is left when the first is removed step by step is what
-    the second one inserts, so that deletion and insertion need the same passes.
+    Random orders come in pairs, one the other's reverse: what remains as the first order is removed is what the second
+    order inserts, so that deletion and insertion need the same passes.
     """
 
     def __init__(self, subject: Subject, kind: str, steps: int, draws: int, seed: int, *, filled: bool = False) -> None:
@@ -136,7 +135,7 @@ class Control:
         self.centre_deletion, self.centre_insertion = curves[-2], curves[-1].flip(-1)
 
     def outputs(self, orders: Sequence[Tensor]) -> Tensor:
-        """The number explained as each order (N x parts) is removed: orders x N x points."""
+        """Return the explained output as each order (N x parts) is removed: orders x N x points."""
         subject, inner = self.subject, self.counts[1:-1]
         values: Tensor = subject.value.new_zeros(len(orders), len(subject.batch), len(self.counts), dtype=torch.float64)
         values[:, :, 0], values[:, :, -1] = subject.value.double(), subject.empty.double()
@@ -155,7 +154,7 @@ class Control:
         return spread((ranks < count).view(self.parts), self.subject.extent, self.cell)
 
     def curves(self, heat: Tensor) -> Curves:
-        """The curves of a map N x T x H x W beside those of the controls."""
+        """Return the curves of a map N x T x H x W beside those of the controls."""
         ranks = ranks_of(scores_of(heat, self.cell), self.chance)
         own = self.outputs([ranks, len(self.chance) - 1 - ranks])
         removed = self.counts.double() / len(self.chance)
@@ -171,13 +170,3 @@ class Control:
             centre_deletion=share(self.centre_deletion),
             centre_insertion=share(self.centre_insertion),
         )
-
-
-#: In no order; parameters of the model come after these.
-ORDERS: Final = 0
-
-BOXES: Final = 3
-
-NOISE: Final = 4
-
-PARAMETERS: Final = 5

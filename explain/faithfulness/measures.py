@@ -1,139 +1,104 @@
-"""Measures of a map beside its curves: infidelity and max-sensitivity (Yeh et al., 2019)."""
+"""Measures of a map in addition to its curves, one row each. Importing this module does not import torch.
+
+A measure is a function that takes a `Trial` (`explain.faithfulness.repetition`) and returns N numbers, and a `Test`
+that names it. Checking, records, tables, pages and figures go through `all_tests`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-import captum.metrics
-import torch
+from zoo.errors import UsageError
 
-from explain.faithfulness.curves import BOXES, NOISE
-from explain.model.layouts import from_ncthw, layout_of, to_ncthw
-from explain.model.preservation import generator
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution, Method
-    from explain.faithfulness.removal import Subject
-    from explain.faithfulness.repetition import Again
-    from explain.model.memory import Progress
-
-#: Extent of a box along each axis, as a share of the clip's: drawn evenly from this range.
-SHARES = (0.2, 0.6)
+#: Keys of a record (`Faithfulness.record`), and names of other tests, that are reserved.
+_RECORD = ("method", "target", "verdict", "reasons", "value", "empty", "curves", "randomization", "missing", "settings")
+_TESTS = ("spatial", "temporal", "both", "model", "deletion", "insertion", "frames", "weights", "stability")
 
 
-class Boxes:
-    """Random boxes of pixels and frames, and what the output loses without each. Made once for all maps.
+#: Largest relative change of a map under noise: below `STABLE`, the map is stable; above `UNSTABLE`, an empty map is
+#: nearer to it. The maximum over a few draws is a lower bound of that over many: values in between are inconclusive.
+STABLE, UNSTABLE = 0.5, 1.0
 
-    The same boxes for every sample, so that samples do not influence each other.
 
-    Args:
-        subject: The clip under test.
-        count: How many boxes.
-        seed: Of their places and extents.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """A measure of the faithfulness of a map. Plugins add measures through the hook `explain_measures`.
+
+    Raises:
+        UsageError: Invalid name, bounds or thresholds.
     """
 
-    def __init__(self, subject: Subject, count: int, seed: int) -> None:
-        self.subject = subject
-        drawn = generator(seed, BOXES)
-        self.masks = [_box(subject.extent, drawn).to(subject.batch.device) for _ in range(count)]
-        wanted = [(sample, lambda mask=mask: mask) for sample in subject.samples for mask in self.masks]
-        #: N x boxes: f(x) - f(x without the box).
-        self.losses = subject.value[:, None] - subject.without(wanted).view(-1, count).double()
+    #: Short name in snake_case: the key in `Faithfulness.measures` and in JSON.
+    name: str
+    #: Heading of its column and row.
+    title: str
+    #: "package.module:function", called with an `explain.authoring.Trial`; returns N numbers, NaN where undefined.
+    run: str
+    #: The smallest and the largest possible value; intervals of means are clipped to them.
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    #: Which values are better.
+    better: Literal["lower", "higher"] = "lower"
+    #: A map passes on the better side of the first number and is flagged on the worse side of the second; None excludes
+    #: the measure from the verdict.
+    thresholds: tuple[float, float] | None = None
+    #: Sentence on a page, with "{}" in place of the number; if empty, the title is used.
+    sentence: str = ""
+    #: Whether pages show the number in percent.
+    percent: bool = False
+    #: Keeps pytest from collecting the class.
+    __test__: ClassVar[bool] = False
 
-    def infidelity(self, attribution: Attribution, method: Method | None) -> Tensor:
-        """Share of the squared losses that a map does not account for, at its best scale: N.
-
-        That is, with d(I) = f(x) - f(x - I) and a(I) what the map says of the box,
-
-            min over b >= 0 of mean (b a(I) - d(I))^2 / mean d(I)^2
-
-        (Yeh et al., On the (In)fidelity and Sensitivity of Explanations, arXiv 1901.09392, definition 2.1, with the
-        scale b of their section 6; captum's `infidelity(normalize=True)` divided by the mean of d^2). For gradients
-        a(I) is the sum of I times gradient; other maps share out the output already: a(I) is what lies in the box.
-        """
-        values = self._said(attribution, method)
-        said = torch.stack([(values * mask).flatten(1).sum(dim=1) for mask in self.masks], dim=1)
-        explained = (said * self.losses).sum(dim=1).clamp(min=0).square() / said.square().sum(dim=1).clamp(min=1e-300)
-        total = self.losses.square().sum(dim=1)
-        return torch.where(total > 0, 1 - explained / total, torch.nan)
-
-    def _said(self, attribution: Attribution, method: Method | None) -> Tensor:
-        """What the map says of each pixel of each frame: N x T x H x W."""
-        raw = attribution.raw
-        if method is None or method.reduction == "positive" or raw.shape != self.subject.batch.shape:
-            return attribution.map.double()
-        values = to_ncthw(raw, self.subject.layout).double()
-        if method.reduction == "magnitude":  # a gradient: per unit of input
-            values = values * (self.subject.clips.double() - self.subject.baseline.double())
-        return values.sum(dim=1)
-
-
-def _box(extent: tuple[int, int, int], drawn: torch.Generator) -> Tensor:
-    """Truth values T x H x W: one box."""
-    mask = torch.ones(extent, dtype=torch.bool)
-    low, high = SHARES
-    for axis, size in enumerate(extent):
-        share, place = torch.rand(2, generator=drawn).tolist()
-        length = max(1, round(size * (low + share * (high - low))))
-        first = min(int(place * (size - length + 1)), size - length)
-        inside = torch.zeros(size, dtype=torch.bool)
-        inside[first : first + length] = True
-        mask &= inside.view([-1 if axis == own else 1 for own in range(3)])
-    return mask
+    def __post_init__(self) -> None:
+        """Raise for values that cannot be shown or judged."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name) or self.name in {*_RECORD, *_TESTS}:
+            raise UsageError(
+                f"a measure cannot be called {self.name!r}; expected a name in snake_case that is not taken"
+            )
+        if self.better not in {"lower", "higher"}:
+            raise UsageError(f"better of the measure {self.name} is {self.better!r}; expected 'lower' or 'higher'")
+        if not self.bounds[0] < self.bounds[1]:
+            raise UsageError(f"bounds of the measure {self.name} are {self.bounds}; expected (least, largest)")
+        if self.thresholds is not None:
+            passes, flagged = self.thresholds if self.better == "lower" else self.thresholds[::-1]
+            if not passes <= flagged:
+                raise UsageError(
+                    f"thresholds of the measure {self.name} are {self.thresholds}; {self.better} is better, so a map "
+                    "must pass before it is flagged"
+                )
+        if self.sentence and self.sentence.count("{}") != 1:
+            raise UsageError(f"the sentence of the measure {self.name} needs one {{}} for its number")
 
 
-#: Largest change of a number of the input, as a share of the sample's range.
-RADIUS = 0.02
+#: Built-in measures.
+BUILT_IN: tuple[Test, ...] = (
+    Test(
+        name="infidelity",
+        title="infidelity",
+        run="explain.faithfulness.removal:infidelity",
+        bounds=(0.0, math.inf),
+        sentence="Of the change that hiding random boxes makes, the map leaves {} unaccounted for (infidelity).",
+        percent=True,
+    ),
+    Test(
+        name="sensitivity",
+        title="sensitivity to noise",
+        run="explain.faithfulness.repetition:max_sensitivity",
+        bounds=(0.0, math.inf),
+        thresholds=(STABLE, UNSTABLE),
+        sentence="Noise of 2\N{NO-BREAK SPACE}% changes the map by up to {} (max-sensitivity).",
+        percent=True,
+    ),
+)
 
 
-def max_sensitivity(
-    again: Again, batch: Tensor, known: Tensor, draws: int, seed: int, told: Callable[[], Progress]
-) -> Tensor:
-    """Largest ||map(x + d) - map(x)|| / ||map(x)|| over `draws` uniform d with |d| <= r: N.
+def all_tests() -> tuple[Test, ...]:
+    """Return every measure: built-in measures, then those of plugins; built-in names cannot be overridden."""
+    from zoo.registry.plugins import collect
 
-    r is `RADIUS` of each sample's range (Yeh et al., arXiv 1901.09392, definition 3.1; captum's `sensitivity_max`). The
-    target stays what it is for x, also where the noise changes what the model predicts. All samples get the same noise,
-    up to their range.
-
-    Args:
-        again: Makes the map.
-        batch: The samples.
-        known: Their maps N x T x H x W, as `again` makes them.
-        draws: How often.
-        seed: Of the noise.
-        told: Gives the function that a sample's progress is told to.
-    """
-    layout = layout_of(again.model, batch)  # the same noise for every order of the axes
-    shape = to_ncthw(batch, layout).shape[1:]
-    noise = torch.rand(draws, *shape, generator=generator(seed, NOISE), dtype=torch.float64) * 2 - 1
-    noise = from_ncthw(noise, layout).to(batch)
-
-    def of(sample: int) -> Tensor:
-        own = batch[sample : sample + 1]
-        radius = RADIUS * float(own.max() - own.min())
-
-        def explanation(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            clips = inputs[0]
-            if len(clips) == 1 and torch.equal(clips, own):
-                return (known[sample : sample + 1],)
-            return (again(clips, torch.full((len(clips),), sample, device=batch.device), told()),)
-
-        largest: Tensor = captum.metrics.sensitivity_max(
-            explanation,
-            (own,),
-            perturb_func=_noisy(noise),
-            perturb_radius=radius,
-            n_perturb_samples=draws,
-        )
-        return largest
-
-    return torch.cat([of(sample) for sample in range(len(batch))])
-
-
-def _noisy(noise: Tensor) -> Callable[[Tensor, float], tuple[Tensor, ...]]:
-    """What captum calls with copies of the sample, one for each draw."""
-    return lambda copies, radius: (copies + radius * noise,)
+    tests = {test.name: test for test in BUILT_IN}
+    for _, test in collect("explain_measures", Test):
+        tests.setdefault(test.name, test)
+    return tuple(tests.values())

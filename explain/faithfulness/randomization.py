@@ -1,43 +1,42 @@
-"""Parameter randomisation: does a map change when the model forgets what it learned?
+"""Parameter randomization: whether a map changes when the model's weights are randomized.
 
 Adebayo et al., Sanity Checks for Saliency Maps, arXiv 1810.03292, section 3: layer by layer from the model's end, each
-layer is given random weights and keeps them (cascading), and the map is compared with that of the model as it is.
+layer is randomized and stays so (cascading), and the map is compared with that of the original model.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import torch
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
-from explain.faithfulness.curves import PARAMETERS
 from explain.model.preservation import generator
+from explain.model.targets import Score
 from zoo.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.model.targets import Score
+#: Offset of the seed of a model's parameters, followed by the index of each.
+PARAMETERS: Final = 5
 
 
 def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor) -> dict[str, tuple[str, ...]]:
-    """The layers with parameters that the number explained depends on, the last one run first: name -> parameters.
+    """Return the layers with parameters that the explained output depends on, last run first: name -> parameters.
 
-    A layer is a module that runs; parameters of modules that never run by themselves (read by what holds them) count as
-    those of the next module above that does. Layers are in the order in which they last begin to run. Parameters that
-    the number does not depend on, such as those of another head, are left out: no map of it can depend on them.
+    A layer is a module that runs; parameters of modules that never run by themselves (read by a parent) belong to the
+    nearest parent module that does. Layers are in the order in which they last begin to run. Parameters that the output
+    does not depend on, such as those of another head, are excluded: its maps cannot depend on them.
 
     Args:
         model: The model, its parameters frozen.
-        score: The number explained.
+        score: The explained output.
         batch: One sample.
-        samples: Which one it is.
+        samples: Its index.
 
     Raises:
-        ModelError: There is no such parameter.
+        ModelError: The output depends on no parameter.
     """
     began: list[str] = []
     handles = [
@@ -70,7 +69,7 @@ def weight_layers(model: nn.Module, score: Score, batch: Tensor, samples: Tensor
 
 
 def _leaves(total: Tensor) -> set[int]:
-    """The identities of the tensors whose gradients a backward pass from `total` would give."""
+    """Return the identities of the tensors that receive gradients in a backward pass from `total`."""
     found: set[int] = set()
     seen: set[Any] = set()
     open_nodes = [total.grad_fn]
@@ -86,7 +85,7 @@ def _leaves(total: Tensor) -> set[int]:
 
 
 def chosen_depths(layers: int, depths: int | None) -> list[int]:
-    """How many layers are randomised at each depth looked at: 1, all, and evenly between; None looks at each depth."""
+    """Return the number of layers randomized at each depth: 1, all, and evenly between; None uses each depth."""
     if depths is None or depths >= layers:
         return list(range(1, layers + 1))
     if depths == 1:
@@ -96,10 +95,10 @@ def chosen_depths(layers: int, depths: int | None) -> list[int]:
 
 @contextlib.contextmanager
 def randomized(model: nn.Module, names: Sequence[str], seed: int, draw: int = 0) -> Iterator[None]:
-    """Within, the parameters of those names hold noise: normal, mean 0, each of its own root mean square.
+    """Replace the named parameters by noise within a context: normal, mean 0, each of its own root mean square.
 
-    The noise of a parameter depends on the seed, the draw and its place in the model alone. What the model holds is
-    never written to: parameters point to other numbers for a while, and point back afterwards, come what may.
+    The noise of a parameter depends on the seed, the draw and its index in the model alone. The model's tensors are
+    never written to: parameters point to other data within the context and are restored on exit, also on failure.
     """
     places = {name: (place, one) for place, (name, one) in enumerate(model.named_parameters())}
     kept = [(one, one.data) for _, one in places.values()]
@@ -119,16 +118,15 @@ def _noise(like: Tensor, seed: int, place: int) -> Tensor:
 
 
 def rank_correlation(first: Tensor, second: Tensor, *, seen: bool = False) -> Tensor:
-    """Spearman's rank correlation of each sample's numbers, ties by mean ranks: N.
+    """Return Spearman's rank correlation of each sample's values, ties by mean ranks: N.
 
-    0 where only the second is the same everywhere (nothing of the first is left in it), NaN where the first is, or
-    where a number is not finite.
+    0 if only the second is constant, NaN if the first is constant or a value is not finite.
 
     Args:
         first: N x ..., the maps.
         second: Maps to compare them with, of the same shape.
-        seen: Leave out what is 0 in both. Of a target that sees a part of the clip alone, all the rest is, whatever
-            the weights, and would make any two maps agree.
+        seen: Exclude elements that are 0 in both. For a target that sees only a part of the clip, all others are 0
+            whatever the weights, and would make any two maps agree.
     """
     pairs = [(a.flatten(), b.flatten()) for a, b in zip(first, second, strict=True)]
     if seen:
@@ -138,18 +136,8 @@ def rank_correlation(first: Tensor, second: Tensor, *, seen: bool = False) -> Te
 
 def _spearman(first: Tensor, second: Tensor) -> Tensor:
     if not bool(first.isfinite().all() & second.isfinite().all()):
-        return first.new_tensor(torch.nan)
-    one, other = (ranks - ranks.mean() for ranks in (_mean_ranks(first), _mean_ranks(second)))
-    length = one.norm() * other.norm()
-    if float(length) == 0.0:
-        return one.new_tensor(torch.nan if float(one.norm()) == 0.0 else 0.0)
-    correlation: Tensor = (one @ other) / length
-    return correlation
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Ranks from 0; equal values share the mean of theirs."""
-    _, group, sizes = torch.unique(values, return_inverse=True, return_counts=True)
-    ends = sizes.cumsum(0).double()
-    ranks: Tensor = (ends - (sizes.double() + 1) / 2)[group]
-    return ranks
+        return first.new_tensor(torch.nan, dtype=torch.float64)
+    if bool((first == first[:1]).all()) or bool((second == second[:1]).all()):
+        return first.new_tensor(torch.nan if bool((first == first[:1]).all()) else 0.0, dtype=torch.float64)
+    one, other = (values.double().cpu().numpy() for values in (first, second))
+    return first.new_tensor(spearmanr(one, other).statistic, dtype=torch.float64)

@@ -1,38 +1,43 @@
-"""Make a map again: of other samples, or of a changed model; as it was made, or coarser and cheaper."""
+"""Recomputation of a map with its settings, on other samples or a changed model, and its stability."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
+import captum.metrics
 import torch
+from torch import Tensor, nn
 
+from explain.attribution import Attribution, Method
+from explain.attribution.options import accepted
 from explain.attribution.runner import attribute
+from explain.faithfulness.removal import Subject
+from explain.model.layouts import from_ncthw
+from explain.model.memory import Progress
+from explain.model.preservation import generator
 from explain.model.targets import select
-from zoo.errors import UsageError
+from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import Tensor, nn
-
-    from explain.attribution import Attribution, Method
-    from explain.model.memory import Progress
+    from explain.faithfulness.checking import Effort
 
 
 class Again:
-    """The method of an attribution with its settings, ready to run.
+    """The method and settings of an attribution, ready to run again.
 
     Args:
         model: The model.
-        attribution: The map to be made again.
-        method: What made it.
-        baseline: What the map is seen against, where the attribution does not keep it (a tensor).
-        settings: Settings other than the attribution's own.
+        attribution: The map to recompute.
+        method: The method that computed it.
+        baseline: The baseline, if the attribution does not store it (a tensor).
+        settings: Settings that override the attribution's own.
         batch_size: As in `explain.attribute`.
-        seed: For methods that draw and whose results do not keep theirs.
+        seed: Seed for random methods whose results do not store theirs.
 
     Raises:
-        UsageError: The map was computed against a tensor, and none is given.
+        UsageError: The map's baseline was a tensor, and `baseline` is missing.
     """
 
     def __init__(
@@ -49,22 +54,20 @@ class Again:
         self.model = model
         self.attribution = attribution
         self.method = method
-        self.options = {**attribution.settings, **{k: v for k, v in (settings or {}).items() if k in method.options}}
-        #: Whether it makes the very map that was given.
-        self.as_made = self.options == dict(attribution.settings)
+        own = accepted(method, attribution.settings)
+        self.options = {**own, **accepted(method, {**own, **(settings or {})})}
+        #: Whether the settings are unchanged, so that the same map is recomputed.
+        self.as_made = self.options == own
         if is_tensor(self.options.get("baseline")):
             if not isinstance(baseline, torch.Tensor):
-                raise UsageError(
-                    f"{attribution.method} was computed against a tensor, which its result does not keep; give that "
-                    "tensor as baseline"
-                )
+                check_kept(attribution.method, self.options["baseline"])
             self.options["baseline"] = baseline
         self.batch_size = batch_size
-        #: A map that was drawn is drawn again by its own seed.
-        self.seed = self.options.pop("seed", seed)
+        #: A map of a random method is recomputed with its own seed.
+        self.seed = attribution.settings.get("seed", seed)
 
     def __call__(self, batch: Tensor, samples: Tensor, progress: Progress | None = None) -> Tensor:
-        """The map M x T x H x W of M samples, each standing for one of the attribution's (`samples`: M, integers)."""
+        """Compute the map M x T x H x W of M samples, each a version of an original one (`samples`: M integers)."""
         options = dict(self.options)
         baseline = options.get("baseline")
         if isinstance(baseline, torch.Tensor) and baseline.shape[:1] == self.attribution.map.shape[:1]:
@@ -82,8 +85,112 @@ class Again:
         ).map.double()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trial:
+    """Input of a measure of a map."""
+
+    attribution: Attribution
+    #: The method of the map; None if it is not registered.
+    method: Method | None
+    #: The prepared model, batch, target and baseline, and the output with parts of the clip removed (`without`).
+    subject: Subject
+    effort: Effort
+    #: Seed of everything that a measure draws.
+    seed: int
+    #: The map's method with its settings, or the reason why it cannot run.
+    again: Again | ModelError
+    #: Returns the progress callback for recomputing one map.
+    told: Callable[[], Progress]
+    #: Values that measures share between all maps of one target, by name.
+    kept: dict[str, Any]
+    #: Values that measures of this map share, by name.
+    own: dict[str, Any] = field(default_factory=dict)
+
+    def recompute(self, batch: Tensor, samples: Tensor) -> Tensor:
+        """Compute the map M x T x H x W of M clips, each a version of a sample of the batch.
+
+        Raises:
+            ModelError, PluginError: It cannot be recomputed.
+        """
+        if not isinstance(self.again, Again):
+            raise self.again
+        return self.again(batch, samples, self.told())
+
+    @property
+    def known(self) -> Tensor:
+        """Return the map of the batch as `recompute` computes it: N x T x H x W."""
+        if "known" not in self.own:
+            exact = isinstance(self.again, Again) and self.again.as_made
+            samples = torch.arange(len(self.subject.batch), device=self.subject.batch.device)
+            self.own["known"] = self.attribution.map.double() if exact else self.recompute(self.subject.batch, samples)
+        found: Tensor = self.own["known"]
+        return found
+
+
+def check_kept(method: str, baseline: Any) -> None:
+    """Raise for a baseline that a result does not store.
+
+    Raises:
+        UsageError: The baseline was a tensor.
+    """
+    if is_tensor(baseline):
+        raise UsageError(
+            f"{method} was computed against a tensor, which its result does not keep; give that tensor as baseline"
+        )
+
+
 def is_tensor(baseline: Any) -> bool:
-    """Whether a setting says that the baseline, or one of several, was a tensor (`explain.attribution.runner`)."""
+    """Check whether a setting records that the baseline, or one of several, was a tensor (see `attribution.runner`)."""
     if isinstance(baseline, list):
         return any(is_tensor(one) for one in baseline)
     return isinstance(baseline, str) and baseline.startswith("tensor ")
+
+
+#: Offset of the seed of noise.
+NOISE: Final = 4
+
+#: Largest change of an input value, as a share of the sample's range.
+RADIUS = 0.02
+
+
+def max_sensitivity(trial: Trial) -> Tensor:
+    """Compute the largest ||map(x + d) - map(x)|| / ||map(x)|| over a few uniform d with |d| <= r: N.
+
+    r is `RADIUS` of each sample's range (Yeh et al., arXiv 1901.09392, definition 3.1; captum's `sensitivity_max`). The
+    target is that for x, even if the noise changes the predicted class. All samples get the same noise, up to their
+    range.
+
+    Raises:
+        ModelError, PluginError: The map cannot be recomputed.
+    """
+    batch, known = trial.subject.batch, trial.known
+    layout, draws = trial.subject.layout, trial.effort.neighbours  # the same noise for every layout
+    shape = trial.subject.clips.shape[1:]
+    noise = torch.rand(draws, *shape, generator=generator(trial.seed, NOISE), dtype=torch.float64) * 2 - 1
+    noise = from_ncthw(noise, layout).to(batch)
+
+    def of(sample: int) -> Tensor:
+        own = batch[sample : sample + 1]
+        radius = RADIUS * float(own.max() - own.min())
+
+        def explanation(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            clips = inputs[0]
+            if len(clips) == 1 and torch.equal(clips, own):
+                return (known[sample : sample + 1],)
+            return (trial.recompute(clips, torch.full((len(clips),), sample, device=batch.device)),)
+
+        largest: Tensor = captum.metrics.sensitivity_max(
+            explanation,
+            (own,),
+            perturb_func=_noisy(noise),
+            perturb_radius=radius,
+            n_perturb_samples=draws,
+        )
+        return largest
+
+    return torch.cat([of(sample) for sample in range(len(batch))]).double().cpu()
+
+
+def _noisy(noise: Tensor) -> Callable[[Tensor, float], tuple[Tensor, ...]]:
+    """Return the function that Captum calls with copies of the sample, one per draw."""
+    return lambda copies, radius: (copies + radius * noise,)

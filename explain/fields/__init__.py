@@ -20,6 +20,6 @@ _HOMES = {
     "receptive_fields": "explain.fields.theoretical",
 }
 
-__all__ = ["EffectiveField", "ReceptiveField", "effective_field", "receptive_fields"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
-from explain.fields.theoretical import trace
+from explain.fields.reach import Triple
+from explain.fields.theoretical import ReceptiveField, Trace, trace
 from explain.model.diagnosis import diagnosed, not_finite, through_mutations
 from explain.model.layers import Capture, did_not_run, find_layer
 from explain.model.layouts import computed_in, input_of, layout_of, to_input, to_ncthw
 from explain.model.memory import within_memory
 from explain.model.preservation import generator, prepared
-from explain.progress import following
-from explain.results import Saved
+from explain.progress import Followed, following
+from explain.results import Results, Saved
 from zoo import devices
 from zoo.clips import times_of
+from zoo.entries import Layout
 from zoo.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from matplotlib.figure import Figure
-    from torch import Tensor, nn
-
-    from explain.fields.reach import Triple
-    from explain.fields.theoretical import ReceptiveField, Trace
-    from explain.progress import Followed
-    from zoo.entries import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -185,7 +181,7 @@ def effective_fields(
         what = f"one sample of {tuple(batch.shape[1:])} and what gradients of {len(layers)} layers need"
         for sample in range(len(batch)):
             within_memory(lambda _, at=sample: measured.look(at), 1, what)  # type: ignore[misc]
-    return [
+    return Results(
         _field(
             name,
             measured.heat[name] / (len(batch) * draws),
@@ -196,7 +192,7 @@ def effective_fields(
             times,
         )
         for name in measured.layers
-    ]
+    )
 
 
 def noise(model: nn.Module, seed: int) -> Tensor:

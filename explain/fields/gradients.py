@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from explain.fields.reach import Triple
 from explain.model.diagnosis import through_mutations
 from explain.model.layouts import layout_of, to_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import prepared
 from zoo.devices import is_out_of_memory
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from explain.fields.reach import Triple
-    from explain.model.memory import Progress
 
 #: First and last frame, row and column; None where nothing was reached.
 Box = tuple[tuple[int, int], ...] | None

@@ -5,33 +5,25 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from explain.fields.gradients import boxes
-from explain.fields.tracing import tracked
+from explain.fields.gradients import Box, boxes
+from explain.fields.reach import Axis, Triple, View
+from explain.fields.timeline import Timeline
+from explain.fields.tracing import Layer, Tracker, tracked
 from explain.model.diagnosis import diagnosed, is_whole
 from explain.model.layouts import layout_of, to_ncthw
+from explain.model.memory import Progress
 from explain.model.preservation import check_model
-from explain.progress import following
+from explain.progress import Followed, following
 from zoo import devices
+from zoo.entries import Layout
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
-    from explain.fields.gradients import Box
-    from explain.fields.reach import Axis, Triple, View
-    from explain.fields.timeline import Timeline
-    from explain.fields.tracing import Layer, Tracker
-    from explain.model.memory import Progress
-    from explain.progress import Followed
-    from zoo.entries import Layout
 
 #: Most positions of a layer behind upsampling that gradients are taken of.
 MOST_ALIGNMENTS = 8

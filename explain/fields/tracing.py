@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from explain.fields.reach import Triple, View, merge
 from explain.fields.timeline import (
@@ -33,11 +35,6 @@ from explain.fields.timeline import (
 from explain.model.layouts import layout_of, to_ncthw
 from explain.model.memory import within_memory
 from explain.model.preservation import prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from torch.utils.hooks import RemovableHandle
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,6 @@ _HOMES = {
     "top_clips": "explain.maximization.top_activating",
 }
 
-__all__ = ["Maximization", "TopClip", "TopClips", "maximize", "top_clips"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explain.attribution.rules import ELEMENTWISE
 from explain.model.layers import Capture, as_maps, find_layer
 from explain.model.preservation import prepared
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
 
 #: Operations between a layer and its activation function that leave units apart: normalization, dropout, pooling.
 _PER_UNIT = frozenset(

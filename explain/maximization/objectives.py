@@ -8,21 +8,16 @@ Layers' maps are N x units x T' x H' x W' (`explain.model.layers.as_maps`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.model.regions import Region
 from explain.model.targets import unit_index
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.model.regions import Region
 
 #: Least cosine that `direction` raises to its power: below, no gradient would lead anywhere.
 LEAST_COSINE = 0.1

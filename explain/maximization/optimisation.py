@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
-from explain.maximization.objectives import Objective, channel
-from explain.maximization.parametrizations import find_parametrization
+from explain.maximization.objectives import Objective, Seen, channel
+from explain.maximization.parametrizations import Parametrization, Shape, find_parametrization
 from explain.maximization.passes import Passes, redirected
 from explain.maximization.results import Maximization
 from explain.maximization.transforms import Transform, find_transform
@@ -21,17 +23,9 @@ from explain.model.preservation import check_model, prepared
 from explain.model.targets import unit_index
 from explain.progress import following
 from zoo import devices
+from zoo.entries import InputSpec, Layout
 from zoo.errors import MemoryLimitError, ModelError, UsageError
 from zoo.models.layouts import known_layout, takes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.maximization.objectives import Seen
-    from explain.maximization.parametrizations import Parametrization, Shape
-    from zoo.entries import InputSpec, Layout
 
 #: Step size of Adam, in units of the parametrisation, and how far all steps together may lead: farther, clips are
 #: driven to pure black, white and full colours, so that long runs take smaller steps instead.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,10 @@ from explain.maximization.objectives import Seen
 from explain.model.layers import Capture, did_not_run, find_layer, is_folded
 from explain.model.layouts import exact
 from explain.model.memory import MeasuredBytes
+from explain.model.regions import Region
 from explain.model.targets import Target, resolve, taken
 from zoo.errors import UsageError
 from zoo.models.heads import by_head
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from torch import Tensor
-
-    from explain.model.regions import Region
 
 
 class Passes:

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from explain.maximization.passes import Passes
 from explain.model.diagnosis import diagnosed
 from explain.model.layouts import input_of, layout_of, to_display, to_ncthw
-from explain.model.memory import fitting, within_memory
+from explain.model.memory import Progress, fitting, within_memory
 from explain.model.preservation import prepared
 from explain.model.targets import unit_index
 from explain.progress import following
 from explain.results import Saved
 from zoo import clips as zoo_clips
 from zoo import devices
+from zoo.entries import Layout
 from zoo.errors import ClipError, UnknownNameError, UsageError
 from zoo.names import is_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from matplotlib.figure import Figure
-    from torch import nn
-
-    from explain.model.memory import Progress
-    from zoo.entries import Layout
 
 #: Ways to say how active a unit is on a clip.
 By = Literal["mean", "max"]

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: (clips U x C x T x H x W, generator on the CPU) -> clips of the same shape.
 Transform = Callable[["Tensor", torch.Generator], "Tensor"]

@@ -6,26 +6,24 @@ images tell what a filter looks for, the parameters how that moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import Tensor, nn
 
 from explain.attribution import attribute
 from explain.maximization import maximize
 from explain.model.diagnosis import diagnosing
 from explain.model.layouts import input_of, layout_of, to_display, to_ncthw
-from explain.results import Saved
+from explain.model.memory import Progress
+from explain.results import Results, Saved
+from zoo.entries import Layout
 from zoo.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from matplotlib.figure import Figure
-    from torch import Tensor, nn
-
-    from explain.model.memory import Progress
-    from zoo.entries import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -118,7 +116,7 @@ def view_units(
         seed=seed,
         progress=progress,
     )
-    views = []
+    views = Results()
     for index, (unit, attribution) in enumerate(zip(wanted, found, strict=True)):
         time, row, column = cast("Tensor", attribution.target.positions)[0].tolist()
         frame = int(cast("Tensor", attribution.frame)[0])

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explain.model.layouts import exact, layout_of, to_ncthw
+from explain.model.regions import Bounds
 from zoo.models.heads import output_specs
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from explain.model.regions import Bounds
 
 #: A region is one frame, and this share of its rows and columns.
 SHARE: Final = 0.25

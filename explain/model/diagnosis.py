@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from explain.model.layouts import entry_of, fixed
@@ -18,11 +19,6 @@ from zoo.devices import is_out_of_memory
 from zoo.errors import ModelError, UsageError, ZooError, describe
 from zoo.models.layouts import SPELLED, layout_of
 from zoo.models.prediction import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from torch import Tensor, nn
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from explain.model.preservation import check_model
 from zoo.errors import ModelError, UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 _CHANNELS_FIRST_1D = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d)
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from zoo import devices
+from zoo.entries import InputSpec, Layout, ModelEntry
 from zoo.models.layouts import fixed, from_ncthw, layout_of, to_ncthw
 from zoo.models.provenance import origin_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from zoo.entries import InputSpec, Layout, ModelEntry
 
 __all__ = ["entry_of", "fixed", "from_ncthw", "has_random_weights", "input_of", "layout_of", "to_ncthw"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -11,9 +11,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import devices
 from zoo.devices import is_out_of_memory
 from zoo.errors import MemoryLimitError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 #: Called as progress(done, total) while something long runs; counts never go beyond total.
 Progress = Callable[[int, int], None]

@@ -7,7 +7,8 @@ import functools
 import random
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -16,10 +17,6 @@ from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo.models.prediction import set_eval
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
 
 #: One lock for each module: a thread that explains a model holds those of all of its modules. `_guard` protects it.
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()

@@ -8,14 +8,12 @@ negative numbers count from the end, but what lies outside is an error.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: First index, and the one behind the last; for frames, rows and columns.
 Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

@@ -28,13 +28,13 @@ whose logit is highest in their mean, or anywhere in them ("max").
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.fx
-from torch import Tensor
+from torch import Tensor, nn
 
 from explain.model.departures import departures
 from explain.model.diagnosis import not_finite
@@ -45,11 +45,6 @@ from explain.model.regions import Bounds, Region, parse, said
 from zoo.clips import instant, times_of
 from zoo.errors import ModelError, UnknownNameError, UsageError
 from zoo.models.heads import by_head, output_specs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
 
 #: How a target may be asked for.
 TargetLike = int | str | Region | Callable[[Any], Tensor] | None

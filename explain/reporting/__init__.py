@@ -1,6 +1,6 @@
-"""Reports: self-contained pages on what a model looks at in a clip or how several compare, and every number behind.
+"""Reports and comparisons of models: self-contained pages, and every number behind them.
 
-Importing this package imports no torch; `report` does, and `compare` on a clip.
+Importing this package does not import torch; `report` does, and `compare` on a clip.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 from zoo.names import lazily
 
 if TYPE_CHECKING:
-    from explain.reporting.comparison import compare
-    from explain.reporting.driver import report
+    from explain.reporting.driver import compare, report
     from explain.reporting.pages import Report
 
 _HOMES = {
     "Report": "explain.reporting.pages",
-    "compare": "explain.reporting.comparison",
+    "compare": "explain.reporting.driver",
     "report": "explain.reporting.driver",
 }
 
-__all__ = ["Report", "compare", "report"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

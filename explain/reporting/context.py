@@ -1,15 +1,14 @@
-"""What a section gets to know: the model, the clip, what is explained, and how much may be spent."""
+"""Inputs of sections: the model, the clip, the target, and the computation that may be spent."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     import numpy as np
     import numpy.typing as npt
     from torch import Tensor, nn
@@ -25,61 +24,61 @@ if TYPE_CHECKING:
 class Options:
     """Settings of a report that its sections follow."""
 
-    #: Attribution methods, in the order shown; None takes the usual ones.
+    #: Attribution methods, in display order; None uses the default ones.
     methods: tuple[str, ...] | None = None
-    #: Layer of the methods that look at one; None leaves it to each method.
+    #: Layer for methods that use one; None leaves the choice to each method.
     layer: str | None = None
     #: Steps of integrated gradients.
     steps: int = 32
-    #: Layers whose units are maximised: how many, or which.
+    #: Layers whose units are maximized: how many, or which.
     unit_layers: int | tuple[str, ...] = 3
-    #: Units in each of them.
+    #: Number of units in each of them.
     units: int = 2
-    #: Steps of activation maximisation.
+    #: Steps of activation maximization.
     unit_steps: int = 64
-    #: Whether maps are tested at length.
+    #: Whether maps are tested in full, at every layer and in more steps.
     thorough: bool = False
 
 
 def silent(step: str, done: int, total: int) -> None:
-    """Tell nobody of progress."""
+    """Ignore progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One model in a comparison; on a clip it is a `Context`. Given to the hook `explain_comparisons`, one a model."""
+    """One model in a comparison; with a clip, a `Context`. Passed to the hook `explain_comparisons`, one per model."""
 
-    #: None where no clip was given.
+    #: None without a clip.
     model: nn.Module | None = None
-    #: The resolved entry (`weights` holds the loaded file alone); None for a model that the zoo does not know.
+    #: The resolved entry (`weights` contains only the loaded file); None for a model from outside the zoo.
     entry: ModelEntry | None
     #: `architecture.tag`, or the class name of a module from outside the zoo; unique in a comparison.
     name: str
-    #: What was measured, as `zoo.training.evaluation.stored` gives it, and the `file` that was named, if one was; None
-    #: where nothing was.
+    #: The stored evaluation, as returned by `zoo.training.evaluation.stored`, and its `file`, if one was named; None if
+    #: there is none.
     evaluation: Mapping[str, Any] | None = None
-    #: The clip as it was read; None where none was given.
+    #: The decoded clip; None without a clip.
     clip: Clip | None = None
-    #: The batch of one sample that the model was given; None where no clip was.
+    #: The model's input, a batch of one sample; None without a clip.
     batch: Tensor | None = None
-    #: What is explained, fixed for the sample; None where no clip was given.
+    #: The target, fixed for the sample; None without a clip.
     target: Target | None = None
-    #: Where the model is; None where it was not loaded.
+    #: Device of the model; None if it was not loaded.
     device: str | None = None
     seed: int = 0
     options: Options = Options()
-    #: Told what goes on: the step, how much of it is done, and how much there is.
+    #: Progress callback: the step, how much of it is done, and how much there is.
     progress: Callable[[str, int, int], None] = silent
-    #: Seconds that each step took, in order; `timed` fills it.
+    #: Seconds of each step, in order; `timed` fills it.
     seconds: dict[str, float] = field(default_factory=dict)
-    #: When all began, on the clock of `time.perf_counter`.
+    #: Start time, on the clock of `time.perf_counter`.
     began: float = field(default_factory=time.perf_counter)
-    #: What several sections need and one made, by name.
+    #: Results that several sections share, by name.
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[Callable[[int, int], None]]:
-        """Note the seconds that a step takes; gives the function to be called as progress(done, total)."""
+        """Record the seconds of a step; yields the callback progress(done, total)."""
         self.progress(step, 0, 1)
         start = time.perf_counter()
         try:
@@ -91,41 +90,41 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context(Subject):
-    """One model on one clip; given to every section's `build` and to the hook `explain_sections`."""
+    """One model on one clip; passed to every section's `build` and to the hook `explain_sections`."""
 
     model: nn.Module
     clip: Clip
-    #: The clip as the model sees it before normalisation: uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+    #: The clip at the model's input before normalization: uint8, T x H x W x C, C is 1 (gray) or 3 (RGB).
     frames: npt.NDArray[np.uint8]
-    #: `frames` as a sprite, which every page holds; the only model of a page calls it "clip".
+    #: `frames` as a sprite, which every page holds; named "clip" if the page has one model.
     picture: Sprite
     batch: Tensor
     target: Target
-    #: What the target was asked for as; `explain.attribute` takes it.
+    #: The target as requested; `explain.attribute` takes it.
     asked: Any
-    #: Whether every output is explained, and not the target alone.
+    #: Whether every head is explained, and not the target alone.
     everything: bool = False
-    #: What the model says of the sample: head -> what `explain.reporting.reading.ask` gives.
+    #: The prediction for the sample: head -> output of `explain.reporting.reading.ask`.
     prediction: Mapping[str, Mapping[str, Any]]
-    #: How the clip goes on, on the CPU, in the shape of the outputs that predict it; none where it ends before.
+    #: The following frames, on the CPU, in the shape of the heads that predict them; empty if the clip ends before.
     truths: Mapping[str, Tensor] = field(default_factory=dict)
     device: str
 
     @property
     def times(self) -> tuple[float, ...] | None:
-        """Seconds of each frame of the batch on the clock of its source; None where they are not known."""
+        """Return the seconds of each frame of the batch on the clock of its source; None if unknown."""
         from zoo import clips
 
         return clips.times_of(self.clip, self.entry.input) if self.entry is not None else self.clip.times
 
     def moment(self, frame: int) -> str:
-        """When a frame of the batch is shown, in words: its time if that is known, and its index."""
+        """Describe when a frame of the batch is shown: its time if known, and its index."""
         from zoo.clips import moment
 
         return moment(frame, len(self.frames), self.times)
 
     def output_times(self, head: str, count: int) -> tuple[float, ...] | None:
-        """Seconds of the frames of an output: of those that it predicts, or of the batch's where it has as many."""
+        """Return the seconds of an output's frames: of those it predicts, or of the batch's if it has as many."""
         from zoo import clips
 
         if self.prediction.get(head, {}).get("follows"):
@@ -134,7 +133,7 @@ class Context(Subject):
 
     @property
     def explained_at(self) -> str:
-        """When the frames are shown that the target stands for, if it does for a part of them; else empty."""
+        """Describe when the frames of the target are shown, if it covers a part of them; else return ""."""
         from zoo.clips import instant
 
         target = self.target
@@ -148,7 +147,7 @@ class Context(Subject):
 
     @property
     def fields(self) -> Trace:
-        """The receptive fields of all layers, found once."""
+        """Return the receptive fields of all layers, computed once."""
         if "fields" not in self.kept:
             from explain.fields.theoretical import trace
 
@@ -159,7 +158,7 @@ class Context(Subject):
 
     @property
     def outputs(self) -> dict[str, Tensor]:
-        """What the model gives for the sample, 1 x ... by head, on the CPU; found once."""
+        """Return the model's output for the sample, 1 x ... by head, on the CPU; computed once."""
         from zoo.models.prediction import outputs
 
         if "outputs" not in self.kept:
@@ -169,10 +168,10 @@ class Context(Subject):
 
     @property
     def default_layer(self) -> tuple[str, str]:
-        """The layer that methods look at which are told none, and why.
+        """Return the default layer of methods that use one, and the reason.
 
         Raises:
-            ModelError: There is none to choose.
+            ModelError: No layer is suitable.
         """
         from explain.attribution.layer_choice import default_layer
 
@@ -182,15 +181,15 @@ class Context(Subject):
         return layer, why
 
 
-#: Floating-point operations of a forward pass from which on every pass is dear: a third of a second on two cores.
+#: Floating-point operations of a forward pass above which passes are expensive: a third of a second on two cores.
 DEAR = 2e10
 
-#: The same from which on a report runs no passes but those of its maps and their tests.
+#: Floating-point operations of a forward pass above which a report runs only its maps and their tests.
 FORBIDDING = 3e11
 
 
 def operations(context: Context) -> int:
-    """Floating-point operations of one forward pass, counted once for all clips of a page."""
+    """Return the floating-point operations of one forward pass, counted once for all clips of a page."""
     if "operations" not in context.kept:
         import torch
         from torch.utils.flop_counter import FlopCounterMode

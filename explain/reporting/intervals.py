@@ -1,102 +1,82 @@
-"""Confidence intervals and paired differences, as pages state them."""
+"""Confidence intervals and paired tests for pages."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
-from typing import TYPE_CHECKING, Final, Literal
+from statistics import fmean, stdev
+from typing import Final, Literal
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-
-#: How sure an interval is to hold the true value.
+#: Coverage of the intervals.
 COVERED = 0.95
 
 
 def mean(
     values: Iterable[float | None], least: float = -math.inf, most: float = math.inf
 ) -> dict[str, float | int | None]:
-    """The mean of the numbers that are finite, and Student's t interval of it: `mean`, `low`, `high` and `clips`.
+    """Return the mean of the finite numbers, and its Student's t interval: `mean`, `low`, `high` and `clips`.
 
-    The interval is None for fewer than two numbers. Clips are taken as drawn independently; the interval is that of
-    "Student" (The Probable Error of a Mean, Biometrika 1908), cut where the numbers themselves end.
+    The interval is None for fewer than two numbers. Clips are assumed to be independent; the interval is that of
+    "Student" (The Probable Error of a Mean, Biometrika 1908), clipped to the range of the numbers.
 
     Args:
-        values: One number a clip; None and what is not finite is left out.
-        least: The least that such a number can be.
-        most: The most.
+        values: One number per clip; None and non-finite values are ignored.
+        least: The smallest possible value.
+        most: The largest possible value.
     """
     known = [value for value in values if value is not None and math.isfinite(value)]
     count = len(known)
     middle = fmean(known) if known else None
     if middle is None or count < 2:
         return {"mean": middle, "low": None, "high": None, "clips": count}
-    half = t_quantile(count - 1) * stdev(known) / math.sqrt(count)
+    from scipy.stats import t  # slow import (a second), needed only for intervals
+
+    half = float(t.ppf((1 + COVERED) / 2, count - 1)) * stdev(known) / math.sqrt(count)
     return {"mean": middle, "low": max(middle - half, least), "high": min(middle + half, most), "clips": count}
 
 
 def share(hits: int, count: int) -> dict[str, float | int | None]:
-    """`hits` of `count` as a share with Wilson's interval (E. B. Wilson, JASA 22, 1927): `share`, `low`, `high`."""
-    if not count:
-        return {"share": None, "low": None, "high": None, "hits": hits, "clips": count}
-    z = NormalDist().inv_cdf((1 + COVERED) / 2)
-    found, squared = hits / count, z * z / count
-    middle = (found + squared / 2) / (1 + squared)
-    half = z / (1 + squared) * math.sqrt(found * (1 - found) / count + squared / (4 * count))
-    # Rounding must not take the ends past the share itself.
-    low, high = min(max(middle - half, 0.0), found), max(min(middle + half, 1.0), found)
+    """Return `hits` of `count` as a share with its interval: `share`, `low`, `high`."""
+    found, (low, high) = (hits / count, interval(hits / count, count)) if count else (None, (None, None))
     return {"share": found, "low": low, "high": high, "hits": hits, "clips": count}
 
 
-def t_quantile(freedom: int) -> float:
-    """The two-sided 95 % quantile of Student's t distribution, to 1.5 parts in a thousand.
+def interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95% interval of a share of `count` independent clips (Wilson, JASA 22, 1927)."""
+    from scipy.stats import binomtest
 
-    In closed form for one and two degrees of freedom, else by the expansion 26.7.5 of Abramowitz & Stegun (1964).
-    """
-    probability = (1 + COVERED) / 2
-    if freedom == 1:
-        return math.tan(math.pi * (probability - 0.5))
-    if freedom == 2:
-        return (2 * probability - 1) / math.sqrt(2 * probability * (1 - probability))
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
+    found = binomtest(round(share * count), count).proportion_ci(COVERED, "wilson")
+    return float(found.low), float(found.high)
 
 
-#: Models differ where chance alone would show as much less often than this.
+#: Significance level: models differ if the p-value is below it.
 LEVEL: Final = 0.05
 
-#: Draws of the bootstrap.
+#: Resamples of the bootstrap.
 RESAMPLES: Final = 4000
 
-#: Draws made at once: 10,000 clips take 8 MB.
+#: Resamples per batch: with 10,000 clips, a batch takes 8 MB.
 _BATCH: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What a test says of two models."""
+    """Result of a test between two models."""
 
     test: Literal["McNemar", "Fisher", "paired bootstrap"]
-    #: How often chance alone would show as much; None of a bootstrap.
+    #: p-value; None for a bootstrap.
     p: float | None
-    #: The 95 % interval of the first model's mean less the second's; None of a test of shares.
+    #: 95% interval of the first model's mean less the second's; None for a test of shares.
     interval: tuple[float, float] | None
     #: Whether the models differ.
     differ: bool
 
 
 def of_answers(first: str, second: str) -> Difference:
-    """McNemar's test of two records of right and wrong answers ("1" and "0") to the same clips."""
+    """Run McNemar's test on two records of right and wrong predictions ("1" and "0") for the same clips."""
     from scipy.stats import binomtest
 
     one, other = (np.frombuffer(answers.encode(), dtype=np.uint8) for answers in (first, second))
@@ -106,7 +86,7 @@ def of_answers(first: str, second: str) -> Difference:
 
 
 def of_shares(first: float, clips: int, second: float, other_clips: int) -> Difference:
-    """Fisher's test of two shares of right answers, rounded to whole clips."""
+    """Run Fisher's test on two shares of right predictions, rounded to whole clips."""
     from scipy.stats import fisher_exact
 
     right, other_right = round(first * clips), round(second * other_clips)
@@ -116,11 +96,11 @@ def of_shares(first: float, clips: int, second: float, other_clips: int) -> Diff
 
 
 def of_errors(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """The paired bootstrap of two records of errors on the same clips."""
+    """Run the paired bootstrap on two records of errors on the same clips."""
     from scipy.stats import bootstrap
 
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    if len(differences) < 2 or not np.ptp(differences):  # without a spread nothing is drawn
+    if len(differences) < 2 or not np.ptp(differences):  # no resampling without a spread
         mean = float(differences.mean()) if len(differences) else 0.0
         return Difference(
             test="paired bootstrap", p=None, interval=(mean, mean), differ=len(differences) > 1 and mean != 0
@@ -130,16 +110,3 @@ def of_errors(first: Sequence[float], second: Sequence[float]) -> Difference:
     )
     low, high = (float(end) for end in found.confidence_interval)
     return Difference(test="paired bootstrap", p=None, interval=(low, high), differ=low > 0 or high < 0)
-
-
-#: Standard normal quantile of a two-sided 95 % interval.
-_Z = 1.959963984540054
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` independent clips (Wilson, JASA 22, 1927)."""
-    middle = share + _Z**2 / (2 * count)
-    half = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    whole = 1 + _Z**2 / count
-    # Rounding must not make an end of nothing or of all a little more or less.
-    return (middle - half) / whole if share > 0 else 0.0, (middle + half) / whole if share < 1 else 1.0

@@ -1,4 +1,4 @@
-"""From sections to a written page: what reports on one model and comparisons of several share. Imports no torch."""
+"""Assembly of sections into written pages, shared by reports and comparisons. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,55 +7,61 @@ import json
 import platform
 import re
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing import templates
 from explain.reporting import writing
-from explain.reporting.sections import Content, Section, select
+from explain.reporting.sections import Content, Page, Section, select
 from zoo.errors import describe
 from zoo.isolation import contained
 from zoo.plain import plain
 from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from contextlib import AbstractContextManager
-
     from torch import Tensor
 
     from explain.drawing.sprites import Sprite
-    from zoo.registry.plugins import Plugin
 
 TENSORS = "tensors.safetensors"
+
+#: Maximum size in bytes of a page that a notebook embeds.
+_SHOWN = 20_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A written report, or comparison."""
+    """A written report or comparison."""
 
-    #: The folder that holds it.
+    #: The folder that contains it.
     folder: Path
-    #: What its JSON file says.
-    data: dict[str, Any]
-    #: "report" or "comparison": what its files are called.
+    #: Contents of its JSON file.
+    data: dict[str, Any] = field(repr=False)
+    #: "report" or "comparison": base name of its files.
     kind: str = "report"
 
     @property
     def page(self) -> Path:
-        """The page to open."""
+        """Return the path of the page."""
         return self.folder / f"{self.kind}.html"
+
+    def _repr_html_(self) -> str:
+        """Show the page in a notebook or, if it is too large, its path."""
+        html = self.page.read_text(encoding="utf-8") if self.page.stat().st_size <= _SHOWN else ""
+        return str(templates.render("in_notebook.html", report=self, html=html))
 
     @property
     def problems(self) -> list[dict[str, str]]:
-        """Sections and plugins that did not work, each with its reason."""
+        """Return sections and plugins that failed, each with its reason."""
         return list(self.data["problems"])
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader should know first."""
+        """Return the warnings for the reader."""
         return list(self.data["warnings"])
 
 
@@ -70,57 +76,69 @@ class Part:
 
     @property
     def html(self) -> str:
-        """Its markup; empty where it failed."""
+        """Return its markup; empty if it failed."""
         return self.content.html if self.content else ""
 
 
 def build(
-    built_in: Sequence[Section],
+    page: Page,
+    given: Any,
     names: Iterable[str] | None,
     taken: Iterable[str],
     timed: Callable[[str], AbstractContextManager[Any]],
-    hook: str,
-    **given: Any,
+    built_in: Sequence[Section],
+    added: Sequence[tuple[str, Section]] = (),
 ) -> tuple[list[Part], list[dict[str, str]]]:
-    """Every section, in order; one of a plugin that fails is reported and changes no other.
+    """Build every section, in order; a plugin's failure is reported and does not affect other sections.
 
     Args:
-        built_in: The sections of explain itself; those of plugins come before the last of them, or where they ask to.
-        names: Which to build; None builds all.
-        taken: Names of sprites that the page holds already.
-        timed: Notes the seconds of a step.
-        hook: Hook that plugins give sections by.
-        given: Its one argument, which the sections' `build` is called with, too.
+        page: The kind of page.
+        given: Argument of the sections' functions.
+        names: Names of sections to build; None builds all.
+        taken: Names of sprites already on the page.
+        timed: Returns a context manager for a step, in which a plugin's section is built.
+        built_in: The built-in sections; those of plugins come before the last of them, or where they request.
+        added: Those of plugins, each preceded by its plugin's key.
     """
-    (argument,) = given.values()
-    from_plugins, problems = _from_plugins(built_in, hook, given)
-    owners = {section.name: plugin for plugin, section in from_plugins}
-    ordered = _in_order(built_in, [section for _, section in from_plugins])
+    kept, problems = _under_own_names(built_in, added)
+    owners = {section.name: key for key, section in kept}
+    ordered = _in_order(built_in, [section for _, section in kept])
     parts: list[Part] = []
     sprites = set(taken)
     for section in select(ordered, names):
-        plugin = owners.get(section.name)
-        if plugin is None:
-            content = plugins.resolve(section.build)(argument)
-            parts.append(Part(name=section.name, title=section.title, content=content))
+        key, run, title = owners.get(section.name), section.builder(page), section.heading(page)
+        if key is None:
+            content = plugins.resolve(run)(given)
             problems += [{"section": section.name, **problem} for problem in content.problems]
-            sprites |= {sprite.name for sprite in content.sprites}
-            continue
-        try:
-            with timed(section.name), contained():
-                content = _checked(plugins.resolve(section.build)(argument), sprites)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises must not end the report
-            reason = describe(error) + _place(error.__cause__ or error, section.build)
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
-            parts.append(Part(name=section.name, title=section.title, problem=f"Plugin {plugin.key}: {reason}"))
         else:
-            parts.append(Part(name=section.name, title=section.title, content=content))
-            sprites |= {sprite.name for sprite in content.sprites}
+            try:
+                with timed(section.name), contained():
+                    content = _checked(plugins.resolve(run)(given), sprites)
+            except Exception as error:  # noqa: BLE001 - no exception of a plugin may abort the report
+                reason = describe(error) + _place(error.__cause__ or error, run)
+                problems.append({"section": section.name, "plugin": key, "reason": reason})
+                parts.append(Part(name=section.name, title=title, problem=f"Plugin {key}: {reason}"))
+                continue
+        parts.append(Part(name=section.name, title=title, content=content))
+        sprites |= {sprite.name for sprite in content.sprites}
     return parts, problems
 
 
+def of_plugins(page: Page, hook: str, without: Iterable[str] = (), **given: Any) -> list[tuple[str, Section]]:
+    """Collect the sections that plugins provide for one kind of page, each preceded by its plugin's key.
+
+    Args:
+        page: The kind of page.
+        hook: Name of the hook.
+        without: Requirements that the page lacks; sections that need them are omitted.
+        given: Arguments of the hook.
+    """
+    missing, found = set(without), plugins.collect(hook, Section, **given)
+    return [(plugin.key, one) for plugin, one in found if one.builder(page) and not missing & set(one.needs)]
+
+
 def _place(error: BaseException, reference: str) -> str:
-    """Where in the package that `reference` names a function of an error was raised, " (views.py:12)"; else nothing."""
+    """Return where in the package of `reference` an error was raised, " (views.py:12)"; else ""."""
     package = reference.partition(":")[0].partition(".")[0]
     frames = [
         (Path(frame.f_code.co_filename).name, line)
@@ -142,18 +160,18 @@ def write(
     template: str = "",
     **page: Any,
 ) -> Report:
-    """Write KIND.html from a template, KIND.json and, where there are any, the raw tensors.
+    """Write KIND.html from a template, KIND.json and, if there are any, the raw tensors.
 
     Args:
-        folder: Where to; `writing.check` has seen it.
+        folder: Output folder, checked by `writing.check`.
         kind: "report", "comparison" or "maximization".
         parts: The sections.
-        data: What the JSON file says beside the sections' numbers and when it was made.
-        tensors: Raw results beside those of the sections.
-        about: What the file of tensors says of itself.
-        pictures: Sprites beside those of the sections.
-        more: Further files, by their names.
-        template: The template's file; none is that called like the kind.
+        data: Contents of the JSON file besides the sections' numbers and the date.
+        tensors: Raw results besides those of the sections.
+        about: Metadata of the file of tensors.
+        pictures: Sprites besides those of the sections.
+        more: Further files, by name.
+        template: The template's file; by default named like the kind.
         page: Values of the template.
     """
     built = {part.name: part.content for part in parts if part.content}
@@ -187,20 +205,20 @@ def write(
     )
     files = {f"{kind}.html": html.encode(), **(more or {})}
     if stored:
-        # One key alone: safetensors writes several in an order that changes from run to run.
+        # A single key: safetensors writes several in an order that changes from run to run.
         files[TENSORS] = _file(stored, {kind: json.dumps(about)})
     return Report(folder=writing.write(folder, kind, told, files), data=told, kind=kind)
 
 
 def _shared_times(sprites: Iterable[Sprite], frames: int) -> tuple[float, ...] | None:
-    """Seconds of the frames that the player of a page counts: those of all its clips; None where clips differ."""
+    """Return the frame times for the player of a page, shared by all its clips; None if clips differ."""
     found = {sprite.times for sprite in sprites if sprite.times is not None}
     (times,) = found if len(found) == 1 else (None,)
     return times if times is not None and len(times) == frames else None
 
 
 def broken(problems: Iterable[Mapping[str, str]]) -> list[str]:
-    """What a reader must know of plugins that do not work at all."""
+    """Return notices on plugins that failed to load."""
     return [
         f"The plugin {problem['plugin']} does not work and adds nothing here: {problem['reason']}"
         for problem in problems
@@ -209,7 +227,7 @@ def broken(problems: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def _in_order(built_in: Sequence[Section], others: Sequence[Section]) -> list[Section]:
-    """Built-in sections, each followed by those that ask to; the others before the last, which tells what was run."""
+    """Order the sections: built-in ones, each followed by those that request it; others before the last, provenance."""
     names = {section.name for section in built_in[:-1]}
     ordered = []
     for section in built_in[:-1]:
@@ -217,25 +235,25 @@ def _in_order(built_in: Sequence[Section], others: Sequence[Section]) -> list[Se
     return [*ordered, *(other for other in others if other.after not in names), built_in[-1]]
 
 
-def _from_plugins(
-    built_in: Iterable[Section], hook: str, given: Mapping[str, Any]
-) -> tuple[list[tuple[Plugin, Section]], list[dict[str, str]]]:
-    """Sections of plugins under names of their own, and what is wrong with the others."""
+def _under_own_names(
+    built_in: Iterable[Section], added: Iterable[tuple[str, Section]]
+) -> tuple[list[tuple[str, Section]], list[dict[str, str]]]:
+    """Keep plugins' sections with unique names; report what is wrong with the others."""
     problems: list[dict[str, str]] = []
-    kept: list[tuple[Plugin, Section]] = []
+    kept: list[tuple[str, Section]] = []
     names = {section.name for section in built_in}
-    for plugin, section in plugins.collect(hook, Section, **given):
+    for key, section in added:
         if section.name in names or not re.fullmatch(r"[a-z][a-z0-9_]*", section.name):
             reason = f"the section name {section.name!r} is taken, or not in snake_case"
-            problems.append({"section": section.name, "plugin": plugin.key, "reason": reason})
+            problems.append({"section": section.name, "plugin": key, "reason": reason})
             continue
         names.add(section.name)
-        kept.append((plugin, section))
+        kept.append((key, section))
     return kept, problems + failed_plugins()
 
 
 def failed_plugins() -> list[dict[str, str]]:
-    """Plugins that do not work at all, as problems of a report."""
+    """Return plugins that failed to load, as problems of a report."""
     return [
         {"section": "", "plugin": plugin.key, "reason": plugin.reason}
         for plugin in plugins.registry().plugins
@@ -244,10 +262,10 @@ def failed_plugins() -> list[dict[str, str]]:
 
 
 def _checked(content: Any, taken: set[str]) -> Content:
-    """What a plugin's section returned, if it can be written.
+    """Return the result of a plugin's section, validated for writing.
 
     Raises:
-        TypeError, ValueError: where it cannot.
+        TypeError, ValueError: if it cannot be written.
     """
     if not isinstance(content, Content):
         raise TypeError(f"expected explain.reporting.sections.Content, got {type(content).__name__}")
@@ -270,7 +288,7 @@ _PACKAGES = ("motion-zoo", "torch", "captum", "numpy", "pillow", "av", "safetens
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """Return the versions of Python and of the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

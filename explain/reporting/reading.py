@@ -1,48 +1,45 @@
-"""Read what a page is about: clip, model, target, the frames that follow, and the notices on them."""
+"""Inputs of a page: clip, model, target, following frames, and the notices on them."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import zoo
 from explain.drawing.sprites import clip_sprite
-from explain.model.layouts import entry_of, layout_of, to_ncthw
+from explain.model.layouts import entry_of, fixed, layout_of, to_ncthw
 from explain.model.targets import Target
 from explain.model.targets import resolve as resolve_target
 from explain.reporting.context import Context
 from zoo import clips, devices
+from zoo.clips import Clip
+from zoo.entries import Layout
 from zoo.errors import MemoryLimitError, UsageError, ZooError
 from zoo.models import prediction
 from zoo.models import provenance as provenance_of
 from zoo.models.prediction import describe, like_output, outputs
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from torch import nn
-
-    from zoo.clips import Clip
-
-#: Relative change of a value that is told; rounding alone makes less than a hundredth.
+#: Relative change of a value that is reported; rounding alone causes less than a hundredth of it.
 TOLD = 0.05
 
 
 def changed(model: nn.Module, clip: Any, name: str, **asked: Any) -> str:
-    """What a model that was loaded with another type says differently from one with the architecture's own.
+    """Compare the predictions of a model loaded with another dtype with those in the architecture's own.
 
     Args:
         model: The model as it was loaded, with `dtype`.
-        clip: The clip, as `zoo.preprocess` takes it.
-        name: What it was loaded by.
-        asked: What else `zoo.load` was given, but for the device and the type: weights, seed, numbers.
+        clip: The clip, as for `zoo.preprocess`.
+        name: Name that it was loaded by.
+        asked: Further arguments of `zoo.load` except device and dtype: weights, seed, numbers.
 
     Returns:
-        A sentence; empty where the same classes lead, values and clips differ by less than 5 %, or memory does not hold
+        A sentence; empty if the top classes agree and values and clips differ by less than 5%, or if memory cannot hold
         both.
     """
     if entry_of(model) is None:
@@ -77,13 +74,13 @@ def changed(model: nn.Module, clip: Any, name: str, **asked: Any) -> str:
     )
 
 
-#: The target that stands for every output.
+#: The target that means every head.
 ALL = "all"
 
-#: What random weights mean for a page of maps (`untrained`).
+#: Consequence of random weights for a page of maps (`untrained`).
 MAPS = ", and the maps mean nothing yet"
 
-#: The same, where what was learned is left out for it.
+#: Consequence of random weights where sections on learned features are omitted.
 LEFT_OUT = (
     f"These weights are random: the model has learned nothing{MAPS}. Tests of maps, synthesized clips of units and "
     "motions of filters are left out.",
@@ -101,23 +98,23 @@ def read(
     evaluation: Mapping[str, Any] | None = None,
     **shared: Any,
 ) -> Context:
-    """Read the clip, ask the model once, and fix what is explained.
+    """Read the clip, compute the prediction, and fix the target.
 
     Args:
         model: The model, in eval mode.
         clip: As in `report`.
         asked: The target, as in `report`.
-        part: Seconds between which the clip is cut, `start` and `end`.
-        picture: What the clip's sprite is called.
-        name: What the page calls the model; None is what it was loaded by.
-        evaluation: What was measured of it.
-        shared: What all models of one page have in common: `seed`, `options`, `progress`, `seconds` and `began` of the
+        part: Temporal range of the clip in seconds, `start` and `end`.
+        picture: Name of the clip's sprite.
+        name: The model's name on the page; None is the name that it was loaded by.
+        evaluation: Its stored evaluation.
+        shared: Fields that all models of one page share: `seed`, `options`, `progress`, `seconds` and `began` of the
             `Context`.
     """
     entry = provenance_of.entry_of(model)
     decoded, frames, batch = see(model, clip, part)
     said, truths = ask(model, decoded, batch)
-    resolved: Target = resolve_target(model, batch, None if _is_all(asked) else asked, truths=truths)
+    resolved: Target = resolve_target(model, batch, None if is_all(asked) else asked, truths=truths)
     return Context(
         model=model,
         entry=entry,
@@ -128,21 +125,22 @@ def read(
         picture=clip_sprite(picture, frames.numpy(), times=clips.times_of(batch)),
         batch=batch,
         target=resolved,
-        asked=None if _is_all(asked) else asked,
+        asked=None if is_all(asked) else asked,
         prediction=said,
         truths=truths,
-        everything=_is_all(asked),
+        everything=is_all(asked),
         device=str(devices.like(model).device),
         **shared,
     )
 
 
-def _is_all(target: Any) -> bool:
+def is_all(target: Any) -> bool:
+    """Check whether every head is to be explained."""
     return isinstance(target, str) and target == ALL
 
 
 def named(model: nn.Module) -> str:
-    """What a page calls a model: what it was loaded by, its entry's name, or its class."""
+    """Return a model's name on a page: the name that it was loaded by, its entry's name, or its class."""
     entry, loaded = entry_of(model), getattr(model, "zoo_load_report", None)
     return str(loaded.name if loaded else entry.name if entry else type(model).__name__)
 
@@ -150,7 +148,7 @@ def named(model: nn.Module) -> str:
 def see(
     model: nn.Module, clip: Any, part: tuple[float, float | None] = (0.0, None)
 ) -> tuple[clips.Clip, Tensor, Tensor]:
-    """The clip as it was read, as the model sees it (uint8, T x H x W x C, RGB or grey), and its batch."""
+    """Return the decoded clip, the model's view of it (uint8, T x H x W x C, RGB or gray), and its batch."""
     entry, like = entry_of(model), devices.like(model)
     if entry is None:
         if part != (0.0, None):
@@ -178,7 +176,7 @@ def _read(clip: Any, spec: zoo.InputSpec, start: float, end: float | None) -> cl
 
 
 def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[clips.Clip, Tensor, Tensor]:
-    """Clip, frames and batch of a module without an entry, which was given its batch."""
+    """Return clip, frames and batch for a module without an entry, from the batch passed by the user."""
     if not isinstance(batch, Tensor) or not batch.is_floating_point():
         raise UsageError(
             "this module did not come from zoo.load, so nothing says how it wants its clips: give the batch itself, "
@@ -205,18 +203,13 @@ def _ready_made(model: nn.Module, batch: Any, device: torch.device) -> tuple[cli
 
 
 def warned(context: Context, warning: str) -> Context:
-    """The same with a warning more, if there is one."""
+    """Return the clip with a further warning, if there is one."""
     said = (*context.clip.warnings, *filter(None, [warning]))
     return dataclasses.replace(context, clip=dataclasses.replace(context.clip, warnings=said))
 
 
-def clip_name(clip: clips.Clip) -> str:
-    """What a page calls a clip: its file's name, or the sample's."""
-    return Path(clip.source).name if "sample:" not in clip.source else clip.source
-
-
 def untrained(model: nn.Module, meaning: str) -> list[str]:
-    """What a reader must know of a model that was not trained, or not for this; `meaning` is what follows from it."""
+    """Return a notice on a model that is untrained, or not trained for this; `meaning` is the consequence."""
     origin = provenance_of.origin_of(model)
     if origin is None:
         return []
@@ -226,7 +219,7 @@ def untrained(model: nn.Module, meaning: str) -> list[str]:
 
 
 def unproven(origin: provenance_of.Origin, name: str) -> list[str]:
-    """What a reader must know of a model whose tensors are not those of the weights that it is called by."""
+    """Return a notice on a model whose tensors are not those of the weights that it is named after."""
     if origin.status == "modified":
         return [
             f"{name} was {origin.text}; what was published of these weights, their metrics and their checksum do not "
@@ -238,7 +231,7 @@ def unproven(origin: provenance_of.Origin, name: str) -> list[str]:
 
 
 def adapted(model: nn.Module, name: str) -> list[str]:
-    """What a reader must know of a model that was loaded with the weights of another network."""
+    """Return a notice on a model that was loaded with the weights of another network."""
     report = getattr(model, "zoo_load_report", None)
     if report is None or not report.adapted:
         return []
@@ -251,19 +244,19 @@ def adapted(model: nn.Module, name: str) -> list[str]:
 def ask(
     model: nn.Module, clip: Clip, batch: Tensor, *, top: int = 5
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
-    """What a model says about a clip, and what it should have said where that is known.
+    """Compute the prediction of a model for a clip, and the ground truth where known.
 
     Args:
         model: The model.
-        clip: The clip as it was read.
-        batch: The same as the model takes it.
+        clip: The decoded clip.
+        batch: The preprocessed clip.
         top: As in `zoo.predict`.
 
     Returns:
-        What `zoo.predict` gives of the sample. Outputs that predict (`OutputSpec.follows`) also say so as "follows";
-        their "squared_error" is from what follows, None where the clip ends before, and "last_frame_again" is that of
-        the clip's last frame in their place. Then what follows, 1 x C x T x H x W on the CPU, or 1 x C x H x W like the
-        output, by the outputs that predict it.
+        The output of `zoo.predict` for the sample. Heads that predict frames (`OutputSpec.follows`) have the key
+        "follows"; their "squared_error" is relative to the following frames, None if the clip ends before, and
+        "last_frame_again" is the error of repeating the clip's last frame. Then the following frames, 1 x C x T x H x W
+        on the CPU, or 1 x C x H x W like the output, by the heads that predict them.
     """
     heads = outputs(model, batch)
     said = describe(model, batch, heads, top=top)[0]
@@ -284,16 +277,16 @@ def ask(
 
 
 def following(model: nn.Module, clip: Clip, count: int) -> Tensor | None:
-    """The frames after a clip, prepared as the model's input is: 1 x C x count x H x W on the CPU.
+    """Return the frames after a clip, preprocessed as model input: 1 x C x count x H x W on the CPU.
 
-    None where it ends before, and where it is not what stands at the beginning of its source: frames given in memory,
-    or a part of a video.
+    None if the source ends before, or if the clip is not the beginning of its source: frames in memory, or a part of a
+    video.
     """
     return clips.following(clip.source, model, count, start=clip.start, end=clip.end) if _begins(model, clip) else None
 
 
 def _begins(model: nn.Module, clip: Clip) -> bool:
-    """Whether a clip is what its source shows from the clip's start on."""
+    """Check whether a clip matches its source from the clip's start on."""
     try:
         again = clips.decode(clip.source, start=clip.start, end=clip.end, spec=clips.spec_of(model)).frames
     except ZooError:
@@ -302,8 +295,23 @@ def _begins(model: nn.Module, clip: Clip) -> bool:
 
 
 def compared_with(said: Mapping[str, Any]) -> str:
-    """What the squared error of an output clip is measured from, in words."""
+    """Describe the reference of the squared error of an output clip."""
     if not said.get("follows"):
         return "the clip"
     count = said["shape"][1] if len(said["shape"]) == 4 else 1
     return "the frame that follows" if count == 1 else f"the {count} frames that follow"
+
+
+def laid_out(model: nn.Module, clip: Any, layout: Layout | None) -> AbstractContextManager[Any]:
+    """Set the layout of a batch for a module without an entry, within a context.
+
+    Raises:
+        UnknownNameError: Unknown layout.
+        UsageError: It differs from that of the model's entry, or the time axis of the batch is ambiguous.
+    """
+    entry = entry_of(model)
+    if entry is None and isinstance(clip, Tensor) and clip.is_floating_point():
+        return fixed(model, clip.detach().to(devices.like(model).device), layout)
+    if entry is not None and layout is not None:
+        return fixed(model, torch.empty(entry.input.shape, device="meta"), layout)
+    return nullcontext()

@@ -6,32 +6,30 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoo.errors import OutputError
 from zoo.plain import plain, visible
 from zoo.writing import TEMPORARY, sweep, temporary_prefix
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 #: Files that desktops, network disks and notebooks put into folders by themselves, beside hidden ones; in lower case.
 _INCIDENTAL = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin", "@eadir", "lost+found"}
 
 
 def check(folder: str | os.PathLike[str], kind: str) -> Path:
-    """The absolute path of `folder`, after making sure that results can be written there.
+    """Return the absolute path of `folder` after checking that results can be written there.
 
-    Called before any computing, so that nobody waits a minute for a refusal.
+    Called before any computation, so that errors are raised early.
 
     Args:
         folder: A new or empty folder, or one that `write` made with the same `kind`.
         kind: What will be written: "report", "attribution", "maximization".
 
     Raises:
-        OutputError: where the folder holds anything else, or cannot be written.
+        OutputError: if the folder holds anything else, or cannot be written.
     """
     path = _target(folder, kind)
     with _reported(path):
@@ -41,7 +39,7 @@ def check(folder: str | os.PathLike[str], kind: str) -> Path:
 
 
 def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], files: Mapping[str, bytes]) -> Path:
-    """Make `folder` hold `files` (name to content), and `data` as `KIND.json`.
+    """Write `files` (name to content), and `data` as `KIND.json`, to `folder`.
 
     Everything is written to a temporary folder first. A new folder is that one renamed: it appears whole or not at all.
     A folder that is there (it may be mounted, or somebody's current one) stays, and the files are renamed into it, the
@@ -49,8 +47,8 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
     two runs, and beside them the index that was to come, which says that they are ours: the next run replaces them all.
 
     Raises:
-        OutputError: where the folder holds anything but earlier results of this kind, or cannot be written.
-        TypeError: where `data` does not fit into JSON.
+        OutputError: if the folder holds anything but earlier results of this kind, or cannot be written.
+        TypeError: if `data` does not fit into JSON.
     """
     path = _target(folder, kind)
     index = f"{kind}.json"
@@ -73,7 +71,7 @@ def write(folder: str | os.PathLike[str], kind: str, data: Mapping[str, Any], fi
                 temporary.rename(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        sweep(path if there else path.parent)  # not before the index is there: left-overs say which files are ours
+        sweep(path if there else path.parent)  # only once the index exists: leftovers identify our files
     return path
 
 
@@ -113,18 +111,18 @@ def _target(folder: str | os.PathLike[str], kind: str) -> Path:
 
 
 def _is_incidental(name: str) -> bool:
-    """Whether nobody put a file of this name into a folder on purpose; it is never touched."""
+    """Check whether a file of this name can be ignored, as created by the system; such files are never touched."""
     return name.startswith(".") or name.lower() in _INCIDENTAL
 
 
 def _files(path: Path, kind: str) -> set[str]:
-    """Names of the files that `write` put into `path`, or was about to when it was killed; none where it did not."""
+    """Return the names of files that `write` put into `path`, or was about to when killed; empty otherwise."""
     indices = [path / f"{kind}.json", *path.glob(f"{TEMPORARY}*/{kind}.json")]
     return set().union(*(_listed(index, kind) for index in indices))
 
 
 def _listed(place: Path, kind: str) -> set[str]:
-    """Names of the files that an index lists."""
+    """Return the names of the files that an index lists."""
     try:
         index = json.loads(place.read_bytes())
     except (OSError, ValueError):
@@ -146,7 +144,7 @@ def _umask() -> int:
 
 @contextmanager
 def _reported(path: Path) -> Iterator[None]:
-    """Turn what the operating system says into one message."""
+    """Convert errors of the operating system into one message."""
     try:
         yield
     except OSError as error:

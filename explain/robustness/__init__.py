@@ -1,6 +1,6 @@
-"""What noise, missing pixels and wrong frames do to what a model says.
+"""Robustness of a model's outputs to noise, missing pixels and wrong frames.
 
-Nothing here imports torch until a function is called for.
+Importing this package does not import torch; functions are imported on first use.
 """
 
 from __future__ import annotations
@@ -11,16 +11,21 @@ from zoo.names import lazily
 
 if TYPE_CHECKING:
     from explain.robustness.checking import check_robustness
+    from explain.robustness.clips import ClipsRobustness, check_robustness_on_clips
+    from explain.robustness.recipes import check_robustness_on_recipe
     from explain.robustness.results import Curve, Measure, Robustness
 
-#: Where each public name is defined; imported when it is first asked for.
+#: Module that defines each public name; imported on first access.
 _HOMES = {
+    "ClipsRobustness": "explain.robustness.clips",
     "Curve": "explain.robustness.results",
     "Measure": "explain.robustness.results",
     "Robustness": "explain.robustness.results",
     "check_robustness": "explain.robustness.checking",
+    "check_robustness_on_clips": "explain.robustness.clips",
+    "check_robustness_on_recipe": "explain.robustness.recipes",
 }
 
-__all__ = ["Curve", "Measure", "Robustness", "check_robustness"]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -1,11 +1,11 @@
-"""Check robustness: perturb clips more and more, and follow what the model says."""
+"""Robustness checks: outputs of a model on clips perturbed at increasing levels."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,23 +14,17 @@ from explain.model.diagnosis import diagnosed, is_whole, not_finite
 from explain.model.layouts import computed_in
 from explain.model.memory import MeasuredBytes, fitting, within_memory
 from explain.model.preservation import prepared
-from explain.progress import following
+from explain.model.targets import Target, TargetLike
+from explain.progress import Followed, following
 from explain.robustness.measures import Measures
-from explain.robustness.perturbations import check_counts, check_fill, find, listed
+from explain.robustness.perturbations import Extent, Perturbation, check_counts, check_fill, find, listed
 from explain.robustness.perturbed_clips import Spoiled
 from explain.robustness.results import Curve, Measure, Robustness
+from zoo.entries import Layout
 from zoo.errors import ModelError, UsageError
 from zoo.models.heads import by_head
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from explain.model.targets import Target, TargetLike
-    from explain.progress import Followed
-    from explain.robustness.perturbations import Extent, Perturbation
-    from zoo.entries import Layout
-
-#: Perturbation, level, number of the draw, sample.
+#: Perturbation, level, index of the draw, sample.
 _Wanted = tuple["Perturbation", float, int, int]
 
 
@@ -50,11 +44,11 @@ def check_robustness(
     seed: int = 0,
     progress: Followed = None,
 ) -> Robustness:
-    """What noise, missing pixels, and missing, repeated or shuffled frames do to a model's output.
+    """Measure how noise, missing pixels, and missing, repeated or shuffled frames change a model's output.
 
-    Perturbations act on what can be looked at: display values in [0, 1] before normalisation, by the model's input
-    specification (each sample stretched to [0, 1] where there is none), and stay within them. Each level of each sample
-    has random numbers of its own, so that neither device nor batch matters; what is missing grows from level to level.
+    Perturbations act on display values in [0, 1] before normalization, by the model's input specification (without one,
+    each sample is stretched to [0, 1]), and are clipped to that range. Each level of each sample has its own random
+    numbers, so that results depend on neither device nor batch; missing parts grow from level to level.
 
     =================  =========================================  ============================================
     perturbation       level                                      what it does
@@ -65,40 +59,40 @@ def check_robustness(
     blur               standard deviation in pixels               Gaussian blur of each frame
     missing_square     side in pixels                             a square, the same in all frames, is `fill`
     missing_frames     number of frames                           they are `fill`
-    dropped_frames     number of frames, never the first          each is the one before it again
+    dropped_frames     number of frames, never the first          each repeats the one before it
     lower_frame_rate   k                                          of k frames the first is shown k times
     shuffled_frames    share of frames                            they change places, none keeps its own
     =================  =========================================  ============================================
 
-    Measured are, for outputs that are classes: whether the predicted class is that of the unchanged clip and, where the
-    truth is known, the true one; softmax probability and logit of one class (the target's, else the true, else the
+    The measures are, for classification heads: whether the predicted class is that of the unchanged clip and, if the
+    truth is known, the true class; softmax probability and logit of one class (the target's, else the true, else the
     predicted one); for values: the distance from the unchanged clip's and from the truth; for clips: the mean squared
-    error per pixel against the truth, else against the output for the unchanged clip, beside that of a clip of zeros.
+    error per pixel against the truth, else against the output for the unchanged clip, beside the error of a clip of
+    zeros.
 
-    The model runs in eval mode and is left as it was found, also on failure.
+    The model runs in eval mode and its state is restored, also on failure.
 
     Args:
         model: Any module.
-        batch: N samples, as the model takes them.
-        perturbations: Names, or names with the levels of each (none: `levels` of them); None takes all that apply.
-        levels: How many levels, where none are named.
-        draws: How often everything random is drawn anew for each sample and level.
-        fill: What stands where something is missing: "black", "grey", "white", "mean" (the clip's mean colour), or a
-            number in [0, 1].
+        batch: N preprocessed samples.
+        perturbations: Names, or names with the levels of each (None: `levels` of them); None uses all that apply.
+        levels: Number of levels, where not listed.
+        draws: Number of random draws for each sample and level.
+        fill: Value of missing parts: "black", "grey", "white", "mean" (the clip's mean color), or a number in [0, 1].
         layout: Order of the batch's axes, as in `explain.attribute`.
-        target: What to follow, as in `explain.attribute`; a `Target` as `explain.attribute` gives it, too. None follows
-            every output.
-        truth: What is right, by output: N classes, N values, or clips like the output. Of one output alone its tensor.
-        measure: Measured instead of all that: `measure(output, samples)` gives M numbers for the model's output on M
-            perturbed samples, `samples` (M integers) saying which of the batch each is.
-        batch_size: Most samples at once; None fits them to the free memory.
-        seed: Of everything drawn.
+        target: The target, as in `explain.attribute`, or a `Target` that `explain.attribute` returned. None measures
+            every head.
+        truth: Ground truth by head: N classes, N values, or clips like the output. For a single head, its tensor.
+        measure: Replaces these measures: `measure(output, samples)` returns M numbers for the model's output on M
+            perturbed samples; `samples` (M integers) are their indices in the batch.
+        batch_size: Maximum number of samples per pass; None fits it to the free memory.
+        seed: Random seed.
         progress: Called as progress(done, total), in passes of one sample; True shows a bar on stderr.
 
     Raises:
-        UnknownNameError: No such perturbation, fill or target.
-        UsageError: A count, level or truth that cannot be.
-        ModelError: The model does not take the batch, or its output is not finite.
+        UnknownNameError: Unknown perturbation, fill or target.
+        UsageError: An invalid count, level or truth.
+        ModelError: The model does not accept the batch, or its output is not finite.
         MemoryLimitError: Not even one sample fits into memory.
     """
     check = Check(
@@ -119,7 +113,7 @@ def check_robustness(
 
 
 class Check:
-    """The same for clips that come one after the other: `add` each, then ask for the `result`."""
+    """`check_robustness` for batches that arrive one after the other: `add` each, then read the `result`."""
 
     def __init__(
         self,
@@ -161,7 +155,7 @@ class Check:
         truth: Mapping[str, Tensor] | Tensor | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Perturb further samples. Raises as `check_robustness` does, and where they are unlike those before."""
+        """Perturb further samples. Raises as `check_robustness` does, and for samples unlike the earlier ones."""
         with diagnosed(self.model, batch, self.layout), prepared(self.model, seed=self.seed), torch.no_grad():
             self.precision = computed_in(self.model, batch.device)
             spoiled = Spoiled(self.model, batch, fill=self.fill, seed=self.seed, first=self.samples)
@@ -186,7 +180,7 @@ class Check:
             self.samples += len(batch)
 
     def result(self) -> Robustness:
-        """The curves over all samples so far."""
+        """Return the curves over all samples so far."""
         found = {one.name: one for one in self.perturbations}
         measures = {one.name: one for one in self.measures}
         curves = {}
@@ -236,7 +230,7 @@ class Check:
             )
 
     def _heads(self, batch: Tensor) -> dict[str, Tensor]:
-        """The outputs for the unchanged samples; the first pass measures how many fit at once."""
+        """Return the outputs for the unchanged samples; the first pass measures how many fit into memory."""
 
         def forward(some: Tensor, size: int) -> list[dict[str, Tensor]]:
             return [by_head(self.model, self.model(part.clone())) for part in torch.split(some, size)]
@@ -254,7 +248,7 @@ class Check:
         return heads
 
     def _run(self, spoiled: Spoiled, measures: Measures, progress: Callable[[int, int], None]) -> dict[str, Tensor]:
-        """By perturbation: measures x levels x draws x N."""
+        """Return by perturbation: measures x levels x draws x N."""
         samples = range(len(spoiled.batch))
         clean: list[_Wanted] = [(self.perturbations[0], self.perturbations[0].none, 0, sample) for sample in samples]
         wanted = [
@@ -278,12 +272,12 @@ class Check:
     def _evaluate(
         self, spoiled: Spoiled, measures: Measures, wanted: Sequence[_Wanted], progress: Callable[[int, int], None]
     ) -> Tensor:
-        """Measures x wanted."""
+        """Return measures x wanted."""
         batch = spoiled.batch
         found: list[Tensor] = []
 
         def run(size: int) -> Tensor:
-            done = sum(part.shape[1] for part in found)  # what was done before memory ran out stays done
+            done = sum(part.shape[1] for part in found)  # results computed before memory ran out are kept
             for start in range(done, len(wanted), size):
                 some = wanted[start : start + size]
                 clips = torch.cat(
@@ -303,7 +297,7 @@ class Check:
 
 
 def standard_error(values: Tensor) -> Tensor:
-    """Standard errors of the means of (L + 1) x draws x N numbers: over samples, of one sample over draws, else NaN."""
+    """Return standard errors of means of (L + 1) x draws x N: over samples, over draws for one sample, else NaN."""
     single = values.mean(dim=1) if values.shape[2] > 1 else values[:, :, 0]
     count = single.shape[1]
     if count == 1:
@@ -313,7 +307,7 @@ def standard_error(values: Tensor) -> Tensor:
 
 
 def _joined(old: Mapping[str, float], before: int, new: Mapping[str, float], more: int) -> dict[str, float]:
-    """Lines of several batches: means over all samples."""
+    """Merge the lines of several batches: means over all samples."""
     return {name: (old[name] * before + value * more) / (before + more) for name, value in new.items()}
 
 

@@ -1,29 +1,24 @@
-"""What is measured of a model's outputs, one number for each sample, against its own answer or the truth."""
+"""Measures of a model's outputs, one number per sample, relative to the unchanged output or the ground truth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from explain.model.targets import Score, Target, part, resolve
+from explain.model.targets import Score, Target, TargetLike, part, resolve
 from explain.robustness.results import Measure
+from zoo.entries import OutputSpec
 from zoo.errors import UsageError
 from zoo.models.heads import by_head, output_specs, over_time
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from explain.model.targets import TargetLike
-    from zoo.entries import OutputSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """One measure, fixed for the samples of a batch: how it is read off the heads of M samples."""
+    """A measure fixed for the samples of a batch, computed from the heads of M samples."""
 
     measure: Measure
     #: `read(heads, output, samples) -> M numbers`.
@@ -37,8 +32,8 @@ class Measures:
         model: The model, prepared.
         batch: The unchanged samples.
         heads: The model's outputs for them, by name.
-        target: As in `explain.check_robustness`, and so are the others.
-        truth: What is right, by output.
+        target: As in `explain.check_robustness`.
+        truth: Ground truth by head.
         measure: A function of the output.
     """
 
@@ -63,7 +58,7 @@ class Measures:
             self.specs = [reader.measure for reader in self._readers]
             return
         resolved = target if target is None or isinstance(target, Target) else resolve(model, batch, target)
-        # A unit, a callable, or what is said of single frames.
+        # A unit, a callable, or a target of single frames.
         if resolved is not None and (resolved.head is None or specs[resolved.head].per_frame):
             self._score = Score(model, resolved)
             what = f"The number explained, {resolved.description}"
@@ -78,11 +73,11 @@ class Measures:
             else:
                 classes = None if resolved is None else resolved.classes
                 self._readers += _of_classes(spec.name, head, right.get(spec.name), classes)
-        #: What is measured.
+        #: The measures.
         self.specs = [reader.measure for reader in self._readers]
 
     def read(self, batch: Tensor, samples: Tensor) -> Tensor:
-        """Measures x M: 64-bit numbers for M perturbed samples; `samples` (M) says which each of them was."""
+        """Return measures x M: 64-bit numbers for M perturbed samples; `samples` (M) are their indices."""
         if self._score is not None:
             return self._score(batch, samples)[None].double()
         output = self.model(batch)
@@ -91,7 +86,7 @@ class Measures:
 
 
 def _by_name(truth: Mapping[str, Tensor] | Tensor | None, heads: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The truth by the name of its output, checked."""
+    """Return the ground truth by head, validated."""
     if truth is None:
         return {}
     if isinstance(truth, Tensor):
@@ -200,7 +195,7 @@ def _of_value(spec: OutputSpec, head: Tensor, right: Tensor | None) -> list[Read
 
 
 def _of_clip(name: str, head: Tensor, right: Tensor | None, target: Target | None) -> list[Reader]:
-    """The mean squared error per pixel, of the target's region alone, with that of a blank picture to compare with."""
+    """Return the mean squared error per pixel within the target's region, with that of a blank image for comparison."""
 
     def looked_at(clips: Tensor) -> Tensor:
         whole = clips.double()

@@ -1,34 +1,30 @@
-"""What is done to a clip: each perturbation as one function of display values, a level and random numbers.
+"""Perturbations of clips: each is one function of display values, a level and random numbers.
 
-Clips are C x T x H x W in [0, 1], 32-bit (or 64-bit) numbers on the CPU; what comes out is within [0, 1] again.
+Clips are C x T x H x W in [0, 1], 32-bit (or 64-bit) floats on the CPU; results are within [0, 1].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.model.diagnosis import is_whole
 from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from torch import Tensor
+from zoo.registry import plugins
 
 Extent = tuple[int, int, int]
 
-#: What stands where something is missing, by name; "mean" is the clip's mean colour.
+#: Values of missing parts by name; "mean" is the clip's mean color.
 FILLS: dict[str, float | None] = {"black": 0.0, "grey": 0.5, "white": 1.0, "mean": None}
 #: Largest level of noise: its standard deviation on white, or the share of pixels.
 _NOISIEST = 0.5
-#: Least deviation of Poisson noise: below, so many photons cannot be counted, and nobody sees any noise.
+#: Smallest deviation of Poisson noise: below, photon counts are too large to draw, and the noise is invisible.
 _LEAST_DEVIATION = 1e-6
 #: Largest standard deviation of a blur, as a share of the shorter side of a frame.
 _BLURRIEST = 1 / 16
@@ -36,39 +32,39 @@ _BLURRIEST = 1 / 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Perturbation:
-    """One way to spoil a clip, more and more."""
+    """A perturbation of a clip at increasing levels."""
 
     name: str
-    #: Heading, and what a level is, in words.
+    #: Heading, and description of a level.
     title: str
     level: str
-    #: At most so many levels for a clip of that extent (T, H, W), ascending, all above 0; none where it does not apply.
+    #: Up to so many levels for a clip of extent (T, H, W), ascending, all above 0; empty if it does not apply.
     levels: Callable[[int, Extent], tuple[float, ...]]
-    #: The largest level that can be, for that extent.
+    #: The largest valid level for that extent.
     most: Callable[[Extent], float]
-    #: `apply(clip, level, generator, fill)`: the clip perturbed; `fill` holds C values.
+    #: `apply(clip, level, generator, fill)` returns the perturbed clip; `fill` holds C values.
     apply: Callable[[Tensor, float, torch.Generator, Tensor], Tensor]
-    #: Whether anything is drawn at random.
+    #: Whether it is random.
     drawn: bool = True
-    #: Whether all levels are of one draw: what is missing at one level is missing at the next, too.
+    #: Whether all levels share one draw: parts that are missing at one level are missing at the next, too.
     grows: bool = False
-    #: Whether frames are perturbed as a whole, so that one alone shows nothing.
+    #: Whether it acts on whole frames, so that a single frame shows nothing.
     over_time: bool = False
-    #: Whether levels are whole numbers.
+    #: Whether levels are integers.
     whole: bool = False
     #: The level at which nothing is changed.
     none: float = 0.0
 
     def generator(self, seed: int, level: float, sample: int, draw: int) -> torch.Generator:
-        """The random numbers of one level of one sample in one draw, the same wherever and beside whatever it runs."""
+        """Return the random generator of one level, sample and draw, independent of device and batch."""
         key = f"{seed}/{self.name}/{'' if self.grows else repr(float(level))}/{sample}/{draw}"
         return torch.Generator().manual_seed(int.from_bytes(sha256(key.encode()).digest()[:4], "big"))
 
     def checked(self, levels: Sequence[float], extent: Extent) -> tuple[float, ...]:
-        """Levels that somebody chose, ascending.
+        """Return user-supplied levels, validated and ascending.
 
         Raises:
-            UsageError: One of them cannot be.
+            UsageError: A level is invalid.
         """
         most = self.most(extent)
         for level in levels:
@@ -84,7 +80,7 @@ class Perturbation:
 
 
 def fill_values(fill: str | float, clip: Tensor) -> Tensor:
-    """The C values that stand where something of a clip C x T x H x W is missing.
+    """Return the C values that replace missing parts of a clip C x T x H x W.
 
     Raises:
         UsageError: Neither a name of `FILLS` nor a number in [0, 1].
@@ -96,7 +92,7 @@ def fill_values(fill: str | float, clip: Tensor) -> Tensor:
 
 
 def check_fill(fill: str | float) -> float | None:
-    """The number that a fill stands for; None for the mean colour. Raises as `fill_values` does."""
+    """Return the number of a fill; None for the mean color. Raises as `fill_values` does."""
     if isinstance(fill, str) and fill in FILLS:
         return FILLS[fill]
     try:
@@ -109,38 +105,46 @@ def check_fill(fill: str | float) -> float | None:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise UsageError where one of these is no whole number of at least 1."""
+    """Raise UsageError unless each of these is an integer of at least 1."""
     for name, count in counts.items():
         if not is_whole(count) or count < 1:
             raise UsageError(f"{name} must be at least 1 and whole, got {count!r}")
 
 
+def all_perturbations() -> tuple[Perturbation, ...]:
+    """Return the built-in perturbations and those of plugins; a plugin cannot replace a built-in one."""
+    known = {one.name: one for one in BUILT_IN}
+    for _, one in plugins.collect("explain_perturbations", Perturbation):
+        known.setdefault(one.name, one)
+    return tuple(known.values())
+
+
 def find(names: str | Iterable[str] | None) -> list[Perturbation]:
-    """The perturbations of these names, in the order of the table; all for None.
+    """Return the perturbations of these names, in the order of the table; all for None.
 
     Raises:
-        UnknownNameError: There is none of that name.
-        UsageError: No name is given, or something else.
+        UnknownNameError: A name is unknown.
+        UsageError: There is no name, or it is not a string.
     """
+    known = {one.name: one for one in all_perturbations()}
     if names is None:
-        return list(BUILT_IN)
+        return list(known.values())
     if not isinstance(names, Iterable):
         raise UsageError(f"perturbations are names, or names with the levels of each, not {names!r}")
     chosen = [names] if isinstance(names, str) else list(names)
-    known = {one.name: one for one in BUILT_IN}
     for name in chosen:
         if name not in list(known):
             raise UnknownNameError("perturbation", str(name), known)
     if not chosen:
         raise UsageError(f"no perturbation is named; name some of {', '.join(known)}, or give None for all")
-    return [one for one in BUILT_IN if one.name in chosen]
+    return [one for name, one in known.items() if name in chosen]
 
 
 def listed(asked: Mapping[str, Iterable[float] | None]) -> dict[str, list[float]]:
-    """The levels of each perturbation as numbers; none where None is given.
+    """Return the levels of each perturbation as numbers; empty for None.
 
     Raises:
-        UsageError: They are no list of numbers.
+        UsageError: They are not a list of numbers.
     """
     found = {}
     for name, levels in asked.items():
@@ -152,7 +156,7 @@ def listed(asked: Mapping[str, Iterable[float] | None]) -> dict[str, list[float]
 
 
 def _no_text(levels: Iterable[float] | str) -> Iterable[float]:
-    if isinstance(levels, str):  # whose characters may be digits
+    if isinstance(levels, str):  # a string of digits would iterate as levels
         raise TypeError
     return levels
 
@@ -167,7 +171,7 @@ def _blurs(count: int, extent: Extent) -> tuple[float, ...]:
 
 
 def _whole(low: int, high: int, count: int) -> tuple[float, ...]:
-    """At most `count` whole numbers up to `high`, evenly spread."""
+    """Return at most `count` integers up to `high`, evenly spaced."""
     if high < low:
         return ()
     steps = {max(low, low + round((high - low + 1) * step / count) - 1) for step in range(1, count + 1)}
@@ -175,7 +179,7 @@ def _whole(low: int, high: int, count: int) -> tuple[float, ...]:
 
 
 def _doubling(count: int, extent: Extent) -> tuple[float, ...]:
-    """At most `count` whole numbers from 2 to the number of frames, each about as many times the one before."""
+    """Return at most `count` integers from 2 to the number of frames, in a roughly geometric series."""
     frames = extent[0]
     return tuple(float(one) for one in sorted({round(frames ** (step / count)) for step in range(1, count + 1)} - {1}))
 
@@ -211,7 +215,7 @@ def _square(clip: Tensor, level: float, generator: torch.Generator, fill: Tensor
 def _frozen(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
     count = clip.shape[1]
     kept = torch.ones(count, dtype=torch.bool)
-    kept[1 + torch.randperm(count - 1, generator=generator)[: int(level)]] = False  # the first has none before it
+    kept[1 + torch.randperm(count - 1, generator=generator)[: int(level)]] = False  # the first frame has no predecessor
     return clip[:, torch.where(kept, torch.arange(count), 0).cummax(0).values]
 
 
@@ -224,7 +228,7 @@ def _missing(clip: Tensor, level: float, generator: torch.Generator, fill: Tenso
 def _shuffled(clip: Tensor, level: float, generator: torch.Generator, _fill: Tensor) -> Tensor:
     moved = torch.randperm(clip.shape[1], generator=generator)[: round(level * clip.shape[1])]
     order = torch.arange(clip.shape[1])
-    order[moved] = moved.roll(1)  # around one circle in random order, so that none stays where it was
+    order[moved] = moved.roll(1)  # a random cycle, so that no frame keeps its position
     return clip[:, order]
 
 
@@ -244,7 +248,7 @@ def _held(clip: Tensor, level: float, _generator: torch.Generator, _fill: Tensor
     return clip[:, torch.arange(clip.shape[1]) // hold * hold]
 
 
-#: All perturbations, in the order shown.
+#: All perturbations, in display order.
 BUILT_IN: tuple[Perturbation, ...] = (
     Perturbation(
         name="gaussian_noise",

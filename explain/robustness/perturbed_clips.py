@@ -1,35 +1,29 @@
-"""A batch as clips that can be looked at, its samples perturbed one by one, and the way back to what a model takes."""
+"""Batches in display space ([0, 1]), perturbed sample by sample and mapped back to model input."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import from_ncthw, input_of, layout_of, to_display, to_input, to_ncthw
-from explain.robustness.perturbations import fill_values
+from explain.robustness.perturbations import Extent, Perturbation, fill_values
 from zoo.clips import times_of
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from explain.robustness.perturbations import Extent, Perturbation
 
 
 class Spoiled:
-    """The samples of a batch under any perturbation: computed on the CPU, so that every device gets the same.
+    """Samples of a batch under any perturbation, computed on the CPU for identical results on every device.
 
     Args:
-        model: Says by its entry how a batch is normalised; without one, each sample's values are stretched from its
-            lowest (black) to its highest (white).
+        model: Its entry defines the normalization; without an entry, each sample is stretched from its lowest (black)
+            to its highest value (white).
         batch: The samples.
         fill: As in `explain.check_robustness`.
-        seed: Of everything drawn.
-        first: Number of the first sample, where the batch is a part of many.
+        seed: Random seed.
+        first: Index of the first sample, if the batch is a part of a larger set.
     """
 
     def __init__(self, model: nn.Module, batch: Tensor, *, fill: str | float, seed: int, first: int = 0) -> None:
-        #: Seconds of each frame of a batch of one sample; None where they are not known.
+        #: Seconds of each frame of a batch of one sample; None if unknown.
         self.times = times_of(batch)
         self.batch = batch.detach()
         self.layout = layout_of(model, batch)
@@ -45,11 +39,11 @@ class Spoiled:
 
     @property
     def extent(self) -> Extent:
-        """T, H, W."""
+        """Return T, H, W."""
         return self.clips.shape[2], self.clips.shape[3], self.clips.shape[4]
 
     def clip(self, sample: int, perturbation: Perturbation, level: float, draw: int = 0) -> Tensor:
-        """One sample perturbed, C x T x H x W in [0, 1]."""
+        """Return one perturbed sample, C x T x H x W in [0, 1]."""
         clip = self.clips[sample]
         if level <= perturbation.none:
             return clip
@@ -57,7 +51,7 @@ class Spoiled:
         return perturbation.apply(clip, level, generator, fill_values(self.fill, clip))
 
     def sample(self, sample: int, perturbation: Perturbation, level: float, draw: int = 0) -> Tensor:
-        """The same as the model takes it, 1 x ..., where the batch is."""
+        """Return the perturbed sample as model input, 1 x ..., on the batch's device."""
         clip = self.clip(sample, perturbation, level, draw)[None]
         if self.spec is None:
             low, high = self.edges[sample]

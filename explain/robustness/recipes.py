@@ -1,67 +1,67 @@
-"""A recipe's own evaluation on its fixed test clips, each clip perturbed on its way into the network."""
+"""A recipe's own evaluation on its fixed test clips, with each clip perturbed before it enters the network."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import entry_of
+from explain.model.memory import Progress
 from explain.model.preservation import preserved
-from explain.robustness.perturbations import check_counts, check_fill, find
+from explain.progress import Followed, following
+from explain.robustness.clips import ClipsRobustness
+from explain.robustness.perturbations import Perturbation, check_counts, check_fill, find
 from explain.robustness.perturbed_clips import Spoiled
-from explain.robustness.results import Curve, Measure, Robustness
+from explain.robustness.results import Curve, Kind, Measure, Robustness
 from zoo import devices
+from zoo.entries.recipes import Recipe
 from zoo.errors import UsageError
-from zoo.training.evaluation import CONSTANT, measure
+from zoo.registry import catalog
+from zoo.training.evaluation import CONSTANT, measure, recipe_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.robustness.perturbations import Perturbation
-    from explain.robustness.results import Kind
-    from zoo.entries.recipes import Recipe
-
-#: Words in a metric's name that say how far off an answer is.
+#: Words in a metric's name that mark it as an error.
 _ERRORS = ("error", "loss", "distance")
 
 
-def check_on_recipe(
+def check_robustness_on_recipe(
     model: nn.Module,
-    recipe: Recipe,
+    recipe: Recipe | str | None = None,
     *,
-    perturbations: str | Iterable[str] | None = None,
+    perturbations: str | Sequence[str] | None = None,
     levels: int = 8,
     fill: str | float = "grey",
     clips: int | None = None,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Robustness, Spoiled]:
-    """The metrics of a recipe's evaluation, on clips perturbed as `explain.check_robustness` does.
+    progress: Followed = None,
+) -> ClipsRobustness:
+    """Measure the metrics of a recipe's evaluation on clips perturbed as in `explain.check_robustness`.
 
-    The evaluation runs as it is; clips are perturbed where they enter the model, each with random numbers of its own by
-    its place among them. Gives also the first of them, as it can be shown.
+    The evaluation runs unchanged; clips are perturbed at the model's input, with random numbers that depend on their
+    index.
 
     Args:
         model: A model of the zoo.
-        recipe: Whose evaluation to run.
+        recipe: Recipe, or its name; None is the recipe that produced the weights.
         perturbations: As in `explain.check_robustness`.
         levels: As there.
         fill: As there.
-        clips: The first so many clips; None takes all.
+        clips: Number of clips from the start; None uses all.
         seed: As there.
-        progress: Called as progress(done, total), in whole evaluations.
+        progress: As there, in whole evaluations.
 
     Raises:
-        UsageError, DataError, PluginError: as `zoo.training.evaluation.measure` raises them.
+        UsageError, DataError, PluginError: as raised by `zoo.training.evaluation.measure`.
     """
     entry = entry_of(model)
     if entry is None:
         raise UsageError("this module did not come from zoo.load, so no recipe evaluates it; give clips")
+    if not isinstance(recipe, Recipe):
+        recipe = catalog.recipe(recipe or recipe_of(entry.name, entry.weights[0] if entry.weights else None))
     check_counts(levels=levels)
     check_fill(fill)
     extent = (entry.input.frames, *entry.input.size)
@@ -70,26 +70,31 @@ def check_on_recipe(
     total, done = 1 + sum(map(len, grids.values())), 0
     entered: list[Spoiled] = []
 
-    def evaluated(one: Perturbation | None, level: float) -> dict[str, Any]:
+    def evaluated(one: Perturbation | None, level: float, show: Progress | None) -> dict[str, Any]:
         nonlocal done
         with _perturbed(model, one, level, fill, seed, entered), contextlib.redirect_stderr(io.StringIO()):
             found = measure(recipe, model, devices.like(model).device, entry.name, None, clips=clips)
         done += 1
-        if progress is not None:
-            progress(done, total)
+        if show is not None:
+            show(done, total)
         return found
 
-    clean = evaluated(None, 0.0)
-    # of few clips, there may be none that a metric is of
-    places = [place for place, metric in enumerate(clean["metrics"]) if metric["value"] is not None]
-    measures = {one.name: one for one in (_measure_of(clean["metrics"][place], clean) for place in places)}
-    if not measures:
-        raise UsageError(f"the evaluation of {recipe.name} measures nothing on so few clips; give it more")
+    with following(progress) as told:
+        show = told("evaluating")
+        clean = evaluated(None, 0.0, show)
+        # with few clips, a metric may have no clip to apply to
+        places = [place for place, metric in enumerate(clean["metrics"]) if metric["value"] is not None]
+        measures = {one.name: one for one in (_measure_of(clean["metrics"][place], clean) for place in places)}
+        if not measures:
+            raise UsageError(f"the evaluation of {recipe.name} measures nothing on so few clips; give it more")
+        measured = {
+            one.name: [evaluated(one, level, show) for level in grids[one.name]] for one in chosen if one.name in grids
+        }
     curves = {}
     for one in chosen:
         if one.name not in grids:
             continue
-        rows = [clean, *(evaluated(one, level) for level in grids[one.name])]
+        rows = [clean, *measured[one.name]]
         means = {name: _column(rows, place) for place, name in zip(places, measures, strict=True)}
         curves[one.name] = Curve(
             perturbation=one.name,
@@ -106,14 +111,15 @@ def check_on_recipe(
         missing={one.name: "there is one frame only" for one in chosen if one.name not in grids},
         settings={"draws": 1, "fill": fill, "seed": seed, "extent": list(extent), "recipe": recipe.name},
     )
-    return result, entered[0]
+    source = f"{result.samples:,} test clip{'s' * (result.samples != 1)} of {recipe.name}"
+    return ClipsRobustness(result=result, source=source, first=entered[0], left_out={})
 
 
 @contextlib.contextmanager
 def _perturbed(
     model: nn.Module, one: Perturbation | None, level: float, fill: str | float, seed: int, entered: list[Spoiled]
 ) -> Iterator[None]:
-    """The model, with what enters it perturbed."""
+    """Wrap the model so that its input is perturbed."""
     seen = 0
 
     def perturb(_module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -132,9 +138,9 @@ def _perturbed(
 
 
 def _measure_of(metric: dict[str, Any], clean: dict[str, Any]) -> Measure:
-    """A metric as a measure: a share where its name says accuracy, as `zoo.training.evaluation` has it.
+    """Convert a metric to a measure: a share if its name contains "accuracy", as in `zoo.training.evaluation`.
 
-    The first of the evaluation's constant answers, which no perturbation reaches, becomes a line to compare with.
+    The first of the evaluation's constant predictors, which perturbations do not affect, becomes a reference line.
     """
     name, where = metric["name"], f"{metric['dataset']}, {metric['split']}"
     several = [one["name"] for one in clean["metrics"]].count(name) > 1
@@ -155,7 +161,7 @@ def _column(rows: Sequence[dict[str, Any]], place: int) -> Tensor:
 
 
 def _error_of(measure: Measure, mean: Tensor, clips: int | None) -> Tensor:
-    """The standard error of a share of so many clips; unknown for anything else."""
+    """Return the standard error of a share of so many clips; NaN for other measures."""
     if measure.kind != "share" or not clips:
         return torch.full_like(mean, torch.nan)
     return (mean * (1 - mean) / clips).sqrt()

@@ -1,18 +1,18 @@
-"""What checking robustness gives: curves over the strength of each perturbation."""
+"""Results of robustness checks: curves over the strength of each perturbation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
 
 from explain.results import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: "share": a mean of zeros and ones, 1 is best; "probability": in [0, 1]; "error": 0 is best; "number": anything.
 Kind = Literal["share", "probability", "error", "number"]
@@ -20,52 +20,52 @@ Kind = Literal["share", "probability", "error", "number"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One number that is read off a model's output for each sample."""
+    """A number computed from a model's output for each sample."""
 
     #: Unique in a result: "digit unchanged", "speed change".
     name: str
     kind: Kind
-    #: What it is, in words.
+    #: Description of the measure.
     summary: str
     unit: str = ""
-    #: Further lines to compare with, by what they are: the error of a blank picture.
+    #: Reference lines by description, such as the error of a blank image.
     lines: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bounded(self) -> bool:
-        """Whether it lies within 0 and 1."""
+        """Check whether values are between 0 and 1."""
         return self.kind in {"share", "probability"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """One perturbation, stronger and stronger. Numbers are 64-bit, on the CPU."""
+    """One perturbation at increasing levels. Numbers are 64-bit, on the CPU."""
 
-    #: Name, heading, and what a level is.
+    #: Name, heading, and description of a level.
     perturbation: str
     title: str
     level: str
-    #: L + 1 levels, ascending; at the first one nothing is changed.
+    #: L + 1 levels, ascending; at the first, the clip is unchanged.
     levels: Tensor
     #: By measure: L + 1 means over samples and draws.
     mean: Mapping[str, Tensor]
-    #: By measure: L + 1 standard errors of the mean, over samples (each the mean of its draws) where there are several,
-    #: else over draws; NaN where there is one of both.
+    #: By measure: L + 1 standard errors of the mean, over samples (each the mean of its draws) if there are several,
+    #: else over draws; NaN for a single sample and draw.
     error: Mapping[str, Tensor]
-    #: By measure: L + 1 x draws x N; empty where a recipe's evaluation gave the means alone.
+    #: By measure: L + 1 x draws x N; empty if a recipe's evaluation returned only means.
     values: Mapping[str, Tensor] = field(default_factory=dict)
 
     def first_change(self, measure: str) -> float | None:
-        """The lowest level at which a share is below that of the unchanged clips; None where it never is."""
+        """Return the lowest level at which a share is below that of the unchanged clips; None if there is none."""
         return self._first(self.mean[measure] < self.mean[measure][0])
 
     def half_lost(self, measure: str) -> float | None:
-        """The lowest level at which half or less is left of a share; None where more is left at every level."""
+        """Return the lowest level at which half or less is left of a share; None if there is none."""
         share = self.mean[measure]
         return self._first((share <= share[0] / 2) & (share < share[0]))
 
     def beyond(self, measure: str, value: float) -> float | None:
-        """The lowest level at which a measure is above a value, such as a line's; None where it never is."""
+        """Return the lowest level at which a measure exceeds a value, such as a line's; None if there is none."""
         return self._first(self.mean[measure] > value)
 
     def _first(self, where: Tensor) -> float | None:
@@ -75,31 +75,31 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Robustness(Saved):
-    """What perturbations of growing strength do to a model's output."""
+    """Effect of perturbations of growing strength on a model's output."""
 
-    #: What is measured, by name, in the order shown.
+    #: Measures by name, in display order.
     measures: Mapping[str, Measure]
-    #: By perturbation, in the order shown.
+    #: Curves by perturbation, in display order.
     curves: Mapping[str, Curve]
-    #: How many clips were perturbed.
+    #: Number of perturbed clips.
     samples: int
-    #: Perturbations that do not apply, and why.
+    #: Perturbations that do not apply, with the reason.
     missing: Mapping[str, str] = field(default_factory=dict)
     #: Levels, draws, fill, seed and the like, as used.
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def shares(self) -> list[Measure]:
-        """The measures whose levels of first change and half loss can be told."""
+        """Return the measures for which levels of first change and half loss are defined."""
         return [measure for measure in self.measures.values() if measure.kind == "share"]
 
     @property
     def lined(self) -> list[Measure]:
-        """The errors that have lines to compare with."""
+        """Return the errors that have reference lines."""
         return [measure for measure in self.measures.values() if measure.kind == "error" and measure.lines]
 
     def record(self) -> dict[str, Any]:
-        """Every number but those of single samples, as plain data; None where there is no number."""
+        """Return every number except those of single samples, as plain data; None where undefined."""
         return {
             "samples": self.samples,
             "measures": {
@@ -127,7 +127,7 @@ class Robustness(Saved):
         }
 
     def tensors(self) -> dict[str, Tensor]:
-        """Levels, and single numbers or, where there are none, means: "PERTURBATION/levels", "PERTURBATION/NAME"."""
+        """Return levels, and values per sample or else means: "PERTURBATION/levels", "PERTURBATION/NAME"."""
         found = {}
         for name, curve in self.curves.items():
             found[f"{name}/levels"] = curve.levels
@@ -135,7 +135,7 @@ class Robustness(Saved):
         return found
 
     def plot(self) -> Figure:
-        """Draw what each perturbation does to the output, level by level, with standard errors."""
+        """Plot the output under each perturbation, level by level, with standard errors."""
         return self._plot()
 
 

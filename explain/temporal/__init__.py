@@ -24,14 +24,6 @@ _HOMES = {
     "temporal_parameters": "explain.temporal.reading",
 }
 
-__all__ = [
-    "LayerParameters",
-    "Pattern",
-    "Spread",
-    "Statistics",
-    "TemporalParameters",
-    "kernel_of",
-    "temporal_parameters",
-]
+__all__ = list(_HOMES)
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -40,16 +40,13 @@ source is wholly inside, and is not identified.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from explain.model.memory import Progress
+from explain.model.memory import Progress
 
 #: Numbers that one batch of fits works on, per tensor.
 BLOCK = 2**21

@@ -7,17 +7,14 @@ with earlier ones, as on screen. Slices follow each other as the frames that the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from torch import Tensor
-
-    from explain.temporal import LayerParameters
+from explain.temporal import LayerParameters
 
 #: What is too little to be told in words: pixels, degrees and growth (as a logarithm) of one step.
 _LITTLE_SHIFT, _LITTLE_TURN, _LITTLE_GROWTH = 0.05, 0.5, 0.005

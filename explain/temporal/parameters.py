@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from explain.results import Saved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 #: "3tconv": the layer has these parameters; "fit": they were fitted to its slices.
 Kind = Literal["3tconv", "fit"]

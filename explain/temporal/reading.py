@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from explain.model.layers import layer_names
+from explain.model.memory import Progress
 from explain.model.preservation import check_model, prepared, preserved
 from explain.progress import following
 from explain.temporal.fitting import fit
@@ -21,9 +22,6 @@ from explain.temporal.parameters import LayerParameters, TemporalParameters
 from zoo import devices
 from zoo.errors import ModelError, UnknownNameError
 from zoo.names import is_pattern
-
-if TYPE_CHECKING:
-    from explain.model.memory import Progress
 
 #: How a convolution goes along time, by attribute, and what a layer without the attribute does.
 _WINDOW = {"stride": 1, "dilation": 1, "padding": 0}

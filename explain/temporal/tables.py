@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from explain.temporal.parameters import filters_counted
-
-if TYPE_CHECKING:
-    from explain.temporal.parameters import LayerParameters, Spread, Statistics, TemporalParameters
+from explain.temporal.parameters import LayerParameters, Spread, Statistics, TemporalParameters, filters_counted
 
 #: What stands above the two tables.
 ABSOLUTE = "absolute deviation of the parameters from identity, mean / standard deviation, x 10^-3 (r in radians)"

@@ -200,17 +200,17 @@ def test_a_report_on_many_clips_says_how_to_go_on_and_does(explain, clip, tmp_pa
 
 
 def test_options_of_a_method_reach_it(explain, clip):
-    options = ("--fill", "drop", "--order", "shuffle", "--draws", 3, "--smooth", "deconvolution", "--features", "grid")
-    options = (*options, "--baseline", "blur", "--baseline", "0.5")
+    options = ("--fill", "drop", "--order", "shuffle", "--n-samples", 3, "--smooth", "deconvolution")
+    options = (*options, "--feature-mask", "grid", "--baseline", "blur", "--baseline", "0.5")
     methods = ("temporal_occlusion", "frame_order", "smooth_grad", "feature_ablation", "gradient_shap")
     asked = [part for name in methods for part in ("--method", name)]
     run = explain("attribute", "tiny", clip, *asked, *options, "--weights", "none", "--json")
     assert run.returncode == 0, run.stderr
     settings = {row["method"]: row["settings"] for row in json.loads(run.stdout)}
     assert settings["temporal_occlusion"]["fill"] == "drop"
-    assert (settings["frame_order"]["order"], settings["frame_order"]["draws"]) == ("shuffle", 3)
-    assert (settings["smooth_grad"]["smooth"], settings["smooth_grad"]["draws"]) == ("deconvolution", 3)
-    assert settings["feature_ablation"]["features"] == "grid"
+    assert (settings["frame_order"]["order"], settings["frame_order"]["n_samples"]) == ("shuffle", 3)
+    assert (settings["smooth_grad"]["smooth"], settings["smooth_grad"]["n_samples"]) == ("deconvolution", 3)
+    assert settings["feature_ablation"]["feature_mask"] == "grid"
     assert settings["gradient_shap"]["baseline"] == ["blur", 0.5]
     assert settings["gradient_shap"]["seed"] == 0
 
@@ -288,7 +288,7 @@ def test_attribute_warns_of_maps_that_do_not_add_up(explain, clip, tmp_path):
         "square",
         "--json",
     )
-    run = explain("attribute", "tiny", clip, *asked, "--steps", 1, "--out", tmp_path / "maps")
+    run = explain("attribute", "tiny", clip, *asked, "--n-steps", 1, "--out", tmp_path / "maps")
     assert run.returncode == 0, run.stderr
     delta = json.loads(run.stdout)[0]["delta"]
     kept = Attribution.load(tmp_path / "maps" / "integrated_gradients")
@@ -296,8 +296,8 @@ def test_attribute_warns_of_maps_that_do_not_add_up(explain, clip, tmp_path):
     assert abs(delta) > 0.1 * abs(total - delta)
     assert float(kept.missed[0]) == pytest.approx(abs(delta) / abs(total - delta), rel=1e-4)
     assert f"adds up to {total:.3g}, and the output changes by {total - delta:.3g} from" in run.stderr
-    assert "more than --steps 1 may help" in run.stderr
-    enough = explain("attribute", "tiny", clip, *asked, "--steps", 64)
+    assert "more than --n-steps 1 may help" in run.stderr
+    enough = explain("attribute", "tiny", clip, *asked, "--n-steps", 64)
     assert "take it with care" not in enough.stderr
 
 
@@ -582,7 +582,7 @@ def test_methods_says_which_apply_to_a_model_and_why_others_do_not(explain):
         (["report", "tiny", "CLIP"], 2, "--out"),
         (["report", "tiny", "BROKEN", "--out", "OUT", "--weights", "none", "--each"], 2, "is no folder"),
         (["report", "tiny", "sample:nothing/*", "--out", "OUT", "--weights", "none"], 2, "no sample matches"),
-        (["report", "tiny", "CLIP", "--out", "OUT", "--steps", "0"], 2, "--steps"),
+        (["report", "tiny", "CLIP", "--out", "OUT", "--n-steps", "0"], 2, "n_steps must be at least 1"),
         (["attribute", "tiny", "CLIP", "--method", "salience"], 2, "'saliency'"),
         (["attribute", "tiny", "CLIP", "--method", "zzzz"], 2, "`explain methods` lists all"),
         (["attribute", "tiny", "CLIP"], 2, "Missing option '--method'. An example: explain attribute "),

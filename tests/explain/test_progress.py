@@ -100,7 +100,9 @@ def test_a_bar_begins_again_where_a_step_does(capsys):
 
 def test_a_command_ended_by_ctrl_c_says_so_and_leaves_nothing_behind(tmp_path):
     out = tmp_path / "out"
-    command = "attribute conv3d sample:blinking_mnist --weights none --device cpu --method rise --draws 1000000 --out"
+    command = (
+        "attribute conv3d sample:blinking_mnist --weights none --device cpu --method rise --n-samples 1000000 --out"
+    )
     run = subprocess.Popen(
         [sys.executable, "-c", "from explain.cli import main; main()", *command.split(), str(out)],
         stderr=subprocess.PIPE,

@@ -46,7 +46,7 @@ def watched(nets):
 def results(model, batch):
     """One result of each kind, each with something that JSON or a tensor file makes hard."""
     yield explain.attribute(
-        model, batch, method="gradient_shap", target="digit:one", baseline=(0.0, "blur"), steps=3, seed=2
+        model, batch, method="gradient_shap", target="digit:one", baseline=(0.0, "blur"), n_samples=6, seed=2
     )
     yield explain.attribute(model, batch, method="saliency", target="stem.0/2:max")  # positions, and a frame
     yield explain.attribute(model, batch, method="grad_cam")  # a layer, and why
@@ -230,3 +230,19 @@ def test_a_result_shows_its_fields_and_no_numbers_of_its_tensors(nets):
     assert "map=<1 x 3 x 4 x 5>" in repr(result)
     assert "method='saliency'" in repr(result)
     assert "tensor(" not in repr(result)
+
+
+def test_faithfulness_of_version_0_1_had_a_field_for_each_measure(watched, tmp_path):
+    model, batch = watched
+    attribution = explain.attribute(model, batch, method="saliency")
+    now = check_faithfulness(model, batch, attribution, steps=3, draws=2, depths=1)
+    tensors = {}
+    record = saving._plain(now, "", tensors)
+    record["infidelity"], record["sensitivity"] = record.pop("measures")["infidelity"], None
+    header = {"format": saving.FORMAT, "version": "0.1.0", "result": record}
+    save_file(tensors, tmp_path / "old.safetensors", metadata={"explain": json.dumps(header)})
+    old = explain.Faithfulness.load(tmp_path / "old")
+    assert torch.equal(old.infidelity, now.infidelity)
+    assert old.sensitivity is None
+    assert list(old.measures) == ["infidelity"]
+    assert old.record()["infidelity"] == now.record()["infidelity"]

@@ -8,7 +8,8 @@ from torch import nn
 
 import explain
 import zoo
-from explain.attribution.methods import BUILT_IN
+from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.maximization.objectives import logit
 from zoo.errors import ZooError
 from zoo_torchvision_models.operators import import_torchvision
@@ -86,8 +87,9 @@ def test_every_method_that_runs_gives_the_map_of_a_wrapper_that_transposes(model
     wrapper, clip = Swapped(model).eval(), batch.transpose(1, 2).contiguous()
     refused = set()
     for method in (one.name for one in BUILT_IN):
-        options = {"steps": 2, "draws": 160 if method in {"kernel_shap", "lime"} else 2}
-        options |= {"window": (2, 16, 16), "stride": (2, 16, 16), "features": "grid"}
+        options = {"n_steps": 2, "n_samples": 160 if method in {"kernel_shap", "lime"} else 2}
+        options |= {"window": (2, 16, 16), "stride": (2, 16, 16), "feature_mask": "grid"}
+        options = accepted(find_method(method), options)
         try:
             found = explain.attribute(model, batch, method=method, **options)
         except ZooError:
@@ -126,7 +128,7 @@ def test_other_functions_read_the_frames(model, batch, tmp_path):
     assert explain.check_robustness(model, batch, levels=1, draws=1).settings["extent"] == [FRAMES, SIZE, SIZE]
     assert explain.effective_field(model, patches.layer, batch, draws=1).heat.shape == (FRAMES, SIZE, SIZE)
     assert explain.maximize(model, objective=logit(1), shape=(3, FRAMES, SIZE, SIZE), steps=1).clips.shape[2] == FRAMES
-    assert "top" in zoo.predict(model, batch)[0]["logits"]
+    assert "top" in zoo.predict(model, batch)[0].record()["logits"]
     written = explain.report(
         model, batch, tmp_path / "r", methods=["saliency"], sections=["prediction", "attributions", "fields"]
     )

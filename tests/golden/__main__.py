@@ -24,7 +24,7 @@ from PIL import Image
 STORED = Path(__file__).parent / "stored"
 DATA = Path(os.environ.get("ZOO_DATA", "../shared/data"))
 BIN = Path(sys.executable).parent
-FEW = ("--steps", "8", "--unit-steps", "16", "--units", "1")
+FEW = ("--n-steps", "8", "--unit-steps", "16", "--units", "1")
 
 #: Each page's words of `explain`.
 PAGES: dict[str, tuple[str, ...]] = {
@@ -34,9 +34,9 @@ PAGES: dict[str, tuple[str, ...]] = {
         *("report", "squeezenet1_1", str(DATA / "photos/chelsea.png"), *FEW),
         *("--weights", str(DATA / "weights/squeezenet1_1.imagenet.safetensors")),
     ),
-    "comparison": ("compare", "conv2d", "conv3d", "--clip", "sample:blinking_mnist/3", "--steps", "8"),
+    "comparison": ("compare", "conv2d", "conv3d", "--clip", "sample:blinking_mnist/3", "--n-steps", "8"),
     "folder": (
-        *("report", "conv3d", "sample:blinking_mnist/*", "--steps", "8"),
+        *("report", "conv3d", "sample:blinking_mnist/*", "--n-steps", "8"),
         *("--method", "saliency", "--method", "grad_cam"),
     ),
 }

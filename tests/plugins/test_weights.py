@@ -45,7 +45,7 @@ def test_what_the_card_says_by_hand_gives_the_measured_metrics(name):
 @pytest.mark.parametrize("name", PRETRAINED)
 def test_measured_again_on_some_clips_the_metrics_are_near_those_given(name, monkeypatch, test_data):
     monkeypatch.setenv("ZOO_DATA", str(test_data))
-    found = {metric["name"]: metric["value"] for metric in evaluation.evaluate(name, clips=50)["metrics"]}
+    found = {metric["name"]: metric["value"] for metric in zoo.evaluate(name, clips=50).metrics}
     for metric in weights_of(name).metrics:
         if "accuracy" in metric.name:
             spread = (metric.value * (1 - metric.value) / 50) ** 0.5

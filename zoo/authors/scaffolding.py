@@ -47,8 +47,8 @@ def new_plugin(name: str, folder: Path) -> list[Path]:
         The files, in `folder`.
 
     Raises:
-        UsageError: where the name cannot be one, or there is something in `folder`.
-        OutputError: where nothing can be written there.
+        UsageError: if the name cannot be one, or there is something in `folder`.
+        OutputError: if nothing can be written there.
     """
     check_name(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -111,7 +111,7 @@ def _write(name: str, folder: Path) -> None:
 
 
 def _entry(path: Path, package: str) -> ModelEntry:
-    """The entry that the module just written gives; neither it nor its bytecode is left anywhere."""
+    """Return the entry of the module just written; neither it nor its bytecode is left anywhere."""
     module = types.ModuleType(package)
     module.__path__ = [str(path.parent)]
     installed = sys.modules.get(package)

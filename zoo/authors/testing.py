@@ -1,4 +1,4 @@
-"""What every plugin must keep, as checks: `zoo check PLUGIN` runs them, and so does an author's own pytest.
+"""Conformance checks of plugins: `zoo check PLUGIN` runs them, and so does an author's own pytest.
 
 ```python
 import pytest
@@ -9,8 +9,8 @@ def test_conforms(case):
     case.run()
 ```
 
-A check is a function: it returns what it found, raises `ConformanceError` where the contract is broken, and
-`unittest.SkipTest` where it has nothing to check, or not now. Everything runs on the CPU in float32.
+A check is a function: it returns its findings, raises `ConformanceError` if the contract is violated, and
+`unittest.SkipTest` if it is not applicable, or not now. Everything runs on the CPU in float32.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ import subprocess
 import sys
 import time
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from zoo.entries import InputSpec, ModelEntry, OutputSpec, WeightsEntry
+from zoo.entries.recipes import Recipe
 from zoo.errors import ConformanceError, PluginError, UnknownNameError, ZooError, describe
 from zoo.models import flops, loading, meta, verification
 from zoo.models.heads import by_head
@@ -41,29 +43,21 @@ from zoo.registry import catalog, plugins
 from zoo.weights import describing, obtaining, torch_files
 from zoo.weights import files as weights_files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from torch import Tensor
-
-    from zoo.entries import InputSpec, ModelEntry, OutputSpec, WeightsEntry
-    from zoo.entries.recipes import Recipe
-
 #: A forward pass of so many operations (a multiplication and an addition are two) is left out of a fast run.
 FAST_OPERATIONS = 2e9
 
-#: Where operations cannot be counted: so many parameters.
+#: Number of parameters assumed instead if operations cannot be counted.
 FAST_PARAMETERS = 5e6
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a check looks at: a plugin, one of its models, or one weights file of a model."""
+    """Subject of a check: a plugin, one of its models, or one weights file of a model."""
 
     plugin: plugins.Plugin
     listing: catalog.Listing | None = None
     tag: str = ""
-    #: Whether what takes long is to be left out.
+    #: Whether to skip slow checks.
     fast: bool = False
 
     def __str__(self) -> str:
@@ -73,20 +67,20 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Name in the catalogue, with the distribution, and with the tag where there is one."""
+        """Return the name in the catalog, with the distribution, and the tag if there is one."""
         assert self.listing is not None  # noqa: S101 - checks of models are given models
         return f"{self.listing.full_name}.{self.tag}" if self.tag else self.listing.full_name
 
     @property
     def entry(self) -> ModelEntry:
-        """The entry as it stands for the weights, or for none."""
+        """Return the entry resolved for the weights, or for none."""
         assert self.listing is not None  # noqa: S101 - as above
         entry = self.listing.entry
         return entry.resolve(self.weights if self.tag else None)
 
     @property
     def weights(self) -> WeightsEntry:
-        """The entry of the weights file."""
+        """Return the entry of the weights file."""
         assert self.listing is not None  # noqa: S101 - as above
         return catalog.weights_of(self.listing.entry, self.tag)
 
@@ -96,12 +90,12 @@ Check = Callable[[Subject], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one check."""
+    """Outcome of one check."""
 
     subject: str
     check: str
     result: Literal["passed", "failed", "skipped"]
-    #: What was found, what is wrong, or why there was nothing to check.
+    #: Findings, the failure, or the reason why it was skipped.
     detail: str
     seconds: float
 
@@ -117,24 +111,24 @@ class Case:
         return f"{self.subject}-{self.check.__name__}"
 
     def run(self) -> str:
-        """What the check found; its errors are passed on.
+        """Run the check and return its findings; its errors propagate.
 
         Raises:
-            ConformanceError: where the contract is broken.
-            unittest.SkipTest: where there is nothing to check; pytest shows it as skipped.
+            ConformanceError: if the contract is violated.
+            unittest.SkipTest: if it is not applicable; pytest shows it as skipped.
         """
-        with torch.random.fork_rng(devices=[]):  # a model that draws numbers changes nobody else's
+        with torch.random.fork_rng(devices=[]):  # a model that draws random numbers leaves the global state unchanged
             return self.check(self.subject)
 
     def outcome(self) -> Outcome:
-        """The check run, whatever it raises."""
+        """Run the check and return its outcome, whatever it raises."""
         began = time.perf_counter()
         result: Literal["passed", "failed", "skipped"] = "passed"
         try:
             detail = self.run()
         except unittest.SkipTest as reason:
             result, detail = "skipped", str(reason)
-        except Exception as error:  # noqa: BLE001 - a stranger's model may raise anything
+        except Exception as error:  # noqa: BLE001 - an untrusted model may raise anything
             result, detail = "failed", describe(error, 1000)
         seconds = time.perf_counter() - began
         return Outcome(
@@ -147,12 +141,12 @@ class Case:
 
 
 def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
-    """Every check of a plugin, model by model.
+    """Return every check of a plugin, model by model.
 
     Args:
         plugin: Name of the plugin, of its distribution, or `distribution:plugin`.
         models: Only models of this name; wildcards allowed.
-        fast: Leave out passes of more than two billion operations, and counting them; each says so.
+        fast: Skip passes of more than two billion operations, and counting them; each check reports it.
 
     Raises:
         UnknownNameError: for a plugin that is not installed, or `models` that none of its models matches.
@@ -181,7 +175,7 @@ def cases(plugin: str, *, models: str = "*", fast: bool = False) -> list[Case]:
 
 
 def run(found: list[Case]) -> Iterator[Outcome]:
-    """Each outcome as it is known."""
+    """Yield each outcome as soon as it is known."""
     for case in found:
         yield case.outcome()
     _latest.forget()
@@ -191,9 +185,9 @@ def run(found: list[Case]) -> Iterator[Outcome]:
 
 
 def loads(subject: Subject) -> str:
-    """The plugin imports, registers, and its hooks return what they should."""
-    plugins.collect("zoo_recipes", object)
-    plugins.collect("explain_methods", object)
+    """Check that the plugin imports, registers, and its hooks return valid values."""
+    for hook in ("zoo_recipes", "explain_methods", "explain_measures", "explain_perturbations"):
+        plugins.collect(hook, object)
     if subject.plugin.status != "ready":
         raise ConformanceError(f"{subject.plugin.status}: {subject.plugin.reason or 'it is switched off'}")
     return f"hooks: {', '.join(subject.plugin.hooks) or 'none'}"
@@ -225,11 +219,12 @@ def imports_no_torch(subject: Subject) -> str:
 
 
 def recipes_and_methods_resolve(subject: Subject) -> str:
-    """What recipes and attribution methods name is there, and a search varies what there is."""
+    """Check that references of recipes, methods and measures exist, and that a search varies existing settings."""
     from zoo.entries.recipes import Recipe
 
     recipes = [one for giver, one in plugins.collect("zoo_recipes", Recipe) if giver is subject.plugin]
-    methods = [one for giver, one in plugins.collect("explain_methods", object) if giver is subject.plugin]
+    rows = [*plugins.collect("explain_methods", object), *plugins.collect("explain_measures", object)]
+    methods = [one for giver, one in rows if giver is subject.plugin]
     for recipe in recipes:
         try:
             _check_recipe(recipe)
@@ -242,7 +237,7 @@ def recipes_and_methods_resolve(subject: Subject) -> str:
 
 
 def _check_recipe(recipe: Recipe) -> None:
-    """Raise ConformanceError, PluginError or UnknownNameError for what is not there; nothing is built or read."""
+    """Raise ConformanceError, PluginError or UnknownNameError for missing references; nothing is built or read."""
     from zoo.entries.recipes import OPTIMIZERS
     from zoo.training import finalizing, search
 
@@ -289,7 +284,7 @@ def _check_takes(recipe: Recipe, reference: str, arguments: Mapping[str, Any], *
 
 
 def entry_is_complete(subject: Subject) -> str:
-    """The entry says what a user must know, and what it names is there."""
+    """Check that the entry is complete, and that its references exist."""
     entry = subject.entry
     catalog.validate(entry)
     for field in ("summary", "license"):
@@ -317,7 +312,7 @@ def _check_sample(resource: str, labels: int) -> None:
 
 
 def builder_resolves(subject: Subject) -> str:
-    """The builder exists and takes the entry's arguments."""
+    """Check that the builder exists and takes the entry's arguments."""
     entry = subject.entry
     builder = plugins.resolve(entry.builder)
     other_classes = {output.argument: 2 for output in entry.outputs if output.argument}
@@ -330,7 +325,7 @@ def builder_resolves(subject: Subject) -> str:
 
 
 def parameters_are_as_declared(subject: Subject) -> str:
-    """The model has as many parameters as its entry says, and takes as many operations, where it says so."""
+    """Check the model's numbers of parameters and, if the entry states it, of operations."""
     found = sum(parameter.numel() for parameter in _light(subject.entry).parameters())
     if found != subject.entry.parameters:
         raise ConformanceError(f"built, it has {found:,} parameters; its entry says {subject.entry.parameters:,}")
@@ -345,7 +340,7 @@ def parameters_are_as_declared(subject: Subject) -> str:
 
 
 def builds_on_meta(subject: Subject) -> str:
-    """Built without memory for parameters and given their values, the model says the same as one built as usual."""
+    """Check that a model built on meta and then loaded has the same outputs as one built as usual."""
     if not subject.entry.meta:
         raise unittest.SkipTest("the entry says meta=False: loading builds as usual, and takes longer")
     try:
@@ -366,7 +361,7 @@ def builds_on_meta(subject: Subject) -> str:
 
 
 def outputs_are_as_declared(subject: Subject) -> str:
-    """A batch as the input says gives the outputs that the entry names, in the shapes of their kinds, and finite."""
+    """Check that a batch gives the entry's outputs, in the shapes of their kinds, and finite."""
     entry = subject.entry
     if subject.fast and _is_heavy(entry):
         with torch.device("meta"):
@@ -406,7 +401,7 @@ def _check_shape(output: OutputSpec, tensor: Tensor, taken: InputSpec) -> None:
 
 
 def evaluates_deterministically(subject: Subject) -> str:
-    """In eval mode, the same batch gives the same outputs twice."""
+    """Check that the same batch gives the same outputs twice in eval mode."""
     _skip_if_heavy(subject)
     built = _built(subject)
     first, second = (_forward(built.model, built.batch, subject.entry) for _ in range(2))
@@ -415,7 +410,7 @@ def evaluates_deterministically(subject: Subject) -> str:
 
 
 def gradients_are_finite(subject: Subject) -> str:
-    """Every output has a finite gradient with respect to the batch and the parameters."""
+    """Check that every output has a finite gradient with respect to the batch and the parameters."""
     _skip_if_heavy(subject)
     built = _built(subject)
     batch = built.batch.clone().requires_grad_()
@@ -432,7 +427,7 @@ def gradients_are_finite(subject: Subject) -> str:
 
 
 def survives_safetensors(subject: Subject) -> str:
-    """Its state, written as safetensors and read into another one, gives the same outputs."""
+    """Check that the state, saved as safetensors and loaded into another model, gives the same outputs."""
     _skip_if_heavy(subject)
     built = _built(subject)
     state = {name: tensor.contiguous() for name, tensor in built.model.state_dict().items()}
@@ -448,7 +443,7 @@ def survives_safetensors(subject: Subject) -> str:
 
 
 def card_is_true(subject: Subject) -> str:
-    """The model has a card, with metadata for the Hub, and what it says of the entry is so."""
+    """Check that the model has a card with metadata for the Hub that agrees with the entry."""
     problems = cards.problems(subject.name)
     if problems:
         raise ConformanceError(f"{'; '.join(problems)}; `zoo card {subject} --write` puts it right")
@@ -459,7 +454,7 @@ def card_is_true(subject: Subject) -> str:
 
 
 def weights_are_as_declared(subject: Subject) -> str:
-    """The file has the bytes, hash and parameters of its entry, and its header says what the entry says."""
+    """Check that the file has the bytes, hash and parameters of its entry, and an equal header."""
     weights = subject.weights
     if not weights.license.strip():
         raise ConformanceError("license is an SPDX identifier, or LicenseRef- and a name")
@@ -481,12 +476,12 @@ def weights_are_as_declared(subject: Subject) -> str:
 
 
 def _told(outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
-    """What a file says of outputs; how the builder is called is the architecture's to say."""
+    """Return a file's fields of outputs; the builder's arguments are the architecture's own."""
     return tuple(dataclasses.replace(output, argument="") for output in outputs)
 
 
 def golden_outputs_are_recomputed(subject: Subject) -> str:
-    """The model gives, for the golden input, the golden output of each head."""
+    """Check that the model reproduces the golden output of each head from the golden input."""
     if subject.weights.golden is None:
         raise unittest.SkipTest("no golden tensors are given; published files may do without")
     checked = _check_verified(subject, lambda name: name.startswith("golden"))
@@ -497,7 +492,7 @@ def golden_outputs_are_recomputed(subject: Subject) -> str:
 
 
 def record_and_recipe_agree(subject: Subject) -> str:
-    """The record of the training run gives the entry's metrics, and was made by the recipe that the entry names."""
+    """Check that the training record has the entry's metrics, and was made by the recipe that the entry names."""
     weights = subject.weights
     if weights.recipe is None and weights.record is None:
         raise unittest.SkipTest("neither recipe nor record are given; published files may do without")
@@ -540,7 +535,7 @@ WEIGHTS_CHECKS: tuple[Check, ...] = (
 
 @dataclass(frozen=True)
 class _Built:
-    """A model built from a seed, in eval mode, a batch, and what it says of it."""
+    """A model built from a seed, in eval mode, a batch, and its outputs for it."""
 
     model: nn.Module
     batch: Tensor
@@ -548,7 +543,7 @@ class _Built:
 
 
 class _Latest:
-    """What was made for the last subject that was asked about: the checks of one follow each other."""
+    """Return the objects cached for the last subject: its checks follow each other."""
 
     def __init__(self) -> None:
         self._made: list[tuple[Subject, Any]] = []
@@ -579,7 +574,7 @@ def _build(subject: Subject) -> _Built:
 
 
 def _forward(model: nn.Module, batch: Tensor, entry: ModelEntry) -> dict[str, Tensor]:
-    """Outputs by head."""
+    """Return the outputs by head."""
     model.zoo_entry = entry  # type: ignore[assignment]  # by_head asks for it
     with torch.no_grad():
         return by_head(model, model(batch))
@@ -593,7 +588,7 @@ def _check_same(found: dict[str, Tensor], expected: dict[str, Tensor], when: str
 
 
 def _light(entry: ModelEntry) -> nn.Module:
-    """The model without memory for its parameters, where it can be built so."""
+    """Build the model with parameters on meta, if possible."""
     try:
         with meta.parameters_on_meta():
             return meta.build(entry)
@@ -623,7 +618,7 @@ _operations: dict[tuple[str, str, tuple[int, ...]], int | None] = {}
 
 
 def _count(entry: ModelEntry) -> int | None:
-    """Operations of a pass over a batch of one; None where they cannot be counted."""
+    """Count the operations of a pass over a batch of one sample; None if they cannot be counted."""
     try:
         return flops.flops(entry)
     except ZooError:
@@ -631,7 +626,7 @@ def _count(entry: ModelEntry) -> int | None:
 
 
 def _check_verified(subject: Subject, concerns: Callable[[str], bool]) -> dict[str, str]:
-    """Details of the checks of `zoo verify` that concern this one, by name; raise ConformanceError where one failed."""
+    """Return the details of this entry's `zoo verify` checks by name; raise ConformanceError if one failed."""
     if torch_files.is_missing(subject.weights):
         raise unittest.SkipTest("the file is not on this machine; `zoo download` fetches it")
     verified = _latest(subject, lambda one: verification.verify(one.name))

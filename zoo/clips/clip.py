@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from torch import Tensor
 
 #: The attribute of a batch that holds the seconds of its frames, and how often the batch had been changed by then.
@@ -28,11 +27,11 @@ class Clip:
     total: int
     #: Frames per second of the source, if it has a rate.
     fps: float | None = None
-    #: What the clip shows, if that is known.
+    #: Label of the clip, if known.
     label: str | None = None
-    #: Its class by what it is a class of ("digit" -> "4"), where a sample says so.
+    #: Class by category ("digit" -> "4"), if a sample has one.
     classes: Mapping[str, str] = field(default_factory=dict)
-    #: What a reader should know, such as frames that are missing.
+    #: Warnings for readers, such as missing frames.
     warnings: tuple[str, ...] = ()
     #: Seconds of each frame on the clock of the source, T of them in ascending order; None if they are not known.
     times: tuple[float, ...] | None = None
@@ -42,7 +41,7 @@ class Clip:
 
 
 def instant(frame: int, times: Sequence[float] | Mapping[int, float] | None, last: int | None = None) -> str:
-    """A frame by its time and index, or a run of frames up to `last`; by the index alone where times are not known.
+    """Format a frame by its time and index, or a run of frames up to `last`; without times by index alone.
 
     "1.53 s, frame 46", "frame 46", "1.53-1.67 s, frames 46-50".
     """
@@ -52,7 +51,7 @@ def instant(frame: int, times: Sequence[float] | Mapping[int, float] | None, las
 
 
 def moment(frame: int, count: int, *times: Sequence[float] | None) -> str:
-    """When one of `count` frames is shown: "at 1.53 s, frame 46 of 0-47", or "in frame 46 of 0-47" without times.
+    """Format the time of one of `count` frames: "at 1.53 s, frame 46 of 0-47", or "in frame 46 of 0-47" without times.
 
     Args:
         frame: Index of the frame.
@@ -69,13 +68,13 @@ def moment(frame: int, count: int, *times: Sequence[float] | None) -> str:
 
 
 def timed(batch: Tensor, times: Sequence[float] | None) -> Tensor:
-    """Note at what seconds of its source each frame of a batch of one sample is shown, for `times_of`."""
+    """Record the source times in seconds of the frames of a batch of one sample, for `times_of`."""
     if times is not None and not batch.is_inference():
         setattr(batch, _TIMES, (tuple(times), batch._version))  # noqa: SLF001  # torch's only count of changes
     return batch
 
 
 def noted(batch: Tensor) -> tuple[float, ...] | None:
-    """The seconds that `timed` noted; None for a tensor that was computed from the batch, or changed since."""
+    """Return the seconds recorded by `timed`; None for a tensor computed from the batch, or changed since."""
     times, version = getattr(batch, _TIMES, (None, None))
     return times if times is not None and version == batch._version else None  # noqa: SLF001  # as above

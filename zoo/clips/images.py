@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from zoo.clips import limits
 from zoo.errors import ClipError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy.typing as npt
     from PIL.Image import Image
-    from torch import Tensor
 
 #: File names that are read as images.
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-#: What a reader of a clip with transparent pixels should know.
+#: Warning for clips with transparent pixels.
 TRANSPARENT = "The clip has transparent pixels: the colors stored beneath them are shown."
-#: What such a file may hold, whatever its name: Pillow knows others, and starts a program for one of them.
+#: Formats accepted whatever the file's name: Pillow supports others, and starts a program for one of them.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-#: How files of these formats begin.
+#: Leading bytes of these formats.
 _BEGINNINGS = (b"BM", b"GIF8", b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*")
 #: Numbers of tags of TIFF.
 _SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258
-#: Milliseconds that a frame is shown if its file says less than 20, as browsers and ffmpeg do.
+#: Milliseconds that a frame is shown if its file specifies less than 20, as browsers and ffmpeg do.
 _USUAL_DURATION = 100
 
 
 def is_image(beginning: bytes) -> bool:
-    """Whether a file that begins so is an image."""
+    """Check whether these leading bytes are those of an image."""
     return beginning.startswith(_BEGINNINGS) or (beginning[:4] == b"RIFF" and beginning[8:12] == b"WEBP")
 
 
@@ -47,11 +46,11 @@ def read(source: str, file: Path | IO[bytes]) -> tuple[Tensor, tuple[float, ...]
         file: Path, or a file open for reading bytes that can seek.
 
     Returns:
-        uint8 frames T x H x W x 3; the seconds of each, or None where the file stores none; what a reader should know.
+        uint8 frames T x H x W x 3; the seconds of each, or None if the file stores none; what a reader should know.
 
     Raises:
         ClipError: for what cannot be read, is too large, or has numbers of unknown range.
-        OSError, MemoryError: where the machine fails.
+        OSError, MemoryError: if the machine fails.
     """
     from PIL import Image, ImageOps, ImageSequence
 
@@ -86,7 +85,7 @@ def read(source: str, file: Path | IO[bytes]) -> tuple[Tensor, tuple[float, ...]
 
 
 def _eight_bits(source: str, image: Image, stored: Image) -> npt.NDArray[np.uint8]:
-    """Pixels H x W x 3; those of more than 8 bits scaled by the range of their type, 0 to 1 for fractions."""
+    """Return pixels H x W x 3; more than 8 bits are scaled by the range of the type, 0 to 1 for floats."""
     if image.mode not in {"F", "I"} and not image.mode.startswith("I;16"):
         return np.asarray(image.convert("RGB"))
     values = np.asarray(image).astype(np.float64)
@@ -103,7 +102,7 @@ def _eight_bits(source: str, image: Image, stored: Image) -> npt.NDArray[np.uint
 
 
 def _tag(image: Image, number: int) -> int:
-    """A whole number that a TIFF says of itself; 0 where it does not, or is another format."""
+    """Return an integer tag of a TIFF; 0 if it is missing, or the file has another format."""
     value: Any = getattr(image, "tag_v2", {}).get(number, 0)
     value = value[0] if isinstance(value, tuple) and value else value
     return value if isinstance(value, int) else 0

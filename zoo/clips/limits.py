@@ -1,14 +1,11 @@
-"""How large a clip may be."""
+"""Size limits of clips."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from zoo.errors import ClipError
 from zoo.limits import LONGEST_SIDE
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Bytes of a decoded clip; longer ones are sampled, or cut with `start` and `end`.
 MAX_BYTES = 2 * 1024**3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +20,6 @@ from zoo.errors import ClipError, ClipWarning, UsageError
 from zoo.limits import LONGEST_SIDE
 from zoo.registry import resolving
 
-if TYPE_CHECKING:
-    import os
-    from pathlib import Path
-
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601
 
 
@@ -34,23 +32,23 @@ def preprocess(
     fps: float | None = None,
     device: str | None = None,
 ) -> Tensor:
-    """Make the batch of one sample that a model expects.
+    """Preprocess a clip into the batch of one sample that a model expects.
 
     Args:
-        clip: uint8 frames T x H x W x C (C is 1 or 3), a `Clip`, or what `read_clip` takes.
-        entry_or_model: A model that `zoo.load` gave, an entry, its input, or a name.
+        clip: uint8 frames T x H x W x C (C is 1 or 3), a `Clip`, or any source of `read_clip`.
+        entry_or_model: A model loaded by `zoo.load`, an entry, its input, or a name.
         start: Seconds of the clip at which to begin.
         end: Seconds at which to stop; None goes to the end.
-        fps: Frames per second of frames in memory or of a folder of images, which do not say; None takes them as being
-            at the rate of the model's input.
-        device: Where the batch goes; None is the model's device, or the CPU for an entry.
+        fps: Frames per second of frames in memory or of a folder of images, which carry none; None assumes the
+            rate of the model's input.
+        device: Device of the batch; None is the model's device, or the CPU for an entry.
 
     Returns:
-        1 x C x T x H x W (or as the layout of the input says), in the model's floating-point type, else float32.
-        `times_of` knows when its frames are shown, so that results name moments by their time.
+        1 x C x T x H x W (or in the input's layout), in the model's floating-point type, else float32.
+        `times_of` returns the times of its frames, so that results name moments by their time.
 
     Warns:
-        ClipWarning: for what a reader should know of the clip, unless it is a `Clip`, which says so itself: frames that
+        ClipWarning: for properties of the clip that affect results, unless it is a `Clip`, which lists them: frames
             are missing or repeated, an unknown frame rate.
 
     Raises:
@@ -75,11 +73,11 @@ def preprocess(
 def of_frames(
     frames: Tensor, spec: InputSpec, *, start: float = 0.0, end: float | None = None, fps: float | None = None
 ) -> Clip:
-    """Make a clip of frames in memory, uint8 T x H x W x C with C = 1 or 3.
+    """Make a clip from frames in memory, uint8 T x H x W x C with C = 1 or 3.
 
     Args:
         frames: The frames.
-        spec: The input that they are meant for: the clip's warnings say what it repeats or does not know.
+        spec: The input that they are meant for: the clip's warnings name repeated frames and unknown rates.
         start: As in `preprocess`.
         end: As there.
         fps: As there.
@@ -98,7 +96,7 @@ def of_frames(
 
 
 def cut(clip: Clip, start: float = 0.0, end: float | None = None, fps: float | None = None) -> Clip:
-    """The part of a clip between two times; `fps` gives times to one that has none.
+    """Return the part of a clip between two times; `fps` gives times to a clip without them.
 
     Raises:
         ClipError: for no frame between them.
@@ -129,7 +127,7 @@ def cut(clip: Clip, start: float = 0.0, end: float | None = None, fps: float | N
 
 
 def sampled_of(clip: Clip | Tensor, spec: InputSpec) -> list[int]:
-    """Which frames of a clip an input takes: `spec.frames` indices into `clip.frames`."""
+    """Return the frames of a clip that an input uses: `spec.frames` indices into `clip.frames`."""
     if isinstance(clip, Clip):
         return sampling.sampled(len(clip.frames), spec, times=clip.times)
     return sampling.sampled(len(clip), spec)
@@ -143,7 +141,7 @@ def following(
     start: float = 0.0,
     end: float | None = None,
 ) -> Tensor | None:
-    """The frames of a clip after those that a model takes: what one that predicts them should give.
+    """Return the frames that follow those a model reads: the ground truth of models that predict them.
 
     Args:
         source: As `read_clip` takes it.
@@ -153,7 +151,7 @@ def following(
         end: As there.
 
     Returns:
-        1 x C x count x H x W (float32), prepared as the input is; None where the clip ends before, or where the input
+        1 x C x count x H x W (float32), prepared as the input is; None if the clip ends before, or where the input
         is spread over the whole clip, so that nothing follows it.
 
     Raises:
@@ -171,10 +169,10 @@ def following(
 
 
 def times_of(clip: Clip | Tensor, spec: InputSpec | None = None) -> tuple[float, ...] | None:
-    """Seconds of the frames that a model sees, on the clock of the clip's source; None if they are not known.
+    """Return the seconds of the frames that a model sees, on the clock of the clip's source; None if unknown.
 
     Args:
-        clip: A clip, or a batch of one sample as `preprocess` gave it: a tensor that was computed from that has none.
+        clip: A clip, or a batch of one sample as `preprocess` returns it: tensors computed from it have no times.
         spec: The input that takes its frames from the clip; None takes all of them.
     """
     if not isinstance(clip, Clip):
@@ -185,7 +183,7 @@ def times_of(clip: Clip | Tensor, spec: InputSpec | None = None) -> tuple[float,
 
 
 def spec_of(entry_or_model: ModelEntry | InputSpec | nn.Module | str) -> InputSpec:
-    """The input of an entry, of a loaded model, or of a model by its name.
+    """Return the input of an entry, of a loaded model, or of a model by its name.
 
     Raises:
         UsageError: for a module that did not come from the zoo.
@@ -201,18 +199,18 @@ def spec_of(entry_or_model: ModelEntry | InputSpec | nn.Module | str) -> InputSp
 
 
 def convert(clip: Clip | Tensor, spec: InputSpec) -> Tensor:
-    """The frames that a model sees, before normalisation.
+    """Return the frames that a model sees, before normalization.
 
     Args:
         clip: A clip, sampled by its times if it has them; or frames without times, uint8, T x H x W x C, C is 1 or 3
             (RGB).
-        spec: Says how frames are sampled, turned into channels, resized and cropped.
+        spec: How frames are sampled, converted to channels, resized and cropped.
 
     Returns:
-        uint8, frames x H x W x channels, as `spec` says.
+        uint8, frames x H x W x channels, by `spec`.
 
     Raises:
-        ClipError: for another shape or type, or where a frame is so narrow that it grew out of measure.
+        ClipError: for another shape or type, or if a frame is so narrow that resizing exceeds the size limit.
     """
     frames = clip.frames if isinstance(clip, Clip) else clip
     _check_frames(frames)
@@ -235,7 +233,7 @@ def _check_frames(frames: Tensor) -> None:
 
 
 def _converted(frame: Tensor, spec: InputSpec) -> Tensor:
-    """One frame as the model sees it, H x W x channels; one at a time, since floats of a large clip fill memory."""
+    """Return one frame as the model sees it, H x W x channels; one at a time, as floats of a large clip fill memory."""
     frame = _channels(frame, spec)
     height, width = frame.shape[:2]
     scaled = _scaled_size(height, width, spec)
@@ -250,7 +248,7 @@ def _converted(frame: Tensor, spec: InputSpec) -> Tensor:
 
 
 def normalize(frames: Tensor, spec: InputSpec) -> Tensor:
-    """Frames as `convert` gives them, scaled and normalised: float32 in the layout of `spec`, one sample."""
+    """Scale and normalize frames of `convert`: float32 in the layout of `spec`, one sample."""
     low, high = spec.range
     scaled = frames.float() / 255 * (high - low) + low
     batch = (scaled - torch.tensor(spec.mean)) / torch.tensor(spec.std)
@@ -261,7 +259,7 @@ def normalize(frames: Tensor, spec: InputSpec) -> Tensor:
 
 
 def describe(clip: Clip, spec: InputSpec) -> list[str]:
-    """One sentence for each step from the clip to the batch; steps that change nothing are left out."""
+    """Describe each step from the clip to the batch in a sentence; steps without effect are omitted."""
     height, width = clip.frames.shape[1:3]
     rate = f" at {clip.fps:.4g} frames per second" if clip.fps else ""
     said = [f"Read {reading.count_of(clip.total)} of {width} × {height} pixels{rate}."]
@@ -288,13 +286,19 @@ def _channels(frame: Tensor, spec: InputSpec) -> Tensor:
     if spec.channels == "L":
         if frame.shape[-1] == 1:
             return frame
-        return (frame.float() @ torch.tensor(_LUMA)).round().clamp(0, 255).to(torch.uint8).unsqueeze(-1)
+        return (
+            (frame.float() @ torch.tensor(_LUMA, dtype=torch.float32))
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            .unsqueeze(-1)
+        )
     frame = frame.expand(-1, -1, 3)
     return frame.flip(-1) if spec.channels == "BGR" else frame
 
 
 def _taken(clip: Clip, spec: InputSpec) -> str:
-    """Which frames of a clip an input takes, in one sentence."""
+    """Describe in one sentence which frames of a clip an input uses."""
     first = f"from {clip.times[0]:.2f} s on" if clip.start and clip.times else "from the start"
     if spec.sampling == "uniform":
         return f"Took {spec.frames} frames, evenly spread from the first to the last."
@@ -307,7 +311,7 @@ def _taken(clip: Clip, spec: InputSpec) -> str:
 
 
 def _scaled_size(height: int, width: int, spec: InputSpec) -> tuple[int, int]:
-    """Rows and columns after resizing and before the crop; at least the crop's size."""
+    """Return rows and columns after resizing and before the crop; at least the crop's size."""
     if spec.resize == "exact":
         return spec.resized or spec.size
     short = spec.short_side or max(spec.size)

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from zoo import devices
 from zoo.clips import images, limits, sampling, videos
 from zoo.clips.clip import Clip
+from zoo.entries import InputSpec
 from zoo.errors import ClipError, UnknownNameError, UsageError, WeightsError
 from zoo.names import natural
 from zoo.registry import catalog
 from zoo.weights import obtaining
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from zoo.entries import InputSpec
 
 
 def read_clip(
@@ -47,7 +43,7 @@ def read_clip(
         UnknownNameError: for a file or sample that does not exist.
         ClipError: for what cannot be decoded, holds no frame, or is too large.
         UsageError: for times or a number of frames that make no sense, or times where the clip has none.
-        ResourceError: where the machine runs short of memory, threads or open files, or a disk fails.
+        ResourceError: if the machine runs short of memory, threads or open files, or a disk fails.
     """
     return decode(path, frames=frames, start=start, end=end).frames
 
@@ -61,18 +57,18 @@ def decode(
     fps: float | None = None,
     spec: InputSpec | None = None,
 ) -> Clip:
-    """Read a clip with what is known about it.
+    """Read a clip with its metadata.
 
     Args:
         source: As `read_clip` takes it.
         frames: As there.
         start: As there.
         end: As there.
-        fps: Frames per second of a folder of images or a tensor, which do not say.
+        fps: Frames per second of a folder of images or a tensor, which carry none.
         spec: Keep only the frames that this input uses, and stop reading after the last of them.
 
     Raises:
-        As `read_clip`; UsageError also for `fps` of what has times of its own.
+        As `read_clip`; UsageError also for `fps` of a source with times of its own.
     """
     if frames is not None and frames < 1:
         raise UsageError(f"frames must be at least 1, got {frames}")
@@ -105,7 +101,7 @@ def check_times(start: float, end: float | None, fps: float | None) -> None:
 
 
 def notes(clip: Clip, spec: InputSpec) -> list[str]:
-    """What a reader should know of how an input samples a clip: that it is too short, or its rate not known."""
+    """Return warnings on how an input samples a clip: that it is too short, or its rate unknown."""
     said = []
     is_by_time = spec.sampling == "consecutive" and spec.frame_rate is not None
     if is_by_time and clip.times is None and clip.total > 1:
@@ -130,7 +126,7 @@ def notes(clip: Clip, spec: InputSpec) -> list[str]:
 
 
 def is_short(clip: Clip, spec: InputSpec) -> bool:
-    """Whether a clip, read for an input, ends before that has all its frames."""
+    """Check whether a clip, read for an input, ends before it has all its frames."""
     if spec.sampling == "uniform":
         return clip.total < spec.frames
     if spec.frame_rate is not None and clip.times is not None:
@@ -140,13 +136,13 @@ def is_short(clip: Clip, spec: InputSpec) -> bool:
 
 
 def count_of(frames: int) -> str:
-    """A number of frames in words."""
+    """Format a number of frames."""
     return "1 frame" if frames == 1 else f"{frames} frames"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """Which part of a source is read, and which frames of it are kept."""
+    """The part of a source to read, and the frames of it to keep."""
 
     #: By whether times are known.
     wanted: Callable[..., sampling.Wanted]
@@ -156,7 +152,7 @@ class _Request:
 
 
 def _shown(source: str | os.PathLike[str] | bytes | IO[bytes]) -> str:
-    """What a source is called in messages."""
+    """Return the name of a source in messages."""
     name = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
     return os.fsencode(name).decode(errors="replace") if isinstance(name, str | os.PathLike) else "a clip in memory"
 
@@ -179,7 +175,7 @@ def _read(source: str | os.PathLike[str] | bytes | IO[bytes], request: _Request)
 
 
 def _in_memory(source: bytes | IO[bytes], request: _Request) -> Clip:
-    """A clip given as bytes or as an open file, from its beginning."""
+    """Read a clip from bytes or an open file, from its beginning."""
     if isinstance(source, bytes | bytearray | memoryview):
         file: IO[bytes] = io.BytesIO(source)
     elif callable(getattr(source, "read", None)):
@@ -214,8 +210,8 @@ def check_exists(source: str | os.PathLike[str]) -> None:
     """Find a clip without reading it.
 
     Raises:
-        UnknownNameError: where there is no such file or sample.
-        ClipError: where it is neither a file nor a folder.
+        UnknownNameError: if there is no such file or sample.
+        ClipError: if it is neither a file nor a folder.
     """
     text = os.fsencode(source).decode(errors="replace")
     if text.startswith("sample:"):
@@ -236,7 +232,7 @@ def check_exists(source: str | os.PathLike[str]) -> None:
 
 
 def samples() -> dict[str, tuple[Any, int]]:
-    """Every bundled clip by its full name: the sample and the index in it; the bare name is the first."""
+    """Return every bundled clip by its full name: the sample and the index in it; the bare name is the first."""
     named: dict[str, tuple[Any, int]] = {}
     for listing in catalog.listings():
         for sample in listing.entry.samples:
@@ -314,11 +310,11 @@ def _stacked(
 def _chosen(
     source: str, total: int, times: tuple[float, ...] | None, request: _Request
 ) -> tuple[range, tuple[float, ...] | None, list[int]]:
-    """Of frames that all can be read: the range between `start` and `end`, their times, and indices of those kept.
+    """Return the range of readable frames between `start` and `end`, their times, and the indices kept.
 
     Raises:
         UsageError: for times where none are known, or `fps` where they are.
-        ClipError: where no frame lies between.
+        ClipError: if there are no frames between.
     """
     if request.fps is not None:
         if times is not None:
@@ -337,7 +333,7 @@ def _chosen(
 
 
 def within(times: tuple[float, ...], start: float, end: float | None) -> range:
-    """The indices of the frames from `start` to before `end`."""
+    """Return the indices of the frames from `start` up to, but not including, `end`."""
     first = sum(time < start - videos.TOLERANCE for time in times)
     stop = len(times) if end is None else sum(time < end - videos.TOLERANCE for time in times)
     return range(first, stop)
@@ -359,5 +355,5 @@ def _clip(
 
 
 def rate(times: tuple[float, ...] | None) -> float | None:
-    """Frames per second, on average."""
+    """Return the average number of frames per second."""
     return (len(times) - 1) / (times[-1] - times[0]) if times and times[-1] > times[0] else None

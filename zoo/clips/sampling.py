@@ -5,7 +5,7 @@ An instant gets the frame nearest to it in time; of two equally near ones the on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from zoo.entries import InputSpec
 
 Times: TypeAlias = Sequence[float] | npt.NDArray[Any]
@@ -23,7 +21,7 @@ Frame = TypeVar("Frame")
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which frames of a source are kept; all of them unless something is asked for."""
+    """Selection of a source's frames; all of them by default."""
 
     #: This many, spread evenly over the source.
     spread: int | None = None
@@ -33,7 +31,7 @@ class Wanted:
     interval: float | None = None
 
     def of(self, total: int, times: Times | None) -> list[int]:
-        """Indices of the frames kept of `total`, in ascending order."""
+        """Return the indices kept of `total` frames, in ascending order."""
         if self.spread is not None:
             known = np.arange(total) if times is None else times
             return sorted(set(evenly(known, self.spread))) if self.spread < total else list(range(total))
@@ -45,7 +43,7 @@ class Wanted:
 
 
 def wanted(spec: InputSpec, *, is_timed: bool) -> Wanted:
-    """The frames of a source that an input uses, if their times are known or if they are not."""
+    """Return the frames of a source that an input uses, with known or unknown times."""
     if spec.sampling == "uniform":
         return Wanted(spread=spec.frames)
     if spec.frame_rate is not None and is_timed:
@@ -54,7 +52,7 @@ def wanted(spec: InputSpec, *, is_timed: bool) -> Wanted:
 
 
 def sampled(total: int, spec: InputSpec, *, fps: float | None = None, times: Times | None = None) -> list[int]:
-    """Indices of the frames that an input takes from a clip; the last one is repeated when they run out.
+    """Return the indices of the frames that an input takes from a clip; the last is repeated when they run out.
 
     Args:
         total: Number of frames of the clip.
@@ -63,7 +61,7 @@ def sampled(total: int, spec: InputSpec, *, fps: float | None = None, times: Tim
         times: Seconds of each frame, `total` of them in ascending order; they take precedence over `fps`.
 
     Returns:
-        `spec.frames` indices. Without `fps` and `times`, a clip is taken to have the frame rate of the input.
+        `spec.frames` indices. Without `fps` and `times`, the clip is assumed to have the input's frame rate.
     """
     if times is None and fps is None:
         if spec.sampling == "uniform":
@@ -78,7 +76,7 @@ def sampled(total: int, spec: InputSpec, *, fps: float | None = None, times: Tim
 
 
 def step(spec: InputSpec) -> float:
-    """Seconds from one frame of an input to the next.
+    """Return the seconds from one frame of an input to the next.
 
     Raises:
         ValueError: for an input without `frame_rate`.
@@ -89,16 +87,16 @@ def step(spec: InputSpec) -> float:
 
 
 def spread(total: int, count: int) -> list[int]:
-    """`count` indices from the first to the last of `total`, evenly spread; frames repeat where count > total."""
+    """Return `count` evenly spread indices from the first to the last of `total`; frames repeat if count > total."""
     if count == 1:
         return [(total - 1) // 2]
     return [round(index * (total - 1) / (count - 1)) for index in range(count)]
 
 
 def evenly(times: Times, count: int) -> list[int]:
-    """Indices of the frames nearest to `count` instants that are evenly spread from the first to the last of `times`.
+    """Return the indices of the frames nearest to `count` instants spread evenly from the first to the last of `times`.
 
-    One instant alone lies in the middle, and of two equally near frames gets the first.
+    A single instant is in the middle, and of two equally near frames gets the first.
     """
     if count == 1:
         middle = np.interp((times[0] + times[-1]) / 2, times, np.arange(len(times)))
@@ -107,7 +105,7 @@ def evenly(times: Times, count: int) -> list[int]:
 
 
 def nearest(times: Times, instants: Times, *, first: int = 0) -> list[int]:
-    """Index of the frame nearest to each instant; `times` are in ascending order, the first of frame `first`."""
+    """Return the index of the frame nearest to each instant; `times` are ascending, the first of frame `first`."""
     places = np.interp(instants, times, np.arange(first, first + len(times)))
     return [int(place) for place in places.round(6).round()]
 
@@ -141,5 +139,5 @@ def pick(frames: Iterable[tuple[float, Frame]], interval: float, count: int) -> 
         before, is_wanted = (index, time, frame), is_next_wanted
         if done == count:
             break
-    if before is not None and (is_wanted or done < count):  # the last frame stands for all instants after it
+    if before is not None and (is_wanted or done < count):  # the last frame represents all later instants
         yield before

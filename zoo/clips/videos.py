@@ -7,13 +7,16 @@ import math
 import os
 import struct
 from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from zoo.clips import images, limits, sampling
@@ -21,12 +24,8 @@ from zoo.clips.clip import Clip
 from zoo.errors import ClipError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
     import av
     import av.container
-    import numpy.typing as npt
     from av.video.stream import VideoStream
 
 #: Containers that hold their own frames. FFmpeg also reads lists of other files, devices, and text as pictures.
@@ -38,7 +37,7 @@ _CONTAINERS = (
 _WITHOUT_DISPLAY_TIMES = ("avi",)
 #: Transfer functions that need more than a screen's range.
 _HIGH_DYNAMIC_RANGE = {16: "PQ", 18: "HLG"}
-#: Errors of FFmpeg that are the file's fault though they have a number of the operating system; old decoders say -1,
+#: FFmpeg errors caused by the file though numbered as errors of the operating system; old decoders return -1,
 #: which is EPERM.
 _FAULTS_OF_FILES = (errno.EPERM, errno.EINVAL, errno.ERANGE, errno.EDOM, errno.ENOSYS, errno.EOVERFLOW)
 #: Seconds by which times may differ from those asked for, as they are rounded.
@@ -75,7 +74,7 @@ def read(source: str, file: Path | IO[bytes], wanted: sampling.Wanted, start: fl
 
     Raises:
         ClipError: for what does not decode, holds no frame, or is too large.
-        OSError, MemoryError: where the machine fails.
+        OSError, MemoryError: if the machine fails.
     """
     with _blaming(source, file):
         if wanted.spread is None:
@@ -96,10 +95,10 @@ def _sequential(source: str, file: Path | IO[bytes], wanted: sampling.Wanted, st
 
 
 def _spread(source: str, file: Path | IO[bytes], count: int, start: float, end: float | None) -> Clip:
-    """Read frames that lie evenly in time, chosen by the times of packets.
+    """Read frames spread evenly in time, chosen by the times of packets.
 
-    Where key frames are far apart in number, only what leads to the chosen frames is decoded; else, and where other
-    frames decode than packets announce, all is.
+    If key frames are far apart, only what the chosen frames depend on is decoded; otherwise, and if other
+    frames are decoded than packets announce, everything is.
     """
 
     def choose(times: Sequence[float]) -> list[int]:
@@ -143,7 +142,7 @@ class _Kept:
     frames: list[tuple[int, float, npt.NDArray[np.uint8]]]
 
     def clip(self, only: set[int] | None = None) -> Clip:
-        """The clip, of the frames with the given indices alone."""
+        """Return the clip of the frames with the given indices alone."""
         frames = [one for one in self.frames if only is None or one[0] in only]
         return Clip(
             frames=torch.from_numpy(np.stack([image for _, _, image in frames])),
@@ -165,10 +164,10 @@ def _decoded(
     *,
     are_times_used: bool = False,
 ) -> _Kept:
-    """The frames that `pick` takes of all; a damaged video is decoded again by one thread, which loses no more frames.
+    """Return the frames that `pick` selects; a damaged video is decoded again by one thread, which loses no more.
 
     Raises:
-        ClipError: for what holds no frame, changes its size, or is too large.
+        ClipError: for a video without frames, with a change of size, or too large.
     """
     for threads in (True, False):
         with _Reading(source, file, start, end, threads=threads) as reading:
@@ -239,8 +238,8 @@ class _Reading:
         self.announced: list[tuple[int, bool]] = []
         #: The display matrix of the first frame, which holds for all as in ffmpeg.
         self.matrix: Sequence[int] | None = None
-        #: What is added to time stamps since the last jump of the clock, and the time of decoding of the next packet by
-        #: the duration of that before, and of that itself.
+        #: Offset of time stamps since the last jump of the clock, the expected decoding time of the next packet
+        #: by the previous packet's duration, and that packet's own decoding time.
         self.shift = 0
         self.due: tuple[int, int] | None = None
         self.packets = self.seen = self.damaged = self.total = self.duration = 0
@@ -266,7 +265,7 @@ class _Reading:
         begin = self.container.start_time
         self.is_seekable = begin is not None
         self.may_jump = bool(self.container.format.flags & _MAY_JUMP)
-        #: Whether the file stores times at all, which of a raw stream the first frame shows, and those of display.
+        #: Whether the file stores times at all, the first frame's time of a raw stream, and the times of display.
         self.is_timed = True
         self.is_timed_for_display = not any(
             name in _WITHOUT_DISPLAY_TIMES for name in self.container.format.name.split(",")
@@ -275,7 +274,7 @@ class _Reading:
         self.rate = self.stream.guessed_rate or self.stream.average_rate
 
     def survey(self) -> list[float]:
-        """Times of the frames that packets announce, in ascending order, without decoding any."""
+        """Return the times of the frames that packets announce, in ascending order, without decoding."""
         stamps: list[int | None] = []
         announced: list[tuple[int, bool]] = []
         for packet in self._packets():
@@ -301,7 +300,7 @@ class _Reading:
         return [time for time in times if self._is_inside(time)]
 
     def sought(self, chosen: Sequence[int]) -> list[tuple[int, float, npt.NDArray[np.uint8]]]:
-        """Index, seconds and pixels of some of the frames that `survey` found, decoded from the key frame before each.
+        """Return index, seconds and pixels of some frames that `survey` found, decoded from the key frame before each.
 
         None at all where decoding all frames costs about as much, and where what is decoded is not what was announced.
         """
@@ -341,9 +340,9 @@ class _Reading:
         return kept
 
     def _runs(self, stamps: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """Stamps of frames to decode in one go, each run with that of the key frame that it begins at.
+        """Return the time stamps of frames to decode in one run, each run with that of its key frame.
 
-        None where all of them together leave out less than half of the packets.
+        None if all of them together skip less than half of the packets.
         """
         positions = {stamp: position for position, (stamp, _) in enumerate(self.announced)}
         keys = [stamp for stamp, is_key in self.announced if is_key]
@@ -360,7 +359,7 @@ class _Reading:
         return runs if 2 * decoded < len(self.announced) else []
 
     def frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Seconds and content of the frames from `start` to `end`, in ascending order."""
+        """Return seconds and content of the frames from `start` to `end`, in ascending order."""
         for time, frame in self._from_start():
             if self.start and time < self.start - TOLERANCE:
                 continue
@@ -373,7 +372,7 @@ class _Reading:
         self.is_at_end = True
 
     def _from_start(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Frames from a key frame at or before `start`."""
+        """Return the frames from a key frame at or before `start`."""
         import av
 
         may_seek = bool(self.start) and self.is_seekable and self._has_one_clock()
@@ -396,9 +395,9 @@ class _Reading:
         return self._timed(self._decode())
 
     def _has_one_clock(self) -> bool:
-        """Whether packets up to `start` have time stamps that do not depend on where reading begins.
+        """Check whether packets up to `start` have time stamps that do not depend on where reading begins.
 
-        That is, each its own, and none after a jump of the clock: looked for where there may be one, without decoding.
+        That is, each its own, and none after a jump of the clock; checked near possible jumps, without decoding.
         """
         for number, packet in enumerate(packet for packet in self._packets() if packet.size):
             stamp = packet.pts if self.is_timed_for_display else packet.dts
@@ -411,7 +410,7 @@ class _Reading:
         return True
 
     def _packets(self) -> Iterator[av.Packet[Any]]:
-        """Packets of the stream to the end of the file, or to where nothing more can be read of it."""
+        """Yield packets of the stream up to the end of the file, or of its readable part."""
         import av
 
         packets = self.container.demux(self.stream)
@@ -458,7 +457,7 @@ class _Reading:
             )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Frames as they come out of the decoder; a packet that does not decode is left out."""
+        """Yield frames in the decoder's order; packets that do not decode are skipped."""
         is_begun = not self.has_sought
         is_flushed = False
         begins: int | None = None
@@ -471,7 +470,7 @@ class _Reading:
                 stamp = packet.pts if self.is_timed_for_display else packet.dts
                 if begins is None and packet.is_keyframe:
                     begins = stamp
-                # What is shown before the first key frame depends on frames that were cut off.
+                # Frames shown before the first key frame depend on frames that were cut off.
                 if stamp is not None and not packet.is_discard and not (begins is not None and stamp < begins):
                     self.expected.append(stamp)
             else:
@@ -496,10 +495,10 @@ class _Reading:
             return []
 
     def _timed(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Frames with their times; those without a time stamp follow, or precede, the nearest one by the frame rate."""
+        """Yield frames with their times; those without a time stamp are placed by the frame rate from the nearest."""
         waiting: list[av.VideoFrame] = []
         clock = _Clock()
-        begin = math.inf if self.has_sought else 0.0  # after seeking, nothing says when the first frame is shown
+        begin = math.inf if self.has_sought else 0.0  # after seeking, the first frame's time is unknown
         before: float | None = None
         for frame in frames:
             if self.matrix is None:
@@ -523,8 +522,8 @@ class _Reading:
 
     @property
     def _interval(self) -> float:
-        """Seconds from one frame to the next by the duration of packets, else by the declared rate."""
-        if self.duration and self.is_seekable:  # a raw stream's packets have one that is made up
+        """Return the seconds from one frame to the next by the duration of packets, else by the declared rate."""
+        if self.duration and self.is_seekable:  # the duration of a raw stream's packets is arbitrary
             return float(self.duration * self.tick)
         return float(1 / self.rate) if self.rate else 1.0
 
@@ -536,10 +535,10 @@ class _Reading:
         return after_start and (self.end is None or time < self.end - TOLERANCE)
 
     def image(self, frame: av.VideoFrame, count: int) -> npt.NDArray[np.uint8]:
-        """A frame as it is shown, H x W x 3: pixels made square, then mirrored and turned.
+        """Return a frame as displayed, H x W x 3: pixels made square, then mirrored and rotated.
 
         Raises:
-            ClipError: where it is too large, or `count` of its kind are.
+            ClipError: if it is too large, or `count` of its kind are.
         """
         width, height = frame.width, frame.height
         aspect = self.stream.sample_aspect_ratio
@@ -561,7 +560,7 @@ class _Reading:
         return turned(pixels, self.matrix)
 
     def _fps(self) -> float | None:
-        """Frames per second: a declared rate that fits what was read, else the average of that."""
+        """Return the frames per second: the declared rate if it fits the frames read, else their average."""
         declared = [float(rate) for rate in (self.stream.average_rate, self.stream.guessed_rate) if rate]
         if self.seen < 2 or self.last <= self.first:
             return declared[0] if declared else None
@@ -569,7 +568,7 @@ class _Reading:
         return next((rate for rate in declared if abs(rate / found - 1) < 0.02), found)
 
     def _total(self) -> int:
-        """Frames between `start` and `end`; as declared, if reading stopped before the end."""
+        """Return the number of frames between `start` and `end`; as declared, if reading stopped before the end."""
         if self.is_at_end:
             return self.seen
         seconds = self.container.duration / 1e6 if self.container.duration else 0.0
@@ -577,7 +576,7 @@ class _Reading:
         return max(self.seen, round((until - self.start) * (self.fps or 0.0)))
 
     def reason_for_no_frame(self) -> str:
-        """Why no frame was kept."""
+        """Describe why no frame was kept."""
         if self.shown or (self.expected and (self.start or self.end is not None) and not self.failed):
             return f"{self.source} has no frame between {self.start:g} s and {end_in_words(self.end)}"
         if self.packets:
@@ -600,7 +599,7 @@ class _Reading:
             )
 
     def _missing(self) -> list[str]:
-        """Which frames do not decode: of packets that fail, or before the first frame that can be decoded."""
+        """Describe the frames that do not decode: of failing packets, or before the first decodable frame."""
         order = sorted(stamp for stamp in self.expected if self._is_inside(self._seconds(stamp)))
         if self.failed and self.is_timed_for_display:
             until = max(self.shown, default=0) if not self.is_at_end else math.inf
@@ -623,7 +622,7 @@ class _Reading:
         return ["Of the video, " + " and ".join(said) + "."] if said else []
 
     def _cut_off(self) -> list[str]:
-        """Whether the file is shorter than it says, if it was read to its end."""
+        """Check whether the file is shorter than declared, if it was read to its end."""
         if not self.is_at_end or self.end is not None:
             return []
         size = self.container.size
@@ -646,7 +645,7 @@ class _Clock:
         self.faulty_pts = self.faulty_dts = 0
 
     def stamp(self, pts: int | None, dts: int | None) -> int | None:
-        """The time of display of a frame, given its time stamps of display and of decoding."""
+        """Return the display time of a frame from its time stamps of display and of decoding."""
         if dts is not None:
             self.faulty_dts += dts <= self.last_dts
             self.last_dts = dts
@@ -661,7 +660,7 @@ class _Clock:
 
 
 def turned(pixels: npt.NDArray[np.uint8], matrix: Sequence[int] | None) -> npt.NDArray[np.uint8]:
-    """Mirror and turn a picture as a display matrix says, to the nearest right angle.
+    """Mirror and rotate a picture by a display matrix, to the nearest right angle.
 
     Args:
         pixels: H x W x C.
@@ -669,7 +668,7 @@ def turned(pixels: npt.NDArray[np.uint8], matrix: Sequence[int] | None) -> npt.N
             for a, b, c, d; None or zeros leave the picture as it is.
 
     Returns:
-        H x W x C, or W x H x C where it is turned by a quarter.
+        H x W x C, or W x H x C if rotated by a quarter turn.
     """
     if matrix is None or not any(matrix):
         return pixels
@@ -691,17 +690,17 @@ def _display_matrix(frame: av.VideoFrame) -> Sequence[int]:
 
 
 def _as_file(path: os.PathLike[str]) -> str:
-    """A path as FFmpeg takes it: a colon in a file's name must not read as a protocol."""
+    """Return a path as FFmpeg takes it: a colon in a file's name must not read as a protocol."""
     return f"file:{os.fspath(path)}"
 
 
 def _most_pixels() -> str:
-    """Pixels that a decoder may allocate for a frame: blocks reach over its edge, and refusing is for `limits`."""
+    """Return the pixels that a decoder may allocate for a frame: blocks exceed its edge, and `limits` refuses."""
     return str(limits.MAX_PIXELS + 2**22)  # 128 rows and columns more, at the longest side
 
 
 def _declared_bytes(file: os.PathLike[str] | IO[bytes]) -> int:
-    """The size that an AVI or Matroska file gives itself in its header; 0 if it gives none."""
+    """Return the size declared in the header of an AVI or Matroska file; 0 if there is none."""
     if isinstance(file, os.PathLike):
         with open(file, "rb") as opened:  # noqa: PTH123  # `file` need not be a Path
             head = opened.read(4096)
@@ -739,7 +738,7 @@ def _span(times: Sequence[float]) -> str:
 
 
 def end_in_words(end: float | None) -> str:
-    """Where reading stops."""
+    """Position at which reading stops."""
     return "its end" if end is None else f"{end:g} s"
 
 
@@ -749,7 +748,7 @@ def _blaming(source: str, file: os.PathLike[str] | IO[bytes]) -> Iterator[None]:
 
     Raises:
         ClipError: for what does not decode.
-        OSError, MemoryError: where memory, threads or open files run out, or a disk fails.
+        OSError, MemoryError: if memory, threads or open files run out, or a disk fails.
     """
     import av
 
@@ -762,12 +761,12 @@ def _blaming(source: str, file: os.PathLike[str] | IO[bytes]) -> Iterator[None]:
                 raise MemoryError(f"{source}: {reason}") from error
             raise OSError(error.errno, reason, source) from error
         expected = "expected a file such as .mp4, .mkv, .webm, .mov or .avi"
-        # Not chained: what FFmpeg says of a damaged file can read like trouble of the machine.
+        # Not chained: FFmpeg's errors on damaged files can read like errors of the machine.
         raise ClipError(f"{source} does not decode as a video: {reason}; {expected}") from None
 
 
 def _is_of_the_machine(error: Exception, file: os.PathLike[str] | IO[bytes]) -> bool:
-    """Whether an error of FFmpeg is one of memory, threads, files or disks rather than of what a file holds."""
+    """Check whether an FFmpeg error concerns memory, threads, files or disks rather than the file's content."""
     if isinstance(error, MemoryError):
         return not _has_memory()
     if not isinstance(error, OSError) or error.errno in _FAULTS_OF_FILES:
@@ -777,7 +776,7 @@ def _is_of_the_machine(error: Exception, file: os.PathLike[str] | IO[bytes]) -> 
 
 
 def _has_memory() -> bool:
-    """Whether there is memory for more than any frame takes: then FFmpeg asked for what a damaged file declares."""
+    """Check whether there is memory for any valid frame: FFmpeg then requested what a damaged file declares."""
     try:
         return bool(bytearray(3 * limits.MAX_PIXELS))
     except MemoryError:

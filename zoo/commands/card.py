@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from zoo.commands.shared import options, output
 from zoo.errors import UsageError
 from zoo.names import is_pattern
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command(cls=options.Examples, epilog="zoo card conv3d\nzoo card 'my_*' --write\nzoo card --check")

@@ -17,11 +17,11 @@ from zoo.commands.shared import options, output
 @options.as_json
 @click.pass_context
 def check(context: click.Context, plugin: str, models: str, *, fast: bool, as_json: bool) -> None:
-    """Check that an installed PLUGIN keeps what every plugin must keep.
+    """Run the conformance checks on an installed PLUGIN.
 
-    Its module imports no torch; entries are complete; models build, have the parameters and outputs that were declared,
-    evaluate deterministically, have finite gradients and survive safetensors; weights, golden tensors, records and
-    cards agree. `zoo.testing` has the same checks for pytest.
+    Its module imports no torch; entries are complete; models build, have the declared parameters and outputs,
+    evaluate deterministically, have finite gradients and can be saved as safetensors; weights, golden tensors, records
+    and cards agree. `zoo.testing` has the same checks for pytest.
     """
     from tqdm import tqdm
 

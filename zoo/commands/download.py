@@ -25,10 +25,10 @@ from zoo.weights import digests, obtaining, places
 def download(
     context: click.Context, names: tuple[str, ...], token: str | None, *, offline: bool, as_json: bool
 ) -> None:
-    """Fetch the weights of each NAME, and check them, so that loading and verifying need no network.
+    """Download and check the weights of each NAME, so that loading and verifying need no network.
 
     A NAME is an architecture (its default weights), architecture.tag, a pattern with wildcards (all weights that
-    match), `all`, or hub:ORG/REPO@REVISION. What fails is told, and the rest goes on.
+    match), `all`, or hub:ORG/REPO@REVISION. Failures are reported, and the other downloads continue.
     """
     from zoo.errors import ZooError
     from zoo.registry import catalog

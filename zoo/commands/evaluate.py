@@ -38,6 +38,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure MODEL on its recipe's fixed test set, as the metrics in its entry were measured."""
+    import zoo
     from zoo import devices
     from zoo.training import evaluation
     from zoo.writing import check_writable, write
@@ -48,9 +49,9 @@ def evaluate(
         evaluation.check_replaceable(out)
         check_writable(out)
     devices.keep_freed_memory()
-    measured = evaluation.evaluate(
+    measured = zoo.evaluate(
         model, recipe=recipe, weights=options.resolve_weights(weights), device=device, clips=clips, seed=seed
-    )
+    ).record()
     output.emit(measured, _evaluation_text(measured), as_json=as_json)
     if out is not None:
         write(out, json.dumps(plain(measured), indent=1) + "\n")
@@ -58,7 +59,7 @@ def evaluate(
 
 
 def _evaluation_text(measured: dict[str, Any]) -> str:
-    """The metrics of an evaluation, and every table of its breakdown."""
+    """Format the metrics of an evaluation, and every table of its breakdown."""
     count = measured["clips_measured"]
     shown = "" if count is None else f" on {count:,} clip{'s' * (count != 1)}"
     rows = [
@@ -69,7 +70,7 @@ def _evaluation_text(measured: dict[str, Any]) -> str:
         output.table(["dataset", "split", "metric", "value"], rows),
     ]
     for name, table in measured["breakdown"].items():
-        if not table:  # of few clips, there may be none of what it tells apart
+        if not table:  # a table may be empty if few clips were measured
             continue
         columns = list(dict.fromkeys(column for row in table for column in row))
         parts += [f"by {name}", output.table(columns, [[_figure(row.get(one)) for one in columns] for row in table])]
@@ -77,7 +78,7 @@ def _evaluation_text(measured: dict[str, Any]) -> str:
 
 
 def _figure(value: object) -> object:
-    """A cell: figures with four digits that count, since an error may be small."""
+    """Format a cell: numbers with four significant digits, since an error may be small."""
     if not isinstance(value, float):
         return "-" if value is None else value
     places = 3 - math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 4

@@ -55,7 +55,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
             f"            not on this machine; downloaded on first use from {weights.source}"
         ] * torch_files.is_missing(weights)
         count = None
-        with suppress(ZooError):  # a damaged record is told by those who need it
+        with suppress(ZooError):  # a damaged record is reported by the commands that need it
             count = evaluation.clips_measured(weights)
         if weights.metrics and count is not None:  # of all metrics together: each may concern a part of the clips
             lines.append(f"measured    on {count:,} clip{'s' * (count != 1)}")
@@ -72,7 +72,7 @@ def info(name: str, token: str | None, *, counted: bool, offline: bool, as_json:
 
 
 def _describe(entry: ModelEntry) -> dict[str, Any]:
-    """An entry as JSON."""
+    """Return an entry as JSON."""
     data = dataclasses.asdict(entry)
     data["weights"] = [_describe_weights(weights) for weights in entry.weights]
     data["samples"] = [

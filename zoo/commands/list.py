@@ -68,7 +68,7 @@ def list_(pattern: str, plugin: str | None, *, pretrained: bool, as_json: bool) 
 
 
 def _missing(entry: ModelEntry) -> dict[str, dict[str, int]]:
-    """Bytes to download by tag, where an entry has weights from elsewhere."""
+    """Return the bytes to download by tag, for entries whose weights are remote."""
     from zoo.weights import torch_files
 
     if not any(weights.is_foreign or weights.is_hub for weights in entry.weights):

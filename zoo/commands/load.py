@@ -52,9 +52,9 @@ def load(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Load MODEL and print the load report: what was taken, changed, left and initialised.
+    """Load MODEL and print the load report: tensors that were loaded, adapted, skipped and initialized.
 
-    MODEL is a name of the catalogue, or hub:ORG/REPO@REVISION for a repository that `zoo push` made.
+    MODEL is a name of the catalog, or hub:ORG/REPO@REVISION for a repository made by `zoo push`.
     """
     from zoo.models import loading
 
@@ -90,7 +90,7 @@ def _shown(value: Any) -> Any:
 
 
 def _grouped(title: str, names: tuple[str, ...]) -> list[str]:
-    """Names of tensors under a title, those of modules that are alike together; nothing for no names."""
+    """Format names of tensors under a title, grouping those of similar modules; empty for no names."""
     tensors: dict[str, list[str]] = {}
     for name in names:
         module, _, tensor = name.rpartition(".")

@@ -19,8 +19,8 @@ from zoo.commands.shared import options, output
 def plugins(*, isolate: bool, as_json: bool) -> None:
     """List plugins, their state, and the hooks they implement.
 
-    One that makes every command slow is named as such, with the line that is to blame. A model that another plugin
-    gives as well is named; `DISTRIBUTION:MODEL` tells them apart.
+    Plugins that slow down every command are marked, with the line responsible. A model that several plugins provide
+    is listed; `DISTRIBUTION:MODEL` selects one of them.
     """
     from zoo.registry import catalog, inspection
 

@@ -42,7 +42,7 @@ def predict(
     *,
     as_json: bool,
 ) -> None:
-    """Say what MODEL sees in CLIP: a video, an image, a folder of images, or sample:NAME."""
+    """Print MODEL's predictions for CLIP: a video, an image, a folder of images, or sample:NAME."""
     from zoo import clips, writing
     from zoo.errors import UsageError
     from zoo.models import loading, prediction
@@ -103,7 +103,7 @@ def predict(
 
 
 def _in_words(head: dict[str, Any]) -> str:
-    """An output clip: its size, its values, and how far it is from the clip, or from what follows."""
+    """Format an output clip: its size, its values, and its error against the clip, or against the following frames."""
     error = head["squared_error"]
     far = "" if error is None else f"; mean squared error from the input {error:.3g}"
     if "following_squared_error" in head:

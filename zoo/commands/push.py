@@ -94,7 +94,7 @@ def _line(one: Pushed) -> str:
 
 
 def _pinned(one: Pushed) -> str:
-    """A line with what a plugin's entry says of the weights; nothing where nothing was sent."""
+    """Format a line of the weights' fields for a plugin's entry; empty if nothing was sent."""
     from zoo.weights import hub
 
     if one.name is None:

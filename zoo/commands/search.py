@@ -46,10 +46,12 @@ def search(
     *,
     as_json: bool,
 ) -> None:
-    """Train variants of RECIPE, with settings drawn at random from what it says may vary, and compare them.
+    """Train variants of RECIPE, with settings that Optuna's TPE sampler draws from what may vary, and compare them.
 
-    A search that was stopped or killed goes on where it was when the same command is given again; more --trials add to
-    those that are there. The folder keeps each trial's weights, search.json, and a figure of the results.
+    A trial worse than the median of earlier trials after a quarter or half of its steps is pruned.
+
+    An interrupted search resumes when the same command is run again; more --trials are added to the
+    existing ones. The folder keeps each trial's weights, search.json, and a figure of the results.
     """
     from zoo import devices
     from zoo.registry import catalog
@@ -73,7 +75,7 @@ def search(
 
 
 def _text(found: Found, folder: Path) -> str:
-    """Groups of trials, and the best one."""
+    """Format groups of trials, and the best one."""
     metrics = list(dict.fromkeys([found.metric, *(name for group in found.groups for name in group.spread)]))
     header = [found.compared.rpartition(".")[2], "trials", "collapsed", "failed"]
     header += [f"{metric}: {what}" for metric in metrics for what in ("best", "median")]

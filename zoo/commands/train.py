@@ -64,8 +64,8 @@ def train(
 ) -> None:
     """Train the weights that each RECIPE (architecture.tag, wildcards allowed) describes, one after the other.
 
-    A run goes on where it was stopped or killed, and a finished one is left alone (or measured again where more clips
-    are asked for than before), so that the same command can be repeated until all is done. Under torchrun, its
+    An interrupted run resumes and a finished one is skipped (or measured again if more clips
+    are requested than before), so that the same command can be repeated until all is done. Under torchrun, the
     processes share every batch (gloo on the CPU, nccl on GPUs, a GPU each) with the gradients of one; on the CPU,
     BatchNorm takes each process's own clips. All read the same folder.
     """

@@ -1,4 +1,4 @@
-"""What a plugin states about its models and recipes: plain data.
+"""Entries of models and recipes, as plain data declared by plugins.
 
 Importing this package imports no torch.
 """

@@ -21,7 +21,7 @@ _HUB: Final = """
 #: Identifiers that the Hub takes as `license` (https://huggingface.co/docs/hub/repositories-licenses).
 HUB: Final = frozenset(_HUB.split())
 
-#: Of those, families that stand for every version.
+#: License families among these, which cover every version.
 _FAMILIES: Final = ("gfdl", "odbl", "odc-by", "pddl")
 
 _IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9.+-]*", re.IGNORECASE | re.ASCII)
@@ -30,7 +30,7 @@ _OPERATORS: Final = re.compile(r"\s+(?:AND|OR|WITH)\s+|[()]")
 
 
 def on_hub(license_: str) -> tuple[str, str | None]:
-    """What the Hub calls a license: `license`, and for "other" also `license_name`.
+    """Return the Hub's metadata of a license: `license`, and for "other" also `license_name`.
 
     Args:
         license_: An identifier of SPDX or of the Hub ("GPL-3.0-or-later", "cc-by-nc-4.0"), an expression of several
@@ -45,7 +45,7 @@ def on_hub(license_: str) -> tuple[str, str | None]:
 
 
 def check(license_: str) -> None:
-    """Raise UsageError for a text that is no identifier and that the Hub has no name for."""
+    """Raise UsageError for a text that is neither an identifier nor known to the Hub."""
     parts = [part for part in _OPERATORS.split(license_) if part]
     if on_hub(license_)[0] == "other" and not (parts and all(map(_IDENTIFIER.fullmatch, parts))):
         near = nearest(re.sub(r"\s+", "-", license_), sorted(HUB))

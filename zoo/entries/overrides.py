@@ -1,20 +1,18 @@
-"""What differs from an architecture's entry, from JSON to fields of a `WeightsEntry`."""
+"""Overrides of an architecture's entry, converted from JSON to fields of a `WeightsEntry`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from zoo.entries.spec import InputSpec, OutputSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def overrides_of(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments, input and outputs that JSON gives, as fields of a WeightsEntry.
 
     Raises:
-        TypeError, ValueError, AttributeError: where a value has another form.
+        TypeError, ValueError, AttributeError: if a value has another form.
     """
     overrides: dict[str, Any] = {}
     if "arguments" in header:

@@ -1,62 +1,60 @@
-"""How a weights file was trained, as plain data: no torch here.
+"""Training recipes of weights files, as plain data without torch.
 
 Every callable is a `"package.module:function"` string, resolved when training starts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-#: Optimisers of `torch.optim` that a stage can ask for.
+#: Optimizers of `torch.optim` available to a stage.
 OPTIMIZERS = ("Adam", "Adamax", "AdamW", "NAdam", "RAdam")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One part of a training run, with a fresh optimiser.
+    """One part of a training run, with a fresh optimizer.
 
     The learning rate rises linearly over `warmup` steps and falls along a cosine to `final_rate` times its height.
     """
 
-    #: Unique in the recipe; `zoo train --until` and searches call the stage by it.
+    #: Unique name in the recipe, used by `zoo train --until` and searches.
     name: str
-    #: Steps of the optimiser.
+    #: Number of optimizer steps.
     steps: int
-    #: Clips of a step.
+    #: Clips per step (batch size).
     batch_size: int
-    #: Its height, after the warm-up.
+    #: Peak learning rate, after the warm-up.
     learning_rate: float
-    #: `data(module, stage, seed, device) -> batch_at`, called once as the stage begins; `batch_at(step)` gives the
-    #: batch of a step and depends on nothing but its argument, so that a resumed run sees the same batches. For
-    #: several processes to share it, every tensor in it has the clips first.
+    #: `data(module, stage, seed, device) -> batch_at`, called once as the stage begins; `batch_at(step)` returns the
+    #: batch of a step and depends only on its argument, so that a resumed run sees the same batches. For
+    #: distributed training, the first axis of every tensor in it must be the clips.
     data: str
     #: `loss(module, batch, stage) -> (loss, terms)`: a scalar tensor, and scalar tensors to report by name; means over
-    #: the clips of the batch. One that divides by anything else than their number (masked frames, summed weights)
-    #: divides by `zoo.training.parallel.divisor` of it, so that several processes add up to the loss of one.
+    #: the clips of the batch. One that divides by any other number (masked frames, summed weights)
+    #: divides by `zoo.training.parallel.divisor` of it, so that the losses of several processes add up to that of one.
     loss: str
-    #: Steps over which the learning rate rises; it is there at once where this is 0.
+    #: Warm-up steps over which the learning rate rises; 0 starts at the peak.
     warmup: int = 0
-    #: Share of the height that is left at the end.
+    #: Final learning rate as a share of the peak.
     final_rate: float = 0.0
-    #: As the optimiser takes it.
+    #: Weight decay, as the optimizer defines it.
     weight_decay: float = 0.0
     #: One of `OPTIMIZERS`: "Adam", "Adamax", "AdamW", "NAdam", "RAdam".
     optimizer: str = "AdamW"
-    #: Longest gradient allowed (L2 norm over all parameters).
+    #: Maximum gradient norm (L2 norm over all parameters).
     clip_norm: float = 1.0
     #: Convolutions and products run in bfloat16 where autocast allows it and the device computes it itself (GPUs, CPUs
     #: with AVX-512 or its like); else everything is float32. Other CPUs would add up the weight gradients of a batch in
-    #: bfloat16: of one 3D convolution they were 2 to 4 % off (0.2 % if rounded once), and a step of a 3D ResNet-18 took
+    #: bfloat16: of one 3D convolution they were 2 to 4% off (0.2% if rounded once), and a step of a 3D ResNet-18 took
     #: 15 times as long as in float32.
     autocast: bool = True
-    #: Decay of the running average of the weights that the stage leaves behind; 0 leaves the last weights.
+    #: Decay of the running average of the weights that the stage returns; 0 returns the last weights.
     averaging: float = 0.0
-    #: Batches over which BatchNorm's running statistics are collected anew, in float32, as the stage ends; 0 keeps
-    #: those gathered on the way. These lag behind the weights and carry bfloat16's rounding, and where most of a clip
+    #: Batches over which BatchNorm's running statistics are recomputed, in float32, as the stage ends; 0 keeps
+    #: those of training. These lag behind the weights and carry bfloat16's rounding, and if most of a clip
     #: is empty a deep network amplifies such offsets from layer to layer.
     recalibration: int = 0
     #: Further settings for `data` and `loss`.
@@ -65,24 +63,24 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """What a search draws a setting from: evenly between two ends, both included, or one of some values.
+    """The distribution that a search draws a setting from: uniform between two bounds, inclusive, or a choice.
 
-    Two whole ends give whole numbers.
+    Two integer bounds give integers.
 
     Raises:
-        ValueError: where neither or both are given, or the ends are none.
+        ValueError: if neither or both are set, or the bounds are invalid.
     """
 
-    #: The two ends.
+    #: The two bounds.
     low: float | None = None
     high: float | None = None
-    #: Even in the logarithm.
+    #: Whether to draw uniformly in the logarithm.
     log: bool = False
-    #: The values, where there are no ends.
+    #: The choices, if there are no bounds.
     choices: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no span."""
+        """Raise ValueError for an invalid span."""
         ends = None not in (self.low, self.high)
         if ends == bool(self.choices) or (ends and not (self.low or 0) <= (self.high or 0)):
             raise ValueError(f"a span has two ends, low <= high, or choices, not {self}")
@@ -92,21 +90,21 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """What `zoo search` draws anew in each trial of a recipe, and what it looks at.
+    """The settings that `zoo search` draws in each trial of a recipe, and the metrics that it compares.
 
-    A stage whose batch size is drawn sees as many clips as before, in more or fewer steps.
+    If the batch size is drawn, a stage sees as many clips as before, in more or fewer steps.
 
     Raises:
-        ValueError: where there is no metric, or `compared` is none of the settings with choices.
+        ValueError: if there is no metric, or `compared` is not one of the settings with choices.
     """
 
-    #: Settings by their places: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
+    #: Settings by path: "arguments.NAME" (of `build`), "STAGE.FIELD", "STAGE.arguments.NAME".
     space: Mapping[str, Span]
-    #: Names of metrics that the recipe's evaluation gives: the first ranks trials, all are drawn.
+    #: Names of metrics of the recipe's evaluation: the first ranks trials, all are drawn in the figure.
     metrics: tuple[str, ...]
-    #: The setting, one of choices, whose values are set side by side.
+    #: The setting, one with choices, whose values are compared side by side.
     compared: str
-    #: Whether more of the metrics is better.
+    #: Whether higher metrics are better.
     maximize: bool = False
 
     def __post_init__(self) -> None:
@@ -122,52 +120,52 @@ class Search:
 class Recipe:
     """A whole training run, from a seed to a weights file."""
 
-    #: "architecture.tag", the weights that the recipe makes.
+    #: "architecture.tag", the weights made by the recipe.
     name: str
-    #: `build(**arguments) -> nn.Module`: what is trained, auxiliary parts included. One that begins with other trained
-    #: weights has their names and sha256 in the module's attribute `zoo_start: dict[str, str]`, for the run's record.
+    #: `build(**arguments) -> nn.Module`: the module to train, auxiliary parts included. If it starts from other trained
+    #: weights, their names and sha256 are in the module's attribute `zoo_start: dict[str, str]`, for the run's record.
     build: str
-    #: `export(module) -> nn.Module`: the network that is kept; empty where it is the module itself.
+    #: `export(module) -> nn.Module`: the network to keep; empty if it is the module itself.
     export: str = ""
     #: `evaluate(network, device, clips=None, **evaluate_arguments) -> {"metrics": [{dataset, split, name, value}],
-    #: "clips_measured": N, "breakdown": {table: [row]}}`: the network on a fixed test set, or on its first `clips`
-    #: clips (`UsageError` where there are fewer). A row holds what it is of, its `clips`, and the metrics by name. The
-    #: table `constant answers` says what answers get that do not depend on the clip: what a model must beat to have
-    #: learned anything. "per_clip" may be left out; it keeps each clip's own ({metric:
+    #: "clips_measured": N, "breakdown": {table: [row]}}`: evaluate on a fixed test set, or on its first `clips`
+    #: clips (`UsageError` if there are fewer). A row holds its description, its `clips`, and the metrics by name. The
+    #: table `constant answers` holds the metrics of predictions that do not depend on the clip, which a model must
+    #: beat to have learned anything. "per_clip" is optional; it keeps the metrics of each clip ({metric:
     #: `zoo.training.evaluation.per_clip(values)`}), so that models are compared clip by clip.
     evaluate: str
     #: Further keywords of `evaluate`.
     evaluate_arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: `example(**example_arguments) -> Tensor`: one batch for the golden tensors; empty where it is the first of the
-    #: architecture's samples, preprocessed as the input says.
+    #: `example(**example_arguments) -> Tensor`: one batch for the golden tensors; if empty, the first of the
+    #: architecture's samples, preprocessed by the input spec.
     example: str = ""
     #: Keywords of `example`.
     example_arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: One after the other.
+    #: Stages, in order.
     stages: tuple[Stage, ...]
-    #: Of the first weights and of the data; `zoo train --seed` gives another.
+    #: Seed of the initial weights and of the data; `zoo train --seed` replaces it.
     seed: int = 0
     #: Keywords of `build`.
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: What differs from the architecture's entry (arguments, input, outputs), written into the file's header.
+    #: Overrides of the architecture's entry (arguments, input, outputs), written into the file's header.
     header: Mapping[str, Any] = field(default_factory=dict)
-    #: What is special about it, in one line.
+    #: Short description of the weights, in one line.
     summary: str = ""
-    #: What `zoo search` may vary.
+    #: Settings that `zoo search` may vary.
     search: Search | None = None
 
     @property
     def steps(self) -> int:
-        """Steps of all stages together."""
+        """Return the number of steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
     @property
     def clips(self) -> int:
-        """Clips seen in all stages together, repetitions counted."""
+        """Return the number of clips seen in all stages, repetitions included."""
         return sum(stage.steps * stage.batch_size for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """How weights are made, as JSON-ready values: without what a search may vary.
+        """Return the fields that determine the weights as JSON-ready values, without the search space.
 
         Fields that records did not have at first are left out where they hold their default.
         """

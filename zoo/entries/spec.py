@@ -1,4 +1,4 @@
-"""What a plugin says about its models: plain data, no torch."""
+"""Entries by which plugins describe their models: plain data without torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import dataclasses
 import functools
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from zoo.entries.typechecks import check_types, is_count
 from zoo.limits import LONGEST_SIDE, MOST_PIXELS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Layout = Literal["NCTHW", "NTCHW", "NCHW"]
 
@@ -36,7 +34,7 @@ def warn_of_licence(where: str, stacklevel: int = 3) -> None:
 
 
 def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
-    """Let a class below take and give its field `license` by the name `licence`, as in version 0.1."""
+    """Accept and expose the field `license` of a class also as `licence`, as in version 0.1."""
     plain = kind.__init__
 
     @functools.wraps(plain)
@@ -57,30 +55,30 @@ def _takes_licence(kind: type[_Entry]) -> type[_Entry]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """How a clip becomes the batch that a model expects.
+    """The preprocessing from a clip to the batch that a model expects.
 
     A clip of uint8 frames is sampled in time, resized, cropped, turned into the channels named,
-    scaled linearly from 0..255 to `range`, and normalised as (x - mean) / std.
+    scaled linearly from 0..255 to `range`, and normalized as (x - mean) / std.
 
     Raises:
-        ValueError: where the fields contradict each other or their types.
+        ValueError: if the fields contradict each other or their types.
     """
 
     #: Order of the axes of a batch: N samples, C channels, T frames, H rows, W columns.
     layout: Layout = "NCTHW"
-    #: Channels and their order; "L" is grey (ITU-R 601 luma); "other" are no colours, and no clip is turned into them.
+    #: Channels and their order; "L" is gray (ITU-R 601 luma); "other" are no colors, and no clip is turned into them.
     channels: Channels = "RGB"
-    #: With "other": how many there are.
+    #: Number of channels, with "other".
     other_channels: int | None = None
     #: Frames in a batch (1 for an image model).
     frames: int
     #: Rows and columns of a batch.
     size: tuple[int, int]
-    #: "uniform": frames evenly spread over the clip; "consecutive": as they follow, from the start.
+    #: "uniform": frames evenly spread over the clip; "consecutive": successive frames, from the start.
     sampling: Sampling = "uniform"
     #: With "consecutive": every `stride`-th frame.
     stride: int = 1
-    #: Frames per second of the videos that the model was trained on, before `stride`. With "consecutive", frames are
+    #: Frames per second of the training videos, before `stride`. With "consecutive", frames are
     #: then `stride / frame_rate` seconds apart whatever the rate of the clip; None takes every `stride`-th frame.
     frame_rate: float | None = None
     #: "exact": to `resized`, aspect not kept; "short_side": the shorter side to `short_side`. Then a central crop.
@@ -89,15 +87,15 @@ class InputSpec:
     short_side: int | None = None
     #: With "exact": rows and columns before the crop; None is `size`.
     resized: tuple[int, int] | None = None
-    #: How frames are resized.
+    #: Interpolation used to resize frames.
     interpolation: Interpolation = "bilinear"
-    #: Whether what shrinks is smoothed first.
+    #: Whether to antialias when downsampling.
     antialias: bool = True
-    #: Values that 0 and 255 become before normalisation.
+    #: Values to which 0 and 255 are mapped before normalization.
     range: tuple[float, float] = (0.0, 1.0)
     #: One mean for each channel, in units of `range`.
     mean: tuple[float, ...] = (0.0,)
-    #: One standard deviation for each channel, in units of `range`.
+    #: Standard deviation of each channel, in units of `range`.
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
@@ -127,12 +125,12 @@ class InputSpec:
 
     @property
     def channel_count(self) -> int:
-        """Channels of a batch: 1 for "L", 3 for colours."""
+        """Return the number of channels of a batch: 1 for "L", 3 for colors."""
         return self.other_channels or (1 if self.channels == "L" else 3)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a batch of one clip, in the order of `layout`."""
+        """Return the shape of a batch of one clip, in the order of `layout`."""
         sizes = {"N": 1, "C": self.channel_count, "T": self.frames, "H": self.size[0], "W": self.size[1]}
         return tuple(sizes[axis] for axis in self.layout)
 
@@ -147,21 +145,21 @@ class OutputSpec:
     #: N x C x T x H x W whatever the input's layout, or N x C x H x W of one frame. A clip of as many channels as the
     #: input is shown in the input's units. Logits N x 1 x K are those of N x K.
     kind: Kind = "classes"
-    #: Of classes or a value: whether each frame has its own, N x T x K or, of a value, N x T. Their mean over time is
-    #: what is said of the clip.
+    #: For classes or a value: whether each frame has its own, N x T x K or, for a value, N x T. The prediction for
+    #: the clip is their mean over time.
     per_frame: bool = False
     #: One label for each class, in the order of the logits.
     labels: tuple[str, ...] = ()
     #: Unit of a value ("pixels per frame").
     unit: str = ""
-    #: Keyword of the builder that sets the number of this head's classes ("num_classes"), where it has one.
+    #: Keyword of the builder that sets the number of this head's classes ("num_classes"), if there is one.
     argument: str = ""
-    #: Of a clip: whether its frames, however many, are a prediction of those that follow the input's, in its size and
+    #: For a clip: whether its frames, however many, predict those that follow the input's, in its size and
     #: units; the input's `sampling` is then "consecutive".
     follows: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a kind that does not exist, or what is no text."""
+        """Raise ValueError for an unknown kind, or a value that is not text."""
         check_types(self)
         if self.per_frame and self.kind == "clip":
             raise ValueError("a clip has its frames already; per_frame is for classes and values")
@@ -171,16 +169,16 @@ class OutputSpec:
 class Metric:
     """One measured figure."""
 
-    #: What it was measured on.
+    #: Data set of the measurement.
     dataset: str
-    #: Which part of it ("test").
+    #: Split of the data set ("test").
     split: str
-    #: What was measured; one that ends in "accuracy" is a share from 0 to 1, and cards show it in per cent.
+    #: Name of the metric; if it ends in "accuracy", a share from 0 to 1, which cards show in percent.
     name: str
     value: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what is no text, or no finite number."""
+        """Raise ValueError for a value that is not text, or not a finite number."""
         check_types(self)
 
 
@@ -205,33 +203,33 @@ class WeightsEntry:
     license: str = "Apache-2.0"
     #: Name of the recipe that made the file.
     recipe: str | None = None
-    #: What was measured of them.
+    #: Metrics measured with these weights.
     metrics: tuple[Metric, ...] = ()
     #: One input and its outputs, same form as `source`; `zoo verify` recomputes them.
     golden: str | None = None
     #: The JSON that training wrote beside the file (recipe, log, metrics and their breakdown), same form as `source`;
     #: `zoo.training.evaluation.stored` reads it.
     record: str | None = None
-    #: What differs from the architecture's entry; None where nothing does.
+    #: Differences from the architecture's entry; None if there are none.
     arguments: Mapping[str, Any] | None = None
     input: InputSpec | None = None
     outputs: tuple[OutputSpec, ...] | None = None
     parameters: int | None = None
-    #: Tensors of a foreign file that the architecture has no place for: the beginnings of their names.
+    #: Prefixes of the names of a foreign file's tensors that the architecture does not use.
     left: tuple[str, ...] = ()
-    #: Tags that these weights once had: they still load, with a warning, and are not listed.
+    #: Deprecated tags of these weights: they load with a warning, and are not listed.
     formerly: tuple[str, ...] = ()
-    #: Parts of names in a foreign file that was written before they changed: as they stand there, and in the model.
+    #: Parts of names in a foreign file that were renamed since: as in the file, and as in the model.
     renamed: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the file is somebody else's, behind a URL."""
+        """Check whether the file is third-party, behind a URL."""
         return self.source.startswith(("https://", "http://"))
 
     @property
     def is_hub(self) -> bool:
-        """Whether the file lies on the Hugging Face Hub."""
+        """Check whether the file is on the Hugging Face Hub."""
         return self.source.startswith("hub:")
 
 
@@ -244,14 +242,14 @@ class Sample:
     name: str
     #: "package:path.safetensors" with one uint8 tensor `clips`, K x T x H x W x C.
     resource: str
-    #: What each clip shows, K texts.
+    #: Label of each clip, K texts.
     labels: tuple[str, ...]
     #: SPDX identifier.
     license: str
-    #: Where the clips come from.
+    #: Source of the clips.
     source: str
-    #: The class of each clip by what it is a class of, K mappings ({"digit": "4", "motion": "zoom in"}), or none: what
-    #: a model's answers are compared with, under an output's own name or where the class is one of its labels.
+    #: The class of each clip by category, K mappings ({"digit": "4", "motion": "zoom in"}), or none: the truth that
+    #: a model's predictions are compared with, under an output's own name or if the class is one of its labels.
     classes: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -268,24 +266,24 @@ class ModelEntry:
     name: str
     #: "package.module:function", called with `arguments` as keywords.
     builder: str
-    #: What it is, in one line.
+    #: Short description, in one line.
     summary: str
     #: Trainable and frozen parameters together, as built.
     parameters: int
     #: Floating-point operations of one sample's forward pass, a multiply-add counted as two (`zoo.models.flops`).
     flops: int | None = None
-    #: How a clip becomes a batch.
+    #: Preprocessing from a clip to a batch.
     input: InputSpec
-    #: The heads, in order; the first is what is explained unless told.
+    #: The heads, in order; the first is explained by default.
     outputs: tuple[OutputSpec, ...]
-    #: Keywords of the builder, as JSON holds them.
+    #: Keywords of the builder, as JSON values.
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    #: The first is the default; none where nothing was trained.
+    #: The first is the default; empty if nothing was trained.
     weights: tuple[WeightsEntry, ...] = ()
-    #: Files that nothing here fetches, but that have no header of ours: given by path, one is told by its SHA-256 and
-    #: read as its entry says. `source` says where it comes from.
+    #: Foreign files that are never downloaded: a file given by path is recognized by its SHA-256 and
+    #: read by its entry. `source` is its origin.
     known: tuple[WeightsEntry, ...] = ()
-    #: Clips that come with it.
+    #: Bundled sample clips.
     samples: tuple[Sample, ...] = ()
     #: "package:path.md" of the model card; None for first-party cards, found by the architecture's name.
     card: str | None = None
@@ -293,15 +291,15 @@ class ModelEntry:
     paper: str = ""
     #: SPDX identifier of the code.
     license: str = "Apache-2.0"
-    #: Names that this architecture once had, or of others that it replaces: they still load, with a warning that names
+    #: Deprecated names of this architecture, or of others that it replaces: they load with a warning that names
     #: it, and are not listed.
     formerly: tuple[str, ...] = ()
-    #: Whether the builder runs while parameters hold no memory (`zoo.models.meta.parameters_on_meta`); say False where
-    #: it computes with their values, and loading will build as usual without trying.
+    #: Whether the builder can run with parameters on meta (`zoo.models.meta.parameters_on_meta`); use False if
+    #: it computes with their values: loading then builds as usual without trying.
     meta: bool = True
 
     def resolve(self, weights: WeightsEntry | None) -> ModelEntry:
-        """The entry as it stands for one weights file, or for none."""
+        """Return the entry resolved for one weights file, or for none."""
         if weights is None:
             return dataclasses.replace(self, weights=())
         return dataclasses.replace(
@@ -315,7 +313,7 @@ class ModelEntry:
         )
 
     def _named(self, outputs: tuple[OutputSpec, ...]) -> tuple[OutputSpec, ...]:
-        """Outputs that a file says, with the builder's keywords, which only the architecture knows."""
+        """Return the outputs of a file's overrides, with the builder's keywords of the architecture."""
         known = {head.name: head.argument for head in self.outputs}
         return tuple(
             head if head.argument or not known.get(head.name) else dataclasses.replace(head, argument=known[head.name])

@@ -1,4 +1,4 @@
-"""Whether the fields of a dataclass are of the types that its annotations name."""
+"""Type checks of dataclass fields against their annotations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_types(given: Any) -> None:
     Numbers are finite, whole ones have 64 bits, and a text is one line that UTF-8 can write.
 
     Raises:
-        ValueError: where a field is something else; it names the field and what was expected.
+        ValueError: if a field is something else; it names the field and what was expected.
     """
     for name, kind, fits in _checks(type(given)):  # type: ignore[arg-type]  # mypy takes a class for unhashable
         value = getattr(given, name)
@@ -28,13 +28,13 @@ def check_types(given: Any) -> None:
 
 @functools.cache
 def _checks(of: type[Any]) -> tuple[tuple[str, str, Callable[[Any], bool]], ...]:
-    """Of every field of a class: its name, its annotation and whether a value fits."""
+    """Return the name, the annotation and the type check of every field of a class."""
     return tuple((one.name, str(one.type), _check(str(one.type), of.__module__)) for one in dataclasses.fields(of))
 
 
 @functools.cache
 def _check(kind: str, module: str) -> Callable[[Any], bool]:
-    """What tells whether a value is of the type that an annotation names."""
+    """Return the predicate that checks values against an annotation."""
     first, either, second = kind.partition(" | ")
     if either:
         one, other = _check(first, module), _check(second, module)
@@ -63,12 +63,12 @@ def _check(kind: str, module: str) -> Callable[[Any], bool]:
 def _is_text(value: object) -> bool:
     if not isinstance(value, str):
         return False
-    # What can be shown holds neither of the two, and is told at once.
+    # Printable text contains neither, and is decided at once.
     return value.isprintable() or not (len(value.splitlines()) > 1 or any("\ud800" <= one <= "\udfff" for one in value))
 
 
 def _are_texts(values: tuple[Any, ...]) -> bool:
-    """As `_is_text` of each, of the thousands of labels that a catalogue holds mostly at once."""
+    """Apply `_is_text` to each of thousands of labels, mostly in a single check."""
     try:
         return " ".join(values).isprintable() or all(map(_is_text, values))
     except TypeError:
@@ -76,7 +76,7 @@ def _are_texts(values: tuple[Any, ...]) -> bool:
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a whole number above zero."""
+    """Check whether a value is a positive integer."""
     return _is_whole(value) and value > 0  # type: ignore[operator]  # a whole number is one
 
 
@@ -89,7 +89,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether JSON holds a value, tuples being lists."""
+    """Check whether a value is JSON-serializable; tuples count as lists."""
     if isinstance(value, Mapping):
         return all(isinstance(name, str) and _is_plain(item) for name, item in value.items())
     if isinstance(value, list | tuple):
@@ -98,7 +98,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _literals(kind: str, module: str) -> tuple[str, ...]:
-    """The values of a `Literal` that a module names; of any other name, nothing."""
+    """Return the values of a module's `Literal` by name; empty for any other name."""
     return get_args(getattr(sys.modules[module], kind, None))
 
 
@@ -111,7 +111,7 @@ _KINDS: dict[str, Callable[[object], bool]] = {
     "Mapping[str, Any]": lambda value: isinstance(value, Mapping) and _is_plain(value),
 }
 
-#: What annotations ask for: one, and several.
+#: Descriptions of annotated types: singular and plural.
 _WORDS = {
     "bool": ("True or False", "True or False"),
     "int": ("a whole number", "whole numbers"),
@@ -122,7 +122,7 @@ _WORDS = {
 
 
 def _in_words(kind: str, module: str) -> str:
-    """What an annotation asks for."""
+    """Describe the type that an annotation requires."""
     if " | " in kind:
         return " or ".join(_in_words(one, module) for one in kind.split(" | "))
     if kind.startswith("tuple["):

@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, UsageError, describe
 from zoo.models.heads import by_head
 from zoo.models.verification import ATOL, RTOL
 from zoo.writing import check_writable, write
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry
-
-#: How the name of a program of torch.export ends.
+#: Suffix of programs of torch.export.
 SUFFIX = ".pt2"
 
 
@@ -31,7 +28,7 @@ class Exported:
 
     file: str
     bytes: int
-    #: Shape of a batch; the first is None where any number of samples will do.
+    #: Shape of a batch; the first is None if any number of samples will do.
     batch: tuple[int | None, ...]
     outputs: tuple[str, ...]
     #: Largest difference to the model's outputs, of samples that were not exported with.
@@ -49,8 +46,8 @@ def export(model: nn.Module, path: Path, *, dynamic_batch: bool = False, seed: i
 
     Raises:
         UsageError: for another ending, or a module that is not of the zoo.
-        ModelError: where the model cannot be exported, or the program gives something else.
-        OutputError: where the file cannot be written.
+        ModelError: if the model cannot be exported, or the program gives something else.
+        OutputError: if the file cannot be written.
     """
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     if entry is None:
@@ -79,7 +76,7 @@ def export(model: nn.Module, path: Path, *, dynamic_batch: bool = False, seed: i
             difference = _compared(entry.name, by_head(plain, plain(other)), found)
         except ModelError:
             raise
-        except Exception as error:  # what torch.export raises has no end
+        except Exception as error:  # torch.export can raise anything
             if devices.is_out_of_memory(error):
                 raise
             raise ModelError(f"{entry.name} cannot be exported: {describe(error)}{hint}") from error
@@ -97,7 +94,7 @@ def _compared(name: str, expected: dict[str, Tensor], found: dict[str, Tensor]) 
     """Largest difference between two outputs.
 
     Raises:
-        ModelError: where it is too large, or a head is missing.
+        ModelError: if it is too large, or a head is missing.
     """
     for head, tensor in expected.items():
         if head not in found or not torch.allclose(found[head], tensor, rtol=RTOL, atol=ATOL):

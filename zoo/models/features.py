@@ -1,29 +1,27 @@
-"""What chosen layers of a model give out, as a dict."""
+"""Activations of chosen layers of a model, as a dict."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UnknownNameError
 from zoo.names import is_pattern
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
 
 class Features(nn.Module):
-    """A model that gives what layers of it give: name of layer to activation, in the order of `layers`.
+    """Feature extractor that returns activations by layer name, in the order of `layers`.
 
     An activation is the layer's output tensor, or the first tensor of a tuple (the outputs of an LSTM). A layer that
     runs several times in one pass, as in a recurrence or where two places share it, gives a tuple of tensors in the
-    order of its calls. Gradients flow through; what an in-place layer behind does to an activation does not show in it.
+    order of its calls. Gradients flow through; in-place changes by a later layer are not visible in an activation.
 
     The first pass with each shape of batch runs to its end and counts the calls; later ones stop after the last that is
-    needed. Say `stop=False` for a model whose layers run more or less often depending on what is in the batch.
+    needed. Use `stop=False` for a model whose layers run more or less often depending on what is in the batch.
 
     `zoo_entry`, `zoo_weights` and `zoo_load_report` are those of `model`.
 
@@ -49,10 +47,10 @@ class Features(nn.Module):
                 setattr(self, name, getattr(model, name))
 
     def forward(self, batch: Tensor) -> dict[str, Tensor | tuple[Tensor, ...]]:
-        """The activations for a batch, by layer.
+        """Compute the activations of a batch, by layer.
 
         Raises:
-            ModelError: where a layer does not run, or gives no tensor.
+            ModelError: if a layer does not run, or returns no tensor.
         """
         modules = dict(self.model.named_modules(remove_duplicate=False))
         names: dict[nn.Module, list[str]] = {}
@@ -72,7 +70,7 @@ class Features(nn.Module):
             ran["all"] += 1
             if ran["all"] == needed:
                 raise _Stop
-            copied = first.clone()  # what works in place goes on with a copy
+            copied = first.clone()  # later in-place operations work on a copy
             if first is output:
                 return copied
             rest = (copied, *output[1:])

@@ -1,32 +1,29 @@
-"""How many floating-point operations a network takes, without computing a value."""
+"""Floating-point operations of networks, counted without computing values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, describe
 from zoo.models import meta
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries import ModelEntry
-
 
 def flops(entry: ModelEntry) -> int:
-    """Floating-point operations of one sample's forward pass through an architecture, its input as the entry says.
+    """Count the floating-point operations of one sample's forward pass through an architecture, by its entry's input.
 
     Convolutions, matrix products and attention count, a multiply-add as two; the rest does not (torch's
     FlopCounterMode). Nothing is computed: parameters and batch hold no values.
 
     Raises:
-        ModelError: where the network cannot run without values.
-        PluginError: where it cannot be built.
+        ModelError: if the network cannot run without values.
+        PluginError: if it cannot be built.
     """
 
     def counted(run: Callable[[], Any]) -> int:
@@ -39,16 +36,16 @@ def flops(entry: ModelEntry) -> int:
             with torch.device("meta"):
                 model = meta.build(entry).eval()
             return counted(lambda: model(torch.empty(entry.input.shape, device="meta")))
-        except Exception:  # noqa: BLE001 - a stranger's network may need values of some kind
+        except Exception:  # noqa: BLE001 - an untrusted network may need real values
             model = meta.build(entry).eval()
     return int(_followed(model, entry.input.shape, counted))
 
 
 @torch.enable_grad()
 def _followed(model: nn.Module, shape: tuple[int, ...], called: Callable[[Callable[[], Any]], Any]) -> Any:
-    """What `called` makes of a forward pass on meta; where that fails, of one on fakes, which have a device.
+    """Run `called` on a forward pass on meta or, if that fails, on fake tensors, which have a device.
 
-    Gradients are asked for, so that no layer keeps what it computes for the next call.
+    Gradients are requested, so that no layer caches its results for the next call.
     """
     state = dict([*model.named_parameters(), *model.named_buffers()])
     kind = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
@@ -60,13 +57,13 @@ def _followed(model: nn.Module, shape: tuple[int, ...], called: Callable[[Callab
     try:
         batch = torch.empty(shape, dtype=kind, device="meta")
         return called(lambda: forward(lambda value: value.detach().to("meta"), batch))
-    except Exception:  # noqa: BLE001, S110 - autocast, tensors that are no buffers: fakes can do these
+    except Exception:  # noqa: BLE001, S110 - autocast, or tensors that are not buffers: fake tensors support these
         pass
     try:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:
             batch = torch.empty(shape, dtype=kind)
             return called(lambda: forward(lambda value: mode.from_tensor(value.detach().cpu()), batch))
-    except Exception as error:  # what a stranger's network raises has no end
+    except Exception as error:  # an untrusted network can raise anything
         raise ModelError(
             f"a batch of shape {list(shape)} cannot be followed through the model: {describe(error)}"
         ) from error

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from zoo.entries import OutputSpec
+from zoo.entries import Kind, ModelEntry, OutputSpec
 from zoo.errors import ModelError
 from zoo.models.layouts import layout_of, to_ncthw
 
-if TYPE_CHECKING:
-    from zoo.entries import Kind, ModelEntry
-
 
 def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
-    """A model's output by the names of its heads: those of its entry first, in that order.
+    """Return a model's output by the names of its heads: those of its entry first, in that order.
 
     A dict, a named tuple and a dataclass keep their names; a tuple or list takes the entry's, or "0", "1", ... where
     their numbers differ; one tensor is the entry's only head, or "output". What is not a tensor of real numbers is left
@@ -27,7 +24,7 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
     a value's N x T x 1.
 
     Raises:
-        ModelError: where no tensor can be named, or a head of the entry is missing.
+        ModelError: if no tensor can be named, or a head of the entry is missing.
     """
     names = [spec.name for spec in outputs_of_entry(model)]
     if isinstance(output, Mapping):
@@ -60,12 +57,12 @@ def by_head(model: nn.Module, output: Any) -> dict[str, Tensor]:
 
 
 def output_specs(model: nn.Module, heads: Mapping[str, Tensor], batch: Tensor | None = None) -> dict[str, OutputSpec]:
-    """What each head is: as the entry says, or judged by shape.
+    """Return the kind of each head, from the entry or inferred from its shape.
 
     N or N x 1 is a value, N x K classes, N x T x K classes of each of the T frames of `batch`, and else a clip.
 
     Raises:
-        UsageError: where a head may have a row for each frame, and which axis of `batch` is time is not known.
+        UsageError: if a head may have a row for each frame, and which axis of `batch` is time is not known.
     """
     said = {spec.name: spec for spec in outputs_of_entry(model)}
     specs = {name: said.get(name) or OutputSpec(name=name, kind=_kind(head)) for name, head in heads.items()}
@@ -80,18 +77,18 @@ def output_specs(model: nn.Module, heads: Mapping[str, Tensor], batch: Tensor | 
 
 
 def over_time(heads: Mapping[str, Tensor], specs: Mapping[str, OutputSpec]) -> dict[str, Tensor]:
-    """The heads of clips: of each frame's classes or values the mean over time, N x K; others as they are."""
+    """Average per-frame classes or values over time, to N x K; other heads are unchanged."""
     return {name: head.mean(dim=1) if specs[name].per_frame else head for name, head in heads.items()}
 
 
 def outputs_of_entry(model: nn.Module) -> tuple[OutputSpec, ...]:
-    """What the model's entry says of its outputs; nothing for a module from outside the zoo."""
+    """Return the outputs of the model's entry; empty for a module from outside the zoo."""
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     return entry.outputs if entry else ()
 
 
 def _shaped(head: Tensor, spec: OutputSpec | None) -> Tensor:
-    """Classes and values as N x K, or N x T x K where each frame has its own."""
+    """Reshape classes and values to N x K, or N x T x K for per-frame heads."""
     if spec is not None and spec.per_frame:
         return head.unsqueeze(-1) if head.ndim == 2 and spec.kind == "value" else head
     if head.ndim == 3 and head.shape[1] == 1 and (spec is None or spec.kind != "clip"):

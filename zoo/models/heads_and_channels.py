@@ -4,7 +4,7 @@ Where the builder takes their number, the network is built with it. Elsewhere la
 replaced: the input layers are the convolutions that run on the batch; the layer of a head is the linear layer or
 convolution of which each output channel moves the logit of its number and no other.
 
-Input channels: further ones than C > 1 begin at zero behind the C, which stay as they are; else each of the new ones
+Input channels: further ones than C > 1 begin at zero behind the C, which stay unchanged; else each of the new ones
 gets the filter's sum over the old ones, divided by their number. Either way a filter's weights keep their sum, so that
 an input whose channels are all equal gives the response that it gave before.
 """
@@ -14,21 +14,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
+from zoo.entries import InputSpec, ModelEntry
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line
 from zoo.models.heads import by_head
 from zoo.registry import plugins
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from zoo.entries import InputSpec, ModelEntry
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -48,7 +45,7 @@ class Wish:
     kept: Mapping[str, int] = field(default_factory=dict)
 
     def with_kept(self) -> Wish:
-        """The same, with the heads that have their number already asked for anew."""
+        """Return the same, with heads that already have the requested number drawn anew."""
         return Wish(classes={**self.classes, **self.kept}, channels=self.channels)
 
     def __bool__(self) -> bool:
@@ -56,11 +53,11 @@ class Wish:
 
 
 def wish(entry: ModelEntry, num_classes: int | Mapping[str, int] | None, in_channels: int | None) -> Wish:
-    """What `num_classes` and `in_channels` ask of an entry.
+    """Resolve `num_classes` and `in_channels` for an entry.
 
     Raises:
-        UsageError: where a number is not positive, or a number alone leaves open which head is meant.
-        UnknownNameError: for a head that the entry does not have, or that gives no classes.
+        UsageError: if a number is not positive, or it is ambiguous which head a single number is meant for.
+        UnknownNameError: for a head that the entry does not have, or that has no classes.
     """
     heads = [head.name for head in entry.outputs if head.kind == "classes"]
     if isinstance(num_classes, int):
@@ -95,7 +92,7 @@ def _check_count(name: str, count: object) -> None:
 
 
 def arguments(entry: ModelEntry, asked: Wish) -> tuple[dict[str, Any], Wish]:
-    """The builder's arguments for what is asked, and what the builder cannot be asked for."""
+    """Return the builder's arguments for the request, and what the builder does not support."""
     given: dict[str, Any] = {}
     rest: dict[str, int] = {}
     for head, count in asked.classes.items():
@@ -109,7 +106,7 @@ def arguments(entry: ModelEntry, asked: Wish) -> tuple[dict[str, Any], Wish]:
 
 
 def argument(entry: ModelEntry, head: str, count: int) -> dict[str, int]:
-    """The builder's argument for the number of classes of a head; empty where it has none."""
+    """Return the builder's argument for the number of classes of a head; empty if it has none."""
     heads = [one for one in entry.outputs if one.kind == "classes"]
     keyword = next(one.argument for one in heads if one.name == head)
     if not keyword and len(heads) == 1 and _CLASSES in _parameters(entry):
@@ -122,7 +119,7 @@ def _parameters(entry: ModelEntry) -> Mapping[str, inspect.Parameter]:
 
 
 def describe(entry: ModelEntry, asked: Wish, given: Mapping[str, Any], parameters: int) -> ModelEntry:
-    """The entry as it stands for the network that was asked for; labels of other classes are not known."""
+    """Return the entry of the requested network; labels of other classes are unknown."""
     return dataclasses.replace(
         entry,
         arguments={**entry.arguments, **given},
@@ -136,7 +133,7 @@ def describe(entry: ModelEntry, asked: Wish, given: Mapping[str, Any], parameter
 
 
 def _input(spec: InputSpec, channels: int) -> InputSpec:
-    """The input of a network with other channels: grey, colours, or neither; grey has the colours' mean statistics."""
+    """Return the input with other channels: gray, colors, or neither; gray has the colors' mean statistics."""
     if channels == 1 or (channels == 3 and spec.channels == "L"):
         mean, std = (sum(values) / len(values) for values in (spec.mean, spec.std))
         return dataclasses.replace(
@@ -146,7 +143,7 @@ def _input(spec: InputSpec, channels: int) -> InputSpec:
 
 
 def spread(kernel: Tensor, channels: int) -> Tensor:
-    """A filter bank C_out x C x ... for another number of input channels, by the rule that this module begins with."""
+    """Adapt a filter bank C_out x C x ... to another number of input channels, by this module's rule (see top)."""
     had = kernel.shape[1]
     if channels > had > 1:
         return torch.cat([kernel, kernel.new_zeros(kernel.shape[0], channels - had, *kernel.shape[2:])], dim=1)
@@ -155,7 +152,7 @@ def spread(kernel: Tensor, channels: int) -> Tensor:
 
 
 def is_input(found: Sequence[int], wanted: Sequence[int], had: int, channels: int) -> bool:
-    """Whether shapes are those of a filter bank of `had` input channels and of the same one of `channels`."""
+    """Check whether shapes are those of one filter bank with `had` and with `channels` input channels."""
     return len(found) > 2 and found[1] == had and tuple(wanted) == (found[0], channels, *found[2:])
 
 
@@ -163,20 +160,20 @@ def is_input(found: Sequence[int], wanted: Sequence[int], had: int, channels: in
 def replace(
     model: nn.Module, entry: ModelEntry, asked: Wish, seed: int, *, trained: bool
 ) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """Replace the layers that builders cannot be asked for, in place.
+    """Replace the layers that builders cannot resize, in place.
 
     Args:
-        model: In eval mode, on the CPU, as `entry` says.
+        model: In eval mode, on the CPU, as described by `entry`.
         entry: Of the model as it is.
         asked: What to replace.
         seed: Of the new layers.
         trained: Whether the filters of the input are worth keeping; else they are drawn from `seed` as well.
 
     Returns:
-        Of each tensor replaced, "adapted" or "initialised"; of each head asked for, the names of its layer's tensors.
+        "adapted" or "initialized" for each tensor replaced; the tensor names of its layer for each requested head.
 
     Raises:
-        ModelError: where no layer can be told to be the one.
+        ModelError: if the layer cannot be identified.
     """
     became: dict[str, str] = {}
     heads: dict[str, set[str]] = {}
@@ -185,7 +182,7 @@ def replace(
         for head, count in asked.classes.items():
             path, layer = _head_layer(model, entry, head)
             heads[head] = {f"{path}.{name}" for name, _ in layer.named_parameters()}
-            if _width(layer) == count:  # without labels an entry does not say how many there are
+            if _width(layer) == count:  # without labels an entry has no number of classes
                 continue
             _exchange(model, path, _widened(layer, count))
             became |= {f"{path}.{name}": "initialised" for name, _ in layer.named_parameters()}
@@ -213,7 +210,7 @@ def check(model: nn.Module, entry: ModelEntry, asked: Wish) -> None:
     """
     try:
         heads = by_head(_Named(entry), model(_batch(entry)))
-    except Exception as error:  # what a stranger's network raises has no end
+    except Exception as error:  # an untrusted network can raise anything
         if devices.is_out_of_memory(error):
             raise
         raise ModelError(f"{entry.name} does not run with {_said(asked)}: {one_line(error)}") from error
@@ -236,7 +233,7 @@ class _Named(nn.Module):
 
 
 def _input_layers(model: nn.Module, entry: ModelEntry) -> dict[str, nn.Conv2d]:
-    """The convolutions that read the batch: all that run on it or a view of it, else the first that runs."""
+    """Return the convolutions that read the batch: all that run on it or a view of it, else the first that runs."""
     ran, reading = _calls(model, _batch(entry))
     paths = reading or list(ran)[:1]
     if not paths:
@@ -253,7 +250,7 @@ def _input_layers(model: nn.Module, entry: ModelEntry) -> dict[str, nn.Conv2d]:
 
 
 def _calls(model: nn.Module, batch: Tensor) -> tuple[Counter[str], list[str]]:
-    """How often each convolution and linear layer ran, in the order of their first calls; those that read the batch."""
+    """Count the calls of convolutions and linear layers, in order of first call, and find those that read the batch."""
     ran: Counter[str] = Counter()
     reading: dict[str, None] = {}
 
@@ -276,10 +273,10 @@ def _calls(model: nn.Module, batch: Tensor) -> tuple[Counter[str], list[str]]:
 
 
 def _head_layer(model: nn.Module, entry: ModelEntry, head: str) -> tuple[str, nn.Module]:
-    """The layer whose output channels are the classes of a head: each moves its own logit and nothing else.
+    """Return the layer whose output channels are a head's classes: each changes its own logit and nothing else.
 
     Raises:
-        ModelError: where there is none.
+        ModelError: if there is none.
     """
     batch = _batch(entry)
     before = by_head(_Named(entry), model(batch))
@@ -298,7 +295,7 @@ def _head_layer(model: nn.Module, entry: ModelEntry, head: str) -> tuple[str, nn
 def _is_head(
     model: nn.Module, layer: nn.Module, entry: ModelEntry, batch: Tensor, before: Mapping[str, Tensor], head: str
 ) -> bool:
-    """Whether raising some output channels of a layer moves these logits and no others."""
+    """Check whether raising some output channels of a layer changes these logits and no others."""
     count = before[head].shape[-1]
     raised = sorted({0, count // 2, count - 1})[: max(1, count - 1)]
 
@@ -329,7 +326,7 @@ def _width(layer: nn.Module) -> int:
 
 
 def _widened(layer: nn.Module, count: int) -> nn.Module:
-    """A layer as this one with `count` outputs."""
+    """Return a layer like this one with `count` outputs."""
     if isinstance(layer, nn.Linear):
         return nn.Linear(layer.in_features, count, bias=layer.bias is not None, dtype=layer.weight.dtype)
     return _convolution(cast("nn.Conv2d", layer), out_channels=count)

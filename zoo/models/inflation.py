@@ -7,8 +7,9 @@ equal gives the response of the 2D convolution (Carreira & Zisserman, arXiv 1705
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args, runtime_checkable
+from typing import Final, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,6 @@ from torch import Tensor, nn
 from zoo import devices
 from zoo.errors import PluginError, UsageError, WeightsError, describe
 from zoo.names import natural
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Ways to take the weights of another architecture.
 Adapt = Literal["inflate"]
@@ -43,7 +41,7 @@ class Inflatable(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Adaptation:
-    """What became of the tensors of a file and of a model."""
+    """Result for the tensors of a file and of a model."""
 
     #: In the file and taken, all of them inflated.
     taken: tuple[str, ...]
@@ -68,7 +66,7 @@ def inflate(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str, sourc
 
     A weight `PATH.weight` of four axes is taken where the model has a 3D layer at PATH: an `nn.Conv3d` gets it repeated
     over time and divided by the D steps of its kernel, an `Inflatable` layer takes it its own way. Nothing else is
-    taken: no biases, no normalisation, no fully connected layers.
+    taken: no biases, no normalization, no fully connected layers.
 
     Args:
         model: The 3D model; all that is not taken stays as it is.
@@ -77,10 +75,10 @@ def inflate(model: nn.Module, tensors: Mapping[str, Tensor], *, name: str, sourc
         source: What messages call the tensors.
 
     Raises:
-        UsageError: where the tensors are those of a 3D model.
-        WeightsError: where no convolution fits, or one has the place of a 3D layer but another shape; nothing is
+        UsageError: if the tensors are those of a 3D model.
+        WeightsError: if no convolution fits, or one has the place of a 3D layer but another shape; nothing is
             taken then.
-        PluginError: where a layer's own `inflate` fails, or a layer keeps no weight that can be set.
+        PluginError: if a layer's own `inflate` fails, or a layer keeps no weight that can be set.
     """
     _check_flat(model, tensors, name, source)
     layers = {path: layer for path, layer in model.named_modules(remove_duplicate=False) if _is_solid(layer)}
@@ -135,7 +133,7 @@ def _is_solid(layer: nn.Module) -> bool:
 
 
 def _shape(layer: nn.Module) -> tuple[int, ...]:
-    """Shape of the 2D weight that a 3D layer takes: filters, channels of each, rows, columns."""
+    """Return the shape of the 2D weight for a 3D layer: filters, channels of each, rows, columns."""
     assert isinstance(layer, nn.Conv3d | Inflatable)  # noqa: S101 - only those are layers here
     groups = getattr(layer, "groups", 1)
     return (layer.out_channels, layer.in_channels // groups, *layer.kernel_size[-2:])
@@ -192,7 +190,7 @@ def _check_fit(shapes: Mapping[str, tuple[int, ...]], kernels: Mapping[str, Tens
 
 
 def _difference(key: str, kernel: Tensor, expected: tuple[int, ...]) -> str:
-    """Why a 2D kernel does not fit its layer; empty where it does."""
+    """Describe why a 2D kernel does not fit its layer; empty if it does."""
     parts = zip(_PARTS, kernel.shape, expected, strict=True)
     said = ", ".join(f"{have} {part} instead of {want}" for part, have, want in parts if have != want)
     if said:
@@ -201,7 +199,7 @@ def _difference(key: str, kernel: Tensor, expected: tuple[int, ...]) -> str:
 
 
 def _prefix(shapes: Mapping[str, tuple[int, ...]], kernels: Mapping[str, Tensor]) -> str:
-    """How the names would fit with a prefix less, or more; no such change is made unasked."""
+    """Describe how names would match with a prefix removed or added; no such change is made automatically."""
     counts: Counter[tuple[str, str]] = Counter()
     for path, kernel in kernels.items():
         for layer, shape in shapes.items():

@@ -1,34 +1,29 @@
-"""Which axis of a batch is time: as the caller, the model's entry, its config, its first layer or the shape says."""
+"""Detection of a batch's time axis: from the caller, the model's entry, its config, its first layer or the shape."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from zoo.entries import Layout
+from zoo.entries import Layout, ModelEntry
 from zoo.errors import UnknownNameError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from zoo.entries import ModelEntry
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-#: How a message writes each of them.
+#: Description of each layout in messages.
 SPELLED: Mapping[Layout, str] = {layout: " x ".join(layout) for layout in LAYOUTS}
 
-#: Sizes of an axis that are taken for grey or colour channels.
+#: Sizes of an axis that are taken for gray or color channels.
 _COLORS = frozenset({1, 3})
 
-#: What configs call the frames and the channels of a batch (transformers' names).
+#: Config keys of the frames and the channels of a batch (transformers' names).
 _FRAMES = ("num_frames", "frames_per_clip")
 
 _CHANNELS = ("num_channels", "in_chans")
@@ -42,7 +37,7 @@ _fixed: contextvars.ContextVar[Mapping[tuple[int, int], Layout]] = contextvars.C
 def layout_of(model: nn.Module, batch: Tensor, layout: str | None = None) -> Layout:
     """Find the order of a batch's axes.
 
-    Five axes are N x C x T x H x W or N x T x C x H x W. In this order decide: `layout`; the model's catalogue entry;
+    Five axes are N x C x T x H x W or N x T x C x H x W. In this order decide: `layout`; the model's catalog entry;
     numbers of frames and channels in `model.config`, or in that of a module within; for a tie, transformers' convention
     (`main_input_name` of a config of the model itself); channels in axis 1 alone (1 or 3); the first convolution, whose
     weights say how many channels it reads; else an axis 1 that can be channels and is no longer than axis 2.
@@ -50,12 +45,12 @@ def layout_of(model: nn.Module, batch: Tensor, layout: str | None = None) -> Lay
     Args:
         model: The model, in whatever state; where its first layer is asked, one sample runs up to it.
         batch: The batch, or any tensor of its shape.
-        layout: What the caller says: "NCTHW", "NTCHW" or "NCHW".
+        layout: Layout given by the caller: "NCTHW", "NTCHW" or "NCHW".
 
     Raises:
         UnknownNameError: No such layout.
         UsageError: The batch has neither four nor five axes, or no sample; `layout` does not fit it, or is not the
-            entry's; or nothing says which axis is time.
+            entry's; or the time axis is ambiguous.
     """
     shape = tuple(batch.shape)
     if batch.ndim not in {4, 5} or shape[0] == 0:
@@ -74,7 +69,7 @@ def layout_of(model: nn.Module, batch: Tensor, layout: str | None = None) -> Lay
 
 
 def known_layout(model: nn.Module, axes: int) -> Layout | None:
-    """What `fixed` or the model's entry says of batches of so many axes; None where neither does."""
+    """Return the layout by `fixed` or the model's entry for this number of axes, or None."""
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     theirs = entry.input.layout if entry is not None and len(entry.input.layout) == axes else None
     return _fixed.get().get((id(model), axes), theirs)
@@ -82,7 +77,7 @@ def known_layout(model: nn.Module, axes: int) -> Layout | None:
 
 @contextlib.contextmanager
 def fixed(model: nn.Module, batch: Tensor, layout: str | None = None) -> Iterator[Layout]:
-    """Within, `layout_of` gives for this model what it gives now: all that a function calls reads the same axes."""
+    """Fix the current result of `layout_of` for this model, so that all nested calls read the same axes."""
     found = layout_of(model, batch, layout)
     token = _fixed.set({**_fixed.get(), (id(model), batch.ndim): found})
     try:
@@ -92,21 +87,21 @@ def fixed(model: nn.Module, batch: Tensor, layout: str | None = None) -> Iterato
 
 
 def to_ncthw(batch: Tensor, layout: Layout) -> Tensor:
-    """A view of `batch` as N x C x T x H x W; an image is a clip of one frame."""
+    """Return a view of `batch` as N x C x T x H x W; an image is a clip of one frame."""
     if layout == "NCTHW":
         return batch
     return batch.transpose(1, 2) if layout == "NTCHW" else batch.unsqueeze(2)
 
 
 def from_ncthw(clips: Tensor, layout: Layout) -> Tensor:
-    """A view of N x C x T x H x W `clips` in `layout`: the inverse of `to_ncthw`."""
+    """Return a view of N x C x T x H x W `clips` in `layout`: the inverse of `to_ncthw`."""
     if layout == "NCTHW":
         return clips
     return clips.transpose(1, 2) if layout == "NTCHW" else clips.squeeze(2)
 
 
 def takes(model: nn.Module, batch: Tensor) -> bool | None:
-    """Whether the first convolution reads as many channels as it is given; None where none runs before an error."""
+    """Check whether the first convolution reads as many channels as it receives; None if an error comes before it."""
     first = _first_convolution(model, batch)
     return None if first is None else first.given.shape[-first.axes - 1] == first.channels
 
@@ -131,7 +126,7 @@ def _checked(layout: str, shape: tuple[int, ...], theirs: Layout | None, entry: 
 
 
 def _of_config(model: nn.Module, shape: tuple[int, ...]) -> Layout | None:
-    """What numbers of frames and channels in the model's config say of five axes; None where they leave it open."""
+    """Infer the layout of five axes from frames and channels in the model's config; None if ambiguous."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module
     for module in model.modules():
@@ -145,7 +140,7 @@ def _of_config(model: nn.Module, shape: tuple[int, ...]) -> Layout | None:
                 return by_both[0]
             if len(by_channels) == 1:
                 return next(iter(by_channels))
-            # What a config within says of itself need not hold for what is around it.
+            # The config of an inner module need not hold for the outer one.
             named = getattr(module, "main_input_name", None) or _get(config, "main_input_name")
             if by_channels and module is model and isinstance(named, str) and named.startswith("pixel_values"):
                 return "NTCHW"
@@ -154,12 +149,12 @@ def _of_config(model: nn.Module, shape: tuple[int, ...]) -> Layout | None:
 
 
 def _orders(shape: tuple[int, ...]) -> list[tuple[Layout, tuple[int, int]]]:
-    """Each reading of five axes, with its channels and frames."""
+    """Return each reading of five axes, with its channels and frames."""
     return [("NCTHW", (shape[1], shape[2])), ("NTCHW", (shape[2], shape[1]))]
 
 
 def _configs(module: nn.Module) -> Iterable[Any]:
-    """The config of a module, and that of its part which looks at pictures."""
+    """Return the config of a module, and that of its vision part."""
     config = getattr(module, "config", None)
     return [one for one in (config, _get(config, "vision_config")) if one is not None]
 
@@ -174,7 +169,7 @@ def _get(config: Any, name: str) -> Any:
 
 
 def _of_clip(model: nn.Module, batch: Tensor) -> Layout:
-    """What a clip's shape and the model's first convolution say of five axes."""
+    """Infer the layout of five axes from a clip's shape and the model's first convolution."""
     one, two = batch.shape[1:3]
     if one in _COLORS and two not in _COLORS:
         return "NCTHW"
@@ -191,7 +186,7 @@ def _of_clip(model: nn.Module, batch: Tensor) -> Layout:
 
 
 def _of_first_layer(model: nn.Module, batch: Tensor) -> Layout | None:
-    """What the first convolution says: by the numbers that it is given, else by how many channels it reads."""
+    """Infer the layout from the first convolution: by its declared numbers, else by the channels it reads."""
     first = _first_convolution(model, batch)
     if first is None:
         return None
@@ -246,7 +241,7 @@ def _first_convolution(model: nn.Module, batch: Tensor) -> _Convolution | None:
             model(batch[:1].clone())
     except _Found:
         return found
-    except Exception:  # noqa: BLE001 - what the model says of this batch is told where it is really run
+    except Exception:  # noqa: BLE001 - the model's error on this batch is reported by the actual run
         return None
     finally:
         for module, training in modes:

@@ -1,4 +1,4 @@
-"""What was done to load a model."""
+"""Reports of how models were loaded."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class LoadReport:
-    """What `load` did; nothing is silent."""
+    """Everything that `load` did, without silent changes."""
 
     name: str
-    #: Tag of the weights; None for random initialisation.
+    #: Tag of the weights; None for random initialization.
     tag: str | None
     #: File the weights came from, its size and SHA-256.
     file: str | None
     bytes: int
     sha256: str | None
-    #: How the weights were adapted ("inflate"); None where they fit as they are.
+    #: Adaptation of the weights ("inflate"); None if they fit unchanged.
     adapt: str | None
     #: Tensors of the file: taken; of those, changed in dtype on the way, and adapted; left unused.
     taken: int
@@ -35,14 +35,14 @@ class LoadReport:
     build: str
     #: Why the build was ordinary; empty otherwise.
     build_reason: str = ""
-    #: Layers exchanged after building, where no argument of the builder says their size.
+    #: Layers replaced after building, for which the builder has no argument.
     replaced: tuple[str, ...] = ()
-    #: Names in the file of what was left; in the model of what was taken as it is, adapted, and initialised.
+    #: Names of skipped tensors of the file; of loaded, adapted and initialized tensors of the model.
     left_names: tuple[str, ...] = ()
     taken_names: tuple[str, ...] = ()
     adapted_names: tuple[str, ...] = ()
     initialised_names: tuple[str, ...] = ()
-    #: SHA-256 of the tensors that were adapted or initialised, as they were then (`zoo.models.provenance.digest`).
+    #: SHA-256 of the adapted or initialized tensors at loading time (`zoo.models.provenance.digest`).
     initial_sha256: str = ""
     #: Names of parameters and buffers that hold NaN or infinity.
     not_finite: tuple[str, ...] = ()

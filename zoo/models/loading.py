@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from zoo import devices
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.errors import (
     MemoryLimitError,
     ModelError,
@@ -28,19 +31,13 @@ from zoo.registry.resolving import resolve
 from zoo.weights import digests, identification, obtaining
 from zoo.weights import files as weights_files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry, WeightsEntry
-
-#: How often a BatchNorm has averaged: older files lack it, nothing in eval mode needs it, and torch sets it to 0.
+#: BatchNorm's counter of batches: older files lack it, nothing in eval mode needs it, and torch sets it to 0.
 _COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Taken:
-    """What came from a file; nothing, by default."""
+    """Tensors loaded from a file; none by default."""
 
     #: In the model: as they are in the file, and adapted.
     taken: tuple[str, ...] = ()
@@ -68,29 +65,29 @@ def load(
     token: str | None = None,
     mmap: bool = True,
 ) -> nn.Module:
-    """A model of the catalogue, ready to use: on its device, in eval mode.
+    """Load a model of the catalog, ready to use: on its device, in eval mode.
 
     Args:
         name: `architecture`, `architecture.tag`, or `hub:ORG/REPO@REVISION` for a repository that `zoo.push` made.
         weights: "default" (the tag in the name, else the entry's first), a tag, the path of a safetensors
-            file or of an index of several (`*.safetensors.index.json`), or None for random initialisation drawn from
-            `seed`; with `adapt` also another model of the catalogue by its name.
+            file or of an index of several (`*.safetensors.index.json`), or None for random initialization drawn from
+            `seed`; with `adapt` also another model of the catalog by its name.
         device: "cpu", "cuda", "cuda:N", or "auto".
         dtype: Floating-point type of parameters and buffers; None keeps the architecture's own.
-        num_classes: Other numbers of classes: of the only head that gives classes, or of heads by name. Such a head is
-            drawn from `seed` and has no labels; one that has this number already is taken as it is.
+        num_classes: Other numbers of classes: for the only classification head, or for heads by name. Such a head is
+            drawn from `seed` and has no labels; one that has this number already is loaded unchanged.
         in_channels: Other number of input channels; the first layer's filters are adapted as
             `zoo.models.heads_and_channels` says.
         adapt: None loads strictly. "inflate" takes the convolutions of a file that holds the weights of a 2D network
-            under the same names, as `zoo.models.inflation.inflate` says; the rest of the model is drawn from `seed`,
-            and what the file says of its own arguments, input and outputs does not count.
-        features: Names of layers, wildcards allowed: the module given is then a `zoo.models.features.Features`, whose
-            output is a dict of what these layers give.
-        seed: Seed of random initialisation; the global random state is left as it was.
-        offline: Raise rather than download weights that are not on this machine (`zoo.weights.torch_files`,
+            under the same names, as described in `zoo.models.inflation.inflate`; the rest is drawn from `seed`,
+            and the file's own arguments, input and outputs are ignored.
+        features: Names of layers, wildcards allowed: the module returned is then a `zoo.models.features.Features`, with
+            a dict of these layers' activations as its output.
+        seed: Seed of random initialization; the global random state is left as it was.
+        offline: Raise instead of download weights that are not on this machine (`zoo.weights.torch_files`,
             `zoo.weights.hub`).
         token: For a private repository of the Hub, where it is not the token of the environment.
-        mmap: Map the file instead of reading it at once; say False on network disks.
+        mmap: Memory-map the file instead of reading it at once; use False on network disks.
 
     Returns:
         The module, with `.zoo_entry` (the resolved entry), `.zoo_weights` (the weights entry or None) and
@@ -98,11 +95,11 @@ def load(
 
     Raises:
         UnknownNameError: for an unknown model, tag, file, head or layer.
-        UsageError: where `adapt` is unknown, or there is nothing to adapt; where a number is none, or its head is open.
-        ModelError: where no layer can be told to give a head's classes, or to read the input channels.
-        WeightsError: where the file is damaged, not what its entry says, or of another architecture.
-        PluginError: where the plugin's builder fails.
-        DeviceError, MemoryLimitError: where the device is missing or full.
+        UsageError: if `adapt` is unknown or has nothing to adapt; if a number is invalid, or its head ambiguous.
+        ModelError: if no layer can be identified as a head's classifier, or as the reader of the input channels.
+        WeightsError: if the file is damaged, does not match its entry, or is of another architecture.
+        PluginError: if the plugin's builder fails.
+        DeviceError, MemoryLimitError: if the device is missing or full.
     """
     device = devices.resolve(device)
     target = _dtype(dtype)
@@ -176,7 +173,7 @@ def load(
 
 
 def _changed(weights: WeightsEntry, how: str) -> WeightsEntry:
-    """The entry of weights that another network took: of what it says and measured, only the file holds here too."""
+    """Return the entry of weights adopted from another network, of which only the file applies here."""
     return dataclasses.replace(
         weights,
         tag=f"{weights.tag} ({how})",
@@ -199,7 +196,7 @@ def _as_said(
     mmap: bool,  # noqa: FBT001
     dtype: torch.dtype | None = None,
 ) -> tuple[nn.Module, _Taken]:
-    """The model as its entry says, with these weights."""
+    """Build the model by its entry, with these weights."""
     if weights is None:
         model = initialised(entry, seed)
         return model, _Taken(initialised=tuple(model.state_dict()))
@@ -214,7 +211,7 @@ def _resized(
     seed: int,
     mmap: bool,  # noqa: FBT001
 ) -> tuple[nn.Module, _Taken, ModelEntry]:
-    """The model with other classes or input channels, and its entry."""
+    """Return the model with other classes or input channels, and its entry."""
     given, rest = heads_and_channels.arguments(entry, asked)
     built = dataclasses.replace(entry, arguments={**entry.arguments, **given})
     fits = weights is not None and adapt is None
@@ -231,7 +228,7 @@ def _resized(
         taken = _retold(taken, adapted, drawn, [name for name in drawn if name in (*taken.taken, *taken.adapted)])
         taken = dataclasses.replace(taken, replaced=tuple(dict.fromkeys(name.rpartition(".")[0] for name in became)))
     if fits:
-        assert weights is not None  # noqa: S101 - as `fits` says
+        assert weights is not None  # noqa: S101 - ensured by `fits`
         taken = dataclasses.replace(_fitted(model, entry, weights, asked, layers, mmap=mmap), replaced=taken.replaced)
     resolved = heads_and_channels.describe(
         entry, asked, given, sum(parameter.numel() for parameter in model.parameters())
@@ -250,21 +247,21 @@ def _fitted(
     *,
     mmap: bool,
 ) -> _Taken:
-    """Load a file into a model that was built with other numbers than its entry says, in place.
+    """Load a file into a model that was built with other numbers than its entry's, in place.
 
-    The file was saved from a model with the numbers asked for, or from one as the entry says; it may lack heads of
-    which another number is asked for. Everything else is strict.
+    The file was saved from a model with the requested numbers, or with the entry's; it may lack heads
+    whose number is changed. Everything else is strict.
 
     Args:
-        model: As asked for, initialised.
-        entry: Of the architecture without what was asked for.
+        model: As requested, initialized.
+        entry: Of the architecture without the request.
         weights: The file.
-        asked: The numbers asked for.
-        layers: Names of the tensors of the heads that were exchanged after building.
+        asked: The requested numbers.
+        layers: Names of the tensors of the heads replaced after building.
         mmap: As in `load`.
 
     Raises:
-        WeightsError: where the file is neither.
+        WeightsError: if the file is neither of the two.
     """
     path, header = _opened(weights)
     wanted = shapes_of(model.state_dict())
@@ -317,18 +314,18 @@ def _fitted(
 
 
 def _lacks_tensors(entry: ModelEntry, weights: WeightsEntry) -> bool:
-    """Whether a file does not hold all tensors of the model that its entry describes."""
+    """Check whether a file lacks tensors of the model that its entry describes."""
     _, header = _opened(weights)
     return any(name not in header.tensors and not name.endswith(_COUNTER) for name in shapes(entry))
 
 
 def _with_channels(entry: ModelEntry, asked: heads_and_channels.Wish) -> ModelEntry:
-    """The entry of a model that was built with its channels, and has its classes yet to come."""
+    """Return the entry of a model built with its channels, but without its new classes yet."""
     return dataclasses.replace(entry, input=heads_and_channels.describe(entry, asked, {}, 0).input)
 
 
 def _retold(taken: _Taken, adapted: Iterable[str], initialised: Iterable[str], left: Iterable[str]) -> _Taken:
-    """What came from a file, after some of it was adapted or drawn anew."""
+    """Return the tensors from a file, after some were adapted or drawn anew."""
     drawn, changed = dict.fromkeys((*taken.initialised, *initialised)), dict.fromkeys((*taken.adapted, *adapted))
     return dataclasses.replace(
         taken,
@@ -342,7 +339,7 @@ def _retold(taken: _Taken, adapted: Iterable[str], initialised: Iterable[str], l
 
 
 def _inflated(entry: ModelEntry, weights: WeightsEntry, seed: int, mmap: bool) -> tuple[nn.Module, _Taken]:  # noqa: FBT001
-    path, _ = _opened(weights)  # says what is wrong with a damaged file
+    path, _ = _opened(weights)  # reports what is wrong with a damaged file
     model = initialised(entry, seed)
     done = inflation.inflate(model, weights_files.map_tensors(path, mmap=mmap), name=entry.name, source=str(path))
     return model, _Taken(
@@ -360,7 +357,7 @@ def _from_file(
     mmap: bool,  # noqa: FBT001
     dtype: torch.dtype | None = None,
 ) -> tuple[nn.Module, _Taken]:
-    """The model with a file's tensors; floating-point ones become `dtype` at once, or stay where they are it."""
+    """Load a file's tensors into the model; floating-point ones become `dtype` at once, or are used in place."""
     path, _ = _opened(weights)
     return assemble(entry, weights_files.map_tensors(path, mmap=mmap), str(path), dtype)
 
@@ -377,8 +374,8 @@ def assemble(
         dtype: Floating-point type to load as; None is the network's own.
 
     Raises:
-        WeightsError: where they are not those of the network.
-        PluginError: where the builder fails.
+        WeightsError: if they are not those of the network.
+        PluginError: if the builder fails.
     """
     model, reason = meta_build(entry)
     expected = model.state_dict()
@@ -406,21 +403,21 @@ def assemble(
 
 
 def _opened(weights: WeightsEntry) -> tuple[Path, weights_files.Header]:
-    """The file of an entry, once it is what the entry says, and its header."""
+    """Return the file of an entry, checked against the entry, and its header."""
     path = obtaining.locate(weights.source)
     digests.check(path, weights)
     return path, weights_files.read_header(path)
 
 
 def _checked_kind(tensor: torch.Tensor, expected: torch.Tensor, name: str, source: object) -> torch.Tensor:
-    """The tensor; raise WeightsError where only one of the two is of a floating-point type."""
+    """Return the tensor; raise WeightsError if only one of the two has a floating-point type."""
     if tensor.is_floating_point() != expected.is_floating_point():
         raise WeightsError(f"{source}: {name} is {tensor.dtype}, expected {expected.dtype}; nothing was loaded")
     return tensor
 
 
 def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    """How tensors differ from those of an architecture, both given by name and shape; empty where they do not."""
+    """Describe the differences of tensors from an architecture's, both by name and shape; empty if none."""
     missing, unexpected, reshaped = _differing(expected, found)
     shapes = [f"{key} {list(found[key])}, expected {list(expected[key])}" for key in reshaped]
     return "; ".join(
@@ -433,7 +430,7 @@ def differences(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tup
 def _differing(
     expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Names of the tensors that are missing, unexpected and of another shape."""
+    """Return the names of tensors that are missing, unexpected and of another shape."""
     missing = [key for key in expected if key not in found and not key.endswith(_COUNTER)]
     unexpected = [key for key in found if key not in expected]
     return missing, unexpected, [key for key, shape in expected.items() if key in found and found[key] != shape]
@@ -451,7 +448,7 @@ def _check_architecture(
 
 
 def _remedy(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    """What to do about a file that does not fit, where its names and shapes tell it."""
+    """Return advice on a file that does not fit, if its names and shapes suggest any."""
     missing, unexpected, reshaped = _differing(expected, found)
     if unexpected and (hint := identification.prefix_remedy(expected, found)):
         return f"; {hint}"
@@ -471,7 +468,7 @@ def _remedy(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[i
 
 
 def not_finite(model: nn.Module) -> tuple[str, ...]:
-    """Names of parameters that hold NaN or infinity, and of buffers that hold NaN or +inf: masks may well hold -inf."""
+    """Return parameters that hold NaN or infinity, and buffers that hold NaN or +inf: masks may well hold -inf."""
     parameters = {id(parameter) for parameter in model.parameters()}
     return tuple(
         name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch.nn.modules.module import (
 from torch.overrides import TorchFunctionMode
 
 from zoo import devices
+from zoo.entries import ModelEntry
 from zoo.errors import (
     MemoryLimitError,
     PluginError,
@@ -28,18 +30,13 @@ from zoo.limits import MOST_TENSORS
 from zoo.models import heads_and_channels
 from zoo.registry import plugins
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from zoo.entries import ModelEntry
-
 
 def build(entry: ModelEntry) -> nn.Module:
     """Call an entry's builder.
 
     Raises:
-        PluginError: where it fails or returns no module.
-        MemoryLimitError: where it makes more than memory holds, or more tensors than a weights file may have.
+        PluginError: if it fails or returns no module.
+        MemoryLimitError: if it makes more than memory holds, or more tensors than a weights file may have.
     """
     builder = plugins.resolve(entry.builder)
     try:
@@ -97,7 +94,7 @@ class _MetaLeftUnfilled(TorchFunctionMode):
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Modules built inside hold their parameters on meta (no memory, no initialisation) and real buffers."""
+    """Build modules inside with parameters on meta (no memory, no initialization) and real buffers."""
     owner = threading.get_ident()
 
     def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -122,17 +119,17 @@ def initialised(entry: ModelEntry, seed: int) -> nn.Module:
 
 
 def shapes(entry: ModelEntry) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that an entry's network has."""
+    """Return names and shapes of the tensors of an entry's network."""
     return shapes_of(meta_build(entry)[0].state_dict())
 
 
 def shapes_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes by name."""
+    """Return shapes by name."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def tensors_of(entry: ModelEntry, head: str, count: int) -> set[str]:
-    """Names of the tensors that depend on the number of classes of a head, which the builder takes."""
+    """Return the names of tensors that depend on a head's number of classes, by the builder's argument."""
     one, other = (
         shapes(
             dataclasses.replace(
@@ -145,7 +142,7 @@ def tensors_of(entry: ModelEntry, head: str, count: int) -> set[str]:
 
 
 def left_on_meta(model: nn.Module) -> list[str]:
-    """Tensors without values after loading: parameters, buffers, and plain attributes of modules."""
+    """Return tensors without values after loading: parameters, buffers, and plain attributes of modules."""
     return [
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
@@ -155,7 +152,7 @@ def left_on_meta(model: nn.Module) -> list[str]:
 
 
 def meta_build(entry: ModelEntry) -> tuple[nn.Module, str]:
-    """The model with parameters on meta, or built as usual with the reason why."""
+    """Build the model with parameters on meta, or as usual, with the reason."""
     if not entry.meta:
         return initialised(entry, seed=0), "no build on meta: the entry says so"
     try:

@@ -1,57 +1,51 @@
-"""What a model says about a batch, in words: labels with probabilities, values with units."""
+"""Predictions of models for a batch: labels with probabilities, values with units."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
 from zoo import clips, devices
+from zoo.entries import InputSpec, Layout, OutputSpec
 from zoo.errors import MemoryLimitError, ModelError, UsageError
 from zoo.models.heads import by_head, output_specs, outputs_of_entry
 from zoo.models.layouts import fixed, layout_of, to_ncthw
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from zoo.entries import InputSpec, Layout, OutputSpec
+from zoo.models.records import Prediction
 
 
-def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[dict[str, Any]]:
-    """Predictions for each sample of a batch, in eval mode; the model is left as it was.
+def predict(model: nn.Module, batch: Tensor, *, layout: Layout | None = None, top: int = 5) -> list[Prediction]:
+    """Return predictions for each sample of a batch, in eval mode; the model's state is restored.
 
     Args:
         model: A model of the zoo, or any module that returns a tensor or a dict of tensors.
         batch: As the model expects it, N samples.
         layout: Order of the batch's axes; None asks the model and the shape (`zoo.models.layouts.layout_of`). It is
             needed for outputs that are clips, or that may have one row of logits for each frame.
-        top: How many classes to give for each head.
+        top: Number of classes to return for each head.
 
     Returns:
-        One dict for each sample, head name -> `{"kind": "classes", "top": [{"label", "index", "probability"}]}`,
-        `{"kind": "value", "value", "unit"}` or `{"kind": "clip", "shape", "lowest", "highest", "squared_error"}`, the
-        last being the mean of (output - input)^2 over all pixels and channels; None where their shapes differ, and
-        where the output is a prediction of what follows. Logits of each frame are given as those of their mean over
-        time, and "frames" holds each frame's likeliest class; values of each frame likewise.
+        A `Prediction` for each sample, serializable as JSON (`save`, `load`).
 
     Raises:
-        UnknownNameError: where there is no such layout.
-        UsageError: where the batch is no tensor, or which of its axes is time is needed and not known.
-        ModelError: where the batch does not fit the model, or its output is not finite or cannot be named.
-        MemoryLimitError: where not even this batch fits into memory.
+        UnknownNameError: for an unknown layout.
+        UsageError: if the batch is not a tensor, or its time axis is needed and unknown.
+        ModelError: if the batch does not fit the model, or its output is not finite or has no known heads.
+        MemoryLimitError: if not even this batch fits into memory.
     """
     heads = outputs(model, batch)
     with nullcontext() if layout is None else fixed(model, batch, layout):
-        return describe(model, batch, heads, top=top)
+        return [Prediction.from_record(found) for found in describe(model, batch, heads, top=top)]
 
 
 def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-    """What a model gives for a batch, by the names of its heads, in eval mode; raises as `predict` does."""
+    """Return a model's outputs for a batch by head, in eval mode; raises as `predict` does."""
     if not isinstance(batch, Tensor):
         raise UsageError(
             f"a batch is a tensor, not {shown(batch)}; `zoo.preprocess(clip, model)` makes one of a file or of frames"
@@ -77,7 +71,7 @@ def outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
 
 
 def shown(value: object) -> str:
-    """What an argument is, for messages: tensors by their shapes, never by their numbers."""
+    """Describe an argument for messages: tensors by their shapes, never by their numbers."""
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     if hasattr(value, "shape"):  # numpy's arrays
@@ -100,7 +94,7 @@ def set_eval(model: nn.Module) -> None:
 
 
 def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, top: int = 5) -> list[dict[str, Any]]:
-    """The outputs for a batch in words, as `predict` gives them."""
+    """Return the records of `predict` for existing outputs."""
     specs = output_specs(model, heads, batch)
     clips = any(spec.kind == "clip" and heads[name].ndim in {4, 5} for name, spec in specs.items())
     given = like_output(model, batch) if clips else batch
@@ -111,10 +105,10 @@ def describe(model: nn.Module, batch: Tensor, heads: Mapping[str, Tensor], *, to
 
 
 def like_output(model: nn.Module, batch: Tensor) -> Tensor:
-    """A batch in the order of output clips: N x C x T x H x W, or N x C x H x W for pictures.
+    """Return a batch in the layout of output clips: N x C x T x H x W, or N x C x H x W for pictures.
 
     Raises:
-        UsageError: where which axis is time is not known.
+        UsageError: if the time axis is unknown.
     """
     if batch.ndim != 5:
         return batch
@@ -124,7 +118,7 @@ def like_output(model: nn.Module, batch: Tensor) -> Tensor:
 def following(
     model: nn.Module, heads: Mapping[str, Tensor], source: str | Path, *, start: float = 0.0, end: float | None = None
 ) -> dict[str, Tensor]:
-    """What the outputs should be that predict a clip's next frames, by name; none where the clip ends before.
+    """Return the ground truth of outputs that predict a clip's next frames, by name; empty if the clip ends before.
 
     Args:
         model: A model of the zoo.
@@ -134,7 +128,7 @@ def following(
         end: As there.
 
     Returns:
-        1 x C x T x H x W or, of one frame, 1 x C x H x W, as the outputs are and where they are.
+        1 x C x T x H x W or, of one frame, 1 x C x H x W, in the shape and on the device of the outputs.
 
     Raises:
         As `zoo.read_clip` does.
@@ -154,12 +148,12 @@ def following(
 
 
 def missed(given: Tensor, truth: Tensor, read: Tensor) -> tuple[float, float]:
-    """How far a prediction is from what follows, and how far the last frame read is in its place.
+    """Compute the errors of a prediction, and of repeating the last frame, against the frames that follow.
 
     Args:
-        given: Frames that were predicted, N x C x T x H x W or, of one, N x C x H x W.
+        given: Predicted frames, N x C x T x H x W or, of one, N x C x H x W.
         truth: The frames that follow, likewise.
-        read: What the model read, as `like_output` gives it: N x C x T x H x W.
+        read: Frames read by the model, as returned by `like_output`: N x C x T x H x W.
 
     Returns:
         Two means of squared errors over all pixels, in float64.
@@ -170,22 +164,22 @@ def missed(given: Tensor, truth: Tensor, read: Tensor) -> tuple[float, float]:
 
 
 def to_frames(clip: Tensor, spec: InputSpec | None) -> Tensor:
-    """An output clip as it can be looked at, on the CPU.
+    """Convert an output clip to displayable pixels, on the CPU.
 
     Args:
         clip: C x T x H x W or, of one frame, C x H x W.
-        spec: The model's input: an output of as many channels is taken for one in the same units. None, or another
+        spec: The model's input: an output with as many channels is assumed to have the same units. None, or another
             number of channels, stretches the clip from its lowest to its highest value; two channels, or more than
             three, are shown as their mean.
 
     Returns:
-        uint8, T x H x W x C, C is 1 (grey) or 3 (RGB).
+        uint8, T x H x W x C, C is 1 (gray) or 3 (RGB).
     """
     values = clip.detach().float().cpu()
     values = (values if values.ndim == 4 else values.unsqueeze(1)).permute(1, 2, 3, 0)
     if spec is not None and spec.channels != "other" and spec.channel_count == values.shape[-1]:
         low, high = spec.range
-        values = (values * torch.tensor(spec.std) + torch.tensor(spec.mean) - low) / (high - low)
+        values = (values * values.new_tensor(spec.std) + values.new_tensor(spec.mean) - low) / (high - low)
         values = values.flip(-1) if spec.channels == "BGR" else values
     else:
         values = (values - values.min()) / (values.max() - values.min()).clamp_min(1e-12)

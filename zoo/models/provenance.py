@@ -1,57 +1,54 @@
-"""Where a model's tensors come from: compared with the file that it was loaded from, whatever the model is called."""
+"""Provenance of a model's tensors, by comparison with the file that it was loaded from, however it is named."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import weakref
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.errors import ZooError
+from zoo.models.load_report import LoadReport
 from zoo.weights import digests
 from zoo.weights import files as weights_files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from zoo.entries import ModelEntry, WeightsEntry
-    from zoo.models.load_report import LoadReport
-
-#: "file": every tensor is the file's, in the model's own type; "adapted": as `zoo.load` made it, some tensors drawn or
-#: adapted; "random": as drawn; "modified": changed since it was loaded from a file; "unknown": nothing says;
-#: "unverified": as loaded from a file that is gone or was replaced, so that nothing can be compared.
+#: "file": every tensor is the file's, in the model's own type; "adapted": as loaded by `zoo.load`, some tensors drawn
+#: or adapted; "random": as drawn; "modified": changed since it was loaded from a file; "unknown": no information;
+#: "unverified": as loaded from a file that is missing or was replaced, so that nothing can be compared.
 Status = Literal["file", "adapted", "random", "modified", "unknown", "unverified"]
 
-#: How often a BatchNorm has averaged, which no output in eval mode depends on.
+#: BatchNorm's counter of batches, which no output in eval mode depends on.
 _COUNTER = "num_batches_tracked"
 
-#: What was found, and the state of the tensors that it is of.
+#: Cached results, and the state of the tensors that they are valid for.
 _found: weakref.WeakKeyDictionary[nn.Module, tuple[Any, Origin]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a model's tensors come from."""
+    """Provenance of a model's tensors."""
 
     status: Status
     #: In words, as what follows "weights:".
     text: str
-    #: Tag of the weights that were loaded; None where there were none.
+    #: Tag of the weights that were loaded; None if there were none.
     tag: str | None = None
     #: SHA-256 of the weights' file, where every tensor is that file's.
     sha256: str | None = None
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """Where the tensors of a model come from; None for a module that has no catalogue entry.
+    """Return the provenance of a model's tensors; None for a module without a catalog entry.
 
     Tensors are compared with those of the file, number by number, in the model's type; those that are not from a file
-    with a digest that `zoo.load` took. What was found is kept as long as no tensor is exchanged or written to.
+    with a digest computed by `zoo.load`. The result is cached until a tensor is replaced or written to.
     """
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     if entry is None:
@@ -64,7 +61,7 @@ def origin_of(model: nn.Module) -> Origin | None:
 
 
 def entry_of(model: nn.Module) -> ModelEntry | None:
-    """A model's catalogue entry, with the weights, their metrics and their SHA-256 only where its tensors are those."""
+    """Return a model's entry, with the weights, their metrics and SHA-256 only if its tensors are those."""
     entry: ModelEntry | None = getattr(model, "zoo_entry", None)
     origin = origin_of(model)
     if entry is None or origin is None or origin.status == "file":
@@ -73,7 +70,7 @@ def entry_of(model: nn.Module) -> ModelEntry | None:
 
 
 def digest(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
-    """SHA-256 over names, types, shapes and numbers of some tensors; "" where there are none."""
+    """Compute the SHA-256 over names, types, shapes and numbers of tensors; "" if there are none."""
     found = hashlib.sha256()
     chosen = sorted(name for name in names if name in tensors and not name.endswith(_COUNTER))
     for name in chosen:
@@ -130,7 +127,7 @@ def _compared(model: nn.Module, tensors: Mapping[str, Tensor]) -> Origin:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers by the names that `zoo.load` knew, whatever the model is wrapped into since."""
+    """Return parameters and buffers by their names in `zoo.load`, however the model has been wrapped since."""
     from zoo.models.features import Features
 
     while True:
@@ -141,7 +138,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _is(value: Tensor, stored: Tensor, loaded: str) -> bool:
-    """Whether a tensor holds a file's numbers, in its own type, or in the one that it was loaded in."""
+    """Check whether a tensor equals a file's, in its own type, or in the one that it was loaded in."""
     if value.shape != stored.shape or value.is_meta:
         return False
     here = value.detach().cpu()
@@ -156,7 +153,7 @@ def _version(value: Tensor) -> int:
 
 
 def _probe(value: Tensor) -> list[float]:
-    """A few of the numbers: `.data` is written to without being counted."""
+    """Return a sample of the numbers: writes through `.data` are not counted by torch."""
     if not value.numel() or value.is_meta:
         return []
     value = value.detach()

@@ -1,24 +1,21 @@
-"""Whether a model's weights are what its entry says: checksum, parameters, and outputs on golden tensors."""
+"""Verification of a model's weights against its entry: checksum, parameters, and outputs on golden tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from zoo.entries import ModelEntry
 from zoo.errors import ModelError, UsageError, WeightsError, ZooError
 from zoo.models import loading, meta
 from zoo.models.heads import by_head
 from zoo.registry import catalog, resolving
 from zoo.weights import digests, hub, obtaining, places, torch_files
 from zoo.weights import files as weights_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from zoo.entries import ModelEntry
 
 #: Largest relative difference to a golden output, on CPU in float32.
 RTOL = 1e-4
@@ -45,17 +42,17 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every check passed."""
+        """Check whether every check passed."""
         return all(check.passed for check in self.checks)
 
 
 def verify(name: str, *, offline: bool = False, token: str | None = None) -> Verification:
-    """Check one weights file of the catalogue: its SHA-256 (hashed again), its parameters, its golden outputs.
+    """Check one weights file of the catalog: its SHA-256 (hashed again), its parameters, its golden outputs.
 
     Args:
         name: As `zoo.load` takes it.
         offline: Fetch nothing; what is not on this machine fails.
-        token: Of the Hub, where it is not that of the environment.
+        token: Hub token; by default that of the environment.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
@@ -92,7 +89,7 @@ def verify_all(pattern: str = "*", *, offline: bool = False, token: str | None =
     """`verify` for every weights file whose `architecture` or `architecture.tag` matches, and which is on this machine.
 
     Raises:
-        UsageError: where none does.
+        UsageError: if none does.
     """
     names = [
         f"{listing.full_name}.{weights.tag}"
@@ -120,7 +117,7 @@ def check_rebuilt(
         cases: Batches, and what the model gave for each, by head, on the CPU in float32.
 
     Raises:
-        ModelError: where the tensors are not those of the entry's network, or it gives other outputs with them.
+        ModelError: if the tensors are not those of the entry's network, or it gives other outputs with them.
     """
     changed = f"{entry.name} could not be loaded again, and nothing was written"
     known = meta.shapes(entry)
@@ -157,7 +154,7 @@ def _difference(found: torch.Tensor | None, expected: torch.Tensor) -> float:
 
 
 def _agree(found: torch.Tensor | None, expected: torch.Tensor) -> bool:
-    """Whether outputs are equal but for rounding, however small they are."""
+    """Check whether outputs are equal up to rounding, however small they are."""
     if found is None or found.shape != expected.shape:
         return False
     allowed = RTOL * max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)
@@ -173,7 +170,7 @@ def _golden(model: torch.nn.Module, source: str, fetching: Mapping[str, Any]) ->
     if source.startswith("hub:"):
         hub.fetch(places.parse(source), **fetching)
     path = obtaining.locate(source)
-    weights_files.read_header(path)  # says what is wrong with a damaged file
+    weights_files.read_header(path)  # reports what is wrong with a damaged file
     expected = weights_files.map_tensors(path)
     batch = expected.pop("input", None)
     if batch is None or not expected:

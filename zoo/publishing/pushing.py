@@ -6,16 +6,17 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from zoo import devices
-from zoo.entries import WeightsEntry, licenses
+from zoo.entries import ModelEntry, WeightsEntry, licenses
 from zoo.entries.overrides import overrides_of
 from zoo.errors import ModelError, UnknownNameError, UsageError, one_line, shown
 from zoo.limits import LONGEST_CONFIG
@@ -27,14 +28,9 @@ from zoo.publishing import cards
 from zoo.registry import catalog, repositories, resolving
 from zoo.weights import describing, files, hub, identification, obtaining, places, transfer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from zoo.entries import ModelEntry
-
 CARD: Final = "README.md"
 
-#: How the names of distributions begin whose weights are published together.
+#: Prefix of the distributions whose weights are published together.
 _FIRST_PARTY = "motion-zoo-"
 
 
@@ -49,16 +45,16 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What was put on the Hub, or would be."""
+    """Result of a push, or of a dry run."""
 
     model: str
     repo: str
-    #: Whether only those with a token see it.
+    #: Whether only users with a token can see it.
     private: bool
     files: tuple[Upload, ...]
-    #: The commit; None where nothing was sent.
+    #: The commit; None if nothing was sent.
     revision: str | None
-    #: What `zoo.load` takes, and what a WeightsEntry has as its source; None where nothing was sent.
+    #: Name for `zoo.load`, and source for a WeightsEntry; None if nothing was sent.
     name: str | None
     source: str | None
 
@@ -74,28 +70,28 @@ def push(
     token: str | None = None,
     message: str | None = None,
 ) -> Pushed:
-    """Put a model on the Hub in one commit: `model.safetensors`, `config.json`, `golden.safetensors` and the card.
+    """Push a model to the Hub in one commit: `model.safetensors`, `config.json`, `golden.safetensors` and the card.
 
-    The repository is made where it does not exist, private unless `public`. `zoo.load` takes the `name` given back.
+    The repository is created if it does not exist, private unless `public`. `zoo.load` takes the returned `name`.
 
     Args:
-        model: A name of the catalogue, the path of a safetensors file, or a model that `zoo.load` gave and that may
+        model: A name of the catalog, the path of a safetensors file, or a model loaded by `zoo.load` that may
             have been trained since.
         repo: ORG/NAME.
-        weights: Of a name, which weights; as in `zoo.load`.
-        architecture: Of a file, what it is for; by default what its name begins with.
-        public: Let everybody see it; a repository that is public already is left alone without this.
-        dry_run: Say what would go up; the network is not asked.
-        token: Of the Hub, where it is not that of the environment.
-        message: Of the commit.
+        weights: Weights of a name; as in `zoo.load`.
+        architecture: Architecture of a file; by default the beginning of its name.
+        public: Make it public; a repository that is public already is not written to without this.
+        dry_run: Report what would be uploaded; the network is not used.
+        token: Hub token; by default that of the environment.
+        message: Commit message.
 
     Raises:
-        UnknownNameError: for an unknown model, or a file that is not there.
-        UsageError: where the repository's name is none, is public already, the weights are somebody else's, or their
-            license is no identifier.
+        UnknownNameError: for an unknown model, or a missing file.
+        UsageError: if the repository's name is invalid or it is public already, the weights are third-party, or their
+            license is not an identifier.
         ModelError: for a model that could not be loaded again, since something in it was changed after it was built,
             or that holds NaN or infinity. Nothing is sent before it was built anew, loaded strictly and compared.
-        WeightsError: where a file is damaged or a pickle, or the Hub refuses or cannot be reached.
+        WeightsError: if a file is damaged or a pickle, or the Hub refuses or cannot be reached.
     """
     if not places.is_repository(repo):
         raise UsageError(f"{repo!r} is no name of a repository on the Hub; expected ORG/REPO, such as me/my_model")
@@ -129,7 +125,7 @@ def push_first_party(
         options: As of `push`.
 
     Raises:
-        UsageError: where none is installed; the other errors of `push`.
+        UsageError: if none is installed; the other errors of `push`.
     """
     done = []
     for listing in catalog.listings():
@@ -146,12 +142,12 @@ def push_first_party(
 
 @dataclass(frozen=True, kw_only=True)
 class _Bundle:
-    """What goes up, but for the card."""
+    """Files to upload, except the card."""
 
     entry: ModelEntry
     weights: WeightsEntry
     content: dict[str, bytes]
-    #: Text of the card as its author keeps it; None where the repository's own is kept, or one is begun.
+    #: Text of the card as its author keeps it; None if the repository's own is kept, or one is begun.
     card: str | None
 
     @property
@@ -160,12 +156,12 @@ class _Bundle:
 
 
 def _named(given: Any) -> Any:
-    """The same, but a path as a text that names a file and nothing else."""
+    """Return the argument, with a path as text that can only name a file."""
     return str(Path(given).absolute()) if isinstance(given, os.PathLike) else given
 
 
 def _bundle(model: str | nn.Module, weights: str, architecture: str | None, token: str | None) -> _Bundle:
-    """The files of a model."""
+    """Write the files of a model."""
     if isinstance(model, nn.Module):
         return _of_module(model)
     if not isinstance(model, str):
@@ -174,7 +170,7 @@ def _bundle(model: str | nn.Module, weights: str, architecture: str | None, toke
     from_file = named and not model.startswith("hub:")
     if from_file:
         path = obtaining.locate(model)
-        files.read_header(path)  # a pickle is told before anything else
+        files.read_header(path)  # a pickle is reported before anything else
         name = architecture or path.name.partition(".")[0]
         try:
             catalog.find(name)
@@ -224,7 +220,7 @@ def _of_module(model: nn.Module) -> _Bundle:
     data = save(_state(model), metadata={describing.METADATA_KEY: header})
     known: WeightsEntry | None = getattr(model, "zoo_weights", None)
     origin = provenance.origin_of(model)
-    # A name that a catalogue gives to other tensors would be believed: what was changed is the pusher's own.
+    # A name that a catalog gives to other tensors would be believed: what was changed is the pusher's own.
     unchanged = origin is not None and origin.status in {"file", "adapted", "random", "unverified"}
     tag = "random" if known is None else known.tag.partition(" ")[0]
     weights = WeightsEntry(
@@ -239,10 +235,10 @@ def _of_module(model: nn.Module) -> _Bundle:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model by the names that its builder gives them, each with memory of its own.
+    """Return a model's tensors by the names of its builder's modules, each with memory of its own.
 
     Raises:
-        ModelError: where some of its state is not plain tensors.
+        ModelError: if some of its state is not plain tensors.
     """
     tensors = {}
     for name, value in model.state_dict().items():
@@ -273,7 +269,7 @@ def _bundled(
     card: str | None,
     further: Sequence[tuple[Tensor, Mapping[str, Tensor]]] = (),
 ) -> _Bundle:
-    """What goes up, once a model built of it gives the golden outputs, and those for `further` batches."""
+    """Return the upload, once a model rebuilt from it reproduces the golden outputs, and those of `further`."""
     from safetensors.torch import load
 
     licenses.check(weights.license)
@@ -319,7 +315,7 @@ def _bundled(
 
 
 def _golden(model: nn.Module) -> bytes:
-    """One input, drawn from seed 0, and what the model makes of it on the CPU in float32."""
+    """Return one input, drawn from seed 0, and the model's outputs for it on the CPU in float32."""
     from safetensors.torch import save
 
     entry: Any = model.zoo_entry
@@ -329,10 +325,10 @@ def _golden(model: nn.Module) -> bytes:
 
 @torch.no_grad()
 def _outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
-    """What a copy of a model gives on the CPU in float32, by head.
+    """Return the outputs of a copy of a model on the CPU in float32, by head.
 
     Raises:
-        ModelError: where it does not run so.
+        ModelError: if it does not run there.
     """
     import copy
 
@@ -350,7 +346,7 @@ def _outputs(model: nn.Module, batch: Tensor) -> dict[str, Tensor]:
 
 
 def _begun(bundle: _Bundle, repo: str) -> str:
-    """A card for a repository that has none, and whose model has none."""
+    """Return a card for a repository that has none, and whose model has none."""
     title = f"# {bundle.entry.name}\n\n{bundle.entry.summary}.\n"
     code = f'import zoo\n\nmodel = zoo.load("hub:{repo}@COMMIT")  # a commit of this repository, 40 hexadecimal digits'
     return cards.compose(bundle.entry, f"{title}\n```python\n{code}\n```\n")

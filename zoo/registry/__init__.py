@@ -1,1 +1,1 @@
-"""What is installed: plugins, their models, and what a name resolves to."""
+"""Installed plugins, their models, and resolution of names."""

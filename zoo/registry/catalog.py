@@ -1,10 +1,11 @@
-"""The names of all models: listing, wildcards, tags, and what a name stands for."""
+"""The catalog of all models: listing, wildcards, tags and lookup by name."""
 
 from __future__ import annotations
 
 import functools
 import re
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,11 +20,9 @@ from zoo.registry import plugins
 from zoo.weights import places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from zoo.entries.recipes import Recipe
 
-#: What to do where there is none.
+#: Advice for an empty catalog.
 HOW_TO_ADD = (
     "models come in plugins: `pip install 'motion-zoo[all]'` brings ours, `zoo new-plugin NAME` begins your own"
 )
@@ -60,12 +59,12 @@ class Listing:
 
 @functools.cache
 def listings() -> tuple[Listing, ...]:
-    """Every valid entry of every working plugin, in natural order of names."""
+    """Return every valid entry of every working plugin, in natural order of names."""
     return listings_of(plugins.registry())
 
 
 def listings_of(registry: plugins.Registry) -> tuple[Listing, ...]:
-    """The same of the plugins of one registry."""
+    """Return the valid entries of one registry's plugins."""
     given = registry.collect("zoo_models", ModelEntry)
     try:
         with guarded():  # all in one, because guarding an entry takes longer than checking it
@@ -77,7 +76,7 @@ def listings_of(registry: plugins.Registry) -> tuple[Listing, ...]:
 
 
 def _is_valid(plugin: plugins.Plugin, entry: ModelEntry) -> bool:
-    """Whether an entry keeps its contract; report its plugin where it does not."""
+    """Check whether an entry is valid; report its plugin if not."""
     try:
         with guarded():
             validate(entry)
@@ -150,7 +149,7 @@ def _check_pinned(weights: WeightsEntry) -> None:
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False, plugin: str | None = None) -> list[str]:
-    """Names of models in natural order.
+    """Return the names of models in natural order.
 
     Args:
         pattern: Wildcards as in file names ("conv*"), matched against `architecture` and `architecture.tag`.
@@ -168,7 +167,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False, plugin: str | N
 
 
 def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
-    """The listings whose name, or one of whose `architecture.tag`, matches; `plugin` as in `list_models`."""
+    """Return the listings whose name, or one of whose `architecture.tag`, matches; `plugin` as in `list_models`."""
     return [
         listing
         for listing in listings()
@@ -181,7 +180,7 @@ def select(pattern: str = "*", *, plugin: str | None = None) -> list[Listing]:
 
 
 def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
-    """The listing and weights that a name stands for, and whether the name held a tag."""
+    """Return the listing and weights of a name, and whether the name contained a tag."""
     distribution, colon, rest = name.rpartition(":")
     architecture, dot, tag = rest.partition(".")
     asked = [listing for listing in listings() if not colon or listing.plugin.comes_from(distribution)]
@@ -210,16 +209,16 @@ def find(name: str) -> tuple[Listing, WeightsEntry | None, bool]:
     return listing, weights_of(listing.entry, tag), True
 
 
-@functools.cache  # told once, however often a name is looked up
+@functools.cache  # warn once, however often a name is looked up
 def _warn_of_former(what: str, name: str, successor: str) -> None:
     warnings.warn(f"{what} {name!r} is now called {successor!r}; the old name will go", FormerNameWarning, stacklevel=4)
 
 
 def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
-    """The weights entry with this tag.
+    """Return the weights entry with this tag.
 
     Raises:
-        UnknownNameError: where there is none.
+        UnknownNameError: if there is none.
     """
     for weights in entry.weights:
         if weights.tag == tag:
@@ -233,10 +232,10 @@ def weights_of(entry: ModelEntry, tag: str) -> WeightsEntry:
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of this name (`architecture.tag`).
+    """Return the recipe of this name (`architecture.tag`).
 
     Raises:
-        UnknownNameError: where no plugin gives it.
+        UnknownNameError: if no plugin gives it.
     """
     given = recipes()
     if name not in given:
@@ -245,7 +244,7 @@ def recipe(name: str) -> Recipe:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Every plugin's recipes by name."""
+    """Return every plugin's recipes by name."""
     from zoo.entries.recipes import Recipe
 
     return {item.name: item for _, item in plugins.collect("zoo_recipes", Recipe)}

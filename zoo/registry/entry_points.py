@@ -1,20 +1,17 @@
-"""What is installed in the entry-point group `zoo.plugins`, without importing it, and a watch for imports of torch."""
+"""Discovery of the entry-point group `zoo.plugins` without imports, and detection of imports of torch."""
 
 from __future__ import annotations
 
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.metadata import EntryPoint
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from types import FrameType
+from typing import Any, NamedTuple, Self
 
 from zoo.errors import PluginWarning, describe, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
 
 __all__ = ["GROUP", "EntryPoint", "Watch", "canonical", "installed"]
 
@@ -23,12 +20,12 @@ GROUP = "zoo.plugins"
 
 
 def canonical(name: str) -> str:
-    """The name of a distribution as PEP 503 compares it: `My_Plugin` and `my-plugin` are one."""
+    """Normalize the name of a distribution as in PEP 503: `My_Plugin` and `my-plugin` are equal."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def installed() -> list[tuple[str, str, EntryPoint]]:
-    """Distribution, version and entry point of everything installed in the group, in a stable order.
+    """Return distribution, version and entry point of all plugins in the group, in a stable order.
 
     What cannot be read is reported and left out. Of several versions of one distribution the one that Python imports is
     taken: the first on `sys.path`, of one folder the highest; the others are reported.
@@ -52,7 +49,7 @@ class _Found(NamedTuple):
     distribution: str
     version: str
     points: list[EntryPoint]
-    #: Where it is installed, as far as its finder says.
+    #: Folder of the installation, if its finder provides it.
     folder: object
 
 
@@ -61,23 +58,23 @@ class _Readable(metadata.Distribution):
 
     def __init__(self, inner: metadata.Distribution) -> None:
         self._inner = inner
-        #: Where its metadata lies, as far as its finder says.
+        #: Folder of the metadata, if its finder provides it.
         self.place: Any = getattr(inner, "_path", None)
 
     def read_text(self, filename: str) -> str | None:
-        """The text of one of its files; None where there is none."""
+        """Return the text of one of its files, or None."""
         text = self._inner.read_text(filename)
         if text is None and self.place is not None and (self.place / filename).is_file():
             raise PermissionError(f"{filename} must not be read")  # importlib.metadata passes it over
         return text and text.removeprefix("\ufeff")
 
     def locate_file(self, path: Any) -> Any:
-        """The place of one of its files."""
+        """Return the path of one of its files."""
         return self._inner.locate_file(path)
 
 
 def _found() -> Iterator[_Found]:
-    """Every distribution with plugins, in the order of `sys.path`."""
+    """Return every distribution with plugins, in the order of `sys.path`."""
     for inner in metadata.distributions():
         distribution = _Readable(inner)
         try:
@@ -98,7 +95,7 @@ def _found() -> Iterator[_Found]:
 
 
 def _order(version: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts 1.10 after 1.9, and 1.0 after 1.0rc1."""
+    """Return a sort key that puts 1.10 after 1.9, and 1.0 after 1.0rc1."""
     parts = re.findall(r"\d+|[a-z]+", version.lower())
     return [*((1, int(part)) if part.isdigit() else (2 * (part == "post"), part) for part in parts), (1, -1)]
 
@@ -127,11 +124,11 @@ class Watch:
         self.importer = ""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        """Note who asks; find nothing, so that the import goes on as usual."""
+        """Record the importing code; find nothing, so that the import proceeds as usual."""
         del path, target
         if name != self.module or self.importer:
             return
-        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the stack is where the answer stands
+        frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - the importer is only visible on the stack
         while frame is not None:
             code = frame.f_code.co_filename
             if not self.importer and not code.startswith("<frozen"):

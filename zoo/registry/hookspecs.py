@@ -38,6 +38,16 @@ def explain_methods() -> list[Any]:  # type: ignore[empty-body]
 
 
 @hookspec
+def explain_measures() -> list[Any]:  # type: ignore[empty-body]
+    """Give further measures of how far a map can be trusted (`explain.authoring.Test`), for any method and model."""
+
+
+@hookspec
+def explain_perturbations() -> list[Any]:  # type: ignore[empty-body]
+    """Give further perturbations (`explain.authoring.Perturbation`), for any model."""
+
+
+@hookspec
 def explain_sections(context: Any) -> list[Any]:  # type: ignore[empty-body]
     """Give further sections (`explain.Section`) of a report on the model and clip of `context`.
 

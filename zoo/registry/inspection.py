@@ -21,13 +21,13 @@ _CHILD = "import sys; from zoo.registry.inspection import _examine; _examine(*sy
 
 
 def states() -> list[dict[str, Any]]:
-    """Each plugin of this process as plain data: its names, status, reason, hooks and models."""
+    """Return each plugin of this process as plain data: its names, status, reason, hooks and models."""
     models = catalog.listings()  # a broken entry shows only when its hook is called
     return _with_shared_names([_state(plugin, models) for plugin in plugins.registry().plugins])
 
 
 def isolated_states(longest: float = LONGEST) -> list[dict[str, Any]]:
-    """The same with each plugin imported, and its hooks called, in a process of its own.
+    """Return the same, importing each plugin and calling its hooks in a separate process.
 
     A plugin that ends that process (`os._exit`, `abort`, a crash) or hangs has failed, and its reason says so.
 
@@ -67,7 +67,7 @@ def _with_shared_names(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _isolated(plugin: plugins.Plugin, longest: float) -> dict[str, Any]:
-    """The state of a plugin after another process imported it."""
+    """Return the state of a plugin after another process imported it."""
     point = plugin.entry_point
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder) / "notes"
@@ -124,7 +124,12 @@ def _examine(notes: str, distribution: str, version: str, name: str, value: str)
     )
     note("hook zoo_models")
     models = catalog.listings_of(registry)
-    for hook in ("zoo_recipes", "explain_methods"):  # the others need a model
+    for hook in (
+        "zoo_recipes",
+        "explain_methods",
+        "explain_measures",
+        "explain_perturbations",
+    ):  # the others need a model
         note(f"hook {hook}")
         registry.collect(hook, object)
     (plugin,) = registry.plugins

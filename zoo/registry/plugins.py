@@ -12,8 +12,9 @@ import re
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
@@ -21,9 +22,6 @@ from zoo.errors import PluginError, PluginWarning, UnknownNameError, WeightsErro
 from zoo.isolation import contained, guarded
 from zoo.registry import hookspecs
 from zoo.registry.entry_points import GROUP, EntryPoint, Watch, canonical, installed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 __all__ = ["DISABLE", "GROUP", "EntryPoint", "Plugin", "Registry", "check_names", "collect", "installed", "registry"]
 
@@ -52,24 +50,24 @@ class Plugin:
     hooks: list[str] = field(default_factory=list)
     #: CPU time that importing it took.
     import_seconds: float = 0.0
-    #: Why it makes every command slow; empty where it does not.
+    #: Why it makes every command slow; empty if it does not.
     slow: str = ""
     #: Further entry points ("DISTRIBUTION:NAME") that give the same plugin, as after a distribution was renamed.
     also: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
-        """Distribution and entry-point name, unique among installed plugins."""
+        """Return distribution and entry-point name, unique among installed plugins."""
         return f"{self.distribution}:{self.name}"
 
     def is_called(self, name: str) -> bool:
-        """Whether a name is that of this plugin or its distribution, or both ("DISTRIBUTION:NAME"), however spelled."""
+        """Check whether a name is that of this plugin, its distribution, or "DISTRIBUTION:NAME", however spelled."""
         return canonical(name) in {
             canonical(known) for key in (self.key, *self.also) for known in (key, *key.rsplit(":", 1))
         }
 
     def comes_from(self, distribution: str) -> bool:
-        """Whether a distribution of this name, however spelled, gives this plugin."""
+        """Check whether a distribution of this name, however spelled, provides this plugin."""
         return canonical(distribution) in {canonical(key.rpartition(":")[0]) for key in (self.key, *self.also)}
 
     def fail(self, during: str, error: BaseException) -> None:
@@ -93,7 +91,7 @@ class Registry:
         self.plugins = one_each(entry_points)
         self._manager = pluggy.PluginManager(hookspecs.PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        #: What each plugin's hook gave last, to name the plugin of a reference that does not resolve.
+        #: Last results of each plugin's hook, to name the plugin of a reference that does not resolve.
         self._given: dict[tuple[str, str], list[Any]] = {}
         for plugin in list(self.plugins):
             if any(plugin.is_called(name) for name in disabled):
@@ -127,7 +125,7 @@ class Registry:
         plugin.hooks = sorted(self._implementations(plugin.key))
 
     def _import(self, plugin: Plugin) -> Any:
-        """The plugin's module; None where it does not import."""
+        """Return the plugin's module; None if it cannot be imported."""
         began, began_wall = time.process_time(), time.perf_counter()
         watch = Watch("torch", plugin.entry_point.module.partition(".")[0])
         try:
@@ -150,7 +148,7 @@ class Registry:
             plugin.slow = f"{what} takes {wall:.1f} s" + (f", {cpu:.1f} s of it computing" if wall > 2 * cpu else "")
 
     def _implementations(self, key: str) -> dict[str, Any]:
-        """The functions by which a registered plugin implements hooks, by their names."""
+        """Return the hook implementations of a registered plugin, by name."""
         callers = self._manager.get_hookcallers(self._manager.get_plugin(key)) or []
         return {
             caller.name: found.function
@@ -160,7 +158,7 @@ class Registry:
         }
 
     def _twin(self, plugin: Plugin) -> str | None:
-        """The key of a plugin with the same hook functions, as where a renamed module gives the old one's; or None."""
+        """Return the key of a plugin with the same hook functions, as for a renamed module; or None."""
         own = self._implementations(plugin.key)
         others = [key for key, _ in self._manager.list_name_plugin() if key != plugin.key]
         return next((key for key in others if own and self._implementations(key) == own), None)
@@ -198,9 +196,9 @@ class Registry:
         return items
 
     def giver(self, reference: str) -> Plugin | None:
-        """The plugin that gave "package.module:function" in an entry, recipe, method or section; None for none.
+        """Return the plugin that gave "package.module:function" in an entry, recipe, method or section, or None.
 
-        Else the plugin in whose package it lies.
+        If no plugin gave it, return the plugin whose package contains it.
         """
         package = reference.partition(":")[0].partition(".")[0]
         givers = {key for (key, _), given in self._given.items() if _holds(given, reference)}
@@ -209,7 +207,7 @@ class Registry:
 
 
 def one_each(entry_points: list[tuple[str, str, EntryPoint]]) -> list[Plugin]:
-    """The plugins that entry points name: several that name one module, or one in two spellings, are one plugin."""
+    """Return the plugins of the entry points; several for one module, in any spelling, are one plugin."""
     plugins: dict[tuple[str, str], Plugin] = {}
     seen: set[tuple[str, str]] = set()
     for distribution, version, entry_point in entry_points:
@@ -225,7 +223,7 @@ def one_each(entry_points: list[tuple[str, str, EntryPoint]]) -> list[Plugin]:
 
 
 def _holds(item: Any, reference: str) -> bool:
-    """Whether a text is somewhere among the fields of plain data."""
+    """Check whether a text occurs among the fields of plain data."""
     if is_dataclass(item):
         return any(_holds(getattr(item, one.name), reference) for one in fields(item))
     if isinstance(item, tuple | list):
@@ -261,12 +259,12 @@ def check_names(names: Iterable[str]) -> None:
 
 @functools.cache
 def registry() -> Registry:
-    """The plugins of this process, discovered once."""
+    """Return the plugins of this process, discovered once."""
     return Registry(installed(), disabled())
 
 
 def disabled() -> set[str]:
-    """Names of the plugins that the environment switches off."""
+    """Return the names of plugins disabled by the environment."""
     return {name for name in re.split(r"[,\s]+", os.environ.get(DISABLE, "")) if name}
 
 
@@ -276,10 +274,10 @@ def collect(hook: str, expected: type, **arguments: Any) -> list[tuple[Plugin, A
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """The function that "package.module:function" names.
+    """Return the function that "package.module:function" names.
 
     Raises:
-        PluginError: where there is no such module or function, or importing the module fails, whatever it raises; it
+        PluginError: if there is no such module or function, or the import fails with any error; the message
             names the plugin that gave the reference.
     """
     import importlib
@@ -304,7 +302,7 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def _named(reference: str) -> str:
-    """A reference as messages name it: with the plugin that gave it, where one did."""
+    """Format a reference for messages, with its plugin if known."""
     plugin = registry().giver(reference)
     if plugin is None:
         return repr(reference)

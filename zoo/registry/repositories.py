@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from zoo.entries import Metric, ModelEntry, WeightsEntry
 from zoo.entries.overrides import overrides_of
@@ -16,10 +17,7 @@ from zoo.registry import catalog
 from zoo.weights.hub import CONFIG, GOLDEN, WEIGHTS, fetch, forget
 from zoo.weights.places import parse
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: Version of what `config.json` says.
+#: Version of the schema of `config.json`.
 FORMAT = 1
 
 _DISTRIBUTION = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*", re.IGNORECASE | re.ASCII)
@@ -28,12 +26,12 @@ _TAG = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 def describe(name: str, *, offline: bool = False, token: str | None = None) -> tuple[ModelEntry, WeightsEntry]:
-    """The architecture and the weights of `hub:ORG/REPO@REVISION`, a repository that `zoo push` made.
+    """Return the architecture and weights of `hub:ORG/REPO@REVISION`, a repository made by `zoo push`.
 
     Raises:
-        WeightsError: where it cannot be fetched, or its `config.json` says no such thing.
-        UnknownNameError: where the plugin with its architecture is not installed.
-        UsageError: where the name is not pinned.
+        WeightsError: if it cannot be fetched, or its `config.json` is invalid.
+        UnknownNameError: if the plugin with its architecture is not installed.
+        UsageError: if the name is not pinned.
     """
     place = parse(name)
     if place.file:
@@ -85,7 +83,7 @@ def _said(path: Path) -> dict[str, Any]:
 
 
 def _license(listed: dict[str, Any], where: str) -> str:
-    """The license of weights; version 0.1 wrote it under another name."""
+    """Return the license of weights; version 0.1 stored it under another name."""
     if "license" not in listed and "licence" in listed:
         warn_of_licence(where, stacklevel=5)
         return str(listed["licence"])
@@ -93,7 +91,7 @@ def _license(listed: dict[str, Any], where: str) -> str:
 
 
 def _matching(text: object, pattern: re.Pattern[str], what: str) -> str:
-    """The text; whoever reads a message copies names from it, so that they hold nothing else."""
+    """Return the text, restricted to characters of names: readers copy names from messages."""
     if not isinstance(text, str) or not pattern.fullmatch(text):
         raise ValueError(f"{text!r} is no {what}")
     return text

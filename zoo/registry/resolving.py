@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def info(name: str, *, offline: bool = False, token: str | None = None) -> ModelEntry:
-    """The entry that `architecture`, `architecture.tag` or `distribution:architecture` names, resolved.
+    """Return the resolved entry of `architecture`, `architecture.tag` or `distribution:architecture`.
 
-    `hub:ORG/REPO@REVISION` names a repository that `zoo.push` made; what it says is fetched, and its weights are not.
+    `hub:ORG/REPO@REVISION` names a repository made by `zoo.push`; its config is fetched, its weights are not.
 
     With a tag, the entry's arguments, input and outputs are those of that weights file and `weights` holds
     it alone; without one they are those of the default weights, and `weights` holds all.
 
     Args:
-        name: What is asked for.
-        offline: Raise rather than fetch what a repository says.
-        token: Of the Hub, where it is not that of the environment.
+        name: Name of the model.
+        offline: Raise instead of fetching a repository's config.
+        token: Hub token; by default that of the environment.
 
     Raises:
         UnknownNameError: for an unknown name or tag; near names are offered.
-        UsageError: where two plugins give the name, or it is no text.
+        UsageError: if two plugins provide the name, or it is not text.
     """
     _check_name(name)
     if name.startswith("hub:"):
@@ -53,7 +53,7 @@ def info(name: str, *, offline: bool = False, token: str | None = None) -> Model
 def resolve(
     name: str, weights: str | None, *, adapt: str | None = None, offline: bool = False, token: str | None = None
 ) -> tuple[ModelEntry, WeightsEntry | None]:
-    """The architecture's entry and the weights that `load(name, weights=weights, adapt=adapt)` would take."""
+    """Return the architecture's entry and the weights that `load(name, weights=weights, adapt=adapt)` would use."""
     _check_name(name)
     if name.startswith("hub:"):
         entry, found = repositories.describe(name, offline=offline, token=token)
@@ -84,7 +84,7 @@ def _chosen(
     weights: str | None,
     adapt: str | None,
 ) -> tuple[ModelEntry, WeightsEntry | None]:
-    """The entry and its weights: those of the name, or those that were asked for."""
+    """Return the entry and its weights: those of the name, or those requested."""
     if weights is None:
         return entry, None
     if weights == "default":

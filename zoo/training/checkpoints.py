@@ -1,15 +1,17 @@
-"""What a training run leaves behind on the way: one checkpoint file, from which it goes on, and its log.
+"""Checkpoint of a training run, from which it resumes, and its log.
 
-A checkpoint holds parameters, buffers, the optimiser's moments and the running average, all as they are trained
-(float32), and as JSON in its header where the run is: 12 to 16 bytes a parameter. Nothing is pickled.
+A checkpoint holds parameters, buffers, the optimizer's moments and the running average, all as trained
+(float32), and the run's position as JSON in its header: 12 to 16 bytes a parameter. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from zoo.entries.recipes import Recipe, Stage
@@ -17,9 +19,6 @@ from zoo.errors import TrainingError
 from zoo.writing import TEMPORARY, write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     from torch import Tensor
 
 CHECKPOINT: Final = "checkpoint.safetensors"
@@ -27,16 +26,16 @@ LOG: Final = "log.json"
 
 
 def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Replace the checkpoint and the log; a killed run leaves the ones before.
+    """Replace the checkpoint and the log; a killed run leaves the previous ones.
 
     Args:
         folder: Of the run.
         recipe: Being trained.
         state: `stage_index`, `step`, `seconds`, `log`, and `start` (see `finalizing.write_record`).
-        tensors: Whatever the run needs to go on.
+        tensors: All tensors that the run needs to resume.
 
     Raises:
-        OutputError: where they cannot be written.
+        OutputError: if they cannot be written.
     """
     begun = recipe.stages[: state["stage_index"] + (state["step"] > 0)]
     whole = {**_identity(recipe), "stages": [asdict(stage) for stage in begun], **state}
@@ -45,10 +44,10 @@ def save(folder: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Mappin
 
 
 def read(folder: Path, recipe: Recipe, device: str = "cpu") -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """State and tensors of the folder's checkpoint; None where it has none.
+    """Return state and tensors of the folder's checkpoint; None if it has none.
 
     Raises:
-        TrainingError: where the file is damaged, or belongs to another recipe.
+        TrainingError: if the file is damaged, or belongs to another recipe.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -70,7 +69,7 @@ def read(folder: Path, recipe: Recipe, device: str = "cpu") -> tuple[dict[str, A
     return state, tensors
 
 
-#: What to do with a checkpoint that does not fit.
+#: Advice for a checkpoint that does not fit.
 ANEW: Final = "choose another folder, or delete it to start anew"
 
 
@@ -79,7 +78,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def _differences(recipe: Recipe, state: dict[str, Any]) -> list[str]:
-    """What the recipe of a checkpoint has otherwise; what an older checkpoint leaves out is at its default."""
+    """Describe how a checkpoint's recipe differs; fields that an older checkpoint lacks have their defaults."""
     own = _identity(recipe)
     found = _unlike({name: state[name] for name in own if name in state}, own)
     for k, stage in enumerate(state["stages"]):
@@ -89,7 +88,7 @@ def _differences(recipe: Recipe, state: dict[str, Any]) -> list[str]:
 
 
 def _whole(stage: dict[str, Any]) -> dict[str, Any]:
-    """A stage with the settings that it leaves out at their defaults."""
+    """Return a stage with defaults for the settings that it omits."""
     with suppress(TypeError):  # a later version's file may have settings unknown here: they differ
         return asdict(Stage(**stage))
     return stage
@@ -101,7 +100,7 @@ def _unlike(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: int | None = None) -> Path | None:
-    """The weights file, where the folder holds a whole one with the record of this very recipe; else None.
+    """Return the weights file, if the folder holds a complete one with the record of this very recipe; else None.
 
     Args:
         recipe: To compare with.
@@ -116,7 +115,7 @@ def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: i
         stages = [_whole(stage) for stage in made.pop("stages")]
         own = asdict(recipe)
         whole = asdict(Recipe(**{**made, "stages": stages}))
-        asked = record.get("clips_asked")  # older records do not say, and are taken for whole ones
+        asked = record.get("clips_asked")  # older records lack this, and are assumed complete
         enough = asked is None or (clips is not None and clips <= asked)
     except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
@@ -127,7 +126,7 @@ def finished(recipe: Recipe, folder: Path, start: str | None = None, *, clips: i
 
 
 def position(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Where a stopped run is: `stage` and its `step` of `steps` (None once all are done), `checkpoint_bytes`."""
+    """Return the position of a stopped run: `stage` and its `step` of `steps` (None if done), `checkpoint_bytes`."""
     from zoo.weights.files import read_header
 
     path = folder / CHECKPOINT
@@ -142,7 +141,7 @@ def position(recipe: Recipe, folder: Path) -> dict[str, Any]:
 
 
 def clear_remains(folder: Path) -> None:
-    """Delete what a killed run had half written; nobody else may be writing there (`held`)."""
+    """Delete partial files of a killed run; no other process may be writing there (`held`)."""
     for path in folder.glob(f"{TEMPORARY}*"):
         with suppress(OSError):
             path.unlink()
@@ -153,7 +152,7 @@ def held(folder: Path) -> Iterator[None]:
     """Keep other runs out of the folder, for as long as this process lives or the context lasts.
 
     Raises:
-        TrainingError: where another run is on there.
+        TrainingError: if another run is on there.
     """
     try:
         import fcntl

@@ -1,13 +1,14 @@
-"""Measuring weights the way their recipe says, and reading what was measured before. Reading imports no torch."""
+"""Evaluation of weights by their recipe, and access to stored evaluations. Reading imports no torch."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from zoo.errors import NoEvaluationError, PluginError, UsageError, WeightsError, ZooError, nearest
+from zoo.models.records import Evaluation
 from zoo.registry import catalog, resolving
 from zoo.registry.plugins import resolve
 from zoo.weights.describing import describe_file
@@ -17,81 +18,92 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from zoo.entries import WeightsEntry
+    from zoo.entries import ModelEntry, WeightsEntry
     from zoo.entries.recipes import Recipe
 
 
-#: The table of a breakdown that says what answers get which do not depend on the clip, a row for each: what it is under
+#: Breakdown table of answers that do not depend on the clip, a row for each: its description under
 #: "constant answer", and the metrics by name.
 CONSTANT: Final = "constant answers"
 
 
 def evaluate(
-    name: str,
+    model: str | nn.Module,
     *,
     recipe: str | None = None,
     weights: str | None = "default",
     device: str = "cpu",
     clips: int | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
-    """Measure the model that `zoo.load(name, weights=weights)` gives on the fixed test set of a recipe.
+) -> Evaluation:
+    """Measure a model on the fixed test set of a recipe.
 
     Args:
-        name: `architecture` or `architecture.tag`.
+        model: `architecture` or `architecture.tag`, which `zoo.load` gives; or a model that it gave, which is measured
+            where it is, in eval mode, and left as it was.
         recipe: Whose evaluation to use; None is the recipe of the weights and, for random ones, the only recipe that
             the architecture has.
-        weights: As in `zoo.load`.
+        weights: As in `zoo.load`; for a name only, as `device` and `seed`.
         device: As in `zoo.load`.
         clips: Measure the first so many clips of the set, which every device and run has in the same order; None
             measures all.
         seed: As in `zoo.load`.
 
-    Returns:
-        As `measure` does.
-
     Raises:
-        UsageError: where no recipe is known and none was given, the recipe given is for other networks, or the set
-            has fewer clips.
-        DataError: where the data is missing.
+        UsageError: if the model did not come from `zoo.load`, no recipe is known and none was given, the recipe
+            given is for other networks, or the set has fewer clips.
+        DataError: if the data is missing.
     """
     from zoo import devices
     from zoo.models import loading
 
-    entry, chosen = resolving.resolve(name, weights)
-    if recipe is None and (chosen is None or chosen in entry.weights):
-        recipe = recipe_of(entry.name, chosen)
-    found = catalog.recipe(recipe) if recipe else None  # what cannot be need not wait for the model, nor for a download
-    network = loading.load(name, weights=weights, device=device, seed=seed)
-    if found is None:  # only now: of weights that do not fit, no recipe need be told
-        found = catalog.recipe(recipe_of(entry.name, chosen))
+    found = None
+    if isinstance(model, str):
+        entry, chosen = resolving.resolve(model, weights)
+        if recipe is None and (chosen is None or chosen in entry.weights):
+            recipe = recipe_of(entry.name, chosen)
+        if recipe:  # what cannot be need not wait for the model, nor for a download
+            found = catalog.recipe(recipe)
+        network = loading.load(model, weights=weights, device=device, seed=seed)
+    else:
+        if not hasattr(model, "zoo_entry"):
+            raise UsageError("this module did not come from zoo.load, so no recipe evaluates it")
+        network, entry = model, cast("ModelEntry", model.zoo_entry)
+        chosen = entry.weights[0] if entry.weights else None
+    found = found or catalog.recipe(recipe or recipe_of(entry.name, chosen))
     report: Any = network.zoo_load_report
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
     try:
-        return measure(found, network, devices.like(network).device, report.name, report.sha256, clips=clips)
+        place = devices.like(network).device
+        return Evaluation.from_record(measure(found, network, place, report.name, report.sha256, clips=clips))
     except Exception as error:
         foreign = found.name.partition(".")[0] != entry.name
         if isinstance(error, ZooError) or not foreign or devices.is_out_of_memory(error):
             raise
-        # A recipe is taken at its user's word; only running it tells whether it can read what the network says.
+        # A recipe given by the user is not checked; only running it shows whether it can read the network's output.
         raise UsageError(
             f"{report.name} cannot be evaluated as {found.name} is: {type(error).__name__}: {error}; "
             "name a recipe for networks of the same input and outputs"
         ) from error
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 def measure(
     recipe: Recipe, network: nn.Module, device: torch.device, name: str, sha256: str | None, *, clips: int | None = None
 ) -> dict[str, Any]:
-    """Measure a network that is on `device` and in eval mode; `name` and `sha256` say what it is.
+    """Evaluate a network that is on `device` and in eval mode; `name` and `sha256` identify it.
 
     Returns:
         JSON-ready: `model`, `sha256` of the weights file (None for random weights), `measured_as` (name of the
         recipe), `clips_measured`, `metrics` (a list of dataset, split, name, value), `breakdown` (the same metrics in
         tables by name, each a list of rows), `torch` and `device`; where the recipe's evaluation gives it, `per_clip`
-        (for a metric by name, what `per_clip` makes of each clip's, in the order of the fixed set).
+        (for a metric by name, the result of `per_clip` for each clip, in the order of the fixed set).
 
     Raises:
-        PluginError: where the recipe's evaluation gives something else.
+        PluginError: if the recipe's evaluation returns an invalid value.
     """
     import torch
 
@@ -111,13 +123,13 @@ def measure(
 
 
 def per_clip(values: torch.Tensor) -> str | list[float]:
-    """What an evaluation keeps of each clip under one metric, so that models can be compared clip by clip.
+    """Format one metric of every clip for the evaluation, so that models can be compared clip by clip.
 
     Args:
-        values: N truth values (right or wrong), or N numbers (errors).
+        values: N booleans (right or wrong), or N numbers (errors).
 
     Returns:
-        Truth values as a text of N digits 1 and 0; numbers as a list, with six digits that count.
+        Booleans as a text of N digits 1 and 0; numbers as a list, with six significant digits.
     """
     if not values.is_floating_point():
         return "".join("1" if one else "0" for one in values.tolist())
@@ -125,20 +137,20 @@ def per_clip(values: torch.Tensor) -> str | list[float]:
 
 
 def stored(name: str) -> dict[str, Any]:
-    """The evaluation that was stored with weights, read without torch.
+    """Return the evaluation that was stored with weights, read without torch.
 
     Args:
         name: `architecture` or `architecture.tag`, the path of a weights file (`x.safetensors`, its record `x.json`
-            beside it), or the path of a JSON file: a record, or what `zoo evaluate NAME --out FILE.json` wrote.
+            beside it), or the path of a JSON file: a record, or the output of `zoo evaluate NAME --out FILE.json`.
 
     Returns:
         As `measure` does; the record that training writes holds `recipe`, `steps`, `clips_seen` and `log` as well.
 
     Raises:
         UnknownNameError: for an unknown model or tag.
-        UsageError: where there is no such JSON file.
-        NoEvaluationError: where nothing was stored.
-        WeightsError: where what was stored is damaged, or of other weights.
+        UsageError: if there is no such JSON file.
+        NoEvaluationError: if none was stored.
+        WeightsError: if it is damaged, or of other weights.
     """
     model, sha256 = "", None
     if name.endswith(".json"):
@@ -178,10 +190,10 @@ def stored(name: str) -> dict[str, Any]:
 
 
 def clips_measured(weights: WeightsEntry) -> int | None:
-    """On how many clips the metrics of weights were measured, as the record stored with them says; None where unknown.
+    """Return the number of clips on which weights were measured, by their stored record; None if unknown.
 
     Raises:
-        WeightsError: where that record is damaged.
+        WeightsError: if that record is damaged.
     """
     record = _read(locate(weights.record)) if weights.record else {}
     count: int | None = record.get("clips_measured") if record.get("sha256") in (None, weights.sha256) else None
@@ -214,13 +226,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _trained_by(record: dict[str, Any]) -> str | None:
-    """The name of the recipe whose training wrote a record."""
+    """Return the name of the recipe whose training wrote a record."""
     recipe = record.get("recipe")
     return str(recipe["name"]) if isinstance(recipe, dict) and "name" in recipe else None
 
 
 def _problem(evaluation: Any) -> str:
-    """What keeps a value from being an evaluation: empty where nothing does."""
+    """Describe why a value is not a valid evaluation; empty if it is."""
     if not isinstance(evaluation, dict) or not {"metrics", "breakdown"} <= set(evaluation):
         return "no evaluation (no `metrics` and `breakdown`)"
     metrics, breakdown = evaluation["metrics"], evaluation["breakdown"]
@@ -243,7 +255,7 @@ def _problem(evaluation: Any) -> str:
 
 
 def _is_per_clip(given: Any, metrics: set[str]) -> bool:
-    """Whether a value maps names of metrics to what `per_clip` gives."""
+    """Check whether a value maps names of metrics to results of `per_clip`."""
     return isinstance(given, dict) and all(
         name in metrics
         and (
@@ -258,7 +270,7 @@ def _is_per_clip(given: Any, metrics: set[str]) -> bool:
 
 
 def _wrong_value(record: dict[str, Any]) -> str:
-    """Where an evaluation holds what is no finite number, or no such accuracy or error can be; else empty."""
+    """Describe non-finite numbers, and impossible accuracies or errors, in an evaluation; empty if there are none."""
     places = [("metrics", row["name"], row["value"]) for row in record["metrics"]]
     for title, rows in record["breakdown"].items():
         for at, row in enumerate(rows, start=1):
@@ -283,10 +295,10 @@ def _is_table(rows: Any) -> bool:
 
 
 def recipe_of(architecture: str, weights: WeightsEntry | None) -> str:
-    """The recipe that evaluates these weights: the one that made them, else the one they were measured as before.
+    """Return the recipe that evaluates these weights: the one that made them, else that of their last measurement.
 
-    Random ones have the architecture's only one. Weights of unknown making are not measured by guess: they may have
-    been trained on something else.
+    Random weights use the architecture's only recipe. Weights of unknown origin are not measured by guess: they may
+    have been trained on something else.
     """
     if weights is not None:
         if weights.recipe:

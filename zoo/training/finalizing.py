@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from zoo import devices
 from zoo.clips.preparing import preprocess
-from zoo.entries import WeightsEntry
+from zoo.entries import ModelEntry, WeightsEntry
 from zoo.entries.overrides import overrides_of
+from zoo.entries.recipes import Recipe
 from zoo.errors import PluginError, UnknownNameError
 from zoo.models import verification
 from zoo.plain import plain
@@ -21,13 +25,6 @@ from zoo.training.evaluation import measure
 from zoo.weights.digests import sha256_of
 from zoo.weights.obtaining import locate
 from zoo.writing import write, write_tensors
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from zoo.entries import ModelEntry
-    from zoo.entries.recipes import Recipe
 
 
 def finalize(
@@ -47,7 +44,7 @@ def finalize(
     file is written last, because measuring takes long (`write_record`).
 
     Raises:
-        ModelError: where the recipe's architecture is in the catalogue and could not be loaded with these weights, or
+        ModelError: if the recipe's architecture is in the catalog and could not be loaded with these weights, or
             gives other outputs with them; nothing is written then.
     """
     network = exported(recipe, module)
@@ -72,11 +69,25 @@ def exported(recipe: Recipe, module: nn.Module) -> nn.Module:
     return network
 
 
+def measured_in_training(recipe: Recipe, module: nn.Module, *, clips: int | None = None) -> dict[str, float | None]:
+    """Measure what is being trained, and leave it as it is found; the recipe's metrics by name."""
+    modes = {part: part.training for part in module.modules()}
+    network = exported(recipe, module).eval()
+    place = devices.like(module).device
+    try:
+        with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+            found = measure(recipe, network, place, recipe.name, None, clips=clips)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    return {metric["name"]: metric["value"] for metric in found["metrics"]}
+
+
 def example_of(recipe: Recipe) -> Tensor:
     """Return the batch of a recipe's golden tensors: what it names, else the first sample of its architecture.
 
     Raises:
-        PluginError: where it names none, and no sample comes with the architecture.
+        PluginError: if it names none, and no sample comes with the architecture.
     """
     if recipe.example:
         example: Tensor = resolve(recipe.example)(**recipe.example_arguments)
@@ -103,7 +114,7 @@ def check_loads(recipe: Recipe, network: nn.Module, cases: Sequence[tuple[Tensor
 
 
 def _described(recipe: Recipe) -> ModelEntry | None:
-    """The entry that `zoo.load` builds for a recipe's weights; None where no plugin registers the architecture."""
+    """Return the entry that `zoo.load` builds for a recipe's weights; None if no plugin registers the architecture."""
     try:
         listing, _, _ = catalog.find(recipe.name.partition(".")[0])
     except UnknownNameError:

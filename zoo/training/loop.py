@@ -1,6 +1,6 @@
-"""The loop that trains a recipe: resumable, on CPU or GPU, in bfloat16 where that is safe, in one process or several.
+"""Training loop of recipes: resumable, on CPU or GPU, in bfloat16 where that is safe, in one process or several.
 
-Output folder: `checkpoint.safetensors` (everything needed to go on, nothing pickled), `log.json` and, at the end, the
+Output folder: `checkpoint.safetensors` (everything needed to resume, nothing pickled), `log.json` and, at the end, the
 weights file with its golden tensors and its metrics (`finalizing.py`).
 """
 
@@ -12,17 +12,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
-from zoo.entries.recipes import OPTIMIZERS
+from zoo.entries.recipes import OPTIMIZERS, Recipe, Stage
 from zoo.errors import DivergedError, OutputError, TrainingError, UnknownNameError, WeightsError, ZooError
 from zoo.registry.plugins import resolve
 from zoo.training import checkpoints, parallel
@@ -30,11 +31,6 @@ from zoo.training.checkpoints import CHECKPOINT
 from zoo.training.finalizing import check_loads, example_of, exported, finalize
 from zoo.weights.digests import sha256_of
 from zoo.weights.files import read_header
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from zoo.entries.recipes import Recipe, Stage
 
 
 def train(
@@ -49,12 +45,13 @@ def train(
     minutes: float | None = None,
     evaluate_clips: int | None = None,
     progress: bool = True,
+    watch: Callable[[nn.Module, int], None] | None = None,
 ) -> Path | None:
     """Train `recipe` into the folder `out` and return the weights file written there.
 
     A folder that holds a checkpoint of this recipe is resumed, by however many processes; the stages that are already
     done must be the recipe's own. The checkpoint is replaced every `checkpoint_every` seconds, after each stage and, on
-    Ctrl-C or SIGTERM, after the step that is on. Several processes do this together within `parallel.joined`.
+    Ctrl-C or SIGTERM, after the current step. Several processes do this together within `parallel.joined`.
 
     Args:
         recipe: What to train.
@@ -63,20 +60,22 @@ def train(
         from_weights: Start the exported network from this weights file instead of from the seed.
         checkpoint_every: Seconds.
         log_every: Steps.
-        until: Stop after the stage of this name, at once where it is done, and return None.
-        minutes: Stop after the step that is on when they are over, with a checkpoint, and return None. At least one
-            step is made; recalibrating and measuring are not divided.
-        evaluate_clips: Measure the result on the first so many clips of the test set; None is all.
+        until: Stop after the stage of this name, at once if it is done, and return None.
+        minutes: Stop after the step at which they are over, with a checkpoint, and return None. At least one
+            step is made; recalibrating and measuring are not interrupted.
+        evaluate_clips: Measure the result on this many first clips of the test set; None is all.
         progress: Show a bar on stderr.
+        watch: Called after each step with the trained network and the steps made in all stages; an exception ends the
+            run, which keeps its last checkpoint.
 
     Raises:
-        TrainingError: where the checkpoint is damaged, belongs to another recipe or began from other weights, another
-            run is on in `out`, the loss is no number any more, or another process of this run is lost.
-        OutputError: where `out` cannot be written.
-        DeviceError: where there is no such device.
-        WeightsError: where `from_weights` does not fit.
-        ModelError: where what the recipe makes would not load as weights of its architecture.
-        UnknownNameError: where `until` is no stage.
+        TrainingError: if the checkpoint is damaged, belongs to another recipe or began from other weights, another
+            run is active in `out`, the loss is NaN or infinite, or another process of this run is lost.
+        OutputError: if `out` cannot be written.
+        DeviceError: if there is no such device.
+        WeightsError: if `from_weights` does not fit.
+        ModelError: if the recipe's result could not be loaded as weights of its architecture.
+        UnknownNameError: if `until` is not a stage.
     """
     ends = math.inf if minutes is None else time.monotonic() + 60 * minutes
     stages = [stage.name for stage in recipe.stages]
@@ -101,7 +100,7 @@ def train(
             checkpoints.clear_remains(out)
         parallel.wait()
         module = parallel.synchronized(module.to(place))
-        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first)
+        run = _Run(recipe, module, out, place, start, checkpoint_every, log_every, ends, progress and first, watch)
         run.resume()
         parallel.check_agreement(module, run.stage_index, run.step)
         begun = run.stage_index, run.step
@@ -130,13 +129,13 @@ def take_weights(path: Path, network: nn.Module, name: str) -> str:
     """Load the network, which is that of the recipe `name`, from a weights file; gives the file's sha256.
 
     Raises:
-        WeightsError: where the file is damaged or of another architecture.
+        WeightsError: if the file is damaged or of another architecture.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        read_header(path)  # says what a file is that is none of weights
+        read_header(path)  # identifies files that are not weights
         found = load_file(path)
         digest = sha256_of(path)
     except (OSError, SafetensorError) as error:
@@ -146,7 +145,7 @@ def take_weights(path: Path, network: nn.Module, name: str) -> str:
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], problem: str, kind: type[ZooError], hint: str = "") -> None:
-    """Load tensors; where they do not fit, what torch says may name hundreds: the first one tells enough."""
+    """Load tensors; of torch's errors on mismatches, which may name hundreds, report the first."""
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
@@ -167,7 +166,7 @@ def _first_difference(expected: dict[str, Tensor], found: dict[str, Tensor], err
 
 
 def learning_rate(stage: Stage, step: int) -> float:
-    """The learning rate of a step of the stage, counted from 0."""
+    """Return the learning rate of a step of the stage, counted from 0."""
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
     done = (step - stage.warmup) / max(1, stage.steps - stage.warmup)
@@ -233,7 +232,7 @@ def _held_signals() -> Iterator[list[int]]:
 
 
 class _Run:
-    """The state of one run: where it is, the optimiser and averages of the current stage, and the log."""
+    """State of one run: its position, the optimizer and averages of the current stage, and the log."""
 
     def __init__(
         self,
@@ -246,6 +245,7 @@ class _Run:
         log_every: int,
         ends: float,
         progress: bool,  # noqa: FBT001 (private, passed once)
+        watch: Callable[[nn.Module, int], None] | None,
     ) -> None:
         self.recipe = recipe
         self.module = module
@@ -256,6 +256,7 @@ class _Run:
         self.log_every = log_every
         self.ends = ends
         self.progress = progress
+        self.watch = watch
         self.stage_index = 0
         self.step = 0
         self.seconds = 0.0
@@ -264,7 +265,7 @@ class _Run:
         self.moments: dict[str, Tensor] = {}
 
     def is_over(self) -> bool:
-        """Whether the time given to this run is over, in any of its processes."""
+        """Check whether the time limit of this run is over, in any of its processes."""
         return bool(parallel.highest(time.monotonic() >= self.ends)[0])
 
     def train_stage(self, stage: Stage) -> bool:
@@ -272,6 +273,7 @@ class _Run:
         batch_at = resolve(stage.data)(self.module, stage, self.recipe.seed + 1000 * self.stage_index, self.device)
         loss_of = resolve(stage.loss)
         self.module.train()
+        lost = parallel.distributed(self.module, loss_of)
         learning = {name: value for name, value in self.module.named_parameters() if value.requires_grad}
         if stage.optimizer not in OPTIMIZERS:
             raise UnknownNameError("optimizer", stage.optimizer, OPTIMIZERS, f"stage {stage.name!r} names it")
@@ -286,6 +288,7 @@ class _Run:
         counted = over = 0
         started = saved = time.monotonic()
         before = self.seconds
+        made = sum(one.steps for one in self.recipe.stages[: self.stage_index])
         with (
             _held_signals() as got,
             parallel.sharing(self.module, stage.batch_size) as part,
@@ -296,10 +299,9 @@ class _Run:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(stage, self.step)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=halves):
-                    loss, terms = loss_of(self.module, part.of(batch_at(self.step)), stage)
+                    loss, terms = lost(part.of(batch_at(self.step)), stage)
                 optimizer.zero_grad(set_to_none=True)
-                (loss * part.weight).backward()
-                parallel.add_gradients(list(learning.values()))
+                parallel.backward(loss, part)
                 nn.utils.clip_grad_norm_(learning.values(), stage.clip_norm)
                 optimizer.step()
                 if stage.averaging:
@@ -308,9 +310,11 @@ class _Run:
                         for name, value in learning.items():
                             self.average[name].lerp_(value, 1 - decay)
                 self.step += 1
+                if self.watch is not None:
+                    self.watch(self.module, made + self.step)
                 counted += 1
-                for name, value in {"loss": loss, **terms}.items():
-                    own = part.weight * value.detach().float()
+                for name, term in {"loss": loss, **terms}.items():
+                    own = part.weight * term.detach().float()
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + own
                 now = time.monotonic()
                 self.seconds = before + now - started
@@ -320,7 +324,7 @@ class _Run:
                     got[0] if got else 0, now - saved > self.checkpoint_every, now >= self.ends
                 )
                 if stop and not got:
-                    got.append(stop)  # another process was told
+                    got.append(stop)  # another process received the signal
                 saves = bool(stop or due or over)
                 if logs or saves:
                     whole = parallel.totals(sums)
@@ -356,7 +360,7 @@ class _Run:
         return True
 
     def _seed(self) -> None:
-        """Seed what dropout draws from for this step, so that a resumed run draws the same, each process its own."""
+        """Seed dropout for this step, so that a resumed run draws the same numbers, each process its own."""
         words = [self.recipe.seed, self.stage_index, self.step, *filter(None, [parallel.rank()])]
         drawn = hashlib.sha256(" ".join(map(str, words)).encode()).digest()
         seed = int.from_bytes(drawn[:8], "big")
@@ -386,7 +390,7 @@ class _Run:
         parallel.wait()
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, where it has one."""
+        """Resume from the folder's checkpoint, if it has one."""
         found = checkpoints.read(self.out, self.recipe, str(self.device))
         if found is None:
             return
@@ -400,7 +404,7 @@ class _Run:
         problem = f"{path} holds another network than {self.recipe.build}"
         _load(self.module, _part(tensors, "module."), problem, TrainingError, f"; {checkpoints.ANEW}")
         self.stage_index, self.step = state["stage_index"], state["step"]
-        self.start = state["start"] or self.start  # older checkpoints do not say: as it is built now
+        self.start = state["start"] or self.start  # older checkpoints lack it: the current start is used
         self.seconds, self.log = state["seconds"], state["log"]
         self.average = _part(tensors, "average.")
         self.moments = _part(tensors, "moment.")
@@ -408,7 +412,7 @@ class _Run:
     def _restore_moments(self, optimizer: torch.optim.Optimizer, learning: dict[str, nn.Parameter]) -> None:
         for place, moment in self.moments.items():
             key, _, name = place.partition(".")
-            # counts are kept on the CPU, as a fresh optimiser does
+            # counts are kept on the CPU, as in a fresh optimizer
             optimizer.state[learning[name]][key] = moment.cpu() if key in ("step", "mu_product") else moment
         self.moments = {}
 

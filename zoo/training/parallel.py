@@ -1,17 +1,20 @@
 """One training run in several processes, as torchrun starts them: each computes its share of every batch.
 
-The processes hold the same weights and add their gradients up, which gives the gradients of one process on the whole
-batch. A process that runs alone finds every function here doing nothing.
+The processes hold the same weights, and DistributedDataParallel adds their gradients up, which gives the gradients of
+one process on the whole batch. A process that runs alone finds every function here doing nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import torch
 import torch.distributed as dist
@@ -20,12 +23,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm  # the base of all BatchNorms, in torch's own documentation
 
 from zoo import devices
+from zoo.entries.recipes import Stage
 from zoo.errors import DeviceError, TrainingError, UsageError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-#: How long a process waits for the others within a step, and while the first one measures the trained network.
+#: Time that a process waits for the others within a step, and while the first one evaluates the trained network.
 PATIENCE: Final = timedelta(minutes=10)
 _LONG_PATIENCE: Final = timedelta(days=2)
 
@@ -35,7 +36,7 @@ class _Group:
     rank: int
     size: int
     device: torch.device
-    #: What is said between steps goes here, over gloo also where gradients go over nccl; `rest` waits for very long.
+    #: Communication between steps, over gloo even if gradients use nccl; `rest` waits for very long.
     talk: Any
     rest: Any
     #: A group of this process alone.
@@ -44,7 +45,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class Part:
-    """What one process computes of each batch: every `size`-th clip."""
+    """The part of each batch that one process computes: every `size`-th clip."""
 
     batch_size: int
     rank: int
@@ -52,11 +53,11 @@ class Part:
 
     @property
     def weight(self) -> float:
-        """The share of the clips that are this process's own."""
+        """Return this process's share of the clips."""
         return len(range(self.rank, self.batch_size, self.size)) / self.batch_size
 
     def of(self, batch: Any) -> Any:
-        """This process's clips of a batch: a tensor, or tensors in mappings, lists and tuples, all clips first."""
+        """Return this process's clips of a batch: a tensor, or tensors in mappings, lists and tuples, clips first."""
         if self.size == 1:
             return batch
         if isinstance(batch, Tensor):
@@ -78,29 +79,29 @@ _part: Part | None = None
 
 
 def size() -> int:
-    """How many processes train together; 1 where this one is alone."""
+    """Return the number of processes that train together; 1 for a single one."""
     return _group.size if _group else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0. Number 0 writes the files and shows progress."""
+    """Return this process's rank, from 0. Rank 0 writes the files and shows progress."""
     return _group.rank if _group else 0
 
 
 @contextmanager
 def joined(device: str = "auto", *, patience: timedelta = PATIENCE) -> Iterator[str]:
-    """Join the processes that torchrun started with this one; gives this process's device.
+    """Join the processes that torchrun started with this one; yield this process's device.
 
-    On GPUs each process of a machine takes its own, and they talk over nccl; on the CPU over gloo. Where a process
+    On GPUs each process of a machine takes its own, and they use nccl; on the CPU gloo. If a process
     fails, the others end too; only the first to fail raises its error, the others exit with status 1.
 
     Args:
         device: As in `zoo.load`; "cuda" is this process's own GPU.
-        patience: How long a process waits within a step for one that does not answer.
+        patience: Time that a process waits within a step for one that does not respond.
 
     Raises:
-        DeviceError: where there is no GPU for each process.
-        TrainingError: where the processes do not find each other, or one of them is lost.
+        DeviceError: if there is no GPU for each process.
+        TrainingError: if the rendezvous fails, or a process is lost.
     """
     global _group
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
@@ -160,10 +161,30 @@ def _talking() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo and nccl have many words for a peer that is gone
-        raise TrainingError(
-            f"another process of this run has ended or does not answer ({_first_line(error)}); "
-            "the last checkpoint is whole: start all processes again to go on from it"
-        ) from error
+        raise _lost(error) from error
+
+
+#: What messages about a lost peer hold, within the passes of DistributedDataParallel.
+_OF_PEERS = ("gloo", "nccl", "pair closure", "timeout", "timed out", "connection")
+
+
+@contextmanager
+def _communicating() -> Iterator[None]:
+    """Translate errors of communication within a forward or backward pass; others are raised as they are."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).casefold()
+        if size() == 1 or not (isinstance(error, dist.DistError) or any(words in text for words in _OF_PEERS)):
+            raise
+        raise _lost(error) from error
+
+
+def _lost(error: RuntimeError) -> TrainingError:
+    return TrainingError(
+        f"another process of this run has ended or does not answer ({_first_line(error)}); "
+        "the last checkpoint is whole: start all processes again to go on from it"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -172,9 +193,9 @@ def _first_line(error: BaseException) -> str:
 
 
 def synchronized(module: nn.Module) -> nn.Module:
-    """The module with BatchNorms that, on GPUs, normalise by the statistics of the whole batch.
+    """Convert BatchNorms to normalize, on GPUs, by the statistics of the whole batch.
 
-    torch has no such BatchNorm for the CPU: there each process normalises by its own clips.
+    torch has no such BatchNorm for the CPU: there each process normalizes by its own clips.
     """
     if _group is None or _group.size == 1 or _group.device.type != "cuda":
         return module
@@ -184,10 +205,10 @@ def synchronized(module: nn.Module) -> nn.Module:
 
 @contextmanager
 def sharing(module: nn.Module, batch_size: int) -> Iterator[Part]:
-    """Within it, batches are shared by all processes; outside, each process computes what it is given alone.
+    """Share batches among all processes inside; outside, each process computes its own batches alone.
 
     Raises:
-        UsageError: where there are fewer clips than processes.
+        UsageError: if there are fewer clips than processes.
     """
     global _part
     if batch_size < size():
@@ -205,11 +226,11 @@ def sharing(module: nn.Module, batch_size: int) -> Iterator[Part]:
 
 
 def divisor(count: Tensor | int) -> Tensor:
-    """What a loss divides a sum over a batch by, where it counts anything but clips: at least 1.
+    """Return the divisor of a loss's sum over a batch, if it counts anything but clips: at least 1.
 
     A mean over clips needs nothing: the loop weighs each process's loss by its share of the clips. A mean over masked
-    frames does, for the processes see different numbers of them: `values[mask].sum() / divisor(mask.sum())` is such
-    that the processes' weighted losses add up to the mean over the whole batch. All processes must call it equally
+    frames does, for the processes see different numbers of them: `values[mask].sum() / divisor(mask.sum())` makes
+    the processes' weighted losses add up to the mean over the whole batch. All processes must call it equally
     often. In one process it is the count itself.
 
     Args:
@@ -227,19 +248,52 @@ def divisor(count: Tensor | int) -> Tensor:
     return total.clamp_(min=1) * part.weight
 
 
-@torch.no_grad()
-def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace the gradients by the sum of all processes' own; one that no process has stays None."""
+class _Loss(nn.Module):
+    """A recipe's loss as a forward pass, which DistributedDataParallel follows whatever it calls of the module."""
+
+    def __init__(self, module: nn.Module, loss: Callable[..., Any]) -> None:
+        super().__init__()
+        self.module = module
+        self.loss = loss
+        self.terms: Mapping[str, Tensor] = {}
+
+    def forward(self, batch: Any, stage: Stage) -> Tensor:
+        loss, self.terms = self.loss(self.module, batch, stage)
+        return cast("Tensor", loss)
+
+
+def distributed(
+    module: nn.Module, loss: Callable[..., Any]
+) -> Callable[[Any, Stage], tuple[Tensor, Mapping[str, Tensor]]]:
+    """Compute the `loss` of a stage's batch, `lost(batch, stage)`; `backward` then sums gradients of all processes.
+
+    It is kept until then: DistributedDataParallel takes part in the backward pass. A parameter that no process uses
+    keeps no gradient.
+    """
     if size() == 1:
-        return
-    somewhere = highest(*(parameter.grad is not None for parameter in parameters))
-    learning = [parameter for parameter, has in zip(parameters, somewhere, strict=True) if has]
-    grads = [torch.zeros_like(one) if one.grad is None else one.grad for one in learning]
-    with _talking():
-        flat = torch.cat([grad.flatten() for grad in grads])
-        dist.all_reduce(flat)
-    for parameter, total in zip(learning, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
-        parameter.grad = total.view_as(parameter)
+        return partial(loss, module)
+    inner = _Loss(module, loss)
+    with _talking(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer torch: forward_sync_buffers
+        outer = nn.parallel.DistributedDataParallel(
+            inner, broadcast_buffers=False, init_sync=False, find_unused_parameters=True
+        )
+
+    def lost(batch: Any, stage: Stage) -> tuple[Tensor, Mapping[str, Tensor]]:
+        with _communicating():
+            return outer(batch, stage), inner.terms
+
+    return lost
+
+
+def backward(loss: Tensor, part: Part) -> None:
+    """Take the gradients of a loss, weighted by this process's share of the clips.
+
+    Raises:
+        TrainingError: if another process is lost.
+    """
+    with _communicating():
+        (loss * (part.weight * part.size)).backward()  # type: ignore[no-untyped-call]  # DistributedDataParallel takes means
 
 
 @torch.no_grad()
@@ -262,7 +316,7 @@ def average_statistics(module: nn.Module, share: float) -> None:
 
 
 def totals(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Scalars by name, added up over all processes."""
+    """Sum scalars by name over all processes."""
     if _group is None or not values:
         return dict(values)
     flat = torch.stack([value.detach().double().cpu() for value in values.values()])
@@ -272,7 +326,7 @@ def totals(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def highest(*values: int) -> list[int]:
-    """The highest of each of these numbers among all processes."""
+    """Return the maximum of each number over all processes."""
     if _group is None:
         return list(values)
     flat = torch.tensor(values)
@@ -292,7 +346,7 @@ def check_agreement(module: nn.Module, *position: int) -> None:
     """Check that all processes are at the same position of the run with the same weights.
 
     Raises:
-        TrainingError: where they are not.
+        TrainingError: if they are not.
     """
     if size() == 1:
         return
@@ -305,7 +359,7 @@ def check_agreement(module: nn.Module, *position: int) -> None:
 
 
 def _digest(module: nn.Module, *position: int) -> int:
-    """56 bits of a sum over a module's tensors, however they lie in memory, and the position."""
+    """Hash a sum over a module's tensors, whatever their memory layout, and the position to 56 bits."""
     digest = hashlib.sha256(repr(position).encode())
     for name, value in module.state_dict().items():
         digest.update(name.encode())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from zoo import devices
+from zoo.entries.recipes import Recipe
 from zoo.errors import UnknownNameError, WeightsError, ZooError
 from zoo.names import is_pattern, natural
 from zoo.registry import catalog
@@ -20,31 +23,25 @@ from zoo.training import checkpoints, finalizing, loop, parallel
 from zoo.weights import digests, obtaining
 from zoo.weights.digests import sha256_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from zoo.entries.recipes import Recipe
-
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one recipe."""
+    """Outcome of one recipe."""
 
     recipe: str
-    #: "finished" now, "already finished" by an earlier command, "stopped" as `until` or `minutes` said, "waiting" for
-    #: the next command since this one's time was over, or "failed".
+    #: "finished" now, "already finished" by an earlier command, "stopped" by `until` or `minutes`, "waiting" for
+    #: the next command since the time limit was reached, or "failed".
     status: Literal["finished", "already finished", "stopped", "waiting", "failed"]
     #: The weights file, where there is one.
     weights: str | None = None
-    #: Where a stopped run is, as `checkpoints.position` says it.
+    #: Position of a stopped run, as returned by `checkpoints.position`.
     position: dict[str, Any] | None = None
-    #: What a failed run said.
+    #: Error message of a failed run.
     error: str | None = None
 
     @property
     def text(self) -> str:
-        """Where the weights are, how far the run came, or why it failed."""
+        """Return the path of the weights, the progress of the run, or the reason of its failure."""
         at = self.position
         if not at:
             return self.weights or self.error or ""
@@ -55,10 +52,10 @@ class Outcome:
 
 
 def choose(names: Sequence[str]) -> list[Recipe]:
-    """The recipes of these names; wildcards are matched against `architecture` and `architecture.tag`.
+    """Return the recipes of these names; wildcards are matched against `architecture` and `architecture.tag`.
 
     Raises:
-        UnknownNameError: where nothing answers to a name.
+        UnknownNameError: if a name matches nothing.
     """
     known = catalog.recipes()
     chosen: dict[str, Recipe] = {}
@@ -74,10 +71,10 @@ def choose(names: Sequence[str]) -> list[Recipe]:
 
 
 def weights_file(name: str) -> Path:
-    """The weights file that `--from-weights` names: a path, or `architecture.tag` of the catalogue.
+    """Return the weights file of `--from-weights`: a path, or `architecture.tag` of the catalog.
 
     Raises:
-        UnknownNameError, WeightsError: where there is none, or it is not what its entry says.
+        UnknownNameError, WeightsError: if it does not exist, or does not match its entry.
     """
     from pathlib import Path
 
@@ -102,18 +99,18 @@ def train_all(
     report: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> list[Outcome]:
-    """Train each recipe in its folder, as `loop.train` does with these `settings`, and say what became of each.
+    """Train each recipe in its folder, by `loop.train` with these `settings`, and return the outcomes.
 
-    A run that is finished already is left as it is; one that was measured on fewer clips than are asked for now is
-    only measured again. Where there are several recipes and one fails, the others go on; a single one raises its error.
+    A run that is finished already is skipped; one that was measured on fewer clips than requested now is
+    only measured again. If one of several recipes fails, the others continue; a single one raises its error.
     So do several processes, which end together.
 
     Args:
         recipes: In the order of training.
         folders: One for each.
-        minutes: For all of them together; one of them gets on in any case.
+        minutes: Time limit for all of them together; at least one of them advances in any case.
         evaluate_clips: As in `loop.train`.
-        report: Takes one line for each recipe that fails, and one where a signal ends the run.
+        report: Called with one line for each recipe that fails, and one if a signal ends the run.
         settings: Further arguments of `loop.train`.
     """
     started = time.monotonic()
@@ -136,7 +133,7 @@ def train_all(
                     written = _measure_again(recipe, folder, trained, settings.get("device", "cpu"), evaluate_clips)
                 else:
                     written = loop.train(recipe, folder, minutes=left, evaluate_clips=evaluate_clips, **settings)
-            except Exception as error:  # a stranger's recipe may raise anything
+            except Exception as error:  # an untrusted recipe may raise anything
                 if len(recipes) == 1 or parallel.size() > 1:
                     raise
                 said = str(error) if isinstance(error, ZooError) else f"{type(error).__name__}: {error}"
@@ -162,7 +159,7 @@ def train_all(
 def _measure_again(
     recipe: Recipe, folder: Path, path: Path | None, device: str | torch.device, clips: int | None
 ) -> Path | None:
-    """Replace what the record of a finished run says of its weights; the first process does it, the others wait."""
+    """Replace the evaluation in the record of a finished run; the first process does it, the others wait."""
     if path is not None and parallel.rank() == 0:
         with checkpoints.held(folder):
             with torch.random.fork_rng(devices=[]):

@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from zoo.entries.overrides import overrides_of
 from zoo.entries.spec import Metric, WeightsEntry
@@ -14,9 +15,6 @@ from zoo.entries.typechecks import check_types
 from zoo.errors import PluginError, one_line
 from zoo.names import natural
 from zoo.weights.identification import INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,7 +38,7 @@ def bundled_weights(
         The weights of each model by the model's name, for `ModelEntry(weights=...)`.
 
     Raises:
-        PluginError: where the folder is missing, a record is damaged or incomplete, a weights file has no record, or no
+        PluginError: if the folder is missing, a record is damaged or incomplete, a weights file has no record, or no
             weights file has a tag of `order`.
     """
     place = _place(package, folder)
@@ -65,7 +63,7 @@ def bundled_weights(
 
 
 def _place(package: str, folder: str) -> str:
-    """The folder on this machine."""
+    """Return the folder on this machine."""
     try:
         homes = list(getattr(importlib.import_module(package), "__path__", ()))
     except ImportError as error:
@@ -95,7 +93,7 @@ def _sorted(weights: list[WeightsEntry], ranks: Mapping[str, int]) -> tuple[Weig
 
 
 def _entry(source: str, tag: str, path: str) -> WeightsEntry:
-    """The entry of one weights file.
+    """Return the entry of one weights file.
 
     Args:
         source: Of its three files, "package:folder/MODEL.TAG".
@@ -122,7 +120,7 @@ def _entry(source: str, tag: str, path: str) -> WeightsEntry:
 
 
 def _fields(record: Any) -> dict[str, Any]:
-    """What a record gives of an entry; ValueError, TypeError or AttributeError where it does not."""
+    """Return the entry's fields from a record; raise ValueError, TypeError or AttributeError if it has none."""
     _mapping("a record", record)
     absent = [name for name in ("sha256", "bytes", "recipe", "metrics") if name not in record]
     if absent:

@@ -1,4 +1,4 @@
-"""Where files from elsewhere are kept on this machine, and the guard that keeps them inside."""
+"""Cache folders of downloaded files, and the checks that keep paths inside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zoo.weights.places import Place, parse
 
 
 def cache_folder() -> str:
-    """The user's cache folder, as platformdirs says; on Linux without its import, which takes as long as `zoo list`."""
+    """Return the user's cache folder as platformdirs does; on Linux without its import, as slow as `zoo list`."""
     if sys.platform == "linux":
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - as above
         if cache.startswith("/"):
@@ -22,17 +22,17 @@ def cache_folder() -> str:
 
 
 def hub_cache() -> Path:
-    """The folder in which all libraries of the Hub keep files."""
+    """Return the Hub's cache folder, shared by all libraries."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def cached(source: str) -> Path:
-    """The file of a source on this machine; nothing is fetched.
+    """Return the local file of a source; nothing is fetched.
 
     Raises:
-        WeightsError: where it is not here.
+        WeightsError: if it is not on this machine.
     """
     path = file_inside(parse(source))
     if not path.is_file():
@@ -41,16 +41,16 @@ def cached(source: str) -> Path:
 
 
 def pointer_of(place: Place) -> Path:
-    """Where the cache has the file, by its documented layout: `try_to_load_from_cache` costs 150 ms of imports."""
+    """Return the path of a file in the cache's documented layout: `try_to_load_from_cache` costs 150 ms of imports."""
     folder = f"models--{place.repo.replace('/', '--')}"
     return hub_cache() / folder / "snapshots" / place.revision / place.file
 
 
 def file_inside(place: Place) -> Path:
-    """Where the cache has the file, if links there, which whoever may write into it can plant, lead nowhere else.
+    """Return the path of a cached file, if no link, which other writers can plant, leads out of the cache.
 
     Raises:
-        WeightsError: where they do.
+        WeightsError: if one does.
     """
     path = pointer_of(place)
     home = repository_folder(path)
@@ -61,7 +61,7 @@ def file_inside(place: Place) -> Path:
 
 
 def lies_in(path: Path, home: Path) -> bool:
-    """Whether a path, its links followed, lies in a folder."""
+    """Check whether a path, with links resolved, is inside a folder."""
     try:
         return path.resolve().is_relative_to(home)
     except (OSError, RuntimeError):  # links in a circle
@@ -69,13 +69,13 @@ def lies_in(path: Path, home: Path) -> bool:
 
 
 def repository_folder(path: Path) -> Path:
-    """The folder that holds all of the repository of a file in the cache."""
+    """Return the cache folder of a file's repository."""
     root = hub_cache()
     return root.resolve() / path.relative_to(root).parts[0]
 
 
 def unlink_inside(path: Path, home: Path) -> None:
-    """Remove a file of the cache, or a link and what it leads to, but nothing that does not lie in the cache itself."""
+    """Remove a cached file, or a link and its target, but nothing outside the cache."""
     if not lies_in(path.parent, home):
         return
     target = path.parent / path.readlink() if path.is_symlink() else None

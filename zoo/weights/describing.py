@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from zoo.entries import WeightsEntry
 from zoo.entries.overrides import overrides_of
@@ -14,17 +16,12 @@ from zoo.weights.digests import digest_of
 from zoo.weights.files import INDEX, read_header, size_of
 from zoo.weights.obtaining import locate
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-
 #: Key of the safetensors metadata that holds what differs from the architecture's entry, as JSON.
 METADATA_KEY = "zoo"
 
 
 def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEntry:
-    """The entry of a weights file given by its path: tag from its name, overrides from its header.
+    """Return the entry of a weights file by path: tag from its name, overrides from its header.
 
     A JSON file of the same name beside it is taken for its record, and not read here.
 
@@ -33,7 +30,7 @@ def describe_file(source: str, known: Iterable[WeightsEntry] = ()) -> WeightsEnt
         known: Entries of files without a header of ours; the one with this file's SHA-256 is taken for it.
 
     Raises:
-        UnknownNameError, WeightsError: where the file is missing or unreadable.
+        UnknownNameError, WeightsError: if the file is missing or unreadable.
     """
     path = locate(source)
     tag = path.name.removesuffix(INDEX).removesuffix(".safetensors")

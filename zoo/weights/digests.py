@@ -17,16 +17,16 @@ from zoo.writing import write
 if TYPE_CHECKING:
     from zoo.entries import WeightsEntry
 
-#: Nanoseconds within which a file may be changed twice and bear the same time.
+#: Nanoseconds within which a file may be changed twice and keep the same modification time.
 _TICK = 20_000_000
 
 
 def sha256_of(path: Path, *, remembered: bool = True) -> str:
-    """SHA-256 of a file, hashed once and then remembered by its path, size, modification time and inode.
+    """Return the SHA-256 of a file, cached by its path, size, modification time and inode.
 
     Args:
         path: The file.
-        remembered: Say False to hash it again in any case.
+        remembered: False hashes the file again in any case.
     """
     path = path.resolve()
     status = path.stat()
@@ -61,7 +61,7 @@ def _remembered() -> dict[str, Any]:
 
 
 def _remember(memory: dict[str, Any]) -> None:
-    """Write the memory atomically; a cache that cannot be written costs only time, so that is no error."""
+    """Write the cache atomically; errors are ignored, as they cost only time."""
     target = _memory_file()
     with contextlib.suppress(OSError, OutputError):
         target.parent.mkdir(parents=True, exist_ok=True)

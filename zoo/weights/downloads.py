@@ -1,6 +1,6 @@
-"""One downloader for every file that comes from a network: resumed, locked, and bounded in size, rate and waiting time.
+"""Downloads of all files from networks: resumable, locked, and bounded in size, rate and waiting time.
 
-What a server says never names a file here: the caller says where the content goes and checks its digest. A file
+The server never chooses a file's name: the caller provides its path and checks its digest. A file
 arrives in a partial file beside its place, `.NAME.part`, under a lock, so that one process fetches it and the others
 wait. An interrupted download leaves that one partial file, and the next run resumes it.
 """
@@ -14,25 +14,24 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 from urllib.parse import urlsplit
 
 from zoo.errors import OutputError, one_line
 from zoo.writing import is_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from typing import BinaryIO, Protocol
 
     class Headers(Protocol):
         """Headers of an answer; looking one up ignores case."""
 
         def get(self, name: str, /) -> str | None:
-            """The value of a header, or None."""
+            """Return the value of a header, or None."""
 
     Ask = Callable[[dict[str, str]], AbstractContextManager["Answer"]]
 
@@ -148,8 +147,8 @@ def download(ask: Ask, part: Path, *, most: int) -> None:
         most: Largest size that is accepted, in bytes.
 
     Raises:
-        ConnectionError: where the server sends too much or too slowly, or connections keep failing.
-        OutputError: where the bytes cannot be stored.
+        ConnectionError: if the server sends too much or too slowly, or connections keep failing.
+        OutputError: if the bytes cannot be stored.
         Exception: what `Answer.fail` raises of an answer that another attempt would not change, or of a server that
             keeps answering so, or that asks for a wait of more than `LONGEST_WAIT` seconds.
     """
@@ -185,7 +184,7 @@ class _FinalError(ConnectionError):
 
 
 def _receive(answer: Answer, part: Path, most: int) -> None:
-    """Append the body of an answer; begin anew where the server sends the whole file."""
+    """Append the body of a response; start over if the server sends the whole file."""
     from tqdm import tqdm
 
     resumed = answer.status == HTTPStatus.PARTIAL_CONTENT
@@ -224,7 +223,7 @@ def _refuse(part: Path, most: int) -> None:
 
 
 class _Rate:
-    """How fast an answer arrives."""
+    """Transfer rate of a response."""
 
     def __init__(self) -> None:
         self._since, self._bytes = time.monotonic(), 0
@@ -243,7 +242,7 @@ class _Rate:
 
 
 def retry_after(headers: Headers) -> float | None:
-    """Seconds that a server asks to wait: `Retry-After` as seconds or as a date, or the reset of `RateLimit`."""
+    """Return the seconds to wait: `Retry-After` in seconds or as a date, or the reset of `RateLimit`."""
     said = (headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", said):
         return float(said)
@@ -255,10 +254,10 @@ def retry_after(headers: Headers) -> float | None:
 
 @contextlib.contextmanager
 def ask_url(address: str, headers: dict[str, str]) -> Iterator[Answer]:
-    """One GET request with Python's own client, which follows the proxies of the environment.
+    """Send one GET request with Python's own client, which uses the environment's proxies.
 
     Raises:
-        OSError: where the connection fails.
+        OSError: if the connection fails.
     """
     import http.client
     import urllib.error
@@ -293,7 +292,7 @@ def check_redirect(address: str, target: str) -> None:
     """Refuse a redirect that leaves HTTP, or from an encrypted address to one that is not.
 
     Raises:
-        ConnectionError: where it does.
+        ConnectionError: if it does.
     """
     schemes = {"https"} if urlsplit(address).scheme == "https" else {"https", "http"}
     try:
@@ -305,7 +304,7 @@ def check_redirect(address: str, target: str) -> None:
 
 
 def size_of(part: Path) -> int:
-    """Bytes of a partial file; 0 where it does not exist."""
+    """Return the bytes of a partial file; 0 if it does not exist."""
     try:
         return part.stat().st_size
     except FileNotFoundError:

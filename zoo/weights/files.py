@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,6 @@ from zoo.weights import identification
 from zoo.weights.identification import INDEX as INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
     from torch import Tensor
 
 
@@ -28,10 +27,10 @@ _DTYPES = frozenset(
 
 
 def parts(path: Path) -> tuple[Path, ...]:
-    """The files that a weights file consists of: itself; an index and then its shards, by name.
+    """Return the files that make up a weights file: itself, or an index and then its shards, by name.
 
     Raises:
-        WeightsError: where the index is damaged, or names what is no file beside it.
+        WeightsError: if the index is damaged, or names a missing file.
     """
     if not path.name.endswith(INDEX):
         return (path,)
@@ -39,7 +38,7 @@ def parts(path: Path) -> tuple[Path, ...]:
 
 
 def _placed(index: Path) -> dict[str, str]:
-    """Of each tensor that an index names, the shard that holds it."""
+    """Return the shard of each tensor in an index."""
     try:
         if index.stat().st_size > LONGEST_INDEX:
             raise ValueError(f"it is longer than {LONGEST_INDEX:,} bytes")
@@ -60,10 +59,10 @@ def _placed(index: Path) -> dict[str, str]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a weights file, of its shards together.
+    """Return the bytes of a weights file, shards included.
 
     Raises:
-        WeightsError: where a shard is missing.
+        WeightsError: if a shard is missing.
     """
     try:
         return sum(part.stat().st_size for part in parts(path))
@@ -74,7 +73,7 @@ def size_of(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Header:
-    """What a safetensors file says of itself."""
+    """Metadata and tensors in the header of a safetensors file."""
 
     #: Name to dtype (as safetensors writes it) and shape.
     tensors: dict[str, tuple[str, tuple[int, ...]]]
@@ -82,11 +81,11 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Names, dtypes and shapes in a file, without reading a tensor.
+    """Return names, dtypes and shapes in a file, without reading tensors.
 
     Raises:
-        WeightsError: where the file is no whole safetensors file; a renamed pickle is named as such; where shards do
-            not hold what their index says.
+        WeightsError: if it is not a complete safetensors file; a renamed pickle is named as such; if shards do
+            not match their index.
     """
     if path.name.endswith(INDEX):
         return _merged(path)
@@ -128,7 +127,7 @@ def _check_dtypes(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
 
 
 def _merged(index: Path) -> Header:
-    """What the shards of an index say together; of each, what the index does not place there would be a mistake."""
+    """Merge the headers of an index's shards; tensors that the index does not place there are errors."""
     placed = _placed(index)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     metadata: dict[str, str] = {}
@@ -146,10 +145,10 @@ def _merged(index: Path) -> Header:
 
 
 def map_tensors(path: Path, *, mmap: bool = True) -> dict[str, Tensor]:
-    """Tensors of a weights file, mapped (pages are read when touched) or read at once.
+    """Load the tensors of a weights file, memory-mapped (pages are read on access) or read at once.
 
     Raises:
-        WeightsError: where it cannot be read; `read_header` says more of what is wrong with it.
+        WeightsError: if it cannot be read; `read_header` gives more details.
     """
     import safetensors.torch
 

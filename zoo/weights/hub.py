@@ -8,7 +8,9 @@ import hashlib
 import os
 import re
 import urllib.parse
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import WeightsError, one_line
@@ -19,20 +21,17 @@ from zoo.weights.places import Place, parse
 from zoo.weights.transfer import HTTP_CLIENTS, HUB, endpoint, is_hub_offline, reach, told, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from zoo.entries import WeightsEntry
 
-#: What `zoo push` puts into a repository, beside the card.
+#: Files that `zoo push` puts into a repository, beside the card.
 WEIGHTS, GOLDEN, CONFIG = "model.safetensors", "golden.safetensors", "config.json"
 
-#: What an ETag of the Hub is: SHA-256 of large files, git's SHA-1 of others.
+#: Format of the Hub's ETags: SHA-256 of large files, git's SHA-1 of others.
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def find(weights: WeightsEntry) -> WeightsEntry | None:
-    """As `obtain`, but None where something would have to be fetched. Imports no torch and not the Hub's library."""
+    """Do as `obtain`, but return None if a download is needed. Imports neither torch nor the Hub's library."""
     try:
         path = cached(weights.source)
         digests.check(path, weights)
@@ -42,19 +41,19 @@ def find(weights: WeightsEntry) -> WeightsEntry | None:
 
 
 def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = None) -> WeightsEntry:
-    """The entry with a file on this machine as its source, fetched where it is not here, and checked.
+    """Return the entry with a checked local file as its source, downloading it if needed.
 
-    A file in the cache that is not what the entry says is fetched again, once.
+    A cached file that does not match the entry is fetched again, once.
 
     Args:
         weights: An entry whose source is on the Hub.
-        offline: Raise rather than ask the network.
-        token: Of the Hub, where it is not that of the environment.
+        offline: Raise instead of using the network.
+        token: Hub token; by default that of the environment.
 
     Raises:
-        WeightsError: where it cannot be fetched, or is not what its entry says.
-        OutputError: where it cannot be stored.
-        UsageError: where the source is not pinned, or `HF_ENDPOINT` is no address.
+        WeightsError: if it cannot be fetched, or does not match its entry.
+        OutputError: if it cannot be stored.
+        UsageError: if the source is not pinned, or `HF_ENDPOINT` is not an address.
     """
     place = parse(weights.source)
     here = file_inside(place).is_file()
@@ -78,7 +77,7 @@ def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = 
 
 
 def _fetch_whole(place: Place, most: int, *, offline: bool, token: str | None) -> Path:
-    """The file; of an index its shards too."""
+    """Return the file, and for an index its shards."""
     path = _fetch(place, most, offline=offline, token=token)
     for part in files.parts(path)[1:]:
         _fetch(place.beside(part.name), most, offline=offline, token=token)
@@ -96,7 +95,7 @@ def forget(path: Path) -> None:
 
 
 def fetch(place: Place, *, most: int = LARGEST_CARD, offline: bool = False, token: str | None = None) -> Path:
-    """One file of a pinned commit whose SHA-256 no entry states: cached, else downloaded into the cache at once.
+    """Return one file of a pinned commit whose SHA-256 is unknown: cached, else downloaded into the cache.
 
     The cache names a file by the digest of its content, which is that of the server's `ETag`: a file that changed since
     is fetched again.
@@ -104,8 +103,8 @@ def fetch(place: Place, *, most: int = LARGEST_CARD, offline: bool = False, toke
     Args:
         place: The file.
         most: Largest size that is accepted, in bytes.
-        offline: Raise rather than ask the network.
-        token: Of the Hub, where it is not that of the environment.
+        offline: Raise instead of using the network.
+        token: Hub token; by default that of the environment.
 
     Raises:
         WeightsError, OutputError, UsageError: as `obtain`.
@@ -120,7 +119,7 @@ def fetch(place: Place, *, most: int = LARGEST_CARD, offline: bool = False, toke
 
 
 def _has_content_of(path: Path, digest: str) -> bool:
-    """Whether a file has this SHA-256, or this SHA-1 of git or plain; True where the name is no digest."""
+    """Check whether a file has this SHA-256, or this SHA-1 of git or plain; True if the name is not a digest."""
     if not _DIGEST.fullmatch(digest):
         return True  # stored by another library, or where the cache has no links
     if len(digest) == 64:
@@ -176,7 +175,7 @@ def _store(part: Path, blob: Path, path: Path) -> None:
 
 @dataclass
 class _Named:
-    """What the headers of the Hub say of a file."""
+    """Metadata of a file in the Hub's headers."""
 
     commit: str | None = None
     etag: str = ""
@@ -186,7 +185,7 @@ class _Named:
 def _ask(
     place: Place, address: str, token: str | None, headers: dict[str, str], named: _Named
 ) -> Iterator[downloads.Answer]:
-    """One GET request for a file, with the HTTP client of the Hub's library; `named` is set from its headers.
+    """Send one GET request for a file with the Hub library's HTTP client; `named` is set from its headers.
 
     Redirects are followed here, so that the token goes to the Hub's own address alone.
     """

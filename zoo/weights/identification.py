@@ -1,20 +1,18 @@
-"""What a file is that is not the weights file it was taken for, by its first bytes or by the names of its tensors."""
+"""Identification of files that are not valid weights, by their first bytes or their tensor names."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-#: How the name of a file ends that says which tensors of a model lie in which of several safetensors files beside it.
+#: Suffix of the index that maps a model's tensors to several safetensors files beside it.
 INDEX = ".safetensors.index.json"
 
-#: Bytes at the beginning of a file that say what it is.
+#: Leading bytes of a file that identify its format.
 LENGTH: Final = 512
 
 _TORCH = "convert it with safetensors.torch.save_file where you trust its source"
@@ -34,7 +32,7 @@ _PICKLES: Final = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\
 
 _PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<\?xml|<head|<body)", re.IGNORECASE)
 
-#: How names of files with weights end, in this and in other formats.
+#: Suffixes of weights files, in this and in other formats.
 _SUFFIXES: Final = (
     *(".safetensors", ".json", ".pth", ".pt", ".pth.tar", ".tar", ".ckpt", ".bin", ".pkl", ".pickle", ".npz", ".npy"),
     *(".h5", ".hdf5", ".keras", ".onnx", ".gguf", ".msgpack", ".zip"),
@@ -49,12 +47,12 @@ _WRAPPERS: Final = {
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a text names a file rather than a model or the tag of weights, whether or not the file is there."""
+    """Check whether a text is a file name rather than a model or tag, whether or not the file exists."""
     return "/" in name or os.sep in name or name.lower().endswith(_SUFFIXES)
 
 
 def identify(start: bytes) -> tuple[str, str] | None:
-    """What a file is, and what to do about it, where its first bytes say that it is not of safetensors.
+    """Describe a file that is not safetensors by its first bytes, and what to do about it.
 
     Args:
         start: The first `LENGTH` bytes of the file, or all of it.
@@ -77,7 +75,7 @@ def identify(start: bytes) -> tuple[str, str] | None:
 
 
 def identify_file(path: Path) -> str:
-    """As `identify`, in one clause that follows the file's name; empty where nothing is known or it cannot be read."""
+    """Do as `identify`, in one clause that follows the file's name; empty if unknown or unreadable."""
     try:
         with path.open("rb") as file:
             found = identify(file.read(LENGTH))
@@ -87,14 +85,14 @@ def identify_file(path: Path) -> str:
 
 
 def prefix_remedy(expected: Mapping[str, object], found: Mapping[str, object]) -> str:
-    """How names of tensors would fit without what a wrapper, a trainer or an average put before them.
+    """Find the prefix of a wrapper, a trainer or an average without which tensor names would match.
 
     Args:
         expected: Of the architecture, by name.
         found: Of the file, by name.
 
     Returns:
-        What the prefix is and how to be rid of it; empty where no prefix makes names fit.
+        The prefix and how to remove it; empty if no prefix makes the names match.
     """
     fitting = Counter(prefix for name in found if (prefix := _prefix(name, expected)) is not None and prefix)
     if not fitting:
@@ -118,7 +116,7 @@ def prefix_remedy(expected: Mapping[str, object], found: Mapping[str, object]) -
 
 
 def _prefix(name: str, expected: Mapping[str, object]) -> str | None:
-    """What stands in a name beyond one that is expected, at its beginning or, of a part that was compiled, inside."""
+    """Return the text that a name has beyond the expected one, at its beginning or, if compiled in part, inside."""
     if name in expected:
         return ""
     if (plain := name.replace("_orig_mod.", "")) != name and plain in expected:

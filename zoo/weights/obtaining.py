@@ -1,4 +1,4 @@
-"""The one way from an entry to its weights file on this machine, wherever its source is."""
+"""Access to the local file of a weights entry, whatever its source."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def locate(source: str) -> Path:
-    """The file that "package:path/in/package" or a path names.
+    """Return the file that "package:path/in/package" or a path names.
 
     Raises:
-        WeightsError: where a bundled file is missing from its package.
-        UnknownNameError, UsageError: where there is no such file on disk, or a folder.
+        WeightsError: if a bundled file is missing from its package.
+        UnknownNameError, UsageError: if there is no such file on disk, or a folder.
     """
     if source.startswith("hub:"):
         return caches.cached(source)
@@ -55,12 +55,12 @@ def _bundled(package: str, inside: str) -> Path:
 
 
 def obtain(weights: WeightsEntry, *, offline: bool = False, token: str | None = None) -> WeightsEntry:
-    """The entry with a file on this machine as its source: others' files and those of the Hub are fetched.
+    """Return the entry with a local file as its source; third-party and Hub files are fetched.
 
     Args:
-        weights: An entry of the catalogue.
-        offline: Raise rather than ask the network; `ZOO_OFFLINE=1` says the same.
-        token: Of the Hub, where it is not that of the environment.
+        weights: An entry of the catalog.
+        offline: Raise instead of using the network; same as `ZOO_OFFLINE=1`.
+        token: Hub token; by default that of the environment.
 
     Raises:
         WeightsError, OutputError, UsageError: as `zoo.weights.torch_files.obtain` and `zoo.weights.hub.obtain`.

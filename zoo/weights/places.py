@@ -29,22 +29,22 @@ class Place:
         return f"hub:{self.repo}@{self.revision}" + (f":{self.file}" if self.file else "")
 
     def beside(self, file: str) -> Place:
-        """Another file of the same folder."""
+        """Return another file of the same folder."""
         folder = self.file.rpartition("/")[0]
         return dataclasses.replace(self, file=f"{folder}/{file}" if folder else file)
 
 
 def is_repository(name: str) -> bool:
-    """Whether a repository of the Hub may be called so: `ORG/REPO`."""
+    """Check whether a name is a valid repository of the Hub: `ORG/REPO`."""
     # Folders of the cache are named ORG--REPO, which two names must not share.
     return re.fullmatch(rf"{_NAME}/{_NAME}", name, re.ASCII) is not None and not re.search(r"\.\.|--", name)
 
 
 def parse(source: str) -> Place:
-    """The place that `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE` names.
+    """Parse `hub:ORG/REPO@REVISION` or `hub:ORG/REPO@REVISION:FILE`.
 
     Raises:
-        UsageError: where it names none, or is not pinned to a commit.
+        UsageError: if it is malformed, or not pinned to a commit.
     """
     found = _PLACE.fullmatch(source)
     if found is None or not is_repository(found["repo"]):

@@ -1,6 +1,6 @@
-"""Weights that others publish as files of torch.save: fetch them, check their hash, convert them to safetensors once.
+"""Third-party weights saved by torch.save: fetched, checked by hash, and converted to safetensors once.
 
-The converted file and a record of it lie in the user's cache folder. A file that torchvision itself downloaded is taken
+The converted file and a record of it are in the user's cache folder. A file that torchvision itself downloaded is taken
 from torch's cache. `ZOO_MIRROR` names a server to ask instead of the one in the URL; `ZOO_OFFLINE=1` forbids asking.
 
 Publishers name such files by the first 8 digits of their SHA-256, which is all that an entry can state: 32 bits, which
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import UsageError, WeightsError, one_line
@@ -20,9 +22,6 @@ from zoo.weights.transfer import is_offline
 from zoo.writing import write, write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from torch import Tensor
 
     from zoo.entries import WeightsEntry
@@ -34,18 +33,18 @@ ROUNDING, SLACK = 0.001, 2**16
 
 
 def obtain(weights: WeightsEntry, *, offline: bool = False) -> WeightsEntry:
-    """The entry with a file on this machine as its source, and that file's size and full SHA-256.
+    """Return the entry with a local file as its source, and that file's size and full SHA-256.
 
-    What is no foreign file is given back as it is. Others are downloaded and converted unless that was done before.
+    Entries of other sources are returned unchanged. Files are downloaded and converted unless that was done before.
 
     Args:
-        weights: An entry of the catalogue.
-        offline: Raise rather than ask the network; `ZOO_OFFLINE=1` says the same.
+        weights: An entry of the catalog.
+        offline: Raise instead of using the network; same as `ZOO_OFFLINE=1`.
 
     Raises:
-        WeightsError: where it cannot be fetched, is not the file that was published, or holds no state dictionary.
-        OutputError: where it cannot be stored.
-        UsageError: where `ZOO_MIRROR` is no address.
+        WeightsError: if it cannot be fetched, is not the file that was published, or holds no state dictionary.
+        OutputError: if it cannot be stored.
+        UsageError: if `ZOO_MIRROR` is not an address.
     """
     if not weights.is_foreign:
         return weights
@@ -100,7 +99,7 @@ def _convert(weights: WeightsEntry, path: Path, origin: str) -> WeightsEntry:
 
 
 def _pinned(weights: WeightsEntry) -> str:
-    """As much of the published file's SHA-256 as is known: all of it once a file was taken."""
+    """Return the known part of the published file's SHA-256: all of it once a file was accepted."""
     import json
 
     try:
@@ -111,7 +110,7 @@ def _pinned(weights: WeightsEntry) -> str:
 
 
 def find(weights: WeightsEntry) -> WeightsEntry | None:
-    """As `obtain`, but None where the file would have to be fetched. Imports no torch."""
+    """Do as `obtain`, but return None if a download is needed. Imports no torch."""
     import json
 
     target, record = _places(weights)
@@ -127,7 +126,7 @@ def find(weights: WeightsEntry) -> WeightsEntry | None:
 
 
 def is_missing(weights: WeightsEntry) -> bool:
-    """Whether the file would have to be downloaded. `zoo list` asks for all: what was never fetched costs a look."""
+    """Check whether a download is needed. `zoo list` calls it for all: one lookup for files never fetched."""
     if weights.is_hub:
         from zoo.weights import hub  # few entries need it
 
@@ -143,7 +142,7 @@ def _local(weights: WeightsEntry, target: Path, made: Mapping[str, Any]) -> Weig
 
 
 def _places(weights: WeightsEntry) -> tuple[Path, Path]:
-    """Where the converted file and its record lie; the names of published files hold their hash."""
+    """Return the paths of the converted file and its record; published names contain their hash."""
     from pathlib import Path
 
     folder, stem = Path(cache_folder()) / "weights", _stem(weights)
@@ -156,7 +155,7 @@ def _stem(weights: WeightsEntry) -> str:
 
 
 def _torch_cache(weights: WeightsEntry) -> Path:
-    """Where torch.hub, and torchvision with it, puts the file of this URL."""
+    """Return the path at which torch.hub, and torchvision with it, stores the file of this URL."""
     from pathlib import Path
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
@@ -165,7 +164,7 @@ def _torch_cache(weights: WeightsEntry) -> Path:
 
 
 def _published_name(weights: WeightsEntry) -> str:
-    """Name of the file that the URL stands for."""
+    """Return the file name of a URL."""
     return weights.source.partition("#")[0].partition("?")[0].rpartition("/")[2]
 
 
@@ -181,12 +180,12 @@ def _address(weights: WeightsEntry) -> str:
 
 
 def _tensors(path: Path, weights: WeightsEntry) -> dict[str, Tensor]:
-    """The state dictionary in a file of torch.save; no code in it runs."""
+    """Load the state dictionary of a file of torch.save, executing none of its code."""
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a stranger's file makes an unpickler raise has no end
+    except Exception as error:  # unpickling an untrusted file can raise anything
         reason = one_line(str(error).strip().partition("\n")[0]) or type(error).__name__
         raise WeightsError(f"{weights.source} cannot be read as a state dictionary: {reason}") from error
     if not isinstance(state, dict) or not state or not all(isinstance(one, torch.Tensor) for one in state.values()):

@@ -6,21 +6,18 @@ import contextlib
 import errno
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NoReturn
 
 from zoo.errors import OutputError, UsageError, WeightsError, one_line
 from zoo.weights import downloads
 from zoo.weights.caches import hub_cache
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-
 OFFLINE = "ZOO_OFFLINE"
 
 
 def is_offline(*, offline: bool = False, variables: Sequence[str] = (OFFLINE,)) -> bool:
-    """Whether the network may not be asked: it was said, or one of these variables says so."""
+    """Check whether the network is disabled, by argument or by one of these variables."""
     return offline or any(os.environ.get(name, "") not in {"", "0"} for name in variables)
 
 
@@ -44,10 +41,10 @@ _TOKEN = re.compile(r"hf_\w{4,}|(?<=://)[^/@\s]+(?=@)|(?<=[Bb]earer )\S+")
 
 
 def endpoint() -> str:
-    """Address of the Hub, or of the mirror that `HF_ENDPOINT` names.
+    """Return the Hub's address, or that of the mirror in `HF_ENDPOINT`.
 
     Raises:
-        UsageError: where that is no address.
+        UsageError: if it is invalid.
     """
     address = os.environ.get(ENDPOINT) or HUB
     if not _ADDRESS.fullmatch(address):
@@ -57,12 +54,12 @@ def endpoint() -> str:
 
 
 def reach(address: str) -> None:
-    """Make sure that a server listens: the Hub's library would go on for half a minute, and more where none answers.
+    """Check that a server is reachable: the Hub's library would retry for half a minute or more.
 
-    Where a proxy stands between, nothing is asked.
+    Behind a proxy, nothing is checked.
 
     Raises:
-        ConnectionError: where none does within some seconds.
+        ConnectionError: if it does not respond within some seconds.
     """
     import socket
     import time
@@ -78,7 +75,7 @@ def reach(address: str) -> None:
         try:
             port = place.port or {"https": 443}.get(place.scheme, 80)
             socket.create_connection((host, port), timeout=_PATIENCE).close()
-        except (OSError, ValueError) as error:  # no such name, nobody there, no answer; a port that is none
+        except (OSError, ValueError) as error:  # unknown host, refused, no response; an invalid port
             if time.monotonic() - began > _PATIENCE:
                 raise ConnectionError(str(error)) from error
             time.sleep(_PAUSE)
@@ -87,7 +84,7 @@ def reach(address: str) -> None:
 
 
 def is_hub_offline(*, offline: bool = False) -> bool:
-    """Whether the network may not be asked."""
+    """Check whether the network is disabled."""
     return is_offline(offline=offline, variables=HUB_OFFLINE)
 
 
@@ -99,9 +96,9 @@ def told(what: str, token: str | None = None) -> Iterator[None]:
     not wait longer than `downloads.LONGEST_WAIT` where a server asks for that.
 
     Raises:
-        WeightsError: where the Hub refuses or cannot be reached.
-        OutputError: where a file cannot be stored.
-        UsageError: where the token holds what no token holds.
+        WeightsError: if the Hub refuses or cannot be reached.
+        OutputError: if a file cannot be stored.
+        UsageError: if the token holds what no token holds.
     """
     if token is not None and re.search(r"[^!-~]", token):
         raise UsageError("the token holds a space, a line break or another character that tokens do not have")
@@ -140,7 +137,7 @@ def _redacting(token: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limiting(what: str) -> Iterator[None]:
-    """Refuse a wait that a server asks for and that is too long; the Hub's library waits as long as it is told."""
+    """Refuse a server's request to wait too long; the Hub's library would wait as long as requested."""
     from huggingface_hub import get_session
 
     def refuse(response: Any) -> None:
@@ -161,14 +158,14 @@ def _limiting(what: str) -> Iterator[None]:
 
 
 def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
-    """Say what went wrong; the error itself is not chained, since servers may repeat a token in theirs."""
+    """Describe the failure; the error itself is not chained, since servers may echo a token in theirs."""
     from huggingface_hub import errors
 
     where = without_secrets(endpoint())
     open_it = "log in with `hf auth login`, or give a token (--token, HF_TOKEN)"
     cause = error
     while cause.__cause__ is not None and isinstance(cause, errors.LocalEntryNotFoundError | RuntimeError):
-        cause = cause.__cause__  # these only say that something went wrong
+        cause = cause.__cause__  # these only report that something failed
     response = getattr(cause, "response", None)
     status = getattr(response, "status_code", None)
     if isinstance(cause, errors.OfflineModeIsEnabled):
@@ -205,7 +202,7 @@ def _raise(what: str, error: BaseException, token: str | None) -> NoReturn:
 
 
 def _redacted(text: str, token: str | None = None) -> str:
-    """A text without tokens."""
+    """Remove tokens from a text."""
     import huggingface_hub
 
     known = (token, os.environ.get("HF_TOKEN"), os.environ.get("HUGGING_FACE_HUB_TOKEN"), huggingface_hub.get_token())
@@ -216,5 +213,5 @@ def _redacted(text: str, token: str | None = None) -> str:
 
 
 def without_secrets(address: str) -> str:
-    """The address without passwords and tokens."""
+    """Return the address without passwords and tokens."""
     return _redacted(address)

@@ -1,3 +1,3 @@
-"""Reports on many clips: what to take, what is kept of each while the work goes on, and what all of them say."""
+"""Reports on many clips: collection, per-clip cache, and aggregation."""
 
 from __future__ import annotations

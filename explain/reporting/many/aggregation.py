@@ -1,60 +1,30 @@
-"""What is known of many clips together: settings, entries, groups and their means."""
+"""Aggregation over many clips: entries, groups and their means."""
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from explain.model.layouts import entry_of
+from explain.reporting.context import Subject
 from explain.reporting.reading import compared_with
-from explain.sources import shown, truths
+from explain.sources import Source, shown, truths
 from zoo.names import natural
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.reporting.context import Options, Subject
-    from explain.sources import Source
-
-#: Methods where none were asked for: a gradient, what it adds up to, its path integral, and what late layers hold.
+#: Default methods: a gradient, its product with the input, its path integral, and a late layer's activation.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam_per_frame")
 
-#: The same for images, whose two Grad-CAMs are one.
+#: Default methods for images, for which both Grad-CAMs coincide.
 DEFAULT_ON_IMAGES = (*DEFAULT[:-1], "grad_cam")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What all clips of a page have in common."""
-
-    model: nn.Module
-    name: str
-    target: Any
-    options: Options
-    #: Seconds of each clip between which it is cut, `start` and `end`.
-    part: tuple[float, float | None] = (0.0, None)
-    seed: int
-    #: Whether maps are made, and whether they are tested.
-    maps: bool = True
-    tests: bool = True
-    #: Found for the first clip, and good for all.
-    kept: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """The attribution methods, in the order shown."""
-        entry = entry_of(self.model)
-        usual = DEFAULT_ON_IMAGES if entry is not None and entry.input.frames == 1 else DEFAULT
-        return (self.options.methods or usual) if self.maps else ()
-
-
-#: Clips shown of either end.
+#: Number of best and of worst clips shown.
 SHOWN = 4
 
 
@@ -63,18 +33,18 @@ class Entry:
     """One clip that could be read."""
 
     source: Source
-    #: As `examining.Examined`.
+    #: See `examining.Examined`.
     record: Mapping[str, Any]
-    #: Output of classes that the clip is judged by; None where the model has none.
+    #: Classification head by which the clip is judged; None if the model has none.
     head: str | None
-    #: True class of each output that its label names.
+    #: True class of each head that its label names.
     truth: Mapping[str, int]
-    #: Likeliest class of each output of classes.
+    #: Predicted class of each classification head.
     said: Mapping[str, int]
-    #: Probability of the true class, of the likeliest one where the truth is not known; without classes the number
-    #: explained.
+    #: Probability of the true class, or of the predicted class if the truth is unknown; without classes the explained
+    #: output.
     score: float
-    #: Mean squared error of the first output clip that has one; None where an output of classes judges, or none has.
+    #: Mean squared error of the first output clip that has one; None if a classification head is used, or none has one.
     error: float | None
     #: Method -> each frame's share of the map.
     time: Mapping[str, Tensor]
@@ -82,37 +52,37 @@ class Entry:
 
     @property
     def right(self) -> bool | None:
-        """Whether the likeliest class is the true one; None where the truth is not known."""
+        """Check whether the predicted class is the true one; None if the truth is unknown."""
         if self.head is None or self.head not in self.truth:
             return None
         return self.truth[self.head] == self.said[self.head]
 
     @property
     def worth(self) -> float:
-        """Higher is better: the score, or less error."""
+        """Return a value that is higher for better clips: the score, or the negative error."""
         return self.score if self.error is None else -self.error
 
     @property
     def order(self) -> tuple[bool, bool, float, str]:
-        """Sorts the best first: what is right before what is wrong, then by worth; last come those without an error."""
+        """Return the sort key, best first: right before wrong, then by worth; clips without an error come last."""
         return (self.right is False, self.error is None, -self.worth, self.source.name)
 
     @property
     def label(self) -> str | None:
-        """What the clip shows, as a folder, a list or the clip itself says."""
+        """Return the label from the folder, list or clip."""
         return self.source.label or self.record["shown"]
 
 
 def entry(
     source: Source, record: Mapping[str, Any], tensors: Mapping[str, Tensor], classes: Mapping[str, Sequence[str]]
 ) -> Entry:
-    """A clip with what its label says about it.
+    """Create the entry of a clip from its label and results.
 
     Args:
-        source: Where it is from.
-        record: As `examining.Examined`.
-        tensors: The same.
-        classes: Labels of every output of classes, in the order of the outputs.
+        source: The clip's source.
+        record: As in `examining.Examined`.
+        tensors: As in `examining.Examined`.
+        classes: Labels of every classification head, in order.
     """
     head = record["head"] if record["head"] in classes else next(iter(classes), None)
     truth = truths(source.label or record["shown"], classes)
@@ -139,9 +109,10 @@ def entry(
 
 
 def measured(said: Mapping[str, Any]) -> tuple[float, str] | None:
-    """The number that tells what an output says of a clip, and its unit; None where no number does.
+    """Return the number that represents a head's output for a clip, and its unit; None if there is none.
 
-    A value's own, and an output clip's mean squared error from the clip that it has the shape of, or that it predicts.
+    For values the value, for output clips the mean squared error to the clip of the same shape, or to the predicted
+    frames.
     """
     if said["kind"] == "value":
         return said["value"], said["unit"]
@@ -152,42 +123,48 @@ def measured(said: Mapping[str, Any]) -> tuple[float, str] | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Clips that have something in common."""
+    """A group of clips."""
 
     name: str
     entries: Sequence[Entry]
 
     @property
     def worth(self) -> float:
-        """The mean of theirs; of those with an error where any has one."""
+        """Return the mean worth; of clips with an error if any has one."""
         judged = [one for one in self.entries if one.error is not None] or self.entries
         return fmean(one.worth for one in judged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
-    """All clips of a page; given to the `build` of every section."""
+class Collection(Subject):
+    """One model on many clips; passed to the `clips` function of every section."""
 
-    setup: Setup
-    #: The model and the run.
-    subject: Subject
-    #: What was asked for: a folder, a list, a wildcard.
+    model: nn.Module
+    device: str
+    #: The requested folder, list or wildcard.
     place: str
-    #: In the order found.
+    #: The requested target; each clip has its own.
+    asked: Any = None
+    #: Temporal range of each clip in seconds, `start` and `end`.
+    part: tuple[float, float | None] = (0.0, None)
+    #: Whether maps are computed, and whether they are tested.
+    maps: bool = True
+    tests: bool = True
+    #: Entries in the order found.
     entries: list[Entry] = field(default_factory=list)
-    #: The same, the best first.
+    #: Entries, best first.
     ranked: list[Entry] = field(default_factory=list)
-    #: Those left out: `clip` and `reason`.
+    #: Skipped clips: `clip` and `reason`.
     failed: list[dict[str, str]] = field(default_factory=list)
-    #: Output -> its classes.
+    #: Head -> its classes.
     classes: dict[str, list[str]] = field(default_factory=dict)
-    #: Method -> sum of all clips' shares by row and column, and of how many clips.
+    #: Method -> sum of all clips' shares by row and column, and the number of clips.
     places: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
-    #: What is shown of the best and the worst clips: name -> `examining.Examined.views`.
+    #: Images of the best and the worst clips: name -> `examining.Examined.views`.
     views: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def add(self, one: Entry, tensors: Mapping[str, Tensor]) -> None:
-        """Take in one more clip; maps are added up, not kept."""
+        """Add a clip; maps are summed, not stored."""
         self.entries.append(one)
         bisect.insort(self.ranked, one, key=lambda other: other.order)
         for method in one.time:
@@ -197,41 +174,48 @@ class Collection:
                 self.places[method] = (before + share, count + 1)
 
     @property
+    def asked_methods(self) -> tuple[str, ...]:
+        """Return the attribution methods that are run, in display order."""
+        entry = entry_of(self.model)
+        usual = DEFAULT_ON_IMAGES if entry is not None and entry.input.frames == 1 else DEFAULT
+        return (self.options.methods or usual) if self.maps else ()
+
+    @property
     def methods(self) -> list[str]:
-        """Methods that gave a map of any clip, in their order."""
+        """Return the methods with a map for any clip, in order."""
         found = {method for one in self.entries for method in one.time}
-        return [method for method in self.setup.methods if method in found]
+        return [method for method in self.asked_methods if method in found]
 
     @property
     def head(self) -> str | None:
-        """The output of classes that clips are judged by."""
+        """Return the classification head by which clips are judged."""
         return self.entries[0].head
 
     @property
     def known(self) -> list[Entry]:
-        """Clips whose true class is known."""
+        """Return the clips whose true class is known."""
         return [one for one in self.entries if one.right is not None]
 
     @property
     def judged(self) -> list[Entry]:
-        """The clips that can be told good or bad, the best first: those with an error where any has one, else all."""
+        """Return the clips that can be ranked, best first: those with an error if any has one, else all."""
         return [one for one in self.ranked if one.error is not None] or self.ranked
 
     def extremes(self) -> tuple[list[Entry], list[Entry]]:
-        """The best clips, best first, and the worst, worst first; none is in both."""
+        """Return the best clips, best first, and the worst, worst first, without overlap."""
         judged = self.judged
         half = (len(judged) + 1) // 2
         return judged[: min(SHOWN, half)], judged[half:][::-1][:SHOWN]
 
     def candidates(self) -> set[str]:
-        """Clips that may be among the extremes, whatever the clips to come are."""
+        """Return clips that may be among the extremes, whatever clips follow."""
         judged = self.judged
         return {one.source.path for one in [*judged[:SHOWN], *judged[-SHOWN:]]}
 
     def groups(self) -> tuple[str, list[Group]]:
-        """What clips are grouped by, in words, and the groups: largest first, of equals the hardest.
+        """Return the grouping criterion in words, and the groups: largest first, ties by difficulty.
 
-        By true class where labels name classes, by label where several clips share one, else by predicted class.
+        By true class if labels name classes, by label if several clips share one, else by predicted class.
         """
         head = self.head
         if head is not None and self.known:
@@ -239,7 +223,7 @@ class Collection:
         elif any(one.label for one in self.entries) and len({one.label for one in self.entries}) < len(self.entries):
             by, names = "label", [one.label or "no label" for one in self.entries]
         elif head is not None:
-            by, names = "predicted class", [self.name(head, one.said[head]) for one in self.entries]
+            by, names = "predicted class", [self.class_name(head, one.said[head]) for one in self.entries]
         else:
             by, names = "", ["all clips"] * len(self.entries)
         members: dict[str, list[Entry]] = {}
@@ -248,16 +232,16 @@ class Collection:
         groups = [Group(name=name, entries=entries) for name, entries in members.items()]
         return by, sorted(groups, key=lambda group: (-len(group.entries), group.worth, natural(group.name)))
 
-    def name(self, head: str, index: int) -> str:
-        """A class in words; with its output where there are several."""
+    def class_name(self, head: str, index: int) -> str:
+        """Return the name of a class, with its head if there are several."""
         label = self.classes[head][index]
         return f"{head} {label}" if len(self.classes) > 1 else label
 
     def true_class(self, one: Entry) -> str | None:
-        """The true class of the output that clips are judged by, where it is known."""
+        """Return the true class of the head by which clips are judged, if known."""
         if one.head is None or one.head not in one.truth:
             return None
         return self.classes[one.head][one.truth[one.head]]
 
     def _true(self, one: Entry, head: str) -> str:
-        return self.name(head, one.truth[head]) if head in one.truth else "not known"
+        return self.class_name(head, one.truth[head]) if head in one.truth else "not known"

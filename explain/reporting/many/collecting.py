@@ -1,131 +1,78 @@
-"""Put a report on many clips together: clip by clip, keeping what is done, then one page."""
+"""Collection of results over many clips, cached clip by clip."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from explain.drawing.numbers import number_text
-from explain.model.layouts import entry_of, has_random_weights
-from explain.model.preservation import preserved
-from explain.reporting import pages, reading
-from explain.reporting.context import Subject
+from explain.faithfulness.measures import all_tests
+from explain.model.layouts import entry_of
+from explain.reporting import pages
 from explain.reporting.many import aggregation as collections
-from explain.reporting.many.aggregation import Setup
-from explain.reporting.many.examining import examine
+from explain.reporting.many.aggregation import Collection
+from explain.reporting.many.examining import context_of, examine
 from explain.reporting.many.resumption import Work, fingerprint
-from explain.reporting.pages import Part
 from explain.reporting.reading import compared_with
-from explain.reporting.sections import COLLECTED, WITH_MAPS, WITH_TESTS, select
-from explain.reporting.topics import provenance
+from explain.reporting.sections import Section
+from explain.sources import Source
 from zoo import clips, devices
 from zoo.errors import ClipError, ModelError, UnknownNameError
 from zoo.models.heads import output_specs
-from zoo.models.provenance import entry_of as known_entry
-from zoo.registry import plugins
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
-    from torch import Tensor, nn
-
-    from explain.reporting.context import Options
-    from explain.reporting.many.aggregation import Collection
-    from explain.reporting.pages import Report
-    from explain.sources import Source
-
-#: Clips left out that are named before a page and a command say "and so many more".
+#: Maximum number of skipped clips that a page and a command list by name.
 _NAMED = 10
 
 
-def report(
-    model: nn.Module,
-    sources: Sequence[Source],
-    place: str,
-    folder: Path,
-    *,
-    sections: Iterable[str] | None,
-    target: Any,
-    options: Options,
-    part: tuple[float, float | None],
-    seed: int,
-    progress: Callable[[str, int, int], None],
-    began: float,
-) -> Report:
-    """Write one page on many clips; the arguments are those of `explain.report`, checked.
-
-    What is done is kept clip by clip in a hidden folder beside the report, and removed when that is written.
-
-    Raises:
-        ClipError: none of the clips can be used.
-        ModelError: a method that was asked for does not apply to this model.
-    """
-    random = has_random_weights(model)
-    known = [one for one in COLLECTED if sections is not None or not (random and one.name in WITH_TESTS)]
-    chosen = select(known, sections)
-    wanted = {section.name for section in chosen}
-    name = reading.named(model)
-    setup = Setup(
-        model=model,
-        name=name,
-        target=target,
-        options=options,
-        part=part,
-        seed=seed,
-        maps=bool(wanted & set(WITH_MAPS)),
-        tests=bool(wanted & set(WITH_TESTS)) and not random,
-    )
-    subject = Subject(
-        model=model,
-        entry=known_entry(model),
-        name=name,
-        device=str(devices.like(model).device),
-        seed=seed,
-        options=options,
-        progress=progress,
-        began=began,
-    )
-    work = Work(folder, _settings(setup))
-    collected = collections.Collection(setup=setup, subject=subject, place=place)
-    with preserved(model):
-        model.eval()
-        _go_through(collected, sources, work, progress)
-        parts = []
-        for section in chosen:
-            content = plugins.resolve(section.build)(collected)
-            parts.append(Part(name=section.name, title=section.title, content=content))
-    written = _write(folder, collected, parts)
-    work.clear()
-    return written
-
-
-def _settings(setup: Setup) -> dict[str, Any]:
-    """Everything that the numbers of a clip depend on beside the clip."""
-    entry = entry_of(setup.model)
+def settings(collected: Collection) -> dict[str, Any]:
+    """Return everything besides the clip that its numbers depend on."""
+    entry = entry_of(collected.model)
     return {
-        "format": 3,
-        "model": fingerprint(setup.model),
+        "format": 4,
+        "model": fingerprint(collected.model),
         "input": repr(entry.input) if entry else "",
         "outputs": repr(entry.outputs) if entry else "",
-        "target": repr(setup.target),
-        "methods": list(setup.methods),
-        "options": repr(setup.options),
-        "part": list(setup.part),
-        "tests": setup.tests,
-        "seed": setup.seed,
-        "device": devices.like(setup.model).device.type,
+        "target": repr(collected.asked),
+        "methods": list(collected.asked_methods),
+        "options": repr(collected.options),
+        "part": list(collected.part),
+        "tests": [test.name for test in all_tests()] if collected.tests else [],
+        "seed": collected.seed,
+        "device": devices.like(collected.model).device.type,
         "versions": pages.versions(),
     }
 
 
-def _go_through(
-    collected: Collection, sources: Sequence[Source], work: Work, progress: Callable[[str, int, int], None]
-) -> None:
-    """Examine every clip that is not kept from before."""
+def sections_of_plugins(collected: Collection, sources: Sequence[Source]) -> list[tuple[str, Section]]:
+    """Collect plugins' sections on many clips, using the first readable clip; each preceded by its plugin's key."""
+    for source in sources:
+        try:
+            context = context_of(collected, _decoded(collected, source), collected.progress)
+        except (ClipError, ModelError, UnknownNameError, OSError):
+            continue  # reported when it is examined
+        return pages.of_plugins("clips", "explain_sections", context=context)
+    return []
+
+
+def _decoded(collected: Collection, source: Source) -> clips.Clip:
+    entry = entry_of(collected.model)
+    start, end = collected.part
+    return clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
+
+
+def collect(collected: Collection, sources: Sequence[Source], work: Work) -> None:
+    """Examine every clip that is not cached.
+
+    Raises:
+        ClipError: None of the clips can be used.
+        ModelError: A requested method does not apply to this model.
+    """
     names = {source.path: work.name(source) for source in sources}
-    told = _Told(progress, len(sources), sum(not work.holds(name) for name in names.values()))
+    told = _Told(collected.progress, len(sources), sum(not work.holds(name) for name in names.values()))
     try:
         for source in sources:
             _take(collected, source, names, work, told)
@@ -143,9 +90,9 @@ def _go_through(
             f"{first['reason']}"
         )
     best, worst = collected.extremes()
-    for one in [*best, *worst] if collected.setup.maps else []:
+    for one in [*best, *worst] if collected.maps else []:
         kept = work.load(_views(names[one.source.path]))
-        if kept is None:  # labels have changed since, and with them the order
+        if kept is None:  # labels, and with them the order, have changed since
             again = _examined(collected, one.source, told)
             kept = None if again is None else ({}, again.views)
         if kept is not None:
@@ -153,7 +100,7 @@ def _go_through(
 
 
 def _take(collected: Collection, source: Source, names: dict[str, str], work: Work, told: _Told) -> None:
-    """One clip: as it was kept, or examined now and kept."""
+    """Return one clip from the cache, or examine and cache it."""
     name = names[source.path]
     kept = work.load(name)
     fresh = None
@@ -166,12 +113,12 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
         told.kept()
     record, tensors = kept
     if not collected.classes:
-        collected.classes.update(_classes(collected.setup.model, tensors))
+        collected.classes.update(_classes(collected.model, tensors))
     before = collected.candidates()
     collected.add(collections.entry(source, record, tensors, collected.classes), tensors)
     candidates = collected.candidates()
     if fresh is not None:
-        if source.path in candidates and collected.setup.maps:
+        if source.path in candidates and collected.maps:
             work.save(_views(name), {}, fresh.views)
         work.save(name, record, tensors)
     for path in before - candidates:
@@ -179,28 +126,25 @@ def _take(collected: Collection, source: Source, names: dict[str, str], work: Wo
 
 
 def _examined(collected: Collection, source: Source, told: _Told) -> Any:
-    """A clip, read and examined; None where it cannot be, which is noted."""
-    setup = collected.setup
+    """Read and examine a clip; None if that fails, which is recorded."""
     told.start(source)
     try:
-        entry = entry_of(setup.model)
-        start, end = setup.part
-        clip = clips.decode(source.path, start=start, end=end, spec=entry.input if entry else None)
+        clip = _decoded(collected, source)
     except (ClipError, UnknownNameError, OSError) as error:
         collected.failed.append({"clip": source.name, "reason": str(error)})
         return None
     try:
-        examined = examine(setup, clip, told.inside)
+        examined = examine(collected, clip, told.inside)
     except (ClipError, ModelError) as error:
         collected.failed.append({"clip": source.name, "reason": str(error)})
         return None
     refused = examined.record["refused"]
-    if refused and not collected.entries and setup.options.methods is not None:
-        # Said at once rather than after hours: what a method refuses is nearly always the model.
+    if refused and not collected.entries and collected.options.methods is not None:
+        # Raise immediately rather than after hours: a method's refusal nearly always concerns the model.
         raise ModelError("; ".join(refused.values()))
     for step, seconds in examined.record["seconds"].items():
         if step:
-            collected.subject.seconds[step] = collected.subject.seconds.get(step, 0.0) + seconds
+            collected.seconds[step] = collected.seconds.get(step, 0.0) + seconds
     return examined
 
 
@@ -209,7 +153,7 @@ def _views(name: str) -> str:
 
 
 def _classes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Every class of every output of classes, numbered where it has no name."""
+    """Return every class of every classification head, numbered if unnamed."""
     heads = {
         key.removeprefix("probabilities/"): value[None]
         for key, value in tensors.items()
@@ -225,24 +169,24 @@ def _classes(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, list[str
 
 
 class _Told:
-    """Tells how many clips are done, and how long the rest will take."""
+    """Progress over clips, with the remaining time."""
 
     def __init__(self, progress: Callable[[str, int, int], None], total: int, waiting: int) -> None:
         self.progress, self.total, self.waiting = progress, total, waiting
         self.done = self.examined = 0
-        #: When the second clip that was examined began: the first one pays for imports.
+        #: Start time of the second examined clip: the first includes imports.
         self.began = 0.0
         self.step = ""
         self.steps: list[str] = []
         self.expected = 0
 
     def kept(self) -> None:
-        """One that was done before."""
+        """Count a cached clip."""
         self.done += 1
         self.progress("clips kept from an earlier run", self.done, self.total)
 
     def start(self, source: Source) -> None:
-        """The next one begins."""
+        """Begin the next clip."""
         left = ""
         if self.examined:
             self.expected = max(self.expected, len(self.steps))
@@ -258,7 +202,7 @@ class _Told:
         self.progress(self.step, 0, 1)
 
     def inside(self, step: str, _done: int, _total: int) -> None:
-        """What goes on within a clip, as steps done of those that the clip before took."""
+        """Report progress within a clip, as steps done relative to the previous clip's."""
         if step not in self.steps:
             self.steps.append(step)
         if self.expected:
@@ -271,46 +215,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _write(folder: Path, collected: Collection, parts: list[Part]) -> Report:
-    subject, entries = collected.subject, collected.entries
-    built = {part.name: part.content for part in parts if part.content}
-    last = built.get("provenance")
-    said = sentence(collected)
-    problems = pages.failed_plugins()
-    notices = _notices(collected)
-    data: dict[str, Any] = {
-        "model": subject.name,
-        "clip": collected.place,
-        "clips": len(entries),
-        "failed": collected.failed,
-        "summary": said,
-        "warnings": notices,
-        "target": " or ".join(list(dict.fromkeys(one.record["target"] for one in entries))[:3]),
-        "run": dict(last.data) if last else provenance.facts(subject),
-        "problems": problems,
-    }
-    frames = max(one.record["frames"] for one in entries)
-    return pages.write(
-        folder,
-        "report",
-        parts,
-        data,
-        {},
-        {"model": subject.name, "clip": collected.place, "seed": subject.seed},
-        template="collected.html",
-        model_name=subject.name,
-        place=Path(collected.place).name if "sample:" not in collected.place else collected.place,
-        count=len(entries),
-        image=frames == 1,
-        summary=subject.entry.summary if subject.entry else "",
-        sentence=said,
-        notices=notices + reading.untrained(collected.setup.model, reading.MAPS) + pages.broken(problems),
-        frames=frames if collected.views or any(one.time for one in entries) else 0,
-    )
-
-
 def sentence(collected: Collection) -> str:
-    """What all clips say, in one sentence."""
+    """Summarize the predictions for all clips in one sentence."""
     known, head = collected.known, collected.head
     what = "images" if all(one.record["frames"] == 1 for one in collected.entries) else "clips"
     if known and head is not None:
@@ -324,7 +230,7 @@ def sentence(collected: Collection) -> str:
 
 
 def _far(collected: Collection) -> str:
-    """How far output clips are off, on average; empty where none can tell."""
+    """Describe the mean error of output clips; empty if there is none."""
     entries = [one for one in collected.entries if one.error is not None]
     if not entries:
         return ""
@@ -345,8 +251,8 @@ def _of(collected: Collection, head: str) -> str:
     return f" ({head})" if len(collected.classes) > 1 else ""
 
 
-def _notices(collected: Collection) -> list[str]:
-    """What a reader must know first."""
+def notices(collected: Collection) -> list[str]:
+    """Return the notices for the reader."""
     said = [f"{one['clip']} is left out: {one['reason']}" for one in collected.failed[:_NAMED]]
     if collected.failed[_NAMED:]:
         said.append(f"{len(collected.failed) - _NAMED} more clips are left out; the table of all clips names them.")

@@ -1,44 +1,44 @@
-"""One clip of many: what the model says, what its maps say, and whether they can be trusted, small enough to keep."""
+"""Results of one clip of many: prediction, maps and their tests, small enough to cache."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from explain.attribution import Attribution
 from explain.attribution.layer_choice import default_layer
 from explain.attribution.methods import find_method
-from explain.drawing.effective_fields import centre_share
+from explain.drawing.fields import centre_share
 from explain.drawing.sprites import clip_sprite
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.measures import all_tests
 from explain.faithfulness.randomization import rank_correlation
+from explain.faithfulness.verdicts import shares_of, strongest
 from explain.model.layouts import entry_of, input_of
 from explain.model.targets import resolve as resolve_target
 from explain.reporting import reading
 from explain.reporting.context import Context, silent
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Section
 from explain.reporting.topics import attributions, faithfulness
 from zoo import devices
+from zoo.clips import Clip
 from zoo.errors import ModelError, PluginError
 from zoo.models.prediction import outputs, to_frames
 from zoo.registry import plugins
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution
-    from explain.reporting.many.aggregation import Setup
-    from zoo.clips import Clip
-
-#: Classes named of each output.
+#: Number of classes listed per head.
 _TOP = 5
 
-#: Rows and columns of what is kept of where each method pointed, at most.
+#: Cached fields of the sections that plugins add to a page on many clips.
+_OF_SECTIONS = ("name", "title", "clips", "after")
+
+#: Maximum rows and columns of each method's cached spatial map.
 GRID = 32
 
 #: Rows and columns of a thumbnail.
@@ -47,33 +47,34 @@ _THUMBNAIL = (48, 64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """One clip, examined."""
+    """Results of one clip."""
 
-    #: Plain numbers, kept of every clip.
+    #: Plain numbers, stored for every clip.
     record: dict[str, Any]
-    #: Small tensors, kept of every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
+    #: Small tensors, stored for every clip: `probabilities/HEAD`, `time/METHOD` (T), `space/METHOD` (at most 32 x 32),
     #: `thumbnail`.
     tensors: dict[str, Tensor]
-    #: Frames as the model sees them, output clips and what they should be (uint8), and maps, kept of the few that the
-    #: page shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
+    #: Model input frames, output clips and their ground truth (uint8), and maps, stored for the few clips that the page
+    #: shows: `frames`, `given/HEAD`, `truth/HEAD`, `map/METHOD`.
     views: dict[str, Tensor]
 
 
-def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
-    """Ask the model about one clip, run the methods and the tests.
+def examine(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None] = silent) -> Examined:
+    """Compute the prediction for one clip, run the methods and the tests.
 
     Args:
-        setup: What all clips have in common.
-        clip: The clip as it was read.
+        collection: Settings shared by all clips.
+        clip: The decoded clip.
         progress: Called as progress(step, done, total).
 
     Raises:
-        ModelError: the model gives no finite answer.
-        UnknownNameError, UsageError, MemoryLimitError: as `explain.attribute` raises them.
+        ModelError: the model's output is not finite.
+        UnknownNameError, UsageError, MemoryLimitError: as raised by `explain.attribute`.
     """
     began = time.perf_counter()
-    context = _context(setup, clip, progress)
-    made, refused = _maps(setup, context)
+    context = context_of(collection, clip, progress)
+    made, refused = _maps(collection, context)
+    added = [(plugin.key, one) for plugin, one in plugins.collect("explain_sections", Section, context=context)]
     record: dict[str, Any] = {
         "warnings": list(clip.warnings),
         "shown": clip.label,
@@ -85,10 +86,11 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
         "head": context.target.head,
         "value": float(context.target.value[0]),
         "is_mean": context.target.region is not None,
-        "further": _further(context),
+        "further": [one.title for _, one in added if not one.clips],
+        "added": [[key, {name: getattr(one, name) for name in _OF_SECTIONS}] for key, one in added if one.clips],
         "methods": {one.method: _numbers(one) for one in made},
         "refused": refused,
-        "note": setup.kept.get("note", ""),
+        "note": collection.kept.get("note", ""),
     }
     tensors = {
         f"probabilities/{head}": _probabilities(said) for head, said in context.prediction.items() if _named(said)
@@ -104,7 +106,7 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     if made[1:]:
         with context.timed("agreement of methods"):
             record["agreement"] = agreement(made)
-    if setup.tests and made:
+    if collection.tests and made:
         results, said = faithfulness.check(context, made, short=True)
         record["tests"] = said
         record["faithfulness"] = {
@@ -118,36 +120,37 @@ def examine(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None] 
     return Examined(record=record, tensors=tensors, views=views)
 
 
-def _context(setup: Setup, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
-    model = setup.model
+def context_of(collection: Collection, clip: Clip, progress: Callable[[str, int, int], None]) -> Context:
+    """Compute the prediction for one clip; no methods are run."""
+    model = collection.model
     decoded, frames, batch = reading.see(model, clip)
     said, truths = reading.ask(model, decoded, batch, top=10**9)
-    if setup.maps and "layer" not in setup.kept:
-        setup.kept["layer"] = _layer(setup, batch)
-    layer, note = setup.kept.get("layer", (None, ""))
-    setup.kept["note"] = note
+    if collection.maps and "layer" not in collection.kept:
+        collection.kept["layer"] = _layer(collection, batch)
+    layer, note = collection.kept.get("layer", (None, ""))
+    collection.kept["note"] = note
     return Context(
         model=model,
         entry=entry_of(model),
-        name=setup.name,
+        name=collection.name,
         clip=decoded,
         frames=frames.numpy(),
-        picture=clip_sprite("clip", frames[:1].numpy()),  # nobody looks at it: the page draws a few clips by itself
+        picture=clip_sprite("clip", frames[:1].numpy()),  # unused: the page draws the few clips that it shows
         batch=batch,
-        target=resolve_target(model, batch, setup.target, truths=truths),
-        asked=setup.target,
+        target=resolve_target(model, batch, collection.asked, truths=truths),
+        asked=collection.asked,
         prediction=said,
         truths=truths,
         device=str(devices.like(model).device),
-        seed=setup.seed,
-        options=replace(setup.options, layer=layer),
+        seed=collection.seed,
+        options=replace(collection.options, layer=layer),
         progress=progress,
-        kept=setup.kept,
+        kept=collection.kept,
     )
 
 
 def _films(context: Context) -> dict[str, Tensor]:
-    """Output clips, and what they predict, as they can be looked at."""
+    """Return output clips, and the frames they predict, in display values."""
     spec = input_of(context.model)
     heads = [head for head, said in context.prediction.items() if said["kind"] == "clip"]
     given = outputs(context.model, context.batch) if heads else {}
@@ -155,24 +158,21 @@ def _films(context: Context) -> dict[str, Tensor]:
     return found | {f"truth/{head}": to_frames(truth[0], spec) for head, truth in context.truths.items()}
 
 
-def _further(context: Context) -> list[str]:
-    """Titles of the sections that plugins add to a report on this clip alone."""
-    return [section.title for _, section in plugins.collect("explain_sections", Section, context=context)]
-
-
-def _layer(setup: Setup, batch: Tensor) -> tuple[str | None, str]:
-    """The layer of the methods that look at one, and why; chosen once, since it depends on the model alone."""
-    if setup.options.layer is not None or not any(find_method(name).needs_layer for name in setup.methods):
-        return setup.options.layer, ""
+def _layer(collection: Collection, batch: Tensor) -> tuple[str | None, str]:
+    """Return the layer of methods that use one, and why; chosen once, since it depends on the model alone."""
+    if collection.options.layer is not None or not any(
+        find_method(name).needs_layer for name in collection.asked_methods
+    ):
+        return collection.options.layer, ""
     try:
-        return default_layer(setup.model, batch)
+        return default_layer(collection.model, batch)
     except ModelError:
-        return None, ""  # each method says so itself
+        return None, ""  # each method reports it
 
 
-def _maps(setup: Setup, context: Context) -> tuple[list[Attribution], dict[str, str]]:
+def _maps(collection: Collection, context: Context) -> tuple[list[Attribution], dict[str, str]]:
     made, refused = [], {}
-    for name in setup.methods:
+    for name in collection.asked_methods:
         try:
             with context.timed(f"attribution: {name}") as shown:
                 made.append(attributions.attribute(context, name, shown))
@@ -197,7 +197,7 @@ def _probabilities(said: Mapping[str, Any]) -> Tensor:
 
 
 def _numbers(attribution: Attribution) -> dict[str, Any]:
-    """What is told of one map."""
+    """Return the stored numbers of one map."""
     shares = shares_of(attribution.time[0])
     missed = float(attribution.missed[0])
     peak = int(shares.argmax())
@@ -215,20 +215,20 @@ def _numbers(attribution: Attribution) -> dict[str, Any]:
 
 
 def _shares(values: Tensor) -> Tensor:
-    """Magnitudes as shares of their sum; zeros where that is zero."""
+    """Return magnitudes as shares of their sum; zeros if the sum is zero."""
     values = values.abs()
     total = values.sum()
     return values / total if float(total) else values
 
 
 def _coarse(sizes: Tensor) -> Tensor:
-    """H x W magnitudes in at most GRID rows and columns."""
+    """Reduce H x W magnitudes to at most GRID rows and columns."""
     grid = min(GRID, sizes.shape[0]), min(GRID, sizes.shape[1])
     return F.adaptive_avg_pool2d(sizes[None, None].float(), grid)[0, 0]
 
 
 def _thumbnail(frames: Tensor) -> Tensor:
-    """The middle frame, or one that shows most where that is empty, small, on black: uint8, H x W x 3."""
+    """Return a small middle frame, or the most visible one if that is empty, on black: uint8, H x W x 3."""
     contrast = frames.float().flatten(1).std(dim=1)
     middle = (len(frames) - 1) // 2
     frame = (
@@ -248,7 +248,7 @@ def _thumbnail(frames: Tensor) -> Tensor:
 
 
 def agreement(made: list[Attribution]) -> list[list[float | None]]:
-    """Spearman's rank correlation of the magnitudes of any two maps: methods x methods, None where there is none."""
+    """Return Spearman's rank correlation of magnitudes for all pairs of maps: methods x methods, None if undefined."""
     sizes = [one.map[:1].detach().abs().float() for one in made]
     table: list[list[float | None]] = [
         [1.0 if row == column else None for column in range(len(made))] for row in range(len(made))
@@ -260,14 +260,14 @@ def agreement(made: list[Attribution]) -> list[list[float | None]]:
     return table
 
 
-#: Numbers of `explain.faithfulness.records.record` that are kept.
+#: Numbers of `Faithfulness.record` that are stored besides the measures.
 _AREAS = ("deletion", "insertion", "random_deletion", "random_insertion", "centre_deletion", "centre_insertion")
 
 _OF_FRAMES = ("deletion", "random_deletion")
 
 
 def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of one map's tests, without curves."""
+    """Return the numbers of one map's tests, without curves."""
     curves, frames = list(record["curves"].values()), record["curves"].get("temporal")
     depths = record["randomization"]
     return {
@@ -276,6 +276,5 @@ def _tested(record: Mapping[str, Any]) -> dict[str, Any]:
         **{name: curves[-1][name]["area"] if curves else None for name in _AREAS},
         **{f"frames_{name}": frames and frames[name]["area"] for name in _OF_FRAMES},
         "correlation": depths[0]["correlation"] if depths else None,
-        "infidelity": record["infidelity"],
-        "sensitivity": record["sensitivity"],
+        **{test.name: record[test.name] for test in all_tests()},
     }

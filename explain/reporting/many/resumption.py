@@ -1,10 +1,11 @@
-"""What is kept of each clip while a report on many is made, so that a run that ended goes on where it was."""
+"""Per-clip cache from which an interrupted multi-clip report resumes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,18 @@ from zoo.plain import plain
 from zoo.writing import write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from explain.sources import Source
 
-#: The key under which a file's JSON stands; safetensors writes several in an order that changes from run to run.
+#: The key of a file's JSON; safetensors writes several keys in an order that changes from run to run.
 _KEY = "clip"
 
 
 class Work:
-    """A hidden folder beside the report: two files a clip, named by what they depend on.
+    """A hidden folder beside the report: two files per clip, named by what they depend on.
 
-    Results of other weights, settings or files have other names, so nothing stale is ever taken.
+    Results of other weights, settings or files have other names, so stale results are never used.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
@@ -37,30 +36,30 @@ class Work:
         self._settings = json.dumps(plain(settings), sort_keys=True)
 
     def name(self, source: Source) -> str:
-        """What the files of a clip are called: a hash of the settings, and of its path, size and time of change."""
+        """Return the file name of a clip: a hash of the settings, and of its path, size and modification time."""
         told = json.dumps([self._settings, source.path, _state(source.path)])
         return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def holds(self, name: str) -> bool:
-        """Whether something was kept under a name."""
+        """Check whether there is a cached result of this name."""
         return (self.folder / f"{name}.safetensors").exists()
 
     def load(self, name: str) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """What `save` kept; None where there is nothing, or nothing whole."""
+        """Load a cached result; None if it is missing or incomplete."""
         try:
             with safe_open(self.folder / f"{name}.safetensors", framework="pt") as file:
                 return json.loads(file.metadata()[_KEY]), {
                     key: file.get_tensor(key)
-                    for key in file.keys()  # noqa: SIM118 - it is no dictionary
+                    for key in file.keys()  # noqa: SIM118 - not a dictionary
                 }
         except (OSError, SafetensorError, KeyError, TypeError, ValueError):
             return None
 
     def save(self, name: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Keep numbers and tensors of a clip: whole, or not at all.
+        """Save numbers and tensors of a clip, atomically.
 
         Raises:
-            OutputError: where they cannot be written.
+            OutputError: if they cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,21 +69,21 @@ class Work:
         write_tensors(self.folder / f"{name}.safetensors", tensors, {_KEY: told})
 
     def drop(self, name: str) -> None:
-        """Forget what `save` kept."""
+        """Delete one cached result."""
         (self.folder / f"{name}.safetensors").unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Forget everything: the report is written."""
+        """Delete the cache, once the report is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _state(path: str) -> list[Any]:
-    """Size and time of change of a file, or of all files of a folder."""
+    """Return size and modification time of a file, or of all files of a folder."""
     if path.startswith("sample:"):
         return []
     place = Path(path)
     state: list[Any] = []
-    with suppress(OSError):  # what cannot be looked at cannot be read either, which is told then
+    with suppress(OSError):  # unreadable files are reported when they are read
         files = sorted(place.iterdir()) if place.is_dir() else [place]
         for file in files:
             found = file.stat()
@@ -93,7 +92,7 @@ def _state(path: str) -> list[Any]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 of a model's structure and of every parameter and buffer."""
+    """Compute the SHA-256 of a model's structure and of every parameter and buffer."""
     import torch
 
     digest = hashlib.sha256(f"{type(model).__module__}.{type(model).__qualname__}\n{model}".encode())

@@ -1,3 +1,3 @@
-"""The sections that every report has."""
+"""Built-in sections of reports."""
 
 from __future__ import annotations

@@ -1,69 +1,64 @@
-"""Where and when models looked: maps of a clip, of several models, and the agreement of methods over many clips."""
+"""Sections on attributions: maps of a clip, of several models, and the agreement of methods over many clips."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from markupsafe import Markup
+from torch import Tensor
 
-from explain.attribution import runner
+from explain.attribution import Attribution, Method, runner
 from explain.attribution.methods import find_method, title
+from explain.attribution.options import accepted
 from explain.attribution.results import TOLERATED
 from explain.drawing import colours as colour
+from explain.drawing.colours import ColourMap
 from explain.drawing.numbers import exact, number_text, percent
 from explain.drawing.sprites import Sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import shares_of, strongest
+from explain.faithfulness.verdicts import shares_of, strongest
+from explain.model.memory import Progress
 from explain.model.targets import resolve
 from explain.reporting import intervals
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from explain.reporting.topics import faithfulness
 from zoo.errors import ModelError, PluginError
 from zoo.models.heads import output_specs
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
-
-    from explain.attribution import Attribution, Method
-    from explain.drawing.colours import ColourMap
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
-
-#: Methods of a report where none were asked for.
+#: Default methods of a report.
 DEFAULT = ("saliency", "input_x_gradient", "integrated_gradients", "occlusion", "grad_cam", "grad_cam_per_frame")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One method, as the template takes it."""
+    """One method, as input of the template."""
 
     name: str
     title: str
     summary: str
     layer: str | None
-    #: Why this layer; empty where it was asked for.
+    #: Reason for the choice of this layer; empty if it was requested.
     note: str
     settings: Mapping[str, Any]
-    #: The change of the output from the baseline to the clip, and what the map's sum lacks of it or has too much; None
-    #: where the method promises no such sum.
+    #: The change of the output from the baseline to the clip, and the completeness error of the map's sum; None if the
+    #: method is not complete.
     difference: float | None
     delta: float | None
-    #: Magnitude that takes the last colour.
+    #: Magnitude at the end of the color scale.
     scale: float
-    #: What each frame has, and in what unit (`Attribution.time`).
+    #: The value of each frame, and its unit (`Attribution.time`).
     time: list[float]
     time_unit: str
-    #: Frame with the largest of these numbers, whatever its sign, when it is shown, if that is known, and its share of
-    #: the sum of their sizes.
+    #: Frame with the largest absolute value, its time if known, and its share of the sum of magnitudes.
     peak: int
     peak_seconds: float | None
     peak_share: float
-    #: The share of each frame where all are alike.
+    #: The share of each frame in a uniform distribution.
     even_share: float
     seconds: float
     colours: ColourMap
@@ -71,12 +66,12 @@ class Shown:
 
     @property
     def incomplete(self) -> bool:
-        """Whether the map misses more than a tenth of the change that it should add up to."""
+        """Check whether the completeness error exceeds a tenth of the change of the output."""
         return self.delta is not None and abs(self.delta) > TOLERATED * abs(self.difference or 0.0)
 
     @property
     def baseline(self) -> str:
-        """What the map is seen against, in words."""
+        """Describe the baseline."""
         words = {None: "a clip of zeros", "zero": "a clip of zeros", "blur": "the blurred clip"}
         named = self.settings.get("baseline")
         if isinstance(named, list):
@@ -86,7 +81,7 @@ class Shown:
 
     @property
     def there(self) -> Markup:
-        """What the number of the strongest frame says, in words."""
+        """Describe the number of the strongest frame."""
         value = self.time[self.peak]
         size = exact(value, number_text(abs(value)))
         falls = "lowers" if value > 0 else "raises"
@@ -94,21 +89,21 @@ class Shown:
             return Markup(": changing it, with the frames of its window, {} the output by {}").format(falls, size)
         if self.time_unit == "sum":
             given = "add {} to" if value > 0 else "take {} from"
-            return Markup(f": its pixels together {given} the output").format(size)  # noqa: S704 - no markup of others
+            return Markup(f": its pixels together {given} the output").format(size)  # noqa: S704 - no foreign markup
         if self.time_unit == "mean":
             return Markup(": removing a part of it {} the output by {} on average").format(falls, size)
         return Markup(", with {} of the whole clip's attribution").format(percent(self.peak_share))
 
     @property
     def signed(self) -> bool:
-        """Whether there are numbers on both sides of zero."""
+        """Check whether there are positive and negative numbers."""
         return self.colours.low < 0
 
 
 def build_one(context: Context) -> Content:
-    """Run the methods and show them on one time axis; where every output is explained, one after the other.
+    """Run the methods and show them on one time axis; if every head is explained, one after the other.
 
-    The first output's numbers come first in the data; those of the others are in a list under "others".
+    The data begin with the first head's numbers; those of the others are in a list under "others".
     """
     if not context.everything or len(context.outputs) == 1:
         return _one(context)
@@ -133,7 +128,7 @@ def build_one(context: Context) -> Content:
 
 
 def _one(context: Context, key: str = "") -> Content:
-    """The maps of one target; `key` begins the names of their sprites and cards."""
+    """Build the maps of one target; `key` is the prefix of their sprites' and cards' names."""
     names = context.options.methods or DEFAULT
     shown: list[Shown] = []
     maps: list[Attribution] = []
@@ -191,7 +186,7 @@ def _one(context: Context, key: str = "") -> Content:
 
 
 def _box(context: Context) -> str:
-    """Where in the frame a region of an output lies, as CSS; empty where that has no such place."""
+    """Return the position of an output's region in the frame, as CSS; empty if it has none."""
     target = context.target
     if target.region is None or target.head is None:
         return ""
@@ -205,9 +200,9 @@ def _box(context: Context) -> str:
 
 
 def attribute(context: Context, name: str, progress: Progress) -> Attribution:
-    """One method's answer; where it does not add up from zeros, that from the blurred clip if it misses less.
+    """Compute one method's map; if incomplete from zeros, use the blurred clip if its error is smaller.
 
-    Zeros can be so unlike every clip that the output jumps right beside them; a blurred clip is no such stranger
+    Zeros can be so far out of distribution that the output jumps near them; a blurred clip is closer to the data
     (Sturmfels, Lundberg & Lee, Visualizing the Impact of Feature Attribution Baselines, Distill 2020).
     """
     layer, note = None, ""
@@ -221,10 +216,9 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
             method=name,
             target=context.target,
             layer=layer,
-            baseline=baseline,
-            steps=context.options.steps,
             seed=context.seed,
             progress=progress,
+            **accepted(find_method(name), {"baseline": baseline, "n_steps": context.options.steps}),
         )
         return dataclasses.replace(found, note="; ".join(filter(None, [note, found.note])))
 
@@ -236,7 +230,7 @@ def attribute(context: Context, name: str, progress: Progress) -> Attribution:
 
 
 def show(method: Method, attribution: Attribution, seconds: float, key: str = "") -> Shown:
-    """A method's answer on its own scale; `key` begins the name of its sprite."""
+    """Show a method's map on its own scale; `key` is the prefix of its sprite's name."""
     values = attribution.map[0].detach().float().cpu().numpy()
     share, scale, colours = colour.scaled(values)
     time = attribution.time[0].detach().float().cpu()
@@ -267,28 +261,13 @@ def show(method: Method, attribution: Attribution, seconds: float, key: str = ""
 
 
 def data_of(one: Shown) -> dict[str, Any]:
-    """The numbers of a method that a page shows."""
-    kept = (
-        "layer",
-        "note",
-        "settings",
-        "difference",
-        "delta",
-        "scale",
-        "time",
-        "time_unit",
-        "peak",
-        "peak_seconds",
-        "peak_share",
-        "even_share",
-        "seconds",
-        "signed",
-        "incomplete",
-    )
-    return {"method": one.name, **{key: getattr(one, key) for key in kept}}
+    """Return the numbers of a method that a page shows."""
+    drawn = {"name", "title", "summary", "colours", "picture"}
+    kept = {field.name: getattr(one, field.name) for field in fields(one) if field.name not in drawn}
+    return {"method": one.name, **kept, "signed": one.signed, "incomplete": one.incomplete}
 
 
-#: Methods where none were asked for: the gradient, the sum of gradients, and what the last layers hold of each frame.
+#: Default methods of comparisons: the gradient, its path integral, and the last layers' activation for each frame.
 DEFAULT_OF_MODELS = ("saliency", "integrated_gradients", "grad_cam_per_frame")
 
 #: Below this share of the common scale a map is too faint to read.
@@ -301,18 +280,18 @@ class _Panel:
 
     context: Context
     shown: Shown
-    #: The map in colours of its own, where those of all models leave it too faint to read.
+    #: The map on its own scale, if it is too faint on that of all models.
     own: Shown | None = None
 
     @property
     def shares(self) -> list[float]:
-        """Each frame's share of the whole clip's attribution, without signs: models differ in size, shares do not."""
+        """Return each frame's share of the whole clip's magnitude: models differ in scale, shares do not."""
         sizes = [abs(value) for value in self.shown.time]
         total = sum(sizes)
         return [value / total for value in sizes] if total else sizes
 
     def fainter(self, scale: float | None) -> float | None:
-        """How many times less strongly this model reacts than the strongest one, where that hides its map."""
+        """Return by how much this model's map is fainter than the strongest one's, if too faint to read."""
         return scale / self.shown.scale if scale is not None and 0 < self.shown.scale < _FAINT * scale else None
 
 
@@ -323,9 +302,9 @@ class _Row:
     name: str
     title: str
     summary: str
-    #: The one scale of all models; None where each map has its own.
+    #: The scale of all models; None if each map has its own.
     scale: float | None
-    #: Why each has its own.
+    #: Reason for separate scales.
     why: str
     colours: ColourMap
     panels: list[_Panel]
@@ -333,7 +312,7 @@ class _Row:
 
     @property
     def largest(self) -> float:
-        """The largest share of one frame in any model: the height of all curves."""
+        """Return the largest share of one frame in any model: the height of all curves."""
         return max((max(panel.shares) for panel in self.panels), default=0.0)
 
 
@@ -378,7 +357,7 @@ def build_models(contexts: Sequence[Context]) -> Content:
 
 
 def _row(name: str, contexts: Sequence[Context], tensors: dict[str, Tensor], problems: list[dict[str, str]]) -> _Row:
-    """One method on every model; where their numbers have one unit, the largest scale of them serves all."""
+    """Run one method on every model; with a common unit, all use the largest scale."""
     method = find_method(name)
     made: list[tuple[int, Context, Any, Shown]] = []
     refused: list[dict[str, str]] = []
@@ -423,7 +402,7 @@ def _row(name: str, contexts: Sequence[Context], tensors: dict[str, Tensor], pro
 
 
 def _incomparable(method: Method, contexts: Sequence[Context]) -> str:
-    """Why numbers of a method have no common unit in these models (`explain.attribution.maps`); empty where they do."""
+    """Return why a method's values have no common unit in these models (`explain.attribution.maps`); else empty."""
     if method.reduction == "positive":
         return "What a layer holds has no unit that another model shares"
     inputs = {(one.entry.input.range, one.entry.input.std) if one.entry else None for one in contexts}
@@ -432,12 +411,13 @@ def _incomparable(method: Method, contexts: Sequence[Context]) -> str:
     return ""
 
 
-#: Methods agree from this mean rank correlation on: below, the order of one says less than 1 % of that of the other.
+#: Minimum mean rank correlation of methods that agree: below, one explains less than 1% of the variance of the other's
+#: ranks.
 ENOUGH = 0.1
 
 
 def build_clips(collection: Collection) -> Content:
-    """The mean rank correlation of any two methods' maps, with intervals."""
+    """Compute the mean rank correlation of each pair of methods' maps, with intervals."""
     methods = collection.methods
     table: list[list[dict[str, Any]]] = [
         [intervals.mean((_pair(one.record, row, column) for one in collection.entries), -1, 1) for column in methods]

@@ -1,36 +1,76 @@
-"""Every clip of a report on many: a table, and the best and the worst."""
+"""Sections on clips: preprocessing of one clip; for many, a table of all, and the best and the worst."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
+from markupsafe import Markup
+from torch import Tensor
 
 from explain.attribution.methods import title
 from explain.drawing import colours as colour
-from explain.drawing.numbers import numbers
+from explain.drawing.numbers import evenly, numbers
 from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.reporting.many.aggregation import measured
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection, Entry, measured
 from explain.reporting.sections import Content
 from explain.reporting.topics.faithfulness import tested
+from zoo import clips
 from zoo.clips import moment
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from markupsafe import Markup
-    from torch import Tensor
-
-    from explain.drawing.sprites import Sprite
-    from explain.reporting.many.aggregation import Collection, Entry
-
-#: Thumbnails in one picture, and in all.
+#: Thumbnails per sheet, and in total.
 _SHEET, _MOST = 240, 1200
 
 
+#: Number of decoded frames that are shown beside the model's input.
+_AS_READ = 6
+
+#: Pixels of their longer side.
+_LONGEST = 160
+
+
+def build_one(context: Context) -> Content:
+    """Describe each step of preprocessing, warnings, and some frames before and after."""
+    clip = context.clip
+    steps = (
+        clips.describe(clip, context.entry.input)
+        if context.entry
+        else ["The batch was given ready-made; for this page its values were scaled from its smallest to its largest."]
+    )
+    source: Sprite | None = None
+    if context.entry and clip.frames.shape[1:3] != context.frames.shape[1:3]:
+        source = _as_read(context)
+    data: dict[str, Any] = {
+        "source": clip.source,
+        "frames": clip.total,
+        "used": list(clip.indices),
+        "size": [int(side) for side in clip.frames.shape[1:3]],
+        "fps": clip.fps,
+        "times": None if context.times is None else list(context.times),
+        "steps": steps,
+        "warnings": list(clip.warnings),
+        "batch": list(context.batch.shape),
+    }
+    html = render(
+        "conversion.html", context=context, source=source, **{key: data[key] for key in ("steps", "warnings", "batch")}
+    )
+    return Content(html=html, data=data, sprites=(source,) if source else ())
+
+
+def _as_read(context: Context) -> Sprite:
+    """Return some decoded frames, downsampled by skipping pixels."""
+    frames = context.clip.frames.numpy()
+    frames = frames[evenly(len(frames), _AS_READ)]
+    step = max(1, -(-max(frames.shape[1:3]) // _LONGEST))
+    return clip_sprite("as-read", np.ascontiguousarray(frames[:, ::step, ::step]))
+
+
 def build_table(collection: Collection) -> Content:
-    """One row a clip, and one for each that was left out."""
+    """Build one row per clip, and one per skipped clip."""
     entries = collection.ranked[::-1]
     sheets = [
         clip_sprite(f"thumbnails-{start // _SHEET}", torch.stack(part).numpy(), lossy=True)
@@ -57,7 +97,7 @@ def build_table(collection: Collection) -> Content:
 
 
 def _values(collection: Collection, entries: Sequence[Entry]) -> dict[str, tuple[str, list[Markup | None]]]:
-    """By output that a number tells of, its unit and the number of each clip, with the same places after the point."""
+    """Return by head the unit and each clip's number, with equal decimals."""
     found = {}
     for head in collection.entries[0].record["heads"]:
         told = [measured(one.record["heads"][head]) for one in entries]
@@ -90,12 +130,12 @@ def _row(collection: Collection, one: Entry) -> dict[str, Any]:
     }
 
 
-#: What of a card is drawn.
+#: Parts of a card that are images.
 _PICTURES = ("picture", "overlay", "given", "after")
 
 
 def build_examples(collection: Collection) -> Content:
-    """A few clips of either end; with fewer clips, all of them."""
+    """Show the best and the worst clips; with few clips, all."""
     method, passed = _method(collection)
     best, worst = collection.extremes()
     tensors: dict[str, Tensor] = {}
@@ -124,7 +164,7 @@ def build_examples(collection: Collection) -> Content:
 
 
 def _method(collection: Collection) -> tuple[str | None, int]:
-    """The method whose maps pass most often, and how often; of equals the first."""
+    """Return the method whose maps pass most often, and how often; the first if tied."""
     methods = collection.methods
     passed = {method: tested(collection, method)["verdicts"]["passes"]["hits"] for method in methods}
     if not methods:
@@ -173,6 +213,6 @@ def _card(
 
 
 def _film(views: Mapping[str, Tensor], what: str, key: str) -> Sprite | None:
-    """The first output clip, or what it predicts; None where there is none."""
+    """Return the first output clip, or the frames it predicts; None if there are none."""
     found = next((name for name in views if name.startswith(f"{what}/")), None)
     return None if found is None else clip_sprite(f"{what}-{key}", views[found].numpy())

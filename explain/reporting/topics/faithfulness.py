@@ -1,36 +1,35 @@
-"""Whether maps can be trusted: tests of a clip and of many."""
+"""Sections on the faithfulness of maps, for one clip and for many."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from markupsafe import Markup
+
+from explain.attribution import Attribution
 from explain.attribution.methods import title
 from explain.attribution.occlusion import default_blocks
+from explain.drawing.numbers import number, percent
 from explain.drawing.templates import render
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.records import record
+from explain.faithfulness.measures import all_tests
 from explain.model.layouts import has_random_weights, layout_of, to_ncthw
 from explain.reporting import intervals
-from explain.reporting.context import DEAR, operations
+from explain.reporting.context import DEAR, Context, operations
+from explain.reporting.many.aggregation import Collection
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from explain.attribution import Attribution
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection
-
-#: Blocks of occlusion, and places of them in time, where its map is made again; two along rows and columns at least,
-#: so that the map that is compared shows time and place. `SHORT_BLOCKS` is for short tests.
+#: Blocks of occlusion, and positions in time, when its map is recomputed; at least two along rows and columns, so that
+#: the compared map shows time and space. `SHORT_BLOCKS` is for short tests.
 BLOCKS = (16, 4)
 SHORT_BLOCKS = (8, 2)
 
-#: Random orders that each map is compared with.
+#: Number of random orders that each map is compared with.
 DRAWS = 20
 
 #: Verdicts in words for readers.
@@ -39,46 +38,57 @@ WORDS = {"passes": "Passes its tests", "inconclusive": "Inconclusive", "flagged"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """The tests of one map, as the template takes them."""
+    """Tests of one map, as input of the template."""
 
-    #: As `explain.faithfulness.records.record` says.
+    #: Output of `Faithfulness.record`.
     record: Mapping[str, Any]
 
     @property
     def word(self) -> str:
-        """The verdict, in words."""
+        """Return the verdict in words."""
         return WORDS[self.record["verdict"]]
 
     @property
     def good(self) -> bool:
-        """Whether it passes."""
+        """Check whether the map passes."""
         return bool(self.record["verdict"] == "passes")
 
     @property
     def sentences(self) -> list[str]:
-        """Why."""
+        """Return the reasons."""
         return [reason["text"] for reason in self.record["reasons"].values()]
 
     @property
     def frames(self) -> str | None:
-        """How the test of frames ended; None where there was none."""
+        """Return the outcome of the frame test; None if it was not run."""
         return verdict_on(self.record, "frames")
 
     @property
+    def measures(self) -> list[Markup]:
+        """Return a sentence for each available measure."""
+        known = [(test, self.record[test.name]) for test in all_tests() if self.record.get(test.name) is not None]
+        return [
+            Markup.escape(test.sentence or f"Its {test.title} is {{}}.")
+            .replace("\N{NO-BREAK SPACE}", Markup("&nbsp;"))
+            .format(percent(value) if test.percent else number(value))
+            for test, value in known
+        ]
+
+    @property
     def main(self) -> Mapping[str, Any] | None:
-        """The curves that are drawn."""
+        """Return the plotted curves."""
         curves = self.record["curves"]
         return list(curves.values())[-1] if curves else None
 
     @property
     def rows(self) -> list[tuple[str, Mapping[str, Any]]]:
-        """Areas by what is removed."""
+        """Return areas by kind of removal."""
         names = {"spatial": "pixels, in all frames", "temporal": "frames", "both": "pixels of single frames"}
         return [(names[kind], curves) for kind, curves in self.record["curves"].items()]
 
 
 def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
-    """How one test of a map ended ("passes", "inconclusive", "flagged"); None where it was not run."""
+    """Return the outcome of one test of a map ("passes", "inconclusive", "flagged"); None if it was not run."""
     found = (record or {}).get("reasons", {}).get(part)
     return found and str(found["verdict"])
 
@@ -86,12 +96,12 @@ def verdict_on(record: Mapping[str, Any] | None, part: str) -> str | None:
 def check(
     context: Context, attributions: Sequence[Attribution], *, short: bool = False
 ) -> tuple[list[Trust | None], str]:
-    """The tests of all maps, and what was saved on them, in words; no tests where the model cannot be tested.
+    """Run the tests of all maps; also return what was skipped, in words. Empty if the model cannot be tested.
 
     Args:
-        context: The clip, and what may be spent.
+        context: The clip, and the computation that may be spent.
         attributions: The maps.
-        short: Whether the clip is one of many, whose means are steadier than its own numbers need be.
+        short: Whether the clip is one of many, whose means need less precision per clip.
     """
     if has_random_weights(context.model):
         return [None] * len(attributions), ""
@@ -108,11 +118,11 @@ def check(
             )
     except (MemoryLimitError, ModelError) as error:
         return [None] * len(attributions), f"The maps could not be tested: {error}."
-    return [Trust(record=record(result)) for result in results], saved
+    return [Trust(record=result.record()) for result in results], saved
 
 
 def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
-    """What a report spends on each map, and how to say so."""
+    """Return the computation that a report spends on each map, and its description."""
     if context.options.thorough:
         return Effort(), "Thorough tests: 64 steps, every layer."
     dear = operations(context) > DEAR
@@ -126,14 +136,16 @@ def effort_for(context: Context, *, short: bool = False) -> tuple[Effort, str]:
             boxes=8,
             neighbours=2,
             every_kind=False,
-            settings={"steps": 4, **blocks},
+            settings={"n_steps": 4, **blocks},
         )
         why = "With so many clips" if short else "Each pass of this model is dear, so"
         return effort, (
             f"{why} these are short tests: 6 steps, the last layer alone; --thorough takes 64 steps and every layer."
         )
     blocks = _blocks(context, *BLOCKS)
-    effort = Effort(steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"steps": 4, **blocks})
+    effort = Effort(
+        steps=8, draws=DRAWS, depths=4, redraws=6, boxes=16, neighbours=4, settings={"n_steps": 4, **blocks}
+    )
     return effort, "Quick tests: 8 steps, 4 depths; --thorough takes 64 steps and every layer."
 
 
@@ -143,30 +155,30 @@ def _blocks(context: Context, most: int, in_time: int) -> dict[str, tuple[int, i
     return {"window": window, "stride": stride}
 
 
-#: Verdicts, the best first.
+#: Verdicts, best first.
 WORDS_OF_CLIPS = ("passes", "inconclusive", "flagged")
 
 
 def build_clips(collection: Collection) -> Content:
-    """Verdicts and numbers of every method, with intervals over clips."""
+    """Aggregate verdicts and numbers of every method, with intervals over clips."""
     rows = [row for method in collection.methods if (row := tested(collection, method))["clips"]]
     said = list(dict.fromkeys(one.record["tests"] for one in collection.entries if "tests" in one.record))
     data = {"methods": rows, "tests": said}
-    return Content(html=render("collected_trust.html", title=title, **data), data=data)
+    return Content(html=render("collected_trust.html", title=title, tests_of=all_tests(), **data), data=data)
 
 
 def tested(collection: Collection, method: str) -> dict[str, Any]:
-    """One method's tests: shares of verdicts, and means of its numbers."""
+    """Aggregate one method's tests: shares of verdicts, and means of its numbers."""
     found: Sequence[dict[str, Any]] = [
         record for one in collection.entries if (record := one.record.get("faithfulness", {}).get(method))
     ]
     verdicts = Counter(record["verdict"] for record in found)
 
     def over(name: str, least: float = -math.inf, most: float = math.inf) -> dict[str, Any]:
-        return intervals.mean((record[name] for record in found), least, most)
+        return intervals.mean((record.get(name) for record in found), least, most)
 
     def gap(one: str, other: str) -> dict[str, Any]:
-        """Clip by clip, so that what makes one clip harder than another cancels."""
+        """Compute the difference per clip, so that variation between clips cancels."""
         return intervals.mean(
             None if record[one] is None or record[other] is None else record[one] - record[other] for record in found
         )
@@ -181,6 +193,5 @@ def tested(collection: Collection, method: str) -> dict[str, Any]:
         "insertion": over("insertion"),
         "insertion_gain": gap("insertion", "random_insertion"),
         "correlation": over("correlation", -1, 1),
-        "infidelity": over("infidelity", 0),
-        "sensitivity": over("sensitivity", 0),
+        **{test.name: over(test.name, *test.bounds) for test in all_tests()},
     }

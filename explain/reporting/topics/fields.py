@@ -1,36 +1,29 @@
-"""Receptive fields of one model and of several."""
+"""Sections on receptive fields of one model and of several."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
 
 from explain.drawing import figures
-from explain.drawing.effective_fields import draw as draw_effective
-from explain.drawing.effective_fields import in_the_middle
+from explain.drawing.fields import draw_effective, draw_temporal, in_the_middle, temporal_field
 from explain.drawing.numbers import evenly
 from explain.drawing.templates import render
-from explain.drawing.temporal_fields import draw, temporal_field
-from explain.fields.effective import effective_fields
+from explain.fields.effective import EffectiveField, effective_fields
 from explain.fields.theoretical import receptive_fields
 from explain.model.layouts import layout_of, to_ncthw
-from explain.reporting.context import DEAR, FORBIDDING, operations
+from explain.reporting.context import DEAR, FORBIDDING, Context, operations
 from explain.reporting.sections import Content
 from zoo.errors import MemoryLimitError, ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from markupsafe import Markup
-
-    from explain.fields.effective import EffectiveField
-    from explain.reporting.context import Context
-
-#: Layers whose effective fields are measured.
+#: Maximum number of layers whose effective fields are measured.
 MOST = 3
 
 
 def build_one(context: Context) -> Content:
-    """The drawing of one unit's frames, and the table of theoretical fields, with bars relative to the clip."""
+    """Draw the frames of one unit, and tabulate the theoretical fields, with bars relative to the clip."""
     found = context.fields.rows
     drawn = temporal_field(context.fields)
     clip = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
@@ -60,7 +53,7 @@ def build_one(context: Context) -> Content:
         exact=all(one.exact for one in found),
         differ=any(one.frame_field != one.field[1:] for one in found),
         field=drawn,
-        drawing=draw(drawn) if drawn else "",
+        drawing=draw_temporal(drawn) if drawn else "",
     )
     data = {
         "clip": list(clip),
@@ -72,8 +65,8 @@ def build_one(context: Context) -> Content:
 
 
 def _effective(context: Context) -> tuple[list[EffectiveField], str]:
-    """The effective fields of a few layers on this clip, or why there are none."""
-    # Layers that look around, but not at whole frames anyway.
+    """Measure the effective fields of a few layers on this clip, or return why there are none."""
+    # Layers with a kernel larger than 1 that do not see whole frames anyway.
     rows = [row for row in context.fields.rows if row.layer and max(row.kernel) > 1 and not any(row.whole[1:])]
     wide = list(dict.fromkeys(row.layer for row in rows))
     if not wide:
@@ -101,7 +94,7 @@ def _effective(context: Context) -> tuple[list[EffectiveField], str]:
 
 
 def build_models(contexts: Sequence[Context]) -> Content:
-    """How far the layers of each model see in time and in space, on the way to its deepest one."""
+    """Compare the receptive fields of each model's layers in time and space, up to the deepest one."""
     models = [_model(context) for context in contexts]
     drawn = _drawn(models) if any(model["seen"] for model in models) else None
     return Content(html=render("compared_fields.html", models=models, drawn=drawn), data={"models": models})
@@ -111,8 +104,7 @@ def _model(context: Context) -> dict[str, Any]:
     with context.timed(f"receptive fields: {context.name}"):
         found = receptive_fields(context.model, tuple(context.batch.shape))
     clip = to_ncthw(context.batch, layout_of(context.model, context.batch)).shape[2:]
-    # Global pooling and what follows it sees everything in every model; of several operations of one layer the last
-    # counts.
+    # Global pooling and later layers see everything in every model; of several operations of one layer the last counts.
     local = list({one.layer: one for one in found if not (one.whole[1] and one.whole[2])}.values())
     seen: list[list[int]] = []
     for one in local:
@@ -126,7 +118,7 @@ def _model(context: Context) -> dict[str, Any]:
         "layers": len(found),
         "pooled": any(one.whole[1] and one.whole[2] for one in found),
         "exact": all(one.exact for one in local),
-        # Frames, and rows and columns of one, each time that a layer sees more than all before it.
+        # Frames, and rows and columns of one, at each layer that sees more than all before it.
         "seen": seen,
         "deepest": None
         if deepest is None
@@ -142,7 +134,7 @@ def _model(context: Context) -> dict[str, Any]:
 
 
 def _drawn(models: Sequence[dict[str, Any]]) -> Markup:
-    """Frames against rows of one frame's pixels, one mark for each layer that sees further than those before it."""
+    """Draw frames against rows of one frame's pixels, one mark per layer that sees more than those before it."""
     with figures.style():
         figure = figures.figure(380, 270)
         axes = figure.subplots()

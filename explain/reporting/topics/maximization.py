@@ -1,37 +1,33 @@
-"""The page on a maximisation: each made-up clip beside the real ones that come nearest to it."""
+"""The page on activation maximization: each synthesized clip beside its top-activating clips."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from explain.attribution.maps import to_map
 from explain.drawing import colours
-from explain.drawing.sprites import animation, as_frames, clip_sprite, overlay_sprite
+from explain.drawing.sprites import Sprite, animation, as_frames, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
+from explain.maximization import Maximization, TopClip, TopClips
 from explain.model.layouts import input_of
 from explain.reporting import pages, writing
+from explain.reporting.pages import Report
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.results import packed
 from zoo import clips, devices
-
-if TYPE_CHECKING:
-    import os
-
-    from torch import nn
-
-    from explain.drawing.sprites import Sprite
-    from explain.maximization import Maximization, TopClip, TopClips
-    from explain.reporting.pages import Report
+from zoo.names import short_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Real:
-    """A real clip, as the template takes it."""
+    """A real clip, as input of the template."""
 
     clip: TopClip
     name: str
@@ -41,7 +37,7 @@ class _Real:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """A made-up clip, as the template takes it."""
+    """A synthesized clip, as input of the template."""
 
     name: str
     initial: float
@@ -52,7 +48,7 @@ class _Made:
 
 
 def rows(result: Maximization, top: TopClips | None = None) -> list[dict[str, Any]]:
-    """What is told of each made-up clip, as JSON holds it."""
+    """Return the numbers of each synthesized clip for JSON."""
     best = dict(zip(top.units, top.clips, strict=True)) if top else {}
     told = []
     for index, (unit, name) in enumerate(zip(result.units, result.names, strict=True)):
@@ -92,17 +88,17 @@ def write(
     name: str,
     top: TopClips | None = None,
 ) -> Report:
-    """Write `maximization.html`, `maximization.json`, an animation for each made-up clip, and what `.load` reads.
+    """Write `maximization.html`, `maximization.json`, an animation per synthesized clip, and files for `.load`.
 
     Args:
-        folder: A new folder, an empty one, or an earlier maximisation.
-        model: The model, to read real clips as it does.
-        result: The maximisation.
-        name: What the page calls the model.
-        top: Real clips of the same units, by their files or samples.
+        folder: A new or empty folder, or an earlier maximization.
+        model: The model, for preprocessing real clips.
+        result: The result of `explain.maximize`.
+        name: The model's name on the page.
+        top: Top-activating clips of the same units, by files or samples.
 
     Raises:
-        OutputError: The folder holds anything else, or cannot be written.
+        OutputError: The folder contains other files, or cannot be written.
     """
     path = writing.check(folder, "maximization")
     files = {**_animations(result), "maximization.safetensors": packed(result)}
@@ -162,7 +158,7 @@ def _is_still(result: Maximization) -> bool:
 
 
 def _animations(result: Maximization) -> dict[str, bytes]:
-    """A looping picture for each made-up clip, small ones enlarged."""
+    """Encode a looping animation for each synthesized clip, small ones enlarged."""
     files: dict[str, bytes] = {}
     shown = result.clips[:, :, :1] if _is_still(result) else result.clips
     scale = max(1, round(256 / max(shown.shape[3:])))
@@ -178,7 +174,7 @@ def _animations(result: Maximization) -> dict[str, bytes]:
 def _real(
     model: nn.Module, top: TopClips, best: tuple[TopClip, ...], name: str, pictures: dict[str, Sprite]
 ) -> list[_Real]:
-    """Real clips with the unit's map laid over them, on one scale; each clip's picture is kept once."""
+    """Overlay real clips with the unit's map, on one scale; each clip's frames are stored once."""
     spec = input_of(model)
     if spec is None:
         return []
@@ -195,13 +191,13 @@ def _real(
         if most > 0:
             heat = to_map(clip.map[None, None].float(), "positive", "NCTHW", (spec.frames, *spec.size))[0] / most
             overlay = overlay_sprite(f"{name}-{place}", heat.numpy(), colours.magnitude())
-        shown = clip.source if clip.source.startswith("sample:") else Path(clip.source).name
+        shown = short_name(clip.source)
         real.append(_Real(clip=clip, name=shown, picture=pictures[clip.source], overlay=overlay))
     return real
 
 
 def _notices(model: nn.Module, top: TopClips | None) -> list[str]:
-    """What a reader must know first."""
+    """Return the notices for the reader."""
     said = untrained(model, ", and its units want nothing in particular")
     if top is not None and top.problems:
         clip, reason = top.problems[0]

@@ -1,7 +1,8 @@
-"""What was measured of each model, side by side; nothing is computed but intervals and tests of differences."""
+"""Section on stored measurements of models, compared; only intervals and tests of differences are computed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,22 +12,20 @@ from explain.reporting.intervals import interval, of_answers, of_errors, of_shar
 from explain.reporting.sections import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from explain.reporting.context import Subject
 
-#: Words in a metric's name that say which way is better; other metrics get no mark.
+#: Words in a metric's name that determine which direction is better; other metrics have no best.
 _LOWER = ("error", "loss", "distance", "perplexity")
 
 _HIGHER = ("accuracy", "precision", "recall", "score", "similarity", "psnr", "ssim")
 
-#: A measure that cannot be tested has no best on fewer clips: chance may order them.
+#: Minimum number of clips to mark a best for a measure without a test: on fewer, chance may order them.
 _ENOUGH = 500
 
-#: Nor has it one that is ahead by no more than this share: training once more would move it further.
+#: Minimum relative lead of the best without a test: retraining would change values by more.
 _AHEAD = 1e-3
 
-#: What each test goes by, for readers.
+#: Description of each test, for readers.
 _TESTS = {
     "McNemar": "by McNemar's exact test of paired answers, where both are stored clip by clip",
     "Fisher": "by Fisher's exact test where they are not, as if the models had been measured on different clips",
@@ -35,7 +34,7 @@ _TESTS = {
 
 
 def build_models(subjects: Sequence[Subject]) -> Content:
-    """The table of parameters, weights and metrics; the best figure is marked where the clips measured can tell it."""
+    """Tabulate parameters, weights and metrics; the best figure is marked if the clips suffice to determine it."""
     data = {"models": [_model(subject) for subject in subjects], "metrics": metrics(subjects)}
     used = {one["test"] for row in data["metrics"] for one in row["differences"]}
     how = "; ".join(what for test, what in _TESTS.items() if test in used)
@@ -43,14 +42,13 @@ def build_models(subjects: Sequence[Subject]) -> Content:
 
 
 def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
-    """One row for each dataset, split and metric: a value and, for an accuracy, its 95 % interval for each model.
+    """Return a row per dataset, split and metric: a value and, for an accuracy, its 95% interval, for each model.
 
-    `best` is the place of the best model, or None: where no word of the metric's name says which way is better, where
-    it does not differ from another (`explain.reporting.intervals`), or, for a metric that cannot be tested,
-    where the models were not all measured on the same number of clips, at least 500, or the second is within a
-    thousandth.
-    `differences` holds the tests of the first in order against the others: `model` and `other`, their places, and the
-    test's fields. `clips` is the number that each value is of, or None.
+    `best` is the index of the best model, or None: if the metric's name does not determine which direction is better,
+    if it does not differ from another (`explain.reporting.intervals`), or, for a metric without a test, if the models
+    were not all measured on the same number of clips, at least 500, or the second is within a thousandth. `differences`
+    holds the tests of the first in order against the others: `model` and `other`, their indices, and the test's fields.
+    `clips` is the number of clips of each value, or None.
     """
     keys = dict.fromkeys(
         (metric["dataset"], metric["split"], metric["name"])
@@ -91,7 +89,7 @@ def metrics(subjects: Sequence[Subject]) -> list[dict[str, Any]]:
 
 
 def warnings(subjects: Sequence[Subject]) -> list[str]:
-    """What keeps the figures from being compared like with like."""
+    """Return reasons why the figures are not directly comparable."""
     said = []
     without = [subject.name for subject in subjects if not subject.evaluation]
     if without:
@@ -115,7 +113,7 @@ def warnings(subjects: Sequence[Subject]) -> list[str]:
 
 
 def sentence(subjects: Sequence[Subject]) -> str:
-    """Who is best at what, and where the clips cannot tell, where all were measured alike; else empty."""
+    """State the best model for each metric, or that the clips do not suffice, if measured alike; else return ""."""
     if warnings(subjects):
         return ""
     said, undecided = [], []
@@ -169,13 +167,13 @@ def _is_share(name: str, values: Sequence[float | None]) -> bool:
 
 
 def _each(subject: Subject, name: str) -> str | list[float] | None:
-    """What is stored of each clip under a metric (`zoo.training.evaluation.per_clip`)."""
+    """Return the stored per-clip results of a metric (`zoo.training.evaluation.per_clip`)."""
     found: str | list[float] | None = (subject.evaluation or {}).get("per_clip", {}).get(name)
     return found
 
 
 def _in_order(name: str, values: Sequence[float | None]) -> list[int]:
-    """Places of the models with a value, the best first; none where it is not known which way is better."""
+    """Return the indices of the models with a value, best first; empty if the direction is unknown."""
     better = _better(name)
     known = [place for place, value in enumerate(values) if value is not None]
     if better is None or len(known) < 2:
@@ -189,13 +187,13 @@ def _differences(
     clips: Sequence[int | None],
     each: Sequence[str | list[float] | None],
 ) -> list[dict[str, Any]]:
-    """Tests of the best value against every other one; those that nothing is stored for are left out.
+    """Test the best value against every other; those without stored per-clip results are omitted.
 
     Args:
-        name: Of the metric.
-        values: One a model.
-        clips: Numbers of clips that shares are of; None of other metrics.
-        each: What is stored of each clip.
+        name: Name of the metric.
+        values: One per model.
+        clips: Numbers of clips of shares; None for other metrics.
+        each: Stored per-clip results.
     """
     found = []
     first, *others = _in_order(name, values) or [0]

@@ -1,72 +1,64 @@
-"""Motion in the filters, of one model and of several."""
+"""Sections on motion in the filters of one model and of several."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from torch import Tensor, nn
 
 from explain.drawing import colours, kernels, motion
 from explain.drawing.kernels import loops
 from explain.drawing.numbers import evenly, exact
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
-from explain.maximization.unit_views import view_units
+from explain.maximization.unit_views import UnitView, view_units
 from explain.model.layouts import has_random_weights
-from explain.reporting.context import operations
+from explain.model.memory import Progress
+from explain.reporting.context import Context, operations
 from explain.reporting.sections import Content, left_out
-from explain.temporal import kernel_of, tables
-from explain.temporal.motions import most_moving
+from explain.temporal import Statistics, TemporalParameters, kernel_of, tables
+from explain.temporal.motions import Motion, most_moving
 from explain.temporal.parameters import filters_counted
 from explain.temporal.reading import temporal_parameters
 from zoo.errors import ModelError
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
-    from explain.maximization.unit_views import UnitView
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
-    from explain.temporal import Statistics, TemporalParameters
-    from explain.temporal.motions import Motion
-
-#: Filters listed, and layers whose most moving filter is shown at length.
+#: Number of listed filters, and of layers whose most moving filter is shown in detail.
 _LISTED, _SHOWN = 10, 3
 
-#: Floating-point operations that may go into made-up images, a pass back counted as two: about a minute of one core.
-#: Below so many steps nothing shows.
+#: Budget of floating-point operations for synthesized images, a backward pass counted as two: about a minute of one
+#: core. With fewer steps nothing is visible.
 _WORK, _LEAST_STEPS = 3e12, 8
 
-#: Least share of identified steps for which a page says how a model's filters move on average.
+#: Minimum share of identified steps for which a page reports a model's mean motion.
 HEADLINE = 0.2
 
-#: Motions that make a distribution; fewer are no more than dots.
+#: Minimum number of motions for a distribution.
 ENOUGH = 20
 
-#: Share of a gradient's pixels that its colours cover; the few larger ones take the last colour.
+#: Share of a gradient's pixels that the color scale covers; the few larger ones are clipped.
 _COVERED = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """How far apart the places lie that a layer reads: what one of its steps and pixels stands for in the clip."""
+    """Sampling grid of a layer's input: the extent of its steps and pixels in the clip."""
 
-    #: Frames, rows and columns from one slice, or pixel of a slice, to the next; None where that is not known.
+    #: Frames, rows and columns from one slice, or pixel of a slice, to the next; None if unknown.
     spacing: tuple[float, float, float] | None
 
     @property
     def step(self) -> str:
-        """What the reader may call a step."""
+        """Return the reader's term for a step."""
         return "frame" if self.spacing is not None and self.spacing[0] == 1 else "step"
 
     @property
     def sentence(self) -> str:
-        """What a step and a pixel stand for, where that is more than one frame and one pixel."""
+        """Describe the extent of a step and a pixel, if more than one frame and one pixel."""
         if self.spacing is None or self.spacing == (1, 1, 1):
             return ""
         frames, rows, columns = self.spacing
@@ -76,30 +68,30 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One filter at length, as the template takes it (Figure 3 of arXiv 2006.15983)."""
+    """One filter in detail, as input of the template (Figure 3 of arXiv 2006.15983)."""
 
     motion: Motion
     grid: Grid
     curves: Markup
     trajectory: Markup
-    #: Its slices, and the input channel that they show where they are not seen in colour.
+    #: Its slices, and the input channel that they show unless shown in color.
     film: Sprite
     shown_channel: int | None
     channels: int
-    #: How strong each slice is, as a share of the first (`slices.strengths`).
+    #: Norm of each slice, relative to the first (`slices.strengths`).
     strengths: list[float]
-    #: What it looks at in the clip; None with the reason, where that cannot be told.
+    #: The unit's response to the clip; None with the reason, if unavailable.
     view: UnitView | None
     reason: str
-    #: Steps in which its image was made.
+    #: Number of optimization steps of its image.
     steps: int
-    #: Gradient in the frame that excites it most, and the image that excites it most.
+    #: Gradient in the most activating frame, and the synthesized image.
     gradient: Sprite | None
     image: Sprite | None
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers of it that a page shows."""
+        """Return its numbers that a page shows."""
         view = self.view
         return {
             **self.motion.data,
@@ -125,7 +117,7 @@ class Panel:
 
 
 def build_one(context: Context) -> Content:
-    """Read or fit the motion of every 3D filter; a model without any says so in one line."""
+    """Read or fit the motion of every 3D filter; a model without any gets a single line."""
     if has_random_weights(context.model):
         return left_out("The model's weights are random: its filters have learned no motion.")
     try:
@@ -168,12 +160,12 @@ def build_one(context: Context) -> Content:
 
 
 def summary(parameters: TemporalParameters) -> dict[str, Any]:
-    """The statistics of a model and of its layers, as a JSON file holds them."""
+    """Return the statistics of a model and of its layers, for JSON."""
     told = motion.spreads(parameters)
     found = parameters.statistics()
     return {
         "kinds": sorted({layer.kind for layer in parameters.layers.values()}),
-        # What a reader asks first: how far, on average, whatever the direction.
+        # The mean magnitude of motion, whatever the direction.
         "mean_motion": {
             "shift": float(np.hypot(told.right, told.down).mean()),
             "turn": float(np.abs(told.rotation).mean()),
@@ -182,9 +174,9 @@ def summary(parameters: TemporalParameters) -> dict[str, Any]:
         if len(told.size)
         else None,
         "told": len(told.size),
-        # Whether enough steps are identified for that to be said of the model.
+        # Whether enough steps are identified for a statement on the model.
         "headline": len(told.size) > 0 and found.identified >= HEADLINE,
-        # Filters of layers that have one step in time at this clip length: nothing in them can move.
+        # Filters of layers with a single step in time at this clip length cannot move.
         "all_filters": found.filters,
         "unseen_filters": found.filters - found.filters_seen,
         **tables.summary(parameters),
@@ -192,7 +184,7 @@ def summary(parameters: TemporalParameters) -> dict[str, Any]:
 
 
 def raw(parameters: TemporalParameters) -> dict[str, Tensor]:
-    """Every parameter as the layers hold them, by layer and name; steps x filters."""
+    """Return every parameter of the layers, by layer and name; steps x filters."""
     kept = ("scale", "rotation", "translate_x", "translate_y", "identified", "r2")
     return {
         f"{name}/{key}": getattr(layer, key)
@@ -203,13 +195,13 @@ def raw(parameters: TemporalParameters) -> dict[str, Tensor]:
 
 
 def rows(parameters: TemporalParameters) -> list[dict[str, Any]]:
-    """The table of the paper's Tables 2 and 4: the whole model, then layer by layer."""
+    """Return the table of the paper's Tables 2 and 4: the whole model, then layer by layer."""
     layers = [row(name, layer.statistics(), layer.kernel_size) for name, layer in parameters.layers.items()]
     return [row("all layers", parameters.statistics()), *layers]
 
 
 def row(name: str, statistics: Statistics, kernel_size: tuple[int, int, int] | None = None) -> dict[str, Any]:
-    """A row of the table, of a layer or of a whole model."""
+    """Return a row of the table, for a layer or a whole model."""
     return {
         "name": name,
         "kernel_size": kernel_size,
@@ -224,12 +216,12 @@ def row(name: str, statistics: Statistics, kernel_size: tuple[int, int, int] | N
 
 
 def thousandths(value: float) -> Markup:
-    """A number in thousandths, marked with its exact value."""
+    """Return a number in thousandths, marked with its exact value."""
     return exact(value, f"{1000 * value:.2f}") if math.isfinite(value) else Markup("&ndash;")
 
 
 def _panels(context: Context, parameters: TemporalParameters) -> tuple[list[Panel], dict[str, Tensor]]:
-    """The most moving filter of a few layers, from the first to the last that has one."""
+    """Show the most moving filter of a few layers, from the first to the last that has one."""
     moving = [most for layer in parameters.layers.values() for most in most_moving([layer], 1)]
     chosen = [moving[place] for place in evenly(len(moving), _SHOWN)]
     modules = dict(context.model.named_modules())
@@ -250,7 +242,7 @@ def _panels(context: Context, parameters: TemporalParameters) -> tuple[list[Pane
 
 
 def _steps(context: Context, images: int) -> int:
-    """Steps for each image: as many as asked for, fewer where a model's passes are long."""
+    """Return the steps for each image: as many as requested, fewer for expensive models."""
     affordable = _WORK / (3 * images * max(1, operations(context)))
     return min(context.options.unit_steps, max(_LEAST_STEPS, int(affordable)))
 
@@ -299,7 +291,7 @@ def _panel(
 
 
 def _first_layer(context: Context, parameters: TemporalParameters) -> tuple[str, int, list[Sprite]] | None:
-    """The first layer with 3D filters, the number of these, and each as a picture; None where it reads no frames."""
+    """Return the first layer with 3D filters, their number, and an image of each; None if its input is not frames."""
     name = next(iter(parameters.layers))
     kernel = kernel_of(dict(context.model.named_modules())[name])
     if kernel is None or kernel.shape[1] > 3:
@@ -314,7 +306,7 @@ def _blue_first(context: Context) -> bool:
 
 
 def _grid(context: Context, name: str) -> Grid:
-    """How far apart the places lie that a layer reads, from its stride in the clip and its own."""
+    """Return the grid of a layer's input, from its stride in the clip and its own."""
     module: Any = dict(context.model.named_modules())[name]
     own = getattr(module, "stride", None)
     row = next((row for row in context.fields.rows if row.layer == name and row.kind == "convolution"), None)
@@ -326,7 +318,7 @@ def _grid(context: Context, name: str) -> Grid:
 
 
 def build_models(contexts: Sequence[Context]) -> Content:
-    """Read or fit the motion of every model's 3D filters; of a model without any the reason is told."""
+    """Read or fit the motion of every model's 3D filters; for a model without any the reason is stated."""
     found: dict[str, TemporalParameters] = {}
     data: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}

@@ -1,43 +1,37 @@
-"""What models give on a clip, on many clips, and several models beside each other."""
+"""Sections on predictions: of one model on one clip or many clips, and of several models."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
 
 from explain.drawing import colours
 from explain.drawing import colours as colour
+from explain.drawing.colours import ColourMap
 from explain.drawing.numbers import exact, number_text, numbers, percent_text
 from explain.drawing.sprites import Sprite, clip_sprite, overlay_sprite
 from explain.drawing.templates import render
 from explain.model.layouts import input_of
+from explain.model.regions import Bounds
 from explain.reporting import intervals
-from explain.reporting.many.aggregation import measured
+from explain.reporting.context import Context
+from explain.reporting.many.aggregation import Collection, Group, measured
 from explain.reporting.reading import compared_with
 from explain.reporting.sections import Content
 from zoo import clips
 from zoo.models.prediction import like_output, to_frames
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
-    from markupsafe import Markup
-
-    from explain.drawing.colours import ColourMap
-    from explain.drawing.sprites import Sprite
-    from explain.model.regions import Bounds
-    from explain.reporting.context import Context
-    from explain.reporting.many.aggregation import Collection, Group
-
 
 def build_one(context: Context) -> Content:
-    """The clip beside the prediction of each head."""
+    """Show the clip beside the prediction of each head."""
     shown = films(context)
     heads = {
         name: {**said, **facts(shown[name])} if name in shown else said for name, said in context.prediction.items()
@@ -52,7 +46,7 @@ def build_one(context: Context) -> Content:
 
 
 def sentence(prediction: Mapping[str, Mapping[str, Any]]) -> str:
-    """The whole prediction in one sentence, with heads named where there are several; empty where none has words."""
+    """Summarize the prediction in one sentence, naming heads if there are several; empty if no head has words."""
     several = len(prediction) > 1
     said = [
         f"{name} {described}" if several else described
@@ -82,12 +76,12 @@ def _in_words(head: Mapping[str, Any]) -> str:
     return f"{what}, {width} by {height} pixels{far and far + ')'}"
 
 
-#: Classes named of each output.
+#: Number of classes listed per head.
 _TOP_OF_MODELS = 3
 
 
 def build_models(contexts: Sequence[Context]) -> Content:
-    """The clip as each model sees it, a table of answers, model by model, and those answers that are clips."""
+    """Show the clip as each model sees it, a table of predictions by model, and output clips."""
     views: dict[str, dict[str, Any]] = {}
     for context in contexts:
         view = views.setdefault(context.picture.name, {"context": context, "names": []})
@@ -159,13 +153,13 @@ def build_models(contexts: Sequence[Context]) -> Content:
 
 
 def _decimals(said: Sequence[Mapping[str, Any]]) -> int:
-    """Digits after the point that give the largest answer of any model three in all."""
+    """Return the decimals that give the largest value of any model three significant digits."""
     largest = max((abs(one["value"]) for one in said if math.isfinite(one["value"])), default=0.0)
     return min(max(2 - math.floor(math.log10(largest)), 0), 6) if largest else 2
 
 
 def _with_decimals(label: str | None, unit: str, places: int) -> str | None:
-    """A clip's label, its number of this unit with as many decimals as the answers beside it."""
+    """Return a clip's label, with its number of this unit rounded to the decimals of the predictions."""
     if not label or not unit:
         return label
     pattern = rf"\b\d+(\.\d+)?(?= {re.escape(unit)}\b)"
@@ -176,15 +170,15 @@ def _short(said: Any) -> dict[str, Any]:
     return {**said, "top": said["top"][:_TOP_OF_MODELS]} if said["kind"] == "classes" else dict(said)
 
 
-#: Classes named in a list before the rest is counted.
+#: Maximum number of classes listed before the rest is counted.
 MOST = 12
 
-#: Ranks that count as nearly right, where there are more classes than that.
+#: The k of top-k accuracy, if there are more classes than that.
 _TOP = 5
 
 
 def build_clips(collection: Collection) -> Content:
-    """Accuracy where labels name classes, and how sure it is; every output; the groups of clips."""
+    """Show accuracy with its interval if labels name classes, every head, and the groups of clips."""
     heads = {head: _head(collection, head) for head in collection.classes}
     values = {}
     for head in collection.entries[0].record["heads"]:
@@ -220,7 +214,7 @@ def build_clips(collection: Collection) -> Content:
 
 
 def _again(collection: Collection, head: str) -> dict[str, Any] | None:
-    """The error of each clip's last frame in the place of a prediction; None for what predicts nothing."""
+    """Return the error of repeating each clip's last frame; None for heads that do not predict frames."""
     found = [entry.record["heads"][head].get("last_frame_again") for entry in collection.entries]
     return intervals.mean(found) if any(one is not None for one in found) else None
 
@@ -252,7 +246,7 @@ def _head(collection: Collection, head: str) -> dict[str, Any]:
 def _group(collection: Collection, group: Group) -> dict[str, Any]:
     head = collection.head
     known = [one for one in group.entries if one.right is not None]
-    judged = known if collection.known else group.entries  # others have no probability of a true class
+    judged = known if collection.known else group.entries  # the others have no probability of a true class
     wrong = Counter(
         collection.classes[head][one.said[head]] for one in group.entries if head is not None and one.right is False
     )
@@ -268,33 +262,33 @@ def _group(collection: Collection, group: Group) -> dict[str, Any]:
     }
 
 
-#: Pixels that the longer side of the frame around a region is drawn on.
+#: Size in pixels of the longer side of the outline of a region.
 _DRAWN = 192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """An output less the clip that it was made from, or that it predicts, where both have one shape."""
+    """Difference between an output and the clip that it reconstructs or predicts, if both have one shape."""
 
-    #: What it is the difference from, in words, and as a picture.
+    #: Reference of the difference, in words, and as a sprite.
     of: str
     beneath: Sprite
-    #: Over that: red where the output is higher, blue where it is lower.
+    #: Overlay on the reference: red where the output is higher, blue where it is lower.
     picture: Sprite
-    #: The same as numbers, T x H x W, the mean over channels.
+    #: The difference, T x H x W, the mean over channels.
     changes: npt.NDArray[np.floating]
-    #: Magnitude that takes the last colour, in the units of the batch.
+    #: Magnitude at the end of the color scale, in the units of the batch.
     scale: float
     colours: ColourMap
     #: Mean squared error of all pixels and channels, and frame by frame.
     squared_error: float
     over_time: list[float]
-    #: That of the clip's last frame in the place of a prediction; None for what predicts nothing.
+    #: Error of repeating the clip's last frame; None for heads that do not predict frames.
     last_frame_again: float | None
 
     @property
     def worst(self) -> int:
-        """The frame with the largest error."""
+        """Return the frame with the largest error."""
         return int(np.argmax(self.over_time))
 
 
@@ -306,36 +300,36 @@ class Film:
     picture: Sprite
     #: Frames, rows and columns.
     extent: tuple[int, int, int]
-    #: Whether it predicts how the clip goes on.
+    #: Whether it predicts the following frames.
     follows: bool
-    #: How the clip goes on; None for what predicts nothing, and where the clip ends.
+    #: The following frames; None for heads that do not predict them, or if the clip ends.
     truth: Sprite | None
-    #: None where the clip has another shape, or ends before what is predicted.
+    #: None if the clip has another shape, or ends before the predicted frames.
     difference: Difference | None
-    #: What is explained, as a frame around it, and in words; None where that is another output, or all of this one.
+    #: Outline of the target, and its description; None if the target is another head, or all of this one.
     place: Sprite | None
     region: str
 
     @property
     def sprites(self) -> list[Sprite]:
-        """All pictures."""
+        """Return all sprites."""
         drawn = [self.picture, self.truth, self.difference.picture if self.difference else None, self.place]
         return [one for one in drawn if one is not None]
 
 
 def films(context: Context, suffix: str = "") -> dict[str, Film]:
-    """Every output that is a clip, by name.
+    """Return every output that is a clip, by name.
 
     Args:
         context: The model and the clip.
-        suffix: Of the names of pictures, where a page shows several models.
+        suffix: Suffix of the sprites' names, if a page shows several models.
     """
     heads = [name for name, said in context.prediction.items() if said["kind"] == "clip"]
     return {name: _film(context, name, f"{place}{suffix}") for place, name in enumerate(heads)}
 
 
 def facts(film: Film) -> dict[str, Any]:
-    """The numbers of an output clip that a page shows."""
+    """Return the numbers of an output clip that a page shows."""
     own, times = film.difference, film.picture.times
     if own is None:
         return {"difference": None}
@@ -352,8 +346,8 @@ def facts(film: Film) -> dict[str, Any]:
 
 
 def painted(name: str, changes: npt.NDArray[np.floating], scale: float) -> Sprite:
-    """A difference, T x H x W, in the signed colours, whose last ones are those of `scale` and more."""
-    # Signed even where all is of one sign: what is too high must not look like what is far off.
+    """Draw a difference, T x H x W, in the signed colors, which end at `scale`."""
+    # Signed even if all values have one sign, so that errors above and below remain distinguishable.
     return overlay_sprite(name, changes / scale if scale else changes, colour.signed())
 
 
@@ -403,7 +397,7 @@ def _difference(context: Context, name: str, sprite: str, truth: Sprite | None) 
 
 
 def _framed(name: str, extent: tuple[int, int, int], region: Bounds) -> Sprite:
-    """A line around a region in each of its frames, finer than the pixels of a small clip."""
+    """Draw the outline of a region in each of its frames, finer than the pixels of a small clip."""
     frames, height, width = extent
     scale = max(1, _DRAWN // max(height, width))
     (first, behind), *sides = region

@@ -1,9 +1,10 @@
-"""What was run: the model, its weights, versions and settings, on every kind of page."""
+"""Section on provenance: the model, its weights, versions and settings, on every kind of page."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from explain.drawing.templates import render
@@ -13,8 +14,6 @@ from zoo import devices
 from zoo.registry import plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from explain.reporting.context import Context, Subject
@@ -22,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def build_one(context: Context) -> Content:
-    """Facts about the model, its weights, the settings and the machine."""
+    """Return facts about the model, its weights, the settings and the machine."""
     data = facts(context)
     return Content(html=render("provenance.html", **data, from_zoo=context.entry is not None), data=data)
 
 
 def facts(context: Subject) -> dict[str, Any]:
-    """What someone needs who wants to get the same numbers again."""
+    """Return the facts needed to reproduce the numbers."""
     return {**of_model(context), **of_run(context)}
 
 
 def of_model(subject: Subject) -> dict[str, Any]:
-    """What the model is, and its weights."""
+    """Return facts about the model and its weights."""
     entry, model = subject.entry, subject.model
     origin = None
     if model is not None:
@@ -64,7 +63,7 @@ def of_model(subject: Subject) -> dict[str, Any]:
 
 
 def _dtype(model: nn.Module) -> str:
-    """The type of the numbers that were computed with."""
+    """Return the dtype of the computation."""
     from explain.model.layouts import computed_in
 
     like = devices.like(model)
@@ -72,7 +71,7 @@ def _dtype(model: nn.Module) -> str:
 
 
 def of_run(subject: Subject) -> dict[str, Any]:
-    """Seed, place, time, and versions of everything."""
+    """Return seed, location, time, and all versions."""
     return {
         "seed": subject.seed,
         "device": subject.device,
@@ -83,18 +82,18 @@ def of_run(subject: Subject) -> dict[str, Any]:
     }
 
 
-#: What a page tells of an evaluation beside its figures.
+#: Fields of an evaluation that a page shows beside its figures.
 _TOLD = ("measured_as", "clips_measured", "sha256", "torch", "device")
 
 
 def build_models(subjects: Sequence[Subject]) -> Content:
-    """Facts about each model and its evaluation, then about the run."""
+    """Return facts about each model and its evaluation, then about the run."""
     data = facts_of_models(subjects)
     return Content(html=render("compared_provenance.html", **data), data=data)
 
 
 def facts_of_models(subjects: Sequence[Subject]) -> dict[str, Any]:
-    """What someone needs who wants to get the same numbers again."""
+    """Return the facts needed to reproduce the numbers."""
     models = [
         {
             **of_model(subject),
@@ -106,14 +105,14 @@ def facts_of_models(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 
 def build_clips(collection: Collection) -> Content:
-    """Facts about the model, its weights, the settings and the machine."""
-    subject, first = collection.subject, collection.entries[0].record
+    """Return facts about the model, its weights, the settings and the machine."""
+    first = collection.entries[0].record
     data = {
-        **facts(subject),
-        "methods": list(collection.setup.methods),
+        **facts(collection),
+        "methods": list(collection.asked_methods),
         "layer": next((one["layer"] for one in first["methods"].values() if one["layer"]), None),
         "note": first["note"],
-        "steps": collection.setup.options.steps,
+        "steps": collection.options.steps,
         "examined_seconds": sum(one.record["seconds"][""] for one in collection.entries),
     }
-    return Content(html=render("collected_run.html", **data, from_zoo=subject.entry is not None), data=data)
+    return Content(html=render("collected_run.html", **data, from_zoo=collection.entry is not None), data=data)

@@ -1,47 +1,40 @@
-"""What perturbations do to an output: the section and the page of `explain robustness`."""
+"""Robustness to perturbations: the section, and the page of `explain robustness`."""
 
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from markupsafe import Markup
+from torch import nn
 
 from explain.drawing.numbers import evenly, numbers
 from explain.drawing.robustness import _has_band, _told, charts_of, draw, level_text
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite
 from explain.drawing.templates import render
 from explain.reporting import pages, writing
-from explain.reporting.context import DEAR, FORBIDDING, operations
+from explain.reporting.context import DEAR, FORBIDDING, Context, operations
 from explain.reporting.pages import versions
 from explain.reporting.reading import untrained
 from explain.reporting.sections import Content
 from explain.robustness.checking import check_robustness
-from explain.robustness.perturbations import BUILT_IN
+from explain.robustness.perturbations import Perturbation, all_perturbations
 from explain.robustness.perturbed_clips import Spoiled
-from explain.robustness.results import Robustness
+from explain.robustness.results import Curve, Measure, Robustness
 from zoo.clips import instant
 from zoo.errors import MemoryLimitError, ModelError
 
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from markupsafe import Markup
-    from torch import nn
-
-    from explain.reporting.context import Context
-    from explain.robustness.perturbations import Perturbation
-    from explain.robustness.results import Curve, Measure
-
-#: What is done to clips where passes are dear.
+#: Perturbations that are run if passes are expensive.
 FEW = ("gaussian_noise", "missing_square", "dropped_frames", "shuffled_frames")
 
 
 def build_one(context: Context) -> Content:
-    """All perturbations at a few levels, where the model is not too large for that."""
+    """Run all perturbations at a few levels, unless the model is too large."""
     effort, saved = effort_for(context)
     nothing = Robustness(measures={}, curves={}, samples=1)
     if effort is None:
@@ -59,7 +52,7 @@ def build_one(context: Context) -> Content:
 
 
 def effort_for(context: Context) -> tuple[dict[str, Any] | None, str]:
-    """What a report spends, None for nothing, and how to say so."""
+    """Return the computation that a report spends, None for none, and its description."""
     if context.options.thorough:
         return {}, ""
     cost = operations(context)
@@ -71,46 +64,46 @@ def effort_for(context: Context) -> tuple[dict[str, Any] | None, str]:
     return {"levels": 5, "draws": 1}, "One draw at each of five levels; explain robustness takes more of both."
 
 
-#: Pictures of single frames beside each other; of clips, rows and frames in each.
+#: Number of images of single frames in a row; for clips, rows and frames per row.
 _STILLS, _ROWS, _FRAMES = 5, 3, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """Pictures at one level, beside each other."""
+    """Images at one level, side by side."""
 
     level: str
-    #: Places in the sprite.
+    #: Indices in the sprite.
     places: list[int]
-    #: What they show, for those who cannot see them.
+    #: Alternative text of the images.
     label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """One perturbation, as the template takes it."""
+    """One perturbation, as input of the template."""
 
     name: str
     title: str
     level: str
-    #: What happens, a sentence an output.
+    #: Description of the effect, a sentence per head.
     sentences: list[str]
     chart: Markup
     picture: Sprite | None
     strips: list[Strip]
-    #: What the pictures show, in words.
+    #: Caption of the images.
     caption: str
 
 
 def content(result: Robustness, spoiled: Spoiled | None, saved: str = "") -> Content:
-    """Every perturbation with pictures, curves and sentences, and a table of the levels at which answers are lost.
+    """Build every perturbation with images, curves and sentences, and a table of the levels of first change and loss.
 
     Args:
-        result: What was measured.
-        spoiled: The batch whose first sample is shown; None shows none.
-        saved: What was saved on, in words.
+        result: The measured robustness.
+        spoiled: The batch whose first sample is shown; None shows no images.
+        saved: Description of reduced computation.
     """
-    known = {one.name: one for one in BUILT_IN}
+    known = {one.name: one for one in all_perturbations()}
     groups = charts_of(result)
     shown = [_shown(result, curve, known[name], groups, spoiled) for name, curve in result.curves.items()]
     shares = _told(result)
@@ -183,7 +176,7 @@ def _sentence(result: Robustness, curve: Curve, measure: Measure) -> str:
 
 
 def _compared(curve: Curve, measure: Measure, what: str, value: float) -> str:
-    """Where an error rises above a line."""
+    """Return where an error rises above a reference line."""
     first = curve.beyond(measure.name, value)
     if first is None:
         return f"below that of {what} up to {level_text(float(curve.levels[-1]))}."
@@ -192,7 +185,7 @@ def _compared(curve: Curve, measure: Measure, what: str, value: float) -> str:
 
 
 def _pictures(curve: Curve, one: Perturbation, spoiled: Spoiled) -> tuple[Sprite, list[Strip], str]:
-    """What some levels look like, on the first sample in the first draw."""
+    """Draw some levels, on the first sample in the first draw."""
     levels = curve.levels.tolist()
     count = spoiled.extent[0]
     liveliest = int(spoiled.clips[0].std(dim=(0, 2, 3), correction=0).argmax())
@@ -226,15 +219,15 @@ def write_page(
     about: Mapping[str, Any],
     sentence: str,
 ) -> Path:
-    """Write robustness.html, robustness.json and tensors.safetensors; gives the path of the page.
+    """Write robustness.html, robustness.json and tensors.safetensors; return the path of the page.
 
     Args:
-        folder: Where to; `writing.check` has seen it.
-        model: What was perturbed.
-        result: What was measured.
+        folder: Output folder, checked by `writing.check`.
+        model: The tested model.
+        result: The measured robustness.
         spoiled: As in `content`.
-        about: What the files say of themselves: "model", "clips", "sha256", and "left_out", clips that could not be
-            used ("clip", "reason").
+        about: Metadata of the files: "model", "clips", "sha256", and "left_out", clips that could not be used ("clip",
+            "reason").
         sentence: The result in words.
     """
     part = pages.Part(name="perturbations", title="How much it bears", content=content(result, spoiled))

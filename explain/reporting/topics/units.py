@@ -1,9 +1,9 @@
-"""Clips synthesized to excite single units of a few layers."""
+"""Section on clips synthesized to activate single units of a few layers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,44 +11,42 @@ from torch import Tensor, nn
 from explain.drawing.numbers import evenly
 from explain.drawing.sprites import Sprite, as_frames, clip_sprite
 from explain.drawing.templates import render
-from explain.maximization.firing import firing
+from explain.fields.theoretical import ReceptiveField
+from explain.maximization import Maximization
+from explain.maximization.firing import Firing, firing
 from explain.maximization.optimisation import maximize
 from explain.model.layers import find_layer
 from explain.model.layouts import has_random_weights, input_of, layout_of, to_display, to_input, to_ncthw
+from explain.model.memory import Progress
+from explain.reporting.context import Context
 from explain.reporting.sections import Content, left_out
-
-if TYPE_CHECKING:
-    from explain.fields.theoretical import ReceptiveField
-    from explain.maximization import Maximization
-    from explain.maximization.firing import Firing
-    from explain.model.memory import Progress
-    from explain.reporting.context import Context
 
 _CONVOLUTIONS = {"convolution", "transposed convolution"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Maximized:
-    """One unit, as the template takes it."""
+    """One unit, as input of the template."""
 
     layer: str
     unit: int
-    #: Activation function that reads the unit; None where none reads it alone.
+    #: Activation function after the unit; None if the unit does not feed a single one.
     function: str | None
-    #: Mean behind it: on the clip of the report, and on the synthesized one.
+    #: Mean after the activation function: on the clip of the report, and on the synthesized clip.
     on_clip: float
     synthesized: float
-    #: Mean in front of it, which is what was raised: of the synthesized clip as it began, and as it ended.
+    #: Mean before the activation function, which is maximized: of the initial and of the final synthesized clip.
     initial: float
     activation: float
     history: list[float]
-    #: Whether it began from the report's clip, since that excites the unit more than what was synthesized from grey.
+    #: Whether optimization began from the report's clip, because it activates the unit more than a clip synthesized
+    #: from gray.
     from_clip: bool
     picture: Sprite
 
 
 def build_one(context: Context) -> Content:
-    """Maximise the units that fire most on this clip, in a few layers."""
+    """Maximize the most active units on this clip, in a few layers."""
     if has_random_weights(context.model):
         return left_out("The model's weights are random: its units have learned nothing to respond to.")
     made: list[_Maximized] = []
@@ -78,7 +76,7 @@ def build_one(context: Context) -> Content:
 def _synthesized(
     context: Context, layer: str, unit: int, shape: tuple[int, ...], on_clip: Firing, progress: Progress
 ) -> tuple[_Maximized, Tensor]:
-    """A unit, and its synthesized clip C x T x H x W: from grey, or on from the report's clip where that is better."""
+    """Return a unit with its synthesized clip C x T x H x W: from gray, or from the report's clip if that is better."""
     spec, layout = input_of(context.model), layout_of(context.model, context.batch)
     wanted = float(on_clip.after[0, unit])
 
@@ -97,7 +95,7 @@ def _synthesized(
         return found, float(firing(context.model, layer, batch).after[0, unit])
 
     found, reached = climb(None)
-    # What is shown of a batch without a specification is stretched: the model cannot be given it back.
+    # Display values of a batch without a specification are stretched, and cannot be used as model input.
     from_clip = reached < wanted and spec is not None
     if from_clip:
         further, again = climb(to_display(context.batch, spec, layout)[0])
@@ -118,13 +116,13 @@ def _synthesized(
 
 
 def _layers(context: Context) -> list[str]:
-    """The layers asked for, or convolutions and their recurrences from the first to the last, evenly spread."""
+    """Return the requested layers, or convolutions and their recurrences from first to last, evenly spaced."""
     asked = context.options.unit_layers
     if not isinstance(asked, int):
         for name in asked:
             find_layer(context.model, name)
         return list(asked)
-    # Those that run: an auxiliary head may be there for training alone. A recurrent layer's gates are no units of it.
+    # Only layers that run: an auxiliary head may be used in training only. A recurrent layer's gates are not its units.
     ran = {row.layer: row for row in context.fields.rows}
     loops = [row.layer for row in ran.values() if row.kind == "recurrence"]
     by_hand = _by_hand(context)
@@ -136,22 +134,22 @@ def _layers(context: Context) -> list[str]:
         if name in ran
         and not any(name.startswith(f"{loop}.") for loop in loops)
         and (
-            # Whatever class it is of: a plugin's own layer convolves, too.
+            # Independent of its class: a plugin's own layer may convolve, too.
             (ran[name].kind in _CONVOLUTIONS and not any(module.children()))
             or (name in loops and not isinstance(module, nn.RNNBase))
         )
     }
     drawing = _drawing(context)
     found = {name: kernel for name, kernel in found.items() if name != drawing} or found
-    # Pointwise convolutions only mix what others saw.
+    # Pointwise convolutions only mix the features of others.
     wide = [name for name, kernel in found.items() if max(kernel) > 1] or list(found)
     return [wide[index] for index in evenly(len(wide), asked)] if wide and asked else []
 
 
 def _by_hand(context: Context) -> dict[str, ReceptiveField]:
-    """Modules that may be recurrences written by hand: of two frames, these convolve but once, from one to the other.
+    """Return possible hand-written recurrences: of two frames, these convolve only once, from one to the other.
 
-    By name, each with that convolution; a sibling of it, if not itself, convolves both frames.
+    By name, each with that convolution; a sibling, if not the module itself, convolves both frames.
     """
     found = {}
     rows = [row for row in context.fields.rows if row.kind == "convolution" and row.kernel[0] == 1]
@@ -165,7 +163,7 @@ def _by_hand(context: Context) -> dict[str, ReceptiveField]:
 
 
 def _drawing(context: Context) -> str | None:
-    """The last layer, where its units are the channels of an output clip: what excites them is a bright clip."""
+    """Return the last layer if its units are the channels of an output clip: these are maximized by a bright clip."""
     shapes = [one.shape for one in context.outputs.values()]
     last = context.fields.rows[-1].layer if context.fields.rows else ""
     if len(shapes) != 1 or len(shapes[0]) < 4 or not last:

@@ -1,34 +1,30 @@
-"""When and where a model looked, over many clips."""
+"""Sections on attribution over time and space, averaged over many clips."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from explain.attribution.methods import title
 from explain.drawing import colours
 from explain.drawing.sprites import overlay_sprite
 from explain.drawing.templates import render
-from explain.faithfulness.moments import PEAKED
+from explain.faithfulness.verdicts import PEAKED
 from explain.reporting import intervals
+from explain.reporting.many.aggregation import Collection, Entry
 from explain.reporting.sections import Content
 from zoo.clips import moment
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from explain.reporting.many.aggregation import Collection, Entry
-
-#: Longer side of the picture of a mean map.
+#: Longer side of the image of a mean map.
 _SIDE = 192
 
 
 def build_where(collection: Collection) -> Content:
-    """The mean map of each method over the frame, each clip counting the same, and the share in its middle."""
+    """Build the mean map of each method over the frame, with equal weight per clip, and the share in its middle."""
     shown: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}
     for method in collection.methods:
@@ -60,7 +56,7 @@ def build_where(collection: Collection) -> Content:
 
 
 def _picture(method: str, mean: Tensor) -> Any:
-    """A mean map, smoothly enlarged, from nothing to its densest place."""
+    """Draw a mean map, smoothly enlarged, from zero to its maximum."""
     scale = max(1, round(_SIDE / max(mean.shape)))
     size = [length * scale for length in mean.shape]
     large = F.interpolate(mean[None, None], size=size, mode="bilinear", align_corners=False)[0]
@@ -68,12 +64,12 @@ def _picture(method: str, mean: Tensor) -> Any:
     return overlay_sprite(f"mean-{method.replace('_', '-')}", share.numpy(), colours.magnitude())
 
 
-#: Groups drawn before the rest is left to the JSON file.
+#: Maximum number of groups shown; the rest is in the JSON file.
 MOST = 8
 
 
 def build_when(collection: Collection) -> Content:
-    """One card for all clips and one for each group, all curves of a method on the same scale."""
+    """Build one card for all clips and one per group, all curves of a method on the same scale."""
     frames = max((len(time) for one in collection.entries for time in one.time.values()), default=0)
     by, groups = collection.groups()
     several = groups[1:] != []
@@ -111,10 +107,10 @@ def _told(collection: Collection, name: str, entries: Sequence[Entry]) -> dict[s
 
 
 def _peak(method: str, entries: Sequence[Entry], found: Sequence[dict[str, Any]]) -> int | None:
-    """The frame to name as strongest: where frames are found better than by chance over these clips, and it stands out.
+    """Return the strongest frame, if frames are ranked better than by chance over these clips and it is a clear peak.
 
-    None where the 95 % interval of the gain over random orders of frames holds 0, or where the mean share of the frame
-    may be less than twice an even one.
+    None if the 95% interval of the gain over random orders of frames contains 0, or if the mean share of the frame may
+    be less than twice a uniform one.
     """
     tested = [one.record.get("faithfulness", {}).get(method) or {} for one in entries]
     gain = intervals.mean(
@@ -129,7 +125,7 @@ def _peak(method: str, entries: Sequence[Entry], found: Sequence[dict[str, Any]]
 
 
 def _curve(method: str, entries: Sequence[Entry]) -> dict[str, Any]:
-    """The mean share of every frame; clips whose map is empty say nothing."""
+    """Return the mean share of every frame, ignoring clips with an empty map."""
     told = [one for one in entries if method in one.time and bool(one.time[method].any())]
     rows = [one.time[method].tolist() for one in told]
     found = [intervals.mean(shares, 0, 1) for shares in zip(*rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Motion MNIST: clips of a digit that zooms, rotates, moves or stands still, and the task of naming its motion.
+"""Motion MNIST: clips of a digit that zooms, rotates, moves or is static, and classification of its motion.
 
 This module imports no torch, so that top modules of plugins can import it.
 """
@@ -46,7 +46,7 @@ SAMPLE: Final = Sample(
         "digit 4, zoom in 4.2 % per frame, clockwise 5.4° per frame",
         "digit 4, zoom in 4.1 % per frame, counter-clockwise 3.5° per frame, left 1.2 pixels per frame",
     ),
-    # The last two combine several motions, which is no single class.
+    # The last two combine several motions, and are no single class.
     classes=(
         *({"digit": digit, "motion": motion} for digit, motion in zip("309865857", MOTIONS, strict=True)),
         {"digit": "4"},

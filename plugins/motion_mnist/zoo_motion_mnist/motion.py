@@ -1,15 +1,15 @@
-"""Motion MNIST: real digits that zoom, turn, move or stand still, at known rates per frame.
+"""Motion MNIST: real digits that zoom, rotate, move or are static, at known rates per frame.
 
-Size, angle and place are drawn for the middle of a clip, and motion goes on evenly before and after it. So a motion and
-its opposite show the same frames in reverse: a single frame, or all of them shuffled, does not tell the two apart.
+Size, angle and position are drawn for the middle of a clip, and motion is uniform before and after it. So a motion and
+its opposite show the same frames in reverse: they cannot be distinguished by a single frame, or by shuffled frames.
 
 Everything random is drawn on the CPU from an explicit generator; `render` paints on the device of the digits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,6 @@ from zoo.errors import UsageError
 from zoo.training.data import mnist
 from zoo_motion_mnist import KINDS as KINDS
 from zoo_motion_mnist import MOTIONS as MOTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES = 16
 FRAME_SIZE = 64
@@ -39,12 +36,12 @@ FIXED_SEED = 2006_15983
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What happens in each of N clips, all on the CPU.
+    """Parameters of N clips, all on the CPU.
 
     `image` N: which digit image; `digit` N: its class; `present` N x 9 (bool): which of `MOTIONS` the clip shows.
     Per frame (float64): `zoom` N: growth of the logarithm of the size; `rotation` N: degrees, clockwise on the screen;
     `translation` N x 2: pixels to the right, pixels down. In the middle of the clip (float64): `size` N, times 28
-    pixels; `angle` N: degrees clockwise; `place` N x 2: pixels right of and below the centre of the frame.
+    pixels; `angle` N: degrees clockwise; `place` N x 2: pixels right of and below the center of the frame.
     """
 
     image: Tensor
@@ -61,7 +58,7 @@ class Parameters:
         return len(self.digit)
 
     def __getitem__(self, index: slice | Tensor) -> Parameters:
-        """The same for the clips that `index` selects."""
+        """Return the clips that `index` selects."""
         return Parameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
@@ -148,11 +145,11 @@ def paint(images: Tensor, *, size: Tensor, angle: Tensor, place: Tensor, side: i
     """Paint one digit a clip, bilinear: images N x 28 x 28 (0 to 255, any device) to N x 1 x T x side x side (float32).
 
     Of each frame, on the CPU: `size` N x T, times the digit's pixels; `angle` N x T, degrees clockwise on the screen;
-    `place` N x T x 2, pixels right of and below the centre.
+    `place` N x T x 2, pixels right of and below the center.
     """
     count, frames = size.shape
     angle = torch.deg2rad(angle)
-    # From a point of the frame to one of the digit, both in pixels from their centres, y down.
+    # From a point of the frame to one of the digit, both in pixels from their centers, y down.
     back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1)
     back = back.view(count, frames, 2, 2) / size[..., None, None]
     shift = -(back @ place[..., None])
@@ -167,12 +164,12 @@ def paint(images: Tensor, *, size: Tensor, angle: Tensor, place: Tensor, side: i
 def fixed_set(
     split: str = "test", count: int | None = None, motions: Sequence[str] = MOTIONS
 ) -> tuple[Tensor, Parameters]:
-    """The fixed clips of a split before they are painted: its digit images M x 28 x 28 (uint8), and what happens.
+    """Return the fixed clips of a split before rendering: its digit images M x 28 x 28 (uint8), and their parameters.
 
-    There is one clip for every digit of the split, 10,000 for `test`; `count` takes the first so many.
+    There is one clip for every digit of the split, 10,000 for `test`; `count` selects the first ones.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
     """
     found = mnist.read_fixed(split, count, "motion_mnist")
     every = len(found.labels)

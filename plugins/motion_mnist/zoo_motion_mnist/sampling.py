@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from zoo.training.data import mnist
 from zoo_motion_mnist import motion
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 #: Seeds of the nine clips of one motion, and of two that show several at once; chosen so that digits differ.
 SINGLE: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -47,7 +44,7 @@ def write(
 
 
 def describe(drawn: motion.Parameters) -> str:
-    """Name the digit of a single clip, its motions and their rates per frame."""
+    """Describe a single clip: its digit, its motions and their rates per frame."""
     right, down = drawn.translation[0].tolist()
     zoom, rotation = float(drawn.zoom), float(drawn.rotation)
     rates = {

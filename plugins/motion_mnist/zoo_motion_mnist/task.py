@@ -1,9 +1,10 @@
-"""The task: say which motion a clip of Motion MNIST shows. Functions that recipes name, for training and measuring."""
+"""The task of classifying the motion of a Motion MNIST clip: functions of recipes, for training and evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +12,10 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from zoo.entries.recipes import Stage
 from zoo.training.data import mnist
 from zoo.training.evaluation import per_clip
 from zoo_motion_mnist import motion
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 
@@ -95,14 +92,14 @@ def evaluate(
     split: str = "test",
     batch_size: int = 50,
 ) -> dict[str, Any]:
-    """Measure a network on the fixed clips of a split, all or the first `clips`, and leave it in eval mode.
+    """Evaluate a network on the fixed clips of a split, all or the first `clips`, and leave it in eval mode.
 
-    `metrics`: the share of clips whose class is right; `breakdown`: the same by motion and by digit. `kind` says what
-    the classes are (`labels`); a network of images takes `frames=1`.
+    `metrics`: the accuracy; `breakdown`: the same by motion and by digit. `kind` determines
+    the classes (`labels`); a network of images takes `frames=1`.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, parameters = motion.fixed_set(split, clips, motions(kind))
     images = images.to(device)
@@ -142,11 +139,11 @@ def example() -> Tensor:
 
 
 def share(right: Tensor) -> float:
-    """Round the share of right answers to four decimals, which 10,000 clips resolve."""
+    """Round the accuracy to four decimals, which 10,000 clips resolve."""
     return round(float(right.double().mean()), 4)
 
 
 def _dataset(kind: str | None, frames: int) -> str:
-    """Name what is measured on, as in "motion_mnist, 8 frames"; a single frame shows the same as a still clip."""
+    """Name the data set of the metrics, as in "motion_mnist, 8 frames"; a single frame looks like a static clip."""
     parts = ("motion_mnist", kind, None if frames in (1, motion.FRAMES) else f"{frames} frames")
     return ", ".join(filter(None, parts))

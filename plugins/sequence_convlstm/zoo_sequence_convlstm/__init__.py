@@ -51,7 +51,7 @@ def _entry(
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     weights = bundled_weights("zoo_sequence_convlstm", order=("denoised", "base", "removed_outliers"))
     return [
         _entry(
@@ -75,7 +75,7 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def explain_sections(context: Any) -> list[Any]:
-    """Of the networks of this plugin: what they predict, frame upon frame, and their gates."""
+    """Return the sections on this plugin's networks: their predictions, frame by frame, and their gates."""
     from explain.authoring import Section
     from zoo_sequence_convlstm.networks import SequenceConvLSTM
 
@@ -83,12 +83,12 @@ def explain_sections(context: Any) -> list[Any]:
         return []
     views = "zoo_sequence_convlstm.views"
     return [
-        Section(name="next_frames", title="What it says comes next", build=f"{views}:next_frames", after="prediction"),
-        Section(name="gates", title="What its gates do", build=f"{views}:gates", after="units"),
+        Section(name="next_frames", title="What it says comes next", one=f"{views}:next_frames", after="prediction"),
+        Section(name="gates", title="What its gates do", one=f"{views}:gates", after="units"),
     ]
 
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     return list(RECIPES)

@@ -1,21 +1,19 @@
 """A convolutional LSTM layer with peepholes (Shi et al., arXiv 1506.04214, equation 3).
 
-All of it is plain operations: over two frames a backward pass of its own was slower, and hid what goes on inside from
+All of it is plain operations: over two frames a custom backward pass was slower, and hid intermediate values from
 methods that change or repeat gradients.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, cast
+from collections.abc import Iterator
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Activation = Literal["relu", "tanh"]
 #: Of each gate its place among the four.
@@ -25,7 +23,7 @@ _WIDEST_PEEPHOLE = 0.1
 
 
 class PeepholeConvLSTM(nn.Module):
-    """The gates of a frame read it, the state of the frame before and, pixel by pixel, the memory.
+    """Convolutional LSTM whose gates read the frame, the previous state and, pixel by pixel, the memory.
 
         i = sigmoid(W_xi * x_t + W_hi * h_(t-1) + W_ci c_(t-1) + b_i), f likewise,
         c_t = f c_(t-1) + i a(W_xc * x_t + W_hc * h_(t-1) + b_c),
@@ -44,11 +42,11 @@ class PeepholeConvLSTM(nn.Module):
         channels: Channels of the state.
         size: Rows and columns of the frames.
         kernel: Side of the convolutions, odd.
-        activation: What a is.
-        peephole: Without, frames may have any size.
+        activation: Name of a.
+        peephole: If False, frames may have any size.
 
     Raises:
-        UsageError: where there is no such activation.
+        UsageError: for an unknown activation.
         ModelError: (forward) for frames of another size than the peepholes have.
     """
 
@@ -78,17 +76,17 @@ class PeepholeConvLSTM(nn.Module):
             nn.init.uniform_(self.peepholes, -_WIDEST_PEEPHOLE, _WIDEST_PEEPHOLE)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The states of all frames, as the class says."""
+        """Compute the states of all frames; shapes as in the class."""
         return torch.stack([state for _, state in self._steps(x)], dim=2)
 
     @torch.no_grad()
     def gates(self, x: Tensor) -> dict[str, Tensor]:
-        """What each gate is, by the names of `GATES`, for the input of `forward`: N x channels x T x H x W each."""
+        """Compute each gate, by the names of `GATES`, for the input of `forward`: N x channels x T x H x W each."""
         by_gate = zip(*(gates for gates, _ in self._steps(x)), strict=True)
         return {name: torch.stack(maps, dim=2) for name, maps in zip(GATES, by_gate, strict=True)}
 
     def _steps(self, x: Tensor) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        """Of each frame the gates, in the order of `GATES`, and the state: N x channels x H x W each."""
+        """Yield the gates of each frame, in the order of `GATES`, and the state: N x channels x H x W each."""
         if self.peepholes is not None and x.shape[-2:] != self.peepholes.shape[-2:]:
             rows, columns = self.peepholes.shape[-2:]
             raise ModelError(

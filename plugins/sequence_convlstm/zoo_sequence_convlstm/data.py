@@ -32,20 +32,20 @@ _SETS: Final[dict[str, tuple[int, int, str, int]]] = {
 FARTHEST: Final = 3.0
 #: Principal components in which outliers are looked for: about half of the variance, little of the noise.
 COMPONENTS: Final = 50
-#: Non-local means: side of the patches compared, how far they are looked for, and the cut-off in standard deviations of
+#: Non-local means: side of the patches compared, search distance, and the cut-off in standard deviations of
 #: the noise, as scikit-image's documentation suggests for its fast variant.
 _PATCH, _REACH, _CUT = 5, 6, 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """What becomes 0 and what becomes 1."""
+    """Values that are mapped to 0 and to 1."""
 
     low: float
     high: float
 
     def apply(self, values: Tensor) -> Tensor:
-        """Values within 0 and 1; what lies beyond becomes the nearest of the two."""
+        """Scale values to 0..1, clamping values beyond."""
         return ((values - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
@@ -67,14 +67,14 @@ class Windows:
 
 
 def check(values: Tensor, *, scaled: bool = True) -> Tensor:
-    """Sequences, as they are.
+    """Check sequences and return them unchanged.
 
     Args:
         values: N x 16 x 36 x 36.
-        scaled: Whether they must lie within 0 and 1.
+        scaled: Whether they must be within 0 and 1.
 
     Raises:
-        DataError: where they are not.
+        DataError: if the shape or the range is wrong.
     """
     frames, side = sequences.FRAMES, sequences.FRAME_SIZE
     if values.ndim != 4 or values.shape[1:] != (frames, side, side) or not len(values):
@@ -89,22 +89,22 @@ def check(values: Tensor, *, scaled: bool = True) -> Tensor:
 
 
 def learned_frames() -> list[int]:
-    """Indices of the frames that are not held out."""
+    """Return the indices of the frames that are not held out."""
     return [index for index in range(sequences.FRAMES) if index not in HELD_OUT]
 
 
 def learned_starts() -> list[int]:
-    """Where the windows begin that touch no frame held out."""
+    """Return the first frames of windows without held-out frames."""
     return [start for start in all_starts() if not {*range(start, start + READ + 1)} & {*HELD_OUT}]
 
 
 def all_starts() -> list[int]:
-    """Where windows begin."""
+    """Return the first frames of windows."""
     return list(range(sequences.FRAMES - READ))
 
 
 def cut(values: Tensor, starts: list[int], targets: Tensor | None = None) -> Windows:
-    """The windows of sequences N x 16 x 36 x 36 that begin there, sequence by sequence.
+    """Return the windows of sequences N x 16 x 36 x 36 that begin there, sequence by sequence.
 
     Args:
         values: Sequences, scaled.
@@ -126,11 +126,11 @@ def cut(values: Tensor, starts: list[int], targets: Tensor | None = None) -> Win
 
 
 def painted(name: str) -> tuple[Tensor, Tensor]:
-    """N6 or N3 as it was made, and the same without noise: N x 16 x 36 x 36 each, full ink about 1.
+    """Return N6 or N3, with and without noise: N x 16 x 36 x 36 each, full ink about 1.
 
     Raises:
         UnknownNameError: for another name.
-        DataError: where MNIST is missing or damaged.
+        DataError: if MNIST is missing or damaged.
     """
     if name not in _SETS:
         raise UnknownNameError("set of sequences", name, _SETS)
@@ -149,7 +149,7 @@ def _painted(name: str, folder: str) -> tuple[Tensor, Tensor]:
 
 
 def scale() -> Scale:
-    """The lowest and highest value of what is trained on, N6 less the frames held out."""
+    """Return the lowest and highest value of the training data, N6 without the frames held out."""
     return _fit(painted("N6")[0])
 
 
@@ -159,14 +159,14 @@ def _fit(values: Tensor) -> Scale:
 
 
 def scaled(name: str) -> tuple[Tensor, Tensor]:
-    """The two of `painted`, within 0 and 1."""
+    """Return the two of `painted`, scaled to 0..1."""
     noisy, clean = painted(name)
     found = scale()
     return found.apply(noisy), found.apply(clean)
 
 
 def differences(values: Tensor) -> Tensor:
-    """What changes from a frame to the next, where neither is held out: N x 12 x H x W of N x 16 x H x W."""
+    """Return changes from one frame to the next, if neither is held out: N x 12 x H x W of N x 16 x H x W."""
     kept = learned_frames()
     pairs = [(index, index + 1) for index in kept if index + 1 in kept]
     return torch.stack([values[:, second] - values[:, first] for first, second in pairs], dim=1)
@@ -174,7 +174,7 @@ def differences(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Outliers:
-    """Transformations far from the others.
+    """Transformations that are outliers.
 
     `components` N x 12 x 50: principal components of `differences`, the largest first, in standard deviations;
     `distances` N x 12: Mahalanobis's, in them; `found` N x 12 (bool).
@@ -186,18 +186,18 @@ class Outliers:
 
     @property
     def sequences(self) -> Tensor:
-        """N (bool): which sequences hold an outlier."""
+        """Return the sequences with an outlier: N (bool)."""
         return self.found.any(dim=1)
 
 
 def find_outliers(values: Tensor) -> Outliers:
-    """Changes that are unlikely under a Gaussian fitted to all of them (section 3.2, figure 4).
+    """Find changes that are unlikely under a Gaussian fitted to all of them (section 3.2, figure 4).
 
-    The Gaussian is fitted to their first principal components. The report does not say of what it takes three standard
-    deviations; here it is the distance from the mean, which finds about one change in a hundred, as it does.
+    The Gaussian is fitted to their first principal components. The report leaves open of what it takes three standard
+    deviations; here it is the distance from the mean, which finds about one change in a hundred, as in the report.
 
     Args:
-        values: Sequences N x 16 x 36 x 36; frames held out are not looked at.
+        values: Sequences N x 16 x 36 x 36; frames held out are ignored.
 
     Raises:
         DataError: for other sequences (`check`).
@@ -214,7 +214,7 @@ def find_outliers(values: Tensor) -> Outliers:
 
 
 def denoise(frames: Tensor, deviation: float) -> Tensor:
-    """Non-local means (Buades, Coll & Morel, CVPR 2005) of frames M x H x W whose noise has that standard deviation."""
+    """Apply non-local means (Buades, Coll & Morel, CVPR 2005) to frames M x H x W with noise of this level."""
     from skimage.restoration import denoise_nl_means
 
     found = [
@@ -227,11 +227,11 @@ def denoise(frames: Tensor, deviation: float) -> Tensor:
 
 
 def training_windows(name: str) -> Windows:
-    """The windows of a training set: of 400 sequences of N6, or of those without outliers; targets denoised, or not.
+    """Return the windows of a training set: of 400 sequences of N6, all or without outliers; targets denoised, or not.
 
     Raises:
-        UnknownNameError: where it is none of `TRAINING_SETS`.
-        DataError: where MNIST is missing or damaged.
+        UnknownNameError: if it is none of `TRAINING_SETS`.
+        DataError: if MNIST is missing or damaged.
     """
     if name not in TRAINING_SETS:
         raise UnknownNameError("training set", name, TRAINING_SETS)
@@ -255,11 +255,11 @@ def _training_windows(denoised: bool, removed: bool, folder: str) -> Windows:  #
 
 
 def measured_windows(name: str, *, clean: bool = False) -> Windows:
-    """The one test set of all: of N6 the windows that end in a frame held out, of N3 all; nothing is processed.
+    """Return the common test set: of N6 the windows that end in a held-out frame, of N3 all; unprocessed.
 
     Args:
         name: "N6" or "N3".
-        clean: Take targets without noise.
+        clean: Use targets without noise.
     """
     values, without = scaled(name)
     starts = [index - READ for index in HELD_OUT] if name == "N6" else all_starts()

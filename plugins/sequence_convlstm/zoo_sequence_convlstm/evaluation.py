@@ -1,11 +1,12 @@
-"""What the trained networks are worth: the one unprocessed test set of N6 and N3, in float32, beside controls."""
+"""Evaluation of the trained networks: one unprocessed test set of N6 and N3, in float32, beside controls."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -17,12 +18,9 @@ from zoo.training.data import mnist
 from zoo.training.evaluation import CONSTANT, per_clip
 from zoo_sequence_convlstm import data
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 SETS: Final = ("N6", "N3")
 DATASET: Final = "digit sequences"
-#: What is measured of a frame that was predicted.
+#: Measures of a predicted frame.
 MEASURES: Final = ("squared error", "PSNR", "SSIM")
 #: The test windows come in an order drawn from this seed, so that the first ones speak for all.
 _ORDER = 2025_0113
@@ -37,19 +35,19 @@ _SSIM = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False,
 def evaluate(
     network: nn.Module, device: torch.device, clips: int | None = None, *, batch_size: int = 50
 ) -> dict[str, Any]:
-    """Measure a network on the test windows, all 2,200 or the first `clips`, and leave it in eval mode.
+    """Evaluate a network on the test windows, all 2,200 or the first `clips`, and leave it in eval mode.
 
     `metrics`, for N6 (frames held out) and N3 (digits held out): the mean over windows of the squared error per pixel,
-    the peak signal-to-noise ratio (dB) and the structural similarity of what is predicted and the frame as it is,
-    noise and all. `breakdown`: the same apart for interpolation (the 4th frame) and extrapolation (the 16th); of
+    the peak signal-to-noise ratio (dB) and the structural similarity of the prediction and the true frame,
+    with its noise. `breakdown`: the same separately for interpolation (the 4th frame) and extrapolation (the 16th); of
     `controls` (the frame before again; that plus the last change; and the true frame without its noise, whose error
-    nobody can beat but by chance); of `constant answers`, which do not look at the windows; and by `horizon`, where the
-    network is fed what it predicted: `horizon` 1 is a frame that follows two true ones. Roll-outs of N6
-    are of the sequences that were learned, in which two frames alone are held out; N3 is all new.
+    is a lower bound up to chance); of `constant answers`, which do not depend on the windows; and by `horizon`, where
+    the network is fed its own predictions: `horizon` 1 is a frame that follows two true ones. Roll-outs of N6
+    are of training sequences, in which only two frames are held out; N3 is all new.
 
     Raises:
-        zoo.errors.UsageError: where there are fewer windows, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if there are fewer windows, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     found = _chosen(clips, str(mnist.data_folder()))
     network.eval()
@@ -84,7 +82,7 @@ def evaluate(
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """Test windows, and what is said of them whatever the network."""
+    """Test windows, and their metrics that do not depend on the network."""
 
     inputs: Tensor
     targets: Tensor
@@ -128,17 +126,17 @@ def _chosen(clips: int | None, folder: str) -> _Chosen:
 
 
 def copied(inputs: Tensor) -> Tensor:
-    """The last frame of windows N x C x T x H x W again, N x C x 1 x H x W."""
+    """Repeat the last frame of windows N x C x T x H x W, N x C x 1 x H x W."""
     return inputs[:, :, -1:]
 
 
 def extrapolated(inputs: Tensor) -> Tensor:
-    """The last frame and what changed to it once more, within 0 and 1: N x C x 1 x H x W."""
+    """Extrapolate linearly: the last frame plus the last change, clamped to 0..1: N x C x 1 x H x W."""
     return (2 * inputs[:, :, -1:] - inputs[:, :, -2:-1]).clamp(0, 1)
 
 
 def measure(predicted: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """Each of `MEASURES` for frames N x 1 x 1 x H x W (0 to 1): N numbers (float64).
+    """Compute each of `MEASURES` for frames N x 1 x 1 x H x W (0 to 1): N numbers (float64).
 
     Squared error: mean over pixels. PSNR: -10 log10 of it, dB. SSIM: scikit-image's, with a Gaussian window.
     """
@@ -155,7 +153,7 @@ def measure(predicted: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def _means(measured: dict[str, Tensor], of_set: dict[str, Tensor], where: Tensor | None = None) -> dict[str, Any]:
-    """By "SET MEASURE" the mean over the windows of a set, of those of `where`; None where there are none."""
+    """Return the mean over a set's windows selected by `where`, by "SET MEASURE"; None if there are none."""
     found: dict[str, Any] = {}
     for name, own in of_set.items():
         kept = own if where is None else own & where
@@ -165,7 +163,7 @@ def _means(measured: dict[str, Tensor], of_set: dict[str, Tensor], where: Tensor
 
 
 def _figure(value: float) -> float:
-    """Four digits that count."""
+    """Round to four significant digits."""
     return float(f"{value:.4g}")
 
 
@@ -187,7 +185,7 @@ def _predict(
 
 
 def roll_out(network: nn.Module, start: Tensor, steps: int) -> Tensor:
-    """What the network predicts when it is fed its own frames: N x 1 x 2 x H x W to N x 1 x steps x H x W.
+    """Roll out the network on its own predictions: N x 1 x 2 x H x W to N x 1 x steps x H x W.
 
     Raises:
         zoo.errors.UsageError: for another number of frames, or no step.
@@ -204,9 +202,9 @@ def roll_out(network: nn.Module, start: Tensor, steps: int) -> Tensor:
 def _roll_out(
     network: nn.Module, name: str, share: float, device: torch.device, batch_size: int
 ) -> dict[str, list[list[float]]]:
-    """Squared errors by horizon and sequence, of the network and of the second frame again and again.
+    """Compute squared errors by horizon and sequence, of the network and of repeating the second frame.
 
-    Of the first sequences of a set, fewer where fewer windows are measured.
+    Uses the first sequences of a set, fewer if fewer windows are measured.
     """
     values, _ = data.scaled(name)
     values = values[: max(1, round(share * _ROLLED))][:, None]

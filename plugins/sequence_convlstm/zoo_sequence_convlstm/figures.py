@@ -6,31 +6,28 @@ import argparse
 import io
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from explain.authoring import perturbations
 from zoo.errors import ZooError
 from zoo.writing import write
 from zoo_sequence_convlstm import data
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 #: Sequences of each set that are shown.
 _SHOWN = 3
 #: Noise that the report tries, and how strongly.
 NOISES = ("gaussian_noise", "poisson_noise", "salt_and_pepper")
 LEVELS = (0.0, 0.125, 0.25, 0.375, 0.5)
-#: Colours of what is usual and of outliers.
+#: Colors of what is usual and of outliers.
 _USUAL, _OUTLIER = "#4477aa", "#cc3311"
 
 
 def examples() -> Figure:
-    """Figure 3: whole sequences of N6, then of N3."""
+    """Draw figure 3: whole sequences of N6, then of N3."""
     rows = [(name, values) for name in ("N6", "N3") for values in data.scaled(name)[0][:_SHOWN]]
     drawn = Figure(figsize=(10, 0.68 * len(rows) + 0.3), layout="constrained")
     for place, (name, values) in enumerate(rows):
@@ -52,7 +49,7 @@ def examples() -> Figure:
 
 
 def outliers() -> Figure:
-    """Figure 4: the first two principal components of what changes from frame to frame in N6, outliers apart."""
+    """Draw figure 4: the first two principal components of what changes from frame to frame in N6, outliers apart."""
     found = data.find_outliers(data.scaled("N6")[0])
     points = found.components[..., :2]
     drawn = Figure(figsize=(5.4, 4.6), layout="constrained")
@@ -76,7 +73,7 @@ def outliers() -> Figure:
 
 
 def noises(frame: Tensor | None = None) -> Figure:
-    """Figure 5: each noise, stronger from row to row, on a frame H x W (0 to 1); None takes the first of N6."""
+    """Draw figure 5: each noise, stronger from row to row, on a frame H x W (0 to 1); None takes the first of N6."""
     frame = data.scaled("N6")[0][0, 0] if frame is None else frame
     drawn = Figure(figsize=(1.5 * len(NOISES), 1.5 * len(LEVELS)), layout="constrained")
     for column, kind in enumerate(perturbations.find(NOISES)):
@@ -105,8 +102,8 @@ def save(folder: Path) -> list[Path]:
     """Write all as SVG files, the same bytes each time; gives their paths.
 
     Raises:
-        DataError: where MNIST is missing or damaged.
-        OSError, OutputError: where the folder cannot be written.
+        DataError: if MNIST is missing or damaged.
+        OSError, OutputError: if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ModelError, UsageError
-from zoo_sequence_convlstm.convlstm import PeepholeConvLSTM
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo_sequence_convlstm.convlstm import Activation
+from zoo_sequence_convlstm.convlstm import Activation, PeepholeConvLSTM
 
 
 class Layer(nn.Module):
@@ -66,7 +62,7 @@ class SequenceConvLSTM(nn.Module):
         nn.init.zeros_(cast("Tensor", self.head.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The frame that follows, as the class says."""
+        """Predict the next frame; shapes as in the class."""
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise ModelError(
                 f"a batch is {' x '.join(map(str, x.shape))}; expected N x {self.in_channels} x T x H x W, "
@@ -84,18 +80,18 @@ def build(
     in_channels: int = 1,
     peephole: bool = True,
 ) -> nn.Module:
-    """The network, drawn from torch's global generator.
+    """Build the network, drawn from torch's global generator.
 
     Args:
-        layers: Convolutional LSTMs, one upon another.
+        layers: Number of stacked convolutional LSTMs.
         kernels: Channels of each.
-        activation: "relu" or "tanh", of the candidate and of what leaves a cell.
-        size: Rows and columns of the frames; without peepholes it says nothing.
+        activation: "relu" or "tanh", of the candidate and of a cell's output.
+        size: Rows and columns of the frames; unused without peepholes.
         in_channels: Channels of a frame.
-        peephole: Whether gates see the memory, through maps of the frame's size.
+        peephole: Whether gates read the memory, through maps of the frame's size.
 
     Raises:
-        UsageError: for a count that is not positive, or an activation that does not exist.
+        UsageError: for a count that is not positive, or an unknown activation.
     """
     for name, count in {"layers": layers, "kernels": kernels, "in_channels": in_channels}.items():
         if count < 1:

@@ -1,4 +1,4 @@
-"""How the networks are trained. Data only; `training.py` and `evaluation.py` say what the parts are."""
+"""Training recipes of the networks. Data only; `training.py` and `evaluation.py` describe the parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINING_SETS: Final[dict[str, tuple[bool, bool]]] = {
 EPOCHS: Final = 20
 WINDOWS: Final = 4_000
 
-#: What the report's search draws (section 3.3). It does not say how rates are drawn, nor among which optimisers.
+#: Search space of the report (section 3.3). It does not specify how rates are drawn, nor among which optimizers.
 SEARCH: Final = Search(
     space={
         "arguments.activation": Span(choices=("relu", "tanh")),
@@ -65,7 +65,7 @@ def _recipe(
     autocast: bool = True,
     search: Search = SEARCH,
 ) -> Recipe:
-    """Windows of one training set."""
+    """Return the recipe on the windows of one training set."""
     return Recipe(
         name=f"{architecture}.{tag}",
         summary=_SUMMARIES[tag],
@@ -93,14 +93,14 @@ def _recipe(
     )
 
 
-#: Table 1 of the report: training set, batch size, activation, layers, kernels, learning rate, optimiser.
+#: Table 1 of the report: training set, batch size, activation, layers, kernels, learning rate, optimizer.
 _TABLE = (
     ("denoised", 254, "relu", 4, 71, 0.004778, "Adamax"),
     ("base", 224, "tanh", 5, 10, 0.03719, "RAdam"),
     ("removed_outliers", 214, "relu", 4, 42, 0.0010676, "Adamax"),
     ("fully_processed", 216, "relu", 4, 41, 0.004656, "Adam"),
 )
-#: What the architecture's entry says, that of the best row.
+#: Arguments of the architecture's entry, those of the best row.
 ARGUMENTS: Final[dict[str, Any]] = {"layers": 4, "kernels": 71, "activation": "relu"}
 SMALL: Final[dict[str, Any]] = {"layers": 2, "kernels": 16, "activation": "relu"}
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from zoo.training.data import mnist
 from zoo_sequence_convlstm import data, sequences
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: The digits shown; the last two are neither of N6 nor of N3.
 DIGITS: tuple[int, ...] = (6, 6, 3, 3, 8, 5)

@@ -1,7 +1,7 @@
-"""Digits that turn, move and change their brightness at random, frame by frame, under noise: what comes next?
+"""Digits that rotate, move and change their brightness at random, frame by frame, under noise, for prediction.
 
 Angle, place and the logarithm of the brightness each follow a stationary autoregressive process of order two, so that
-they go on as they began, and come back. Independent Gaussian noise lies on every pixel of every frame.
+they continue as they began, and revert to the mean. Independent Gaussian noise is added to every pixel of every frame.
 
 Everything random is drawn on the CPU from an explicit generator; `render` paints on the device of the digits.
 """
@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
+from torch import Tensor
 
 from zoo.errors import UsageError
 from zoo_motion_mnist import motion
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FRAMES: Final = 16
 FRAME_SIZE: Final = 36
@@ -35,10 +33,10 @@ NOISE: Final = 0.03
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What happens in each of N sequences of T frames, all on the CPU.
+    """Parameters of N sequences of T frames, all on the CPU.
 
     `image` N: which digit image. In each frame (float64): `angle` N x T: degrees clockwise on the screen; `place`
-    N x T x 2: pixels right of and below the centre; `brightness` N x T: what full ink becomes.
+    N x T x 2: pixels right of and below the center; `brightness` N x T: the value of full ink.
     """
 
     image: Tensor
@@ -50,7 +48,7 @@ class Parameters:
         return len(self.image)
 
     def __getitem__(self, index: slice | Tensor) -> Parameters:
-        """The same for the sequences that `index` selects."""
+        """Return the sequences that `index` selects."""
         return Parameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
@@ -67,7 +65,7 @@ def draw(
         frames: Of a sequence.
 
     Raises:
-        UsageError: where there are fewer such digits, or a count is not positive.
+        UsageError: if there are fewer such digits, or a count is not positive.
     """
     at_hand = torch.arange(len(labels)) if digit is None else (labels == digit).nonzero().flatten()
     if not 0 < count <= len(at_hand):
@@ -91,7 +89,7 @@ def walk(count: int, processes: int, frames: int, *, generator: torch.Generator)
     Also the first frames are drawn from the stationary distribution (Yule-Walker equations).
     """
     first, second = sum(ROOTS), -math.prod(ROOTS)
-    near = first / (1 - second)  # the correlation of neighbours
+    near = first / (1 - second)  # the correlation of neighbors
     far = first * near + second
     shock = math.sqrt(1 - first * near - second * far)
     drawn = torch.randn(frames, count, processes, generator=generator, dtype=torch.float64)
@@ -109,7 +107,7 @@ def walk(count: int, processes: int, frames: int, *, generator: torch.Generator)
 def render(
     images: Tensor, parameters: Parameters, *, generator: torch.Generator | None = None, noise: float = NOISE
 ) -> Tensor:
-    """Paint the sequences: images M x 28 x 28 (uint8, any device) to N x 1 x T x 36 x 36 (float32, the same device).
+    """Render the sequences: images M x 28 x 28 (uint8, any device) to N x 1 x T x 36 x 36 (float32, the same device).
 
     Full ink is the brightness of its frame, paper 0; with `generator` (on the CPU), noise of that standard deviation is
     added, and nothing is cut off. Bilinear.

@@ -1,29 +1,24 @@
-"""How the networks learn the next frame: the parts that the recipes name."""
+"""Training of next-frame prediction: the functions that the recipes name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
+from zoo.entries.recipes import Stage
 from zoo_sequence_convlstm import data
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, "Tensor"]
 
 
 def windows(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of a training set, `inputs` and `targets`, in another order each epoch.
+    """Yield batches of a training set, `inputs` and `targets`, in another order each epoch.
 
-    Batches follow each other without a gap: one may hold the end of an epoch and the beginning of the next. Stage
+    Batches follow each other without a gap: one may contain the end of an epoch and the beginning of the next. Stage
     argument: `training_set`, one of `data.training_windows`.
     """
     del network
@@ -44,7 +39,7 @@ def windows(network: nn.Module, stage: Stage, seed: int, device: torch.device) -
 
 
 def loss(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean squared error per pixel; its root is reported beside it, which says more in few digits."""
+    """Return the mean squared error per pixel; its root is reported as well, more informative in few digits."""
     del stage
     found = F.mse_loss(network(batch["inputs"]), batch["targets"])
     return found, {"root": found.detach().sqrt()}

@@ -1,33 +1,41 @@
-"""Sections of a report: what the network says comes next, again and again, and what its gates do."""
+"""Sections of a report: multi-step predictions of the network, and activity of its gates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
-from explain.authoring import Content, Sprite, clip_sprite, colours, figures, following, numbers, painted, render
+from explain.authoring import (
+    Content,
+    Context,
+    Sprite,
+    clip_sprite,
+    colours,
+    figures,
+    following,
+    numbers,
+    painted,
+    render,
+)
 from zoo import clips
 from zoo.models.prediction import to_frames
 from zoo_sequence_convlstm.convlstm import GATES, PeepholeConvLSTM
 from zoo_sequence_convlstm.evaluation import copied, roll_out
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
-    from torch import Tensor
-
-    from explain.authoring import Context
 
 _HERE = "zoo_sequence_convlstm"
-#: Frames that are predicted, at most, and where the clip does not go on.
+#: Maximum number of predicted frames, and their number if the clip does not continue.
 _MOST, _BLIND = 14, 6
-#: What predictions are held against: copies, and a frame of the last one's mean, which shows nothing.
+#: References of predictions: copies, and a uniform frame of the last one's mean.
 _AGAIN, _EVEN = "the last frame again", "an even grey"
-#: What gates do, in words.
+#: Descriptions of the gates.
 _TITLES = {
     "input": "Input gate: how much of the candidate is written",
     "forget": "Forget gate: how much of the memory is kept",
@@ -42,12 +50,12 @@ class Row:
 
     title: str
     picture: Sprite
-    #: Over the pictures; None where nothing is.
+    #: Over the pictures; None if nothing is.
     overlay: Sprite | None = None
 
 
 def next_frames(context: Context) -> Content:
-    """The frames that follow, as they are and as the network predicts them from its own, with errors by horizon."""
+    """Build the section of the following frames, true and predicted from the network's own, with errors by horizon."""
     truth = _following(context)
     with torch.no_grad():
         found = roll_out(context.model, context.batch, _BLIND if truth is None else truth.shape[2])
@@ -90,7 +98,7 @@ def next_frames(context: Context) -> Content:
 
 
 def gates(context: Context) -> Content:
-    """The gates of one unit as the network reads the last frame of each window of the clip, maps and means."""
+    """Build the section of one unit's gates at the last frame of each window of the clip, maps and means."""
     cells = {name: part for name, part in context.model.named_modules() if isinstance(part, PeepholeConvLSTM)}
     clip, read, times = context.batch, context.batch.shape[2], context.times
     truth = _following(context)
@@ -133,14 +141,14 @@ def gates(context: Context) -> Content:
 
 
 def _following(context: Context) -> Tensor | None:
-    """The frames of the clip that follow the batch, 1 x C x T x H x W on the CPU; None where there are none."""
+    """Return the frames of the clip that follow the batch, 1 x C x T x H x W on the CPU, or None."""
     spec = clips.spec_of(context.model)
     count = min(_MOST, context.clip.total - spec.frames)
     return following(context.model, context.clip, count) if count > 0 else None
 
 
 def _unit(context: Context, cells: dict[str, PeepholeConvLSTM], windows: Tensor) -> tuple[str, int]:
-    """The target's unit where that is one of a cell, else the unit of the last cell whose state varies most."""
+    """Return the target's unit if it is one of a cell, else the unit of the last cell whose state varies most."""
     asked = context.target.unit
     if asked is not None and asked[0] in cells:
         return asked
@@ -156,19 +164,19 @@ def _picture(name: str, frames: Tensor, context: Context) -> Sprite:
 
 
 def _errors(found: Tensor, truth: Tensor) -> list[float]:
-    """Squared error of each frame."""
+    """Compute the squared error of each frame."""
     errors: list[float] = (found.double() - truth.double()).square().mean(dim=(0, 1, 3, 4)).tolist()
     return errors
 
 
 def _columns(errors: dict[str, list[float]]) -> dict[str, list[Markup | None]]:
-    """All errors with the same places after the point."""
+    """Format all errors with the same number of decimals."""
     texts = iter(numbers.numbers([value for values in errors.values() for value in values]))
     return {name: [next(texts) for _ in values] for name, values in errors.items()}
 
 
 def _in_words(errors: dict[str, list[float]]) -> str:
-    """How far ahead the network is better than what it is held against."""
+    """Return how far ahead the network is better than the references."""
     own, *others = errors.values()
     said = []
     for what, values in zip((_AGAIN, f"{_EVEN} of that frame's mean"), others, strict=True):

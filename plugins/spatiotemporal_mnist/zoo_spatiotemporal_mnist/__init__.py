@@ -67,7 +67,7 @@ _ARCHITECTURES = (
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     weights = bundled_weights("zoo_spatiotemporal_mnist")
     return [
         ModelEntry(
@@ -89,7 +89,7 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     from zoo_spatiotemporal_mnist.recipes import RECIPES  # which `zoo list` need not wait for
 
     return list(RECIPES)
@@ -97,7 +97,7 @@ def zoo_recipes() -> list[Recipe]:
 
 @hookimpl
 def explain_comparisons(contexts: list[Any]) -> list[Any]:
-    """Speed errors over speed and visibility, orders and digits, for models that were measured on them."""
+    """Return the sections on speed errors by speed and visibility, orders and digits, for models measured on them."""
     from zoo_spatiotemporal_mnist import comparisons  # it draws, which `zoo list` need not wait for
 
     return list(comparisons.sections(contexts))

@@ -10,16 +10,13 @@ same bytes on every device; `render` only copies pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from zoo.training.data import mnist
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES = 48
 FRAME_SIZE = 64
@@ -37,7 +34,7 @@ ORDERS: tuple[tuple[int, int, int, int], ...] = (
     (0, 2, 3, 1),
 )
 
-#: What the order head's classes are called.
+#: Class names of the order head.
 ORDER_LABELS: tuple[str, ...] = tuple("-".join(str(quadrant + 1) for quadrant in order) for order in ORDERS)
 
 #: The pairs (S pixels a frame, visible every V frames) that move less than 50 pixels between visible frames.
@@ -51,11 +48,11 @@ FIXED_SEED = 2009_07338
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What happens in each of N clips of T frames; all int64 on the CPU, `visible` bool.
+    """Parameters of N clips of T frames; all int64 on the CPU, `visible` bool.
 
     `image` N: which digit image; `digit` N: its class; `order` N: index into `ORDERS`; `speed` N: pixels a frame;
     `period` N: frames from one visible frame to the next; `position` N x T x 2: (row, column) of the whole digit's top
-    left corner; `visible` N x T; `quadrant` N x T: which quadrant shows, -1 where nothing does.
+    left corner; `visible` N x T; `quadrant` N x T: the visible quadrant, -1 for none.
     """
 
     image: Tensor
@@ -71,16 +68,16 @@ class Parameters:
         return len(self.digit)
 
     def __getitem__(self, index: slice | Tensor) -> Parameters:
-        """The same for the clips that `index` selects."""
+        """Return the clips that `index` selects."""
         return Parameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def labels(self) -> dict[str, Tensor]:
-        """What each head should say: `digit` N and `order` N (int64), `speed` N x 1 (float32, pixels a frame)."""
+        """Return the targets of each head: `digit` N and `order` N (int64), `speed` N x 1 (float32, pixels a frame)."""
         return {"digit": self.digit, "order": self.order, "speed": self.speed[:, None].float()}
 
 
 def reflect(coordinate: Tensor, limit: int) -> Tensor:
-    """Where a free coordinate is after bouncing between 0 and `limit`: a triangular wave of period 2 * `limit`."""
+    """Reflect a free coordinate between 0 and `limit`: a triangular wave of period 2 * `limit`."""
     return limit - (coordinate.remainder(2 * limit) - limit).abs()
 
 
@@ -153,12 +150,12 @@ def render(images: Tensor, parameters: Parameters, *, masked: bool = True) -> Te
 
 
 def fixed_set(split: str = "test", count: int | None = None) -> tuple[Tensor, Parameters]:
-    """The fixed clips of a split before they are painted: its digit images M x 28 x 28 (uint8), and what happens.
+    """Return the fixed clips of a split before rendering: its digit images M x 28 x 28 (uint8), and their parameters.
 
-    There is one clip for every digit of the split, 10,000 for `test`; `count` takes the first so many.
+    There is one clip for every digit of the split, 10,000 for `test`; `count` selects the first ones.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
     """
     found = mnist.read_fixed(split, count, "blinking_mnist")
     every = len(found.labels)

@@ -1,10 +1,11 @@
-"""What the paper's figures 6 to 9 and its section 5.1 show, drawn from what was measured of each network.
+"""Figures 6 to 9 and section 5.1 of the paper, drawn from the measurements of each network.
 
 Sections of a comparison for models whose evaluation holds tables by speed and period. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,6 @@ from explain.authoring import Content, Section, figures, intervals, render
 from zoo.errors import WeightsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
     from markupsafe import Markup
 
 _HERE = "zoo_spatiotemporal_mnist"
@@ -26,19 +25,19 @@ _ORDER = "order accuracy"
 _DIGIT = "digit accuracy"
 #: Up to so many models every pair is drawn; of more, the first with each other one.
 _ALL_PAIRS = 4
-#: Relative differences from here on take the last colour: the second's error is nothing, or the first's is half.
+#: Relative differences from here on take the last color: the second's error is nothing, or the first's is half.
 _FURTHEST = 1.0
 #: Differences in cells of fewer clips, of either model, are drawn pale and not counted.
 _FEW = 20
-#: What is left of a pale cell's colour.
+#: Opacity of a pale cell's color.
 _PALE = 0.25
-#: Fewer models than this are no comparison.
+#: Minimum number of models in a comparison.
 _LEAST = 2
 #: Width and height of a heat map, in CSS pixels: where two at most share the page's width, and where more do.
 _WIDE, _NARROW = (390, 440), (340, 400)
-#: Numbers under a scale of colours.
+#: Numbers under a scale of colors.
 _TICKS = 5
-#: Colours that colour-blind eyes tell apart, too.
+#: Colors that are also distinguishable with color blindness.
 _ERRORS, _DIFFERENCES = "viridis", "PuOr"
 
 Cell = tuple[int, int]
@@ -54,7 +53,7 @@ class _Network:
     breakdown: Mapping[str, Sequence[Mapping[str, Any]]]
 
     def cells(self, key: str) -> dict[Cell, Any]:
-        """One column of the table by speed and period, by (speed, period); cells without a clip are left out."""
+        """Return one column of the table by speed and period, by (speed, period); cells without clips are omitted."""
         rows = self.breakdown["speed and period"]
         return {(row["speed"], row["period"]): row[key] for row in rows if row["clips"] and row.get(key) is not None}
 
@@ -75,10 +74,10 @@ class _Network:
 
 
 def sections(contexts: Iterable[Any]) -> list[Section]:
-    """The sections for these models: only those that have two or more models to show beside each other.
+    """Return the sections for these models: only those with two or more models to compare.
 
     Raises:
-        WeightsError: where such a table holds what it cannot.
+        WeightsError: if such a table holds invalid values.
     """
     for context in contexts:
         _check(context)
@@ -91,11 +90,11 @@ def sections(contexts: Iterable[Any]) -> list[Section]:
     ]
     if _orders(networks) or _digits(networks):
         given.append(("digits_and_orders", "Digits and orders"))
-    return [Section(name=name, title=title, build=f"{_HERE}.comparisons:{name}") for name, title in given]
+    return [Section(name=name, title=title, models=f"{_HERE}.comparisons:{name}") for name, title in given]
 
 
 def speed_errors(contexts: Iterable[Any]) -> Content:
-    """Mean absolute error over (V, S) for each model on one colour scale (the paper's figure 6)."""
+    """Draw the mean absolute error over (V, S) for each model on one color scale (the paper's figure 6)."""
     networks = _networks(contexts)
     errors = [network.cells(_ERROR) for network in networks]
     known = [error for cells in errors for error in cells.values()]
@@ -198,7 +197,7 @@ def speed_differences(contexts: Iterable[Any]) -> Content:
 
 
 def digits_and_orders(contexts: Iterable[Any]) -> Content:
-    """Order accuracy by V and digit error by class, with 95 % intervals (section 5.1)."""
+    """Draw order accuracy by V and digit error by class, with 95% intervals (section 5.1)."""
     networks = _networks(contexts)
     orders, digits = _orders(networks), _digits(networks)
     data = {
@@ -233,7 +232,7 @@ def _check(context: Any) -> None:
     breakdown = evaluation.get("breakdown", {})
     pairs = breakdown.get("speed and period") or []
     if not any(_ERROR in row for row in pairs):
-        return  # somebody else's table of this name
+        return  # an untrusted table of this name
     for title, columns in (("speed and period", ("speed", "period")), ("period", ("period",)), ("digit", ("digit",))):
         for at, row in enumerate(breakdown.get(title) or [], start=1):
             for column in (*columns, "clips", _ERROR):
@@ -254,7 +253,7 @@ def _check(context: Any) -> None:
 
 
 def _networks(contexts: Iterable[Any]) -> list[_Network]:
-    """The models whose evaluation has the table by speed and period."""
+    """Return the models whose evaluation has the table by speed and period."""
     known = []
     for context in contexts:
         breakdown = (context.evaluation or {}).get("breakdown", {})
@@ -280,19 +279,19 @@ def _relative(first: Mapping[Cell, float], second: Mapping[Cell, float]) -> dict
 
 
 def _orders(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
-    """Order accuracy by period of each model; empty where fewer than two have any."""
+    """Return order accuracy by period of each model; empty if fewer than two have any."""
     found = [_shares(network.table("period", _ORDER)) for network in networks]
     return found if sum(map(bool, found)) >= _LEAST else []
 
 
 def _digits(networks: Sequence[_Network]) -> list[dict[Any, dict[str, Any]]]:
-    """Digit error by class of each model; empty where fewer than two have any."""
+    """Return digit error by class of each model; empty if fewer than two have any."""
     found = [_shares(network.table("digit", _DIGIT), inverted=True) for network in networks]
     return found if sum(map(bool, found)) >= _LEAST else []
 
 
 def _shares(table: Mapping[Any, tuple[float, int]], *, inverted: bool = False) -> dict[Any, dict[str, Any]]:
-    """Each share of right answers (inverted: of wrong ones) with its clips and 95 % interval."""
+    """Return each accuracy (inverted: error rate) with its clips and 95% interval."""
     shares = {}
     for key, (accuracy, clips) in table.items():
         low, high = intervals.interval(accuracy, clips)
@@ -315,13 +314,13 @@ def _beside(cells: Mapping[Cell, float], clips: Mapping[Cell, Any]) -> dict[Cell
 
 
 def _rows(columns: Sequence[Mapping[Any, Any]]) -> list[tuple[Any, list[Any]]]:
-    """A table: each key that any column has, beside its value in every column, or None."""
+    """Format a table: each key that any column has, beside its value in every column, or None."""
     keys = sorted({key for column in columns for key in column})
     return [(key, [column.get(key) for column in columns]) for key in keys]
 
 
 def _signed(share: float) -> str:
-    """A share in per cent, with its sign."""
+    """Format a share in percent, with its sign."""
     return f"{100 * share:+.0f}".replace("-", "\N{MINUS SIGN}") if round(100 * share) else "0"
 
 
@@ -332,14 +331,14 @@ def _range(cells: Mapping[Cell, float], form: str) -> str:
 
 
 def _logarithmic(values: Sequence[float]) -> LogNorm:
-    """A scale over all values: their equal ratios are equal steps of colour."""
+    """Return a scale over all values: their equal ratios are equal steps of color."""
     positive = [value for value in values if value > 0] or [1.0]
     low, high = min(positive), max(positive)
     return LogNorm(low, high if high > low else 10 * low, clip=True)
 
 
 def _gradient(colours: Colormap) -> str:
-    """A colour map as a CSS gradient from left to right."""
+    """Return a color map as a CSS gradient from left to right."""
     stops = (to_hex(colours(at / 16)) for at in range(17))
     return f"linear-gradient(90deg, {', '.join(stops)})"
 
@@ -355,7 +354,7 @@ def _panel(
     *,
     wide: bool,
 ) -> Markup:
-    """A heat map over speed and period with its values in the cells; where there is no value, nothing is drawn."""
+    """Draw a heat map over speed and period with the values in its cells; cells without a value are empty."""
     with figures.style():
         drawn = figures.figure(*(_WIDE if wide else _NARROW))
         axes = drawn.subplots()
@@ -387,7 +386,7 @@ def _panel(
 
 
 def _order_lines(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[str, Any]]]) -> Markup:
-    """Accuracy of the order against V: one line a model."""
+    """Plot the order accuracy against V: one line a model."""
     with figures.style():
         drawn = figures.figure(360, 260)
         axes = drawn.subplots()
@@ -414,7 +413,7 @@ def _order_lines(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[st
 
 
 def _digit_bars(names: Sequence[str], columns: Sequence[Mapping[int, Mapping[str, Any]]]) -> Markup:
-    """Errors by digit: one group a digit, one bar a model."""
+    """Draw errors by digit: one group a digit, one bar a model."""
     with figures.style():
         drawn = figures.figure(360, 260)
         axes = drawn.subplots()

@@ -31,9 +31,9 @@ class ConvLSTM(nn.Module):
         self.of_state = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The states of all frames, as the class says."""
+        """Compute the states of all frames; shapes as in the class."""
         count, _, frames = x.shape[:3]
-        # Channels last throughout: the gates of a pixel lie together, and convolutions take it as it is.
+        # Channels last throughout: the gates of a pixel are contiguous, and convolutions take it without a copy.
         folded = x.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         gates = self.of_input(folded).permute(0, 2, 3, 1).unflatten(0, (count, frames))
         weight = self.of_state.weight.to(gates.dtype).contiguous(memory_format=torch.channels_last)
@@ -42,9 +42,9 @@ class ConvLSTM(nn.Module):
 
 
 class _Recurrence(torch.autograd.Function):
-    """From what the input says about the gates, N x T x H x W x 4C, and W_h to the states, N x T x H x W x C.
+    """Recurrence from the input's part of the gates, N x T x H x W x 4C, and W_h to the states, N x T x H x W x C.
 
-    tanh(z) is computed as 2 sigmoid(2z) - 1, so that the four gates go through one function in one call, both ways.
+    tanh(z) is computed as 2 sigmoid(2z) - 1, so that one call computes the four gates, forward and backward.
     """
 
     @staticmethod
@@ -102,12 +102,12 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """A convolution that keeps the size, channels last: N x H x W x C."""
+    """Convolve with the size kept, channels last: N x H x W x C."""
     return torch.conv2d(x.permute(0, 3, 1, 2), weight, padding=weight.shape[-1] // 2).permute(0, 2, 3, 1)
 
 
 def _convolve_backward(of_output: Tensor, x: Tensor, weight: Tensor, *, of_input: bool) -> Tensor:
-    """The gradient of `_convolve` to its input, where only the shape of `x` matters, or to its weight."""
+    """Compute the gradient of `_convolve` to its input, for which only the shape of `x` matters, or to its weight."""
     of_output, x = of_output.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
     padding = [weight.shape[-1] // 2] * 2
     settings = [1, 1], padding, [1, 1], False, [0, 0], 1  # stride, padding, dilation, no transposition, one group

@@ -1,4 +1,4 @@
-"""What the trained networks are worth: the three tasks on the fixed test clips, in float32."""
+"""Evaluation of the trained networks: the three tasks on the fixed test clips, in float32."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo.training.evaluation import per_clip
 from zoo_spatiotemporal_mnist import blinking, sparse
 from zoo_spatiotemporal_mnist.networks import BlinkingNetwork
 
-#: Names of the metrics, as they stand in entries and cards.
+#: Names of the metrics, as in entries and cards.
 METRICS = ("digit accuracy", "order accuracy", "speed mean absolute error", "rounded speed accuracy")
 
 #: The tables of the breakdown, by which parameters of a clip each has its rows.
@@ -41,8 +41,8 @@ def evaluate(
     lose more to memory than they gain.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or corrupt.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or corrupt.
     """
     images, parameters = blinking.fixed_set(split, clips)
     fitting = 100 if device.type != "cpu" else 16 if _by_sites(network) else 2
@@ -63,7 +63,7 @@ def evaluate(
 
 
 def score(network: nn.Module, images: Tensor, parameters: blinking.Parameters, batch_size: int) -> Tensor:
-    """What each clip adds to each metric, N x 4 (float64, on the CPU), painted and read batch by batch."""
+    """Compute each clip's part of each metric, N x 4 (float64, on the CPU), rendered and read batch by batch."""
     network.eval()
     found: list[Tensor] = []
     with torch.inference_mode(), tqdm(total=len(parameters), desc="measured", unit="clip", disable=None) as bar:
@@ -88,12 +88,12 @@ def score(network: nn.Module, images: Tensor, parameters: blinking.Parameters, b
 
 
 def _by_sites(network: nn.Module) -> TypeGuard[BlinkingNetwork]:
-    """Whether a network can be computed where clips are not empty: those of convolutions can."""
+    """Check whether a network can be computed sparsely, on non-empty sites only: those of convolutions can."""
     return isinstance(network, BlinkingNetwork) and network.lstm is not None
 
 
 def _answers(network: nn.Module, clips: Tensor) -> dict[str, Tensor]:
-    """The outputs for uint8 clips, in eval mode."""
+    """Compute the outputs for uint8 clips, in eval mode."""
     if _by_sites(network):
         features = network.pooled(sparse.body(network.body, clips))
         return network.read(network.states(features)[:, -1])
@@ -101,7 +101,7 @@ def _answers(network: nn.Module, clips: Tensor) -> dict[str, Tensor]:
 
 
 def _table(scores: Tensor, parameters: blinking.Parameters, by: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row for every combination of values that the clips have, in ascending order."""
+    """Return one row for every combination of values that the clips have, in ascending order."""
     keys = torch.stack([getattr(parameters, name) for name in by], dim=1)
     rows = []
     for key in torch.unique(keys, dim=0):
@@ -114,5 +114,5 @@ def _table(scores: Tensor, parameters: blinking.Parameters, by: tuple[str, ...])
 
 
 def _rounded(scores: Tensor) -> dict[str, float]:
-    """The metrics of some clips, to the four digits that 10,000 clips can tell."""
+    """Compute the metrics of some clips, to the four digits that 10,000 clips resolve."""
     return {name: round(value, 4) for name, value in zip(METRICS, scores.mean(0).tolist(), strict=True)}

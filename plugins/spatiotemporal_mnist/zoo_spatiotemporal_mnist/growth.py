@@ -1,7 +1,7 @@
-"""Growing a trained network into a wider one that says the same (Chen, Goodfellow, Shlens, Net2Net, arXiv 1511.05641).
+"""Function-preserving growth of a trained network (Chen, Goodfellow, Shlens, Net2Net, arXiv 1511.05641).
 
-The channels of the small network become the first channels of the wide one. New channels read everything and start at
-random; what the old channels read of the new ones starts at zero. So the wide network begins where the small one ended.
+The channels of the small network become the first channels of the wide one. New channels read everything and are
+random at first; weights from new to old channels start at zero. So the wide network begins where the small one ended.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The networks of Courtney & Sreenivas, arXiv 2009.07338, tables 1 to 4: one table row each, over shared block code.
 
-A residual body works on every frame (Conv2D), on frames and their neighbours (Conv3D, with temporal strides TS-Conv3D)
+A residual body works on every frame (Conv2D), on frames and their neighbors (Conv3D, with temporal strides TS-Conv3D)
 or on a frame and all before it (ConvLSTM). A spatial average collapses each frame to one vector, a two-layer LSTM reads
 the vectors in time (not after ConvLSTM), and three linear heads read the last time step. The paper leaves parts of this
-open; what stands here is what makes the published parameter counts come out (the cards list what was inferred).
+open; these choices reproduce the published parameter counts (the cards list what was inferred).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class BlockRow:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """What sets one member of the family apart: its rows and what stands between the 1x1x1 convolutions of a block.
+    """Design of one member of the family: its table rows and the layer between the 1x1x1 convolutions of a block.
 
-    `kernel` (T, H, W) is that of a convolution; None stands for a convolutional LSTM of 3x3. Where `strided_time`, the
+    `kernel` (T, H, W) is that of a convolution; None means a convolutional LSTM of 3x3. With `strided_time`, the
     blocks that stride in space stride in time as well.
     """
 
@@ -43,17 +43,17 @@ class Design:
 
     @property
     def by_frame(self) -> bool:
-        """Whether the features of a frame depend on nothing but that frame."""
+        """Check whether the features of a frame depend on that frame alone."""
         return self.kernel is not None and self.kernel[0] == 1
 
     @property
     def frames_per_step(self) -> int:
-        """Frames for which a time step of the features stands: the product of the strides in time."""
+        """Return the number of frames per time step of the features: the product of the strides in time."""
         return math.prod(row.stride for row in self.rows) if self.strided_time else 1
 
 
 def _rows(narrow: int, wide: int, features: int) -> tuple[BlockRow, ...]:
-    """The eight rows that every table shares; blocks of `narrow` channels give `features`, of `wide` in proportion."""
+    """Return the eight rows of every table; blocks of `narrow` channels give `features`, of `wide` in proportion."""
     deep = wide * features // narrow
     return (
         BlockRow("res1_1", 1, narrow, features, 2),
@@ -119,7 +119,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, as the class says."""
+        """Compute the block's output; shapes as in the class."""
         return cast("Tensor", self.relu(self.main(x) + self.shortcut(x)))
 
 
@@ -129,7 +129,7 @@ class BlinkingNetwork(nn.Module):
     Input N x C x T x 64 x 64 in [0, 1], any T >= 1. Output: `digit` N x digits and `order` N x orders (logits), `speed`
     N x 1 in pixels a frame, all read at the last time step.
 
-    The pooled features are standardised per channel before the LSTM by a BatchNorm without scale and shift: it adds
+    The pooled features are standardized per channel before the LSTM by a BatchNorm without scale and shift: it adds
     buffers but no parameter. Networks of convolutional LSTMs have no further LSTM, and their heads read the features.
     """
 
@@ -153,30 +153,30 @@ class BlinkingNetwork(nn.Module):
         self.speed = nn.Linear(features, 1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Standardised features of each frame: N x C x T x 64 x 64 to N x T x F."""
+        """Compute standardized features of each frame: N x C x T x 64 x 64 to N x T x F."""
         return self.pooled(self.body(x))
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Standardised features of what the body gives: N x F x T x H x W to N x T x F."""
+        """Standardize the features of the body's output: N x F x T x H x W to N x T x F."""
         return cast("Tensor", self.standardize(self.pool(x).flatten(2)).transpose(1, 2))
 
     def states(self, features: Tensor) -> Tensor:
-        """What the heads can be read from at each time step: N x T x F to N x T x F."""
+        """Compute the heads' input at each time step: N x T x F to N x T x F."""
         if self.lstm is None:
             return features
         states, _ = self.lstm(features)
         return cast("Tensor", states)
 
     def read(self, states: Tensor) -> dict[str, Tensor]:
-        """The three heads: any shape ending in F to the same shape ending in 10, 6 and 1."""
+        """Compute the three heads: any shape ending in F to the same shape ending in 10, 6 and 1."""
         shared = self.hidden_relu(self.hidden(states))
         return {"digit": self.digit(shared), "order": self.order(shared), "speed": self.speed(shared)}
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The three heads at the last time step, as the class says."""
+        """Compute the three heads at the last time step; shapes as in the class."""
         return self.read(self.states(self.features(x))[:, -1])
 
 
 def build(*, design: str, in_channels: int = 1, digits: int = 10, orders: int = 6) -> BlinkingNetwork:
-    """The network of that name in `DESIGNS`, randomly initialised."""
+    """Build the network of that name in `DESIGNS`, randomly initialized."""
     return BlinkingNetwork(DESIGNS[design], in_channels=in_channels, digits=digits, orders=orders)

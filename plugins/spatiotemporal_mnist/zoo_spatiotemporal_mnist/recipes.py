@@ -1,7 +1,7 @@
-"""How the weights files of this package were trained. Data only.
+"""Training recipes of this package's weights. Data only.
 
-The tasks are learned in turns: single quadrants, then short excerpts of fast blinking clips, then whole clips. All of
-it was run on two CPU cores; `training.py` says what the losses are.
+The tasks are learned in turns: single quadrants, then short excerpts of fast blinking clips, then whole clips. All
+runs used two CPU cores; `training.py` describes the losses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _recipe(design: str, summary: str, *stages: Stage, **arguments: Any) -> Reci
 
 
 def _grown(small: str, refined: Stage) -> Recipe:
-    """The wide network of a small one, begun as what the small one learned."""
+    """Return the recipe of the wide network, initialized by growing a small one."""
     summary = f"Grown from the trained {small}, then whole clips at a low rate, averaged weights"
     return _recipe(f"{small}_xl", summary, refined, grown_from=f"{small}.blinking_mnist")
 
@@ -129,6 +129,8 @@ RECIPES: tuple[Recipe, ...] = (
         _supervised(600, 32, 1e-3, name="supervised_again", final_rate=0.1),
         _supervised(800, 32, 1e-3, name="supervised_more", final_rate=0.1),
         _supervised(240, 32, 3e-4, name="averaged_last", averaging=0.99, recalibration=40),
+        _supervised(5_000, 32, 1e-3, name="supervised_long", final_rate=0.05),
+        _supervised(300, 32, 2e-4, name="averaged_long", averaging=0.99, recalibration=40),
         grown_from="conv3d.blinking_mnist",
     ),
     _grown("convlstm", _refined(60, 16, 5e-4)),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from zoo.training.data import mnist
 from zoo_spatiotemporal_mnist import blinking
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: (seed, speed, period) of each clip; the seeds were chosen so that digits and orders differ.
 CLIPS: tuple[tuple[int, int, int], ...] = ((334, 2, 1), (156, 2, 2), (69, 3, 4), (24, 4, 6), (186, 2, 12), (6, 6, 8))

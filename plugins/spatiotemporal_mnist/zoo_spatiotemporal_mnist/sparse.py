@@ -9,43 +9,41 @@ occurs. Outputs, gradients and running statistics are those of the whole computa
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from zoo_spatiotemporal_mnist.networks import ResidualBlock
+from zoo_spatiotemporal_mnist.networks import ResidualBlock
 
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """Which row of a matrix holds the channels of each site of N clips, and of an empty clip after them.
+    """Index of the matrix row that holds the channels of each site of N clips, and of an empty clip after them.
 
     The rows are those of the active sites, clip by clip, then those of the empty clip.
     """
 
     #: (N+1) x T x H x W (bool); none of the empty clip is active.
     active: Tensor
-    #: (N+1) x (T+2) x (H+2) x (W+2) (int64): the row of each site. The margin of one site stands for the padding, and
+    #: (N+1) x (T+2) x (H+2) x (W+2) (int64): the row of each site. The margin of one site is the padding, and
     #: has a row after all others.
     index: Tensor
-    #: How many rows there are, without the padding's.
+    #: Number of rows, without the padding's.
     rows: int
-    #: Whether along an axis all sites of the empty clip but the first are alike.
+    #: Whether all sites of the empty clip but the first are equal along an axis.
     alike: tuple[bool, ...]
 
     def weights(self) -> Tensor:
-        """How many sites of the N clips each row stands for (int64)."""
+        """Count the sites of the N clips that each row represents (int64)."""
         return torch.bincount(self.index[:-1, 1:-1, 1:-1, 1:-1].flatten(), minlength=self.rows)
 
     def dense(self, rows: Tensor) -> Tensor:
-        """The channels of all sites: rows x C to N x C x T x H x W, in the memory format channels_last_3d."""
+        """Scatter to all sites: rows x C to N x C x T x H x W, in the memory format channels_last_3d."""
         return F.embedding(self.index[:-1, 1:-1, 1:-1, 1:-1], rows).permute(0, 4, 1, 2, 3)
 
     def kinds(self) -> list[int]:
@@ -54,7 +52,7 @@ class Sites:
         return [min(size, 2) if same else size for size, same in zip(shape, self.alike, strict=True)]
 
     def places(self) -> Tensor:
-        """Where the site of each row is: rows x 4 (clip, time, row, column)."""
+        """Return the site of each row: rows x 4 (clip, time, row, column)."""
         device = self.active.device
         axes = [torch.arange(kind, device=device) for kind in self.kinds()]
         last = torch.tensor([len(self.active) - 1], device=device)
@@ -76,7 +74,7 @@ def locate(active: Tensor, alike: tuple[bool, ...]) -> Sites:
 
 
 def begin(clips: Tensor, dtype: torch.dtype) -> tuple[Tensor, Sites]:
-    """The pixels of uint8 clips N x 1 x T x H x W: rows x 1 in [0, 1], and where they are."""
+    """Return the pixels of uint8 clips N x 1 x T x H x W: rows x 1 in [0, 1], and their index."""
     active = F.pad(clips[:, 0] != 0, (0,) * 7 + (1,))
     sites = locate(active, (True, True, True))
     values = clips[:, 0][active[:-1]].to(dtype).div_(255)
@@ -84,7 +82,7 @@ def begin(clips: Tensor, dtype: torch.dtype) -> tuple[Tensor, Sites]:
 
 
 def convolve(sites: Sites, kernel: Sequence[int], stride: Sequence[int]) -> tuple[Tensor, Sites]:
-    """Which rows the windows of a convolution read, rows x taps (int64), and the sites of its output.
+    """Return the rows that a convolution's windows read, rows x taps (int64), and the sites of its output.
 
     Kernels of 1 or 3 sites an axis, padded by 0 or 1, at strides of 1 or 2.
     """
@@ -113,7 +111,7 @@ def convolve(sites: Sites, kernel: Sequence[int], stride: Sequence[int]) -> tupl
 
 
 def normalize(norm: nn.Module, rows: Tensor, weights: Tensor) -> Tensor:
-    """BatchNorm of rows x C, each row counted as often as `weights` says, in the type of its parameters."""
+    """Apply BatchNorm to rows x C, each row counted as often as `weights` says, in the type of its parameters."""
     norm = cast("nn.BatchNorm3d", norm)
     with torch.autocast(rows.device.type, enabled=False):
         rows = rows.to(norm.weight.dtype)
@@ -134,13 +132,13 @@ def normalize(norm: nn.Module, rows: Tensor, weights: Tensor) -> Tensor:
 
 
 def _linear(convolution: nn.Module, rows: Tensor) -> Tensor:
-    """A convolution of its windows: rows x (taps * C) to rows x C'."""
+    """Convolve the windows: rows x (taps * C) to rows x C'."""
     weight = cast("Tensor", convolution.weight)
     return F.linear(rows, weight.permute(0, 2, 3, 4, 1).flatten(1), cast("Tensor", convolution.bias))
 
 
 def block(layer: ResidualBlock, rows: Tensor, sites: Sites) -> tuple[Tensor, Sites]:
-    """A residual block: rows x C to rows x C'."""
+    """Compute a residual block: rows x C to rows x C'."""
     main = dict(layer.main.named_children())
     convolution = cast("nn.Conv3d", main["conv"])
     windows, after = convolve(sites, convolution.kernel_size, convolution.stride)
@@ -158,7 +156,7 @@ def block(layer: ResidualBlock, rows: Tensor, sites: Sites) -> tuple[Tensor, Sit
 
 
 def body(blocks: nn.Sequential, clips: Tensor, count: int = 3) -> Tensor:
-    """A body of convolutions, the first `count` blocks where clips are not empty, the others whole.
+    """Compute a body of convolutions, the first `count` blocks on non-empty sites only, the others densely.
 
     uint8 clips N x 1 x T x H x W to N x C x T' x H' x W', as the blocks give for clips / 255. Hooks of the first blocks
     are not called.

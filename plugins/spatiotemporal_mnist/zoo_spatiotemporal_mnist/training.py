@@ -1,27 +1,24 @@
-"""How the networks learn from blinking digits: the parts that the recipes name.
+"""Training on blinking digits: the functions that the recipes name.
 
-Read at the last frame alone, the three tasks hardly begin to be learned. So every time step is supervised, as
-far as what was visible until then can tell, and linear heads that are dropped afterwards ask the features of each frame
-what is in it, and the LSTM where the digit is and how it moves.
+Read at the last frame alone, the three tasks are hardly learned. So every time step is supervised, as far as
+the frames visible until then determine the targets, and linear heads that are dropped afterwards predict the content of
+each frame from its features, and the digit's position and motion from the LSTM.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.entries.recipes import Stage
 from zoo.training import parallel
 from zoo.training.data import mnist
 from zoo_spatiotemporal_mnist import blinking, growth, networks, sparse
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
 
 Batch = dict[str, Tensor]
 
@@ -38,9 +35,9 @@ REACH = blinking.FRAME_SIZE - blinking.DIGIT_SIZE
 
 
 class AuxiliaryHeads(nn.Module):
-    """A network together with the heads that only training needs.
+    """A network together with the heads used only in training.
 
-    `frame` reads the features of a time step: for each of the `frames_per_step` frames that the step stands for, hidden
+    `frame` reads the features of a time step: for each of its `frames_per_step` frames, hidden
     or which quadrant (5) and the corner (2); for all of them together, digit (10), order (6) and speed (1).
     `track` reads the LSTM: corner (2) and velocity (2) of the digit at that frame, visible or not.
     """
@@ -49,7 +46,7 @@ class AuxiliaryHeads(nn.Module):
         super().__init__()
         self.network = network
         features = network.hidden.in_features
-        #: Frames that a time step of the features stands for: the product of the strides in time.
+        #: Frames per time step of the features: the product of the strides in time.
         self.frames_per_step = network.frames_per_step
         self.frame = nn.Linear(features, 7 * self.frames_per_step + 10 + 6 + 1)
         self.track = nn.Linear(features, 4)
@@ -57,10 +54,10 @@ class AuxiliaryHeads(nn.Module):
         self.zoo_start: dict[str, str] = {}
 
     def features(self, clips: Tensor, visible: Tensor) -> Tensor:
-        """Standardised features of uint8 clips: N x 1 x T x 64 x 64 to N x T' x F (float32).
+        """Compute standardized features of uint8 clips: N x 1 x T x 64 x 64 to N x T' x F (float32).
 
-        Where features depend on a single frame, only the frames that `visible` (N x T) names are computed, and one
-        empty frame for all others: that is a fourth of the work, and gives BatchNorm the statistics of what is seen.
+        If features depend on a single frame, only the frames that `visible` (N x T) names are computed, and one
+        empty frame for all others: that is a fourth of the work, and gives BatchNorm the statistics of visible frames.
         """
         if self.network.by_frame:
             frames = clips.transpose(1, 2)[visible.to(clips.device)]
@@ -78,10 +75,10 @@ class AuxiliaryHeads(nn.Module):
 
 
 def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:
-    """The network of that design with its auxiliary heads, ready to train.
+    """Build the network of that design with its auxiliary heads, ready to train.
 
-    From nothing, the LSTM's forget gates start open (bias 1), the speed at the middle of its range. `grown_from` names
-    trained weights of a network that is no wider, to begin with (`growth.py`).
+    From scratch, the LSTM's forget gates start open (bias 1), the speed at the middle of its range. `grown_from` names
+    trained weights of a network that is no wider, for initialization (`growth.py`).
     """
     built = networks.build(design=design)
     for part in built.modules():
@@ -110,7 +107,7 @@ def build(*, design: str, grown_from: str | None = None) -> AuxiliaryHeads:
 
 
 def export(module: AuxiliaryHeads) -> nn.Module:
-    """The network without its auxiliary heads."""
+    """Return the network without its auxiliary heads."""
     return module.network
 
 
@@ -120,7 +117,7 @@ def clips(
     seed: int,
     device: torch.device,
 ) -> Callable[[int], Batch]:
-    """Batches of newly drawn clips of the training digits.
+    """Yield batches of newly drawn clips of the training digits.
 
     Stage arguments: `frames`; `periods` (longest V); `late_start`; `whole` (share of clips that show whole digits).
     """
@@ -151,7 +148,7 @@ def clips(
 
 
 def truth(parameters: blinking.Parameters) -> Batch:
-    """What the losses compare with, N first: labels, and per frame quadrant, corner (0..1) and velocity (pixels)."""
+    """Return the targets, N first: labels, and per frame quadrant, corner (0..1) and velocity (pixels)."""
     position = parameters.position.float()
     step = position.diff(dim=1)
     velocity = torch.cat((step[:, :1], step), dim=1)
@@ -166,7 +163,7 @@ def truth(parameters: blinking.Parameters) -> Batch:
 
 
 def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the features of single time steps (N x T' x F) say about the frames that each of them stands for."""
+    """Compute the loss of single time steps' features (N x T' x F) on the frames of each."""
     each = module.frames_per_step
     frames, steps = batch["quadrant"].shape[1], features.shape[1]
     heads = module.frame(features).split((5 * each, 10, 6, 2 * each, 1), dim=-1)
@@ -181,7 +178,7 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
     shows = F.pad(visible, (0, each * steps - frames)).view(-1, steps, each).any(-1)
     digits = batch["digit"][:, None].expand(-1, steps)
     digit_loss = _mean(F.cross_entropy(digit[shows], digits[shows], reduction="none"))
-    # Three neighboring quadrants tell the order and the speed: within the network's reach up to every fourth frame.
+    # Three neighboring quadrants determine order and speed: within the receptive field up to every fourth frame.
     near = shows & (batch["masked"] & (batch["period"] <= 4))[:, None]
     orders = batch["order"][:, None].expand(-1, steps)
     order_loss = _mean(F.cross_entropy(order[near], orders[near], reduction="none"))
@@ -203,7 +200,7 @@ def frame_loss(module: AuxiliaryHeads, features: Tensor, batch: Batch) -> tuple[
 def state_loss(
     module: AuxiliaryHeads, features: Tensor, batch: Batch, *, track_weight: float = 1.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """What the LSTM says at every time step, weighted by what can be known there, and at the last one."""
+    """Compute the loss of the LSTM at every time step, weighted by what can be known there, and at the last one."""
     states = module.network.states(features)
     outputs = module.network.read(states)
     corner, velocity = module.track(states).split(2, dim=-1)
@@ -237,10 +234,10 @@ def state_loss(
 
 
 def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Both losses together.
+    """Return both losses together.
 
-    The stage arguments `frame_weight` and `track_weight` (1 unless told) weigh what the auxiliary heads are asked: of
-    single frames, and of the digit's way.
+    The stage arguments `frame_weight` and `track_weight` (default 1) weigh the losses of the auxiliary heads: on
+    single frames, and on the digit's track.
 
     The body runs in whatever precision the stage has, LSTM, heads and losses in float32.
     """
@@ -256,7 +253,7 @@ def loss(module: AuxiliaryHeads, batch: Batch, stage: Stage) -> tuple[Tensor, di
 
 
 def _at_steps(batch: Batch, steps: int) -> Batch:
-    """What is true at each of the network's time steps: at the last of the frames that a step stands for."""
+    """Return the targets of the network's time steps: those of the last of each step's frames."""
     frames = batch["seen"].shape[1]
     if steps == frames:
         return batch
@@ -266,11 +263,11 @@ def _at_steps(batch: Batch, steps: int) -> Batch:
 
 
 def _classes(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy at every time step: N x T x K and N to N x T."""
+    """Compute the cross-entropy at every time step: N x T x K and N to N x T."""
     frames = logits.shape[1]
     return F.cross_entropy(logits.transpose(1, 2), label[:, None].expand(-1, frames), reduction="none")
 
 
 def _mean(values: Tensor) -> Tensor:
-    """The mean, 0 where there is nothing; over the clips of all processes where several train."""
+    """Return the mean, 0 if empty; in distributed training over the clips of all processes."""
     return values.sum() / parallel.divisor(values.numel())

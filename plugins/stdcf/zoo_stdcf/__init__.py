@@ -18,7 +18,7 @@ _PAPER = (
     "Zichen Miao, Ze Wang, Xiuyuan Cheng, Qiang Qiu: Spatiotemporal Joint Filter Decomposition in 3D Convolutional "
     "Neural Networks. NeurIPS 2021"
 )
-#: Clips of ImageNet's normalisation, as other networks of Kinetics take them.
+#: Clips of ImageNet's normalization, as other networks of Kinetics take them.
 _ACTIONS = InputSpec(frames=8, size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
 _TWO_DIGITS = InputSpec(channels="L", frames=8, size=(28, 28))
@@ -77,7 +77,7 @@ def _action(
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     order = ("motion_mnist", "motion_mnist_itsl", "motion_mnist_short")
     weights = bundled_weights("zoo_stdcf", order=order)
     return [
@@ -128,7 +128,7 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     from zoo_stdcf.recipes import RECIPES  # which `zoo list` need not wait for
 
     return list(RECIPES)
@@ -136,7 +136,7 @@ def zoo_recipes() -> list[Recipe]:
 
 @hookimpl
 def explain_sections(context: Context) -> list[Section]:
-    """Atoms and their energies, reconstructions of both autoencoders, and what a tempo does, where there are any."""
+    """Return the sections on atoms and their energies, reconstructions, and the effect of a tempo, if applicable."""
     from explain.authoring import Section
     from zoo_stdcf import atoms_view, reconstruction_view, tempo_view  # they draw, which `zoo list` need not wait for
 
@@ -146,7 +146,7 @@ def explain_sections(context: Context) -> list[Section]:
         "stdcf_tempo": ("At another tempo", tempo_view),
     }
     return [
-        Section(name=name, title=title, build=f"{view.__name__}:build")
+        Section(name=name, title=title, one=f"{view.__name__}:build")
         for name, (title, view) in views.items()
         if view.available(context)
     ]

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib as mpl
 import torch
 from matplotlib.colors import Normalize, to_hex
+from torch import Tensor, nn
 
-from explain.authoring import Content, figures, render
+from explain.authoring import Content, Context, figures, render
 from zoo_stdcf.layer import Stdcf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from markupsafe import Markup
     from matplotlib.axes import Axes
-    from torch import Tensor, nn
-
-    from explain.authoring import Context
 
 #: Share of the energy that the pairs are counted for which carry most.
 MOST: Final = 0.9
 #: CSS pixels: an atom in space, its margin, a cell's width, an atom in time, a line of text.
 _TILE, _GAP, _CELL, _BARS, _LINE = 44, 8, 66, 46, 18
-#: Colours that colour-blind eyes tell apart, too.
+#: Colors that are also distinguishable with color blindness.
 _SIGNED, _SHARES = "PuOr", "viridis"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energies:
-    """How the energy of a layer's kernels divides among pairs of atoms."""
+    """Distribution of the energy of a layer's kernels over pairs of atoms."""
 
     #: M x N, float64, of sum 1: the share of each pair, a_ij / Σ a_ij with a_ij = Σ_oc (alpha_ocij |ψ_i| |φ_j|)².
     shares: Tensor
@@ -40,18 +37,18 @@ class Energies:
 
     @property
     def strongest(self) -> tuple[int, int]:
-        """The pair with the largest share: numbers of its atom in space and in time."""
+        """Return the pair with the largest share: numbers of its atom in space and in time."""
         return divmod(int(self.shares.argmax()), self.shares.shape[1])
 
     @property
     def needed(self) -> int:
-        """The fewest pairs that carry `MOST` of the energy together."""
+        """Return the smallest number of pairs that hold `MOST` of the energy."""
         carried = self.shares.flatten().sort(descending=True).values.cumsum(0)
         return min(int((carried < MOST).sum()) + 1, self.shares.numel())
 
 
 def energies(layer: Stdcf) -> Energies:
-    """What each pair of atoms carries of a layer.
+    """Compute the energy of each pair of atoms of a layer.
 
     The kernel from channel c to channel o is a sum of pairs, alpha_ocij ψ_i φ_j (equation 1), each of energy
     (alpha_ocij |ψ_i| |φ_j|)². Atoms are not orthogonal, so these do not add up to the energy of the kernels, |W|².
@@ -67,17 +64,17 @@ def _atoms(layer: Stdcf) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def layers(model: nn.Module) -> dict[str, Stdcf]:
-    """The layers of atoms, by name."""
+    """Return the layers of atoms, by name."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, Stdcf)}
 
 
 def available(context: Context) -> bool:
-    """Whether the model has layers of atoms."""
+    """Check whether the model has layers of atoms."""
     return bool(layers(context.model))
 
 
 def build(context: Context) -> Content:
-    """One drawing for each layer, and the same in a table."""
+    """Draw one figure for each layer, and the same as a table."""
     shown: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
     tensors: dict[str, Tensor] = {}
@@ -105,7 +102,7 @@ def build(context: Context) -> Content:
 
 
 def picture(name: str, layer: str, atoms: Stdcf, found: Energies) -> Markup:
-    """Atoms in space down the left, atoms in time along the top, and between them what each pair carries."""
+    """Draw atoms in space down the left, atoms in time along the top, and between them the energy of each pair."""
     psi, phi = (value.detach().double().cpu().tolist() for value in (atoms.psi, atoms.phi))
     left, top = 2 * _LINE + _TILE + _GAP, _LINE + _BARS + _GAP
     width, height = left + _CELL * len(phi), top + (_TILE + _GAP) * len(psi)
@@ -148,7 +145,7 @@ def _tile(axes: Axes, x: float, y: float, atom: Sequence[Sequence[float]], large
 
 
 def _bars(axes: Axes, x: float, y: float, taps: Sequence[float], largest: float) -> None:
-    """A bar a frame, up where the atom is positive."""
+    """Draw a bar a frame, up where the atom is positive."""
     middle, step = y + _BARS / 2, (_CELL - 2 * _GAP) / len(taps)
     for at, value in enumerate(taps):
         tall = _BARS / 2 * value / (largest or 1.0)

@@ -1,4 +1,4 @@
-"""What the trained networks are worth on the fixed test clips of TR-MNIST and Motion MNIST, in float32."""
+"""Evaluation of the trained networks on the fixed test clips of TR-MNIST and Motion MNIST, in float32."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def evaluate_reconstruction(
     same by frame.
 
     Raises:
-        zoo.errors.UsageError: where the split has fewer clips, or `clips` is not positive.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if the split has fewer clips, or `clips` is not positive.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, parameters = translate_rotate.fixed_set(split, clips)
     painted = translate_rotate.render(images.to(device), parameters)
@@ -54,5 +54,5 @@ def evaluate_reconstruction(
 
 
 def _figures(error: Tensor) -> float:
-    """A mean squared error to six decimals."""
+    """Format a mean squared error to six decimals."""
     return round(float(error), 6)

@@ -20,13 +20,13 @@ from zoo.errors import ClipError, UsageError
 Size = int | tuple[int, int, int]
 Way = Literal["dense", "atoms"]
 
-#: What writing one number between two steps and reading it again costs, in multiply-adds of a dense convolution: on a
-#: CPU 2 ns forward and more backward, beside 0.008 ns. `benchmarks/stdcf.py` measures what comes of it.
+#: Cost of writing one number between two steps and reading it again, in multiply-adds of a dense convolution: on a
+#: CPU 2 ns forward and more backward, beside 0.008 ns. `benchmarks/stdcf.py` measures the effect.
 TRAFFIC: Final = 384
 
 
 class Stdcf(nn.Module):
-    """What both directions share: atoms, coefficients and sizes.
+    """Atoms, coefficients and sizes shared by both directions.
 
     Parameters: `psi` M x k x k and `phi` N x k_t, at first random atoms of norm 1, orthogonal to each other
     (smaller ones where there are more atoms than an atom has elements); `alpha` C_out x C_in x M x N, drawn from
@@ -40,14 +40,14 @@ class Stdcf(nn.Module):
         spatial_atoms: M.
         temporal_atoms: N.
         stride: Of all axes, or (T, H, W).
-        padding: Zeros on both sides, of all axes or (T, H, W); in time `tempo` times as many.
-        tempo: Dilation of the atoms in time (τ), so that the layer looks at every `tempo`-th frame.
-        bias: Whether a number is added to each output channel.
+        padding: Zeros on both sides, of all axes or (T, H, W); in time multiplied by `tempo`.
+        tempo: Dilation of the atoms in time (τ), so that the layer reads every `tempo`-th frame.
+        bias: Whether to add a bias to each output channel.
         way: "dense" convolves with `kernel()`, "atoms" convolves channel by channel with ψ, then φ, and combines with
-            `alpha`; None takes what costs less for the input at hand (`cost`).
+            `alpha`; None selects the cheaper one for the input at hand (`cost`).
 
     Raises:
-        UsageError: for no atoms, even or unequal sides of a kernel, or a size that is not positive or no whole number.
+        UsageError: for no atoms, even or unequal sides of a kernel, or a size that is not a positive integer.
     """
 
     def __init__(
@@ -103,30 +103,30 @@ class Stdcf(nn.Module):
         return 1
 
     def kernel(self) -> Tensor:
-        """Equation 1: C_out x C_in x k_t x k x k, the weight of the ordinary convolution that equals this layer."""
+        """Compute equation 1: C_out x C_in x k_t x k x k, the weight of the equivalent ordinary convolution."""
         pairs = self.psi[:, None, None] * self.phi[None, :, :, None, None]
         kernel: Tensor = self.alpha.flatten(2) @ pairs.flatten(2).flatten(0, 1)
         return kernel.view(self.out_channels, self.in_channels, *self.kernel_size)
 
     def with_tempo(self, tempo: int) -> Self:
-        """A copy, with parameters of its own, whose atoms are dilated in time by `tempo` (1: not at all).
+        """Return a copy, with parameters of its own, whose atoms are dilated in time by `tempo` (1: not at all).
 
         Raises:
-            UsageError: where `tempo` is no positive whole number.
+            UsageError: if `tempo` is not a positive whole number.
         """
         return with_tempo(self, tempo)
 
     def _now(self, x: Tensor) -> Way:
-        """The way to go for N x C_in x T x H x W."""
+        """Return the cheaper way for N x C_in x T x H x W."""
         if self.way is not None:
             return self.way
         costs = self.cost(x.shape)
         return "atoms" if costs["atoms"] < costs["dense"] else "dense"
 
     def cost(self, shape: tuple[int, ...] | torch.Size) -> dict[Way, int]:
-        """What each way costs for an input of this shape, N x C_in x T x H x W, in multiply-adds.
+        """Estimate the cost of each way for an input of this shape, N x C_in x T x H x W, in multiply-adds.
 
-        A number that the steps hand on counts as `TRAFFIC` of them; products with few terms wait for memory.
+        A number passed between steps counts as `TRAFFIC` of them; products with few terms are memory-bound.
         """
         raise NotImplementedError
 
@@ -143,11 +143,11 @@ class Stdcf(nn.Module):
 
     @property
     def _time(self) -> tuple[int, int]:
-        """Padding and dilation in time."""
+        """Return padding and dilation in time."""
         return self.padding[0] * self.tempo, self.tempo
 
     def extra_repr(self) -> str:
-        """Channels and sizes, for `print`."""
+        """Return channels and sizes, for `print`."""
         tempo = f", tempo={self.tempo}" if self.tempo != 1 else ""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, M={len(self.psi)}, "
@@ -162,7 +162,7 @@ class StdcfConv3d(Stdcf):
     """
 
     def cost(self, shape: tuple[int, ...] | torch.Size) -> dict[Way, int]:
-        """As `Stdcf.cost` says."""
+        """Estimate the costs as in `Stdcf.cost`."""
         clips, frames = shape[0], shape[2]
         length, k, _ = self.kernel_size
         padding, tempo = self._time
@@ -248,7 +248,7 @@ class StdcfConvTranspose3d(Stdcf):
         return math.prod(self.stride)
 
     def cost(self, shape: tuple[int, ...] | torch.Size) -> dict[Way, int]:
-        """As `Stdcf.cost` says."""
+        """Estimate the costs as in `Stdcf.cost`."""
         clips, frames, rows, columns = shape[0], *shape[2:]
         length, k, _ = self.kernel_size
         padding, tempo = self._time
@@ -266,7 +266,7 @@ class StdcfConvTranspose3d(Stdcf):
         """Convolve, transposed.
 
         Raises:
-            ClipError: where the input has not these axes and channels.
+            ClipError: if the input has not these axes and channels.
         """
         self._check(x)
         padding, tempo = self._time
@@ -292,13 +292,13 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def with_tempo(module: _Module, tempo: int) -> _Module:
-    """A copy of a network, or of a layer, in which every STDCF layer looks at every `tempo`-th frame (dilation τ).
+    """Return a copy of a network, or of a layer, in which every STDCF layer reads every `tempo`-th frame (dilation τ).
 
-    Nothing is learned anew, and clips keep their lengths where padding is half of the kernel. What was trained on
-    clips at one speed meets its patterns again in clips that play `tempo` times as slowly.
+    Nothing is retrained, and clips keep their lengths if padding is half of the kernel. Weights trained on
+    clips at one speed find their patterns in clips that play `tempo` times as slowly.
 
     Raises:
-        UsageError: where `tempo` is no positive whole number, or there is no STDCF layer.
+        UsageError: if `tempo` is not a positive whole number, or there is no STDCF layer.
     """
     if not _is_count(tempo):
         raise UsageError(f"tempo {tempo!r}: expected a positive whole number, 1 for the frames as they follow")

@@ -27,9 +27,9 @@ class Atoms(NamedTuple):
 
 
 class _ConvInTime(nn.Conv3d):
-    """A convolution of k_t x 1 x 1. It learns as one of images of T x HW, which takes a CPU a fraction of the time.
+    """A convolution of k_t x 1 x 1, trained as one of images of T x HW, which takes a CPU a fraction of the time.
 
-    In eval mode it runs as what it is: `explain` tells what layers see by the operations that it meets.
+    In eval mode it runs as a 3D convolution: `explain` computes receptive fields from the operations that it records.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _ConvTransposeInTime(nn.ConvTranspose3d):
 def convolution(
     kernel: Kernel, into: int, width: int, length: int, atoms: Atoms, *, stride: int = 1, bias: bool = False
 ) -> nn.Module:
-    """`length` x 3 x 3 with stride in all axes, padded to keep what the stride leaves."""
+    """Return a convolution of `length` x 3 x 3 with stride in all axes, padded by half of the kernel."""
     around = length // 2
     if kernel == "stdcf":
         return StdcfConv3d(
@@ -102,7 +102,7 @@ def transposed(kernel: Kernel, into: int, width: int, atoms: Atoms, *, bias: boo
 
 
 def _started(conv: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:
-    """With weights from N(0, 1 / terms of an output), as the coefficients of STDCF layers have."""
+    """Initialize weights from N(0, 1 / terms of an output), as the coefficients of STDCF layers have."""
     terms: float = conv.in_channels * math.prod(conv.kernel_size)
     if isinstance(conv, nn.ConvTranspose3d):
         terms /= math.prod(conv.stride)
@@ -113,7 +113,7 @@ def _started(conv: nn.Conv3d | nn.ConvTranspose3d) -> nn.Module:
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """On a CPU with the channels last, in which convolutions of few channels and pooling take half of the time."""
+    """Return a tensor on a CPU as channels last, in which few-channel convolutions and pooling take half the time."""
     return x.to(memory_format=torch.channels_last_3d) if x.device.type == "cpu" else x
 
 
@@ -143,7 +143,7 @@ class Autoencoder(nn.Module):
         """Reconstruct.
 
         Raises:
-            ClipError: where T, H or W is no multiple of 4.
+            ClipError: if T, H or W is not a multiple of 4.
         """
         if any(side % 4 for side in x.shape[2:]):
             raise ClipError(
@@ -176,10 +176,10 @@ class ActionNetwork(nn.Module):
         self.fc = nn.Linear(64, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Clips to N x 64, the global average behind conv3.
+        """Compute N x 64 features from clips, the global average of conv3.
 
         Raises:
-            ClipError: where nothing would be left behind the last pooling.
+            ClipError: if the last pooling would have no output.
         """
         frames, rows, columns = x.shape[2:]
         if frames < 4 or min(rows, columns) < 8:
@@ -194,7 +194,7 @@ class ActionNetwork(nn.Module):
         return self.avgpool(x).flatten(1)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips to logits."""
+        """Compute logits from clips."""
         return self.fc(self.features(x))  # type: ignore[no-any-return]
 
 
@@ -261,19 +261,19 @@ class ResNet50(nn.Module):
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips to logits."""
+        """Compute logits from clips."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.res5(self.res4(self.res3(self.res2(x))))
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
 
 def autoencoder(*, kernel: Kernel, bias: bool = False) -> nn.Module:
-    """The autoencoder of table A."""
+    """Build the autoencoder of table A."""
     return Autoencoder(kernel=kernel, bias=bias)
 
 
 def action(*, kernel: Kernel, classes: int, in_channels: int = 1, bias: bool = False) -> nn.Module:
-    """The network of table B."""
+    """Build the network of table B."""
     return ActionNetwork(kernel=kernel, classes=classes, in_channels=in_channels, bias=bias)
 
 

@@ -1,17 +1,15 @@
-"""How the weights files of this package were trained. Data only.
+"""Training recipes of this package's weights. Data only.
 
-All of it was run on one CPU core; `training.py` says what the losses are.
+All runs used one CPU core; `training.py` describes the losses.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from zoo.entries.recipes import Recipe, Stage
 from zoo_motion_mnist import MOTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _HERE = "zoo_stdcf"
 
@@ -22,7 +20,7 @@ _UNCUT = 1e9
 
 
 def _reconstruction(kernel: str, seed: int) -> Recipe:
-    """As appendix B has it: L2, Adam at 1e-3 (AdamW that decays nothing), batches of 64, 50 epochs."""
+    """Return the recipe of appendix B: L2, Adam at 1e-3 (AdamW without decay), batches of 64, 50 epochs."""
     tag = "tr_mnist" if seed == 1 else f"tr_mnist_seed{seed}"
     return Recipe(
         name=f"{kernel}_autoencoder.{tag}",

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from torch import Tensor
 
 import zoo
-from explain.authoring import Content, Sprite, clip_sprite, input_of, render
+from explain.authoring import Content, Context, Sprite, clip_sprite, input_of, render
 from zoo.errors import ZooError
 from zoo.models.prediction import outputs, to_frames
 from zoo_stdcf.networks import Autoencoder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from explain.authoring import Context
 
 #: In the order of the figure, beneath the clip.
 NETWORKS: Final = ("rank1_autoencoder", "stdcf_autoencoder")
 
 
 def available(context: Context) -> bool:
-    """Whether the model is one of the two, and known by name."""
+    """Check whether the model is one of the two, and known by name."""
     return isinstance(context.model, Autoencoder) and context.entry is not None and context.entry.name in NETWORKS
 
 
 def build(context: Context) -> Content:
-    """A row for the clip and one for each network: the report's own model, and the other with its trained weights."""
+    """Show a row for the clip and one for each network: the report's own, and the other with its trained weights."""
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, str]] = []
     sprites: list[Sprite] = []
@@ -49,7 +46,7 @@ def build(context: Context) -> Content:
 
 
 def _row(context: Context, name: str) -> tuple[dict[str, Any], Tensor, Any]:
-    """What a network makes of the clip."""
+    """Return a network's reconstruction of the clip."""
     own = context.entry is not None and context.entry.name == name
     network = context.model if own else zoo.load(name, device=context.device)
     entry = context.entry if own else zoo.info(name)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from safetensors.torch import save
 
 from zoo_stdcf import translate_rotate
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: How many of the first test clips.
+#: Number of first test clips.
 CLIPS = 6
 
 

@@ -1,4 +1,4 @@
-"""What dilating atoms in time does to clips that play at half speed: accuracies, and where their representations lie.
+"""Effect of temporally dilated atoms on clips at half speed: accuracies, and positions of the representations.
 
 `python -m zoo_stdcf.tempo [FILE]` measures the bundled weights of `stdcf_kth`, which have seen clips at their normal
 speed alone, with τ = 1 and τ = 2, and writes `tempo.json` (section 3.1 and figure 3 of Miao et al., NeurIPS 2021;
@@ -25,7 +25,7 @@ from zoo_motion_mnist.task import as_input, labels, share
 from zoo_stdcf.layer import with_tempo
 from zoo_stdcf.networks import ActionNetwork
 
-#: How clips are played: name and speed.
+#: Playback of clips: name and speed.
 SPEEDS: Final = {"normal": 1.0, "half": 0.5}
 TEMPI: Final = (1, 2)
 #: Test clips measured, and of each motion those whose representations are kept for the picture.
@@ -39,11 +39,11 @@ _ARCHITECTURE: Final = "stdcf_kth"
 def seen(
     network: ActionNetwork, *, speed: float, count: int | None = None, batch_size: int = 25
 ) -> tuple[Tensor, Tensor]:
-    """Representations N x 64 (float64) and answers N of the first test clips of Motion MNIST, played at this speed.
+    """Return representations N x 64 (float64) and predicted classes N of the first Motion MNIST test clips at a speed.
 
     Raises:
-        zoo.errors.UsageError: where there are fewer clips.
-        zoo.errors.DataError: where MNIST is missing or damaged.
+        zoo.errors.UsageError: if there are fewer clips.
+        zoo.errors.DataError: if MNIST is missing or damaged.
     """
     images, drawn = motion.fixed_set("test", count)
     images = images.to(devices.like(network).device)
@@ -57,9 +57,9 @@ def seen(
 
 
 def measure(network: ActionNetwork, count: int = CLIPS) -> dict[str, Any]:
-    """Accuracies at both speeds with both τ, and the picture of the representations; JSON-ready.
+    """Measure accuracies at both speeds with both τ, and principal components of representations; JSON-ready.
 
-    `accuracy`: rows of `played`, `tempo` and the share of right answers, all over the same `clips`. `away`: mean
+    `accuracy`: rows of `played`, `tempo` and the accuracy, all over the same `clips`. `away`: mean
     distance of a clip's representation from that of the same clip at normal speed and τ = 1, over the mean distance of
     all these from their mean. `mean` and `axes` (2 x 64): the two main components of the latter, `explained` their
     shares of the variance; `points`: coordinates along them, of the first `SHOWN` clips of each motion, named by
@@ -97,7 +97,7 @@ def measure(network: ActionNetwork, count: int = CLIPS) -> dict[str, Any]:
 
 
 def components(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (D), the two main components (2 x D, of length 1) and their shares of the variance (2) of N x D features.
+    """Return the mean (D), two main components (2 x D, of length 1) and their variance shares (2) of N x D features.
 
     The largest entry of each component is positive, so that the picture does not turn over from machine to machine.
     """
@@ -109,7 +109,7 @@ def components(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def stored(tag: str, sha256: str) -> dict[str, Any] | None:
-    """What `measure` gave for bundled weights; None for weights that were not measured."""
+    """Return the result of `measure` for bundled weights; None for weights that were not measured."""
     place = files("zoo_stdcf").joinpath(STORED)
     found: dict[str, dict[str, Any]] = json.loads(place.read_text()) if place.is_file() else {}
     measured = found.get(tag)
@@ -117,7 +117,7 @@ def stored(tag: str, sha256: str) -> dict[str, Any] | None:
 
 
 def text(found: dict[str, dict[str, Any]]) -> str:
-    """The accuracies in Markdown."""
+    """Format the accuracies in Markdown."""
     lines = ["| weights | played | τ | motion accuracy | distance |", "|---|---|---|---|---|"]
     lines += [
         f"| {tag} | {row['played']} | {row['tempo']} | {100 * row['motion accuracy']:.1f} % | {away['distance']:.2f} |"

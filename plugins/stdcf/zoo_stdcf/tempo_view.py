@@ -1,4 +1,4 @@
-"""A section of reports: where clips lie among representations at normal and at half speed, for τ = 1 and τ = 2."""
+"""A section of reports: representations of clips at normal and at half speed, for τ = 1 and τ = 2."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from explain.authoring import Content, figures, intervals, render
+from explain.authoring import Content, Context, figures, intervals, render
 from zoo_stdcf import tempo
 from zoo_stdcf.layer import with_tempo
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from explain.authoring import Context
-
 
 def available(context: Context) -> bool:
-    """Whether the weights at hand were measured at both speeds."""
+    """Check whether the weights at hand were measured at both speeds."""
     return _stored(context) is not None
 
 
 def build(context: Context) -> Content:
-    """The section, for weights that `available` says yes to."""
+    """Build the section, for weights that `available` accepts."""
     found = _stored(context)
     network: Any = context.model
     if found is None:
@@ -61,9 +59,9 @@ def build(context: Context) -> Content:
 
 
 def picture(found: dict[str, Any], tau: int, own: list[float] | None = None) -> Markup:
-    """What `tempo.measure` gave as a drawing: where clips lie at normal speed and τ = 1, and at half speed and this τ.
+    """Draw the result of `tempo.measure`: clips at normal speed and τ = 1, and at half speed and this τ.
 
-    A motion has a colour and a mark of its own, filled at normal speed; a line joins both places of a clip. `own` marks
+    A motion has a color and a mark of its own, filled at normal speed; a line joins both places of a clip. `own` marks
     one more clip.
     """
     points = {(row["played"], row["tempo"]): torch.tensor(row["at"]) for row in found["points"]}
@@ -81,7 +79,7 @@ def picture(found: dict[str, Any], tau: int, own: list[float] | None = None) -> 
         for place, motion in enumerate(dict.fromkeys(found["motions"])):
             of = torch.tensor([shown == motion for shown in found["motions"]])
             colour, (mark, _) = figures.series(place)
-            # There are eight colours; what comes after them is drawn in ink, as a line of its own.
+            # There are eight colors; what comes after them is drawn in ink, as a line of its own.
             colour, mark = (colour, mark) if place < len(figures.SERIES) else (figures.INK, "x")
             for at, filled in ((usual[of], True), (slow[of], False)):
                 axes.plot(

@@ -1,36 +1,33 @@
-"""How the networks learn, to reconstruct TR-MNIST and to name the motions of Motion MNIST: what the recipes name."""
+"""Training functions of the recipes: reconstruction of TR-MNIST and classification of Motion MNIST's motions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from zoo.entries.recipes import Stage
 from zoo.errors import UsageError
 from zoo_motion_mnist import task
 from zoo_motion_mnist.task import Batch, as_input
 from zoo_stdcf import networks, translate_rotate
 from zoo_stdcf.layer import Stdcf
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from zoo.entries.recipes import Stage
-
-#: What stages may learn of the STDCF layers.
+#: Parameters of the STDCF layers that stages may train.
 PARTS = ("psi", "phi", "alpha")
 
 
 def build(*, design: str, **arguments: Any) -> nn.Module:
-    """The network that the function `design` of `networks` builds."""
+    """Build the network by the function `design` of `networks`."""
     network: nn.Module = getattr(networks, design)(**arguments)
     return network
 
 
 def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of the fixed clips of TR-MNIST, in a new order each time that all have been seen: `clips` (uint8).
+    """Yield batches of the fixed clips of TR-MNIST, in a new order each time that all have been seen: `clips` (uint8).
 
     An epoch ends where its clips do, in the middle of a batch if need be.
     """
@@ -52,24 +49,24 @@ def fixed_clips(network: nn.Module, stage: Stage, seed: int, device: torch.devic
 
 
 def squared_error(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean squared error of the reconstruction over all pixels, of values from 0 to 1."""
+    """Return the mean squared error of the reconstruction over all pixels, of values from 0 to 1."""
     del stage
     x = as_input(batch["clips"])
     return F.mse_loss(network(x), x), {}
 
 
 def moving_clips(network: nn.Module, stage: Stage, seed: int, device: torch.device) -> Callable[[int], Batch]:
-    """Batches of newly drawn clips of Motion MNIST: `clips` (uint8) and `label`.
+    """Yield batches of newly drawn clips of Motion MNIST: `clips` (uint8) and `label`.
 
     Stage arguments: those of `zoo_motion_mnist.task.clips`, and `learned`: the parts of STDCF layers that the stage
-    learns beside all other parameters, such as ["phi", "alpha"]; the others stay as they are; all by default.
+    learns beside all other parameters, such as ["phi", "alpha"]; the others stay unchanged; all by default.
     """
     learn(network, stage.arguments.get("learned", PARTS))
     return task.clips(network, stage, seed, device)
 
 
 def learn(network: nn.Module, parts: tuple[str, ...] | list[str]) -> None:
-    """Let the STDCF layers learn these parts of `psi`, `phi` and `alpha` and keep the others.
+    """Train these parts of `psi`, `phi` and `alpha` of the STDCF layers and keep the others.
 
     Raises:
         UsageError: for a part that they do not have.

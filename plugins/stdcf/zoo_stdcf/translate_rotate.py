@@ -1,8 +1,8 @@
-"""TR-MNIST: two digits that move, bounce and turn by 45 degrees a frame (Miao et al., NeurIPS 2021, appendix B).
+"""TR-MNIST: two digits that move, bounce and rotate by 45 degrees a frame (Miao et al., NeurIPS 2021, appendix B).
 
-A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its centre meets
+A digit keeps its size, 28 pixels with its margins, in a frame of 28 pixels: it moves evenly, and where its center meets
 the border of the frame it turns back, so that half of it, in a corner more, is out of sight for a while. Both digits
-turn clockwise and stand upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
+rotate clockwise and are upright in the first frame; where they overlap, the brighter one is seen. The appendix leaves
 open what it is that hits the border, the speeds, the direction of turning and how overlapping digits add up: these are
 choices.
 
@@ -11,8 +11,9 @@ Everything random is drawn on the CPU from an explicit generator; `render` paint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,6 @@ from torch import Tensor
 
 from zoo.errors import UsageError
 from zoo.training.data import mnist
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 FRAMES: Final = 8
 FRAME_SIZE: Final = 28
@@ -41,9 +39,9 @@ CLIPS: Final[dict[str, int]] = {"train": 10_000, "test": 5_000}
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What happens in each of N clips, all on the CPU.
+    """Parameters of N clips, all on the CPU.
 
-    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: where the centre of each is in
+    `image` N x 2: which digit images; `digit` N x 2: their classes; `place` N x 2 x 2: the center of each in
     the first frame, pixels from the left and from the top; `velocity` N x 2 x 2: pixels per frame to the right and down
     (float64).
     """
@@ -57,7 +55,7 @@ class Parameters:
         return len(self.image)
 
     def __getitem__(self, index: slice | Tensor) -> Parameters:
-        """The same for the clips that `index` selects."""
+        """Return the clips that `index` selects."""
         return Parameters(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
@@ -91,7 +89,7 @@ def draw(
 
 
 def centres(parameters: Parameters, *, frames: int = FRAMES) -> Tensor:
-    """Where the centre of each digit is: N x 2 x T x 2 (float64), pixels from the left and from the top, bounced."""
+    """Compute the center of each digit: N x 2 x T x 2 (float64), pixels from the left and from the top, bounced."""
     time = torch.arange(frames, dtype=torch.float64)[:, None]
     free = parameters.place[:, :, None] + parameters.velocity[:, :, None] * time
     return FRAME_SIZE - (free.remainder(2 * FRAME_SIZE) - FRAME_SIZE).abs()
@@ -111,7 +109,7 @@ def render(images: Tensor, parameters: Parameters, *, frames: int = FRAMES, chun
 def _paint(images: Tensor, parameters: Parameters, frames: int) -> Tensor:
     count, half = len(parameters), FRAME_SIZE / 2
     angle = torch.deg2rad(TURN * torch.arange(frames, dtype=torch.float64)).expand(count, DIGITS, frames)
-    # From a point of the frame to one of the digit, both from their centres in halves of 28 pixels, y down.
+    # From a point of the frame to one of the digit, both from their centers in halves of 28 pixels, y down.
     back = torch.stack((angle.cos(), angle.sin(), -angle.sin(), angle.cos()), dim=-1)
     back = back.view(count, DIGITS, frames, 2, 2)
     shift = -(back @ (centres(parameters, frames=frames) / half - 1)[..., None])
@@ -124,14 +122,14 @@ def _paint(images: Tensor, parameters: Parameters, frames: int) -> Tensor:
 
 
 def fixed_set(split: str, count: int | None = None) -> tuple[Tensor, Parameters]:
-    """The fixed clips of a split before they are painted: its digit images M x 28 x 28 (uint8), and what happens.
+    """Return the fixed clips of a split before rendering: its digit images M x 28 x 28 (uint8), and their parameters.
 
     `train`: 10,000 clips of 20,000 random digits of MNIST's training file; `test`: 5,000 clips, each of the 10,000 test
-    digits in one of them. `count` takes the first so many.
+    digits in one of them. `count` selects the first ones.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
-        DataError: where MNIST is missing or damaged.
+        UsageError: if there are fewer, or `count` is not positive.
+        DataError: if MNIST is missing or damaged.
     """
     if split not in CLIPS:
         raise UsageError(f"no split {split!r} of tr_mnist; expected {' or '.join(CLIPS)}")

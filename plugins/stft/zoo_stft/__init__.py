@@ -17,7 +17,7 @@ _PAPER = (
     "Sudhakar Kumawat, Manisha Verma, Yuta Nakashima, Shanmuganathan Raman: Depthwise Spatio-Temporal STFT "
     "Convolutional Neural Networks for Human Action Recognition. arXiv 2007.11365, 2020"
 )
-#: Clips of Something-Something (section 5.2), whose classes Table 2 counts with. The paper names no normalisation.
+#: Clips of Something-Something (section 5.2), whose classes Table 2 counts with. The paper names no normalization.
 _ACTIONS = InputSpec(frames=16, size=(112, 112))
 _SAMPLES = (
     Sample(
@@ -41,7 +41,7 @@ _SAMPLES = (
 )
 
 #: Every kind of network: summary; parameters and floating-point operations of one sample, at full width (174 classes)
-#: and with all widths divided by 4 (9 classes, grey clips of 64 x 64).
+#: and with all widths divided by 4 (9 classes, gray clips of 64 x 64).
 _KINDS: dict[str, tuple[str, tuple[int, int], tuple[int, int] | None]] = {
     "st_stft": (
         "Inception network of fixed Fourier filters over space and time",
@@ -75,7 +75,7 @@ _KINDS: dict[str, tuple[str, tuple[int, int], tuple[int, int] | None]] = {
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     weights = bundled_weights("zoo_stft")
     entries = []
     for kind, (summary, whole, narrow) in _KINDS.items():
@@ -113,13 +113,13 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     return list(RECIPES)
 
 
 @hookimpl
 def explain_sections(context: Any) -> list[Any]:
-    """Which frequencies the blocks of a network use, and the kernels that they amount to."""
+    """Return the section on the frequencies that a network's blocks use, and their equivalent kernels."""
     from zoo_stft import view  # it draws, which `zoo list` need not wait for
 
     return view.sections(context)

@@ -6,8 +6,9 @@ another 1x1x1 convolution. Each step, trainable or not, is followed by BatchNorm
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +17,9 @@ from zoo.errors import UsageError
 from zoo_stft.execution import DepthwiseConv3d
 from zoo_stft.layer import Axes, ShortTimeFourier3d, Size, check_size
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Activation = Literal["leaky_relu", "relu", "selu", "elu"]
 
-#: Those of Table 4.
+#: Activations of Table 4.
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "leaky_relu": partial(nn.LeakyReLU, 0.01, inplace=True),
     "relu": partial(nn.ReLU, inplace=True),
@@ -42,7 +40,7 @@ class Unit(nn.Module):
         self.act = ACTIVATIONS[activation]()
 
     def filters(self) -> Tensor:
-        """The weight of the convolution, or the fixed filters, times the scale that BatchNorm has in eval mode."""
+        """Return the weight of the convolution, or the fixed filters, times BatchNorm's scale in eval mode."""
         weight, norm = cast("Tensor", self.conv.weight), cast("nn.Module", self.bn)
         if not isinstance(norm, nn.BatchNorm3d) or norm.running_var is None:
             return weight
@@ -57,7 +55,7 @@ class Unit(nn.Module):
 def convolution(
     into: int, width: int, kernel: Size, activation: Activation, stride: Size = 1, *, groups: int = 1
 ) -> Unit:
-    """A convolution without bias that keeps its size but for the stride, as a unit."""
+    """Return a unit of a convolution without bias, padded to keep the size apart from the stride."""
     depth, height, across = (kernel, kernel, kernel) if isinstance(kernel, int) else kernel
     padding = (depth // 2, height // 2, across // 2)
     made = nn.Conv3d if groups == 1 else DepthwiseConv3d
@@ -66,14 +64,14 @@ def convolution(
 
 
 def point(into: int, width: int, activation: Activation) -> Unit:
-    """A 1x1x1 convolution as a unit."""
+    """Return a unit of a 1x1x1 convolution."""
     return convolution(into, width, 1, activation)
 
 
 class Block(nn.Module):
-    """c channels to b, through `inner`, and on to f; N x C x T x H x W.
+    """Block from c channels to b, through `inner`, and on to f; N x C x T x H x W.
 
-    Subclasses say what stands between the two 1x1x1 convolutions.
+    Subclasses define the layer between the two 1x1x1 convolutions.
 
     Args:
         into: c.
@@ -84,7 +82,7 @@ class Block(nn.Module):
         activation: After each step.
 
     Raises:
-        UsageError: for channels that are no positive whole number, n that is even or below 3, an unknown activation.
+        UsageError: for channels that are not a positive integer, n that is even or below 3, an unknown activation.
     """
 
     def __init__(
@@ -109,7 +107,7 @@ class Block(nn.Module):
         raise NotImplementedError
 
     def kernel(self) -> Tensor:
-        """The dense kernel f x c x n_t x n_h x n_w that the block amounts to if activations let everything pass.
+        """Return the block's equivalent dense kernel f x c x n_t x n_h x n_w for linear activations.
 
         Filters, trainable or fixed, and 1x1x1 weights are multiplied, each by the scale of the BatchNorm that follows.
         """

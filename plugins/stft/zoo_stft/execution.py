@@ -1,8 +1,8 @@
-"""Depthwise 3D convolutions in the way that takes least time; the values are those of `F.conv3d`.
+"""Depthwise 3D convolutions by the fastest equivalent operation; the values are those of `F.conv3d`.
 
-On a CPU, `F.conv3d` with groups is slow backwards, and 3D max-pooling is slow unless channels lie next to each other in
+On a CPU, the backward pass of `F.conv3d` with groups is slow, and so is 3D max-pooling unless channels are adjacent in
 memory (`torch.channels_last_3d`). In that layout filters over planes, or over time, are a 2D convolution of the same
-numbers, looked at as frames or as columns, and that is fast both ways.
+numbers, with frames or columns as images, and that is fast in both directions.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, pa
 
 
 def choose(x: Tensor, weight: Tensor, padding: Triple) -> str:
-    """The name of the fastest way, as `benchmarks/stft.py` finds it on a CPU; elsewhere it is one grouped convolution.
+    """Return the name of the fastest way, by `benchmarks/stft.py` on a CPU; elsewhere it is one grouped convolution.
 
-    That is also what modes get to see which watch operations (receptive fields, counted operations, export).
+    Modes that record operations (receptive fields, counted operations, export) see the grouped convolution as well.
     """
     if not _free(x):
         return "grouped"
@@ -53,28 +53,28 @@ def choose(x: Tensor, weight: Tensor, padding: Triple) -> str:
 
 
 def channels_together(x: Tensor) -> Tensor:
-    """The same N x C x T x H x W in the layout in which a CPU pools and convolves fastest; elsewhere as it is."""
+    """Return the same N x C x T x H x W in the fastest layout of a CPU for pooling and convolutions; else unchanged."""
     return x.contiguous(memory_format=torch.channels_last_3d) if _free(x) else x
 
 
 def _free(x: Tensor) -> bool:
-    """Whether operations may be exchanged: on a CPU, where no mode watches them."""
+    """Check whether operations may be exchanged: on a CPU, if no mode records them."""
     modes = torch._C._len_torch_dispatch_stack() + torch._C._len_torch_function_stack()  # noqa: SLF001 - no other way
     return x.device.type == "cpu" and modes == 0 and not torch.compiler.is_compiling()
 
 
 def grouped(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """The definition."""
+    """Compute the definition."""
     return F.conv3d(x, weight, bias, stride, padding, groups=x.shape[1])
 
 
 def apart(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """The definition, on channels that are apart from each other in memory."""
+    """Compute the definition, on channels that are not contiguous in memory."""
     return grouped(x.contiguous(), weight, bias, stride, padding)
 
 
 def frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """Filters over space, as a 2D convolution of every frame."""
+    """Filter over space, as a 2D convolution of every frame."""
     x, groups = _widened(x[:, :, :: stride[0]], weight)
     n, t = len(x), x.shape[1]
     y = _flat(x.flatten(0, 1), weight[:, :, 0], bias, stride[1:], padding[1:], groups)
@@ -82,7 +82,7 @@ def frames(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, paddi
 
 
 def columns(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Triple, padding: Triple) -> Tensor:
-    """Filters over time, as a 2D convolution over frames x pixels."""
+    """Filter over time, as a 2D convolution over frames x pixels."""
     x, groups = _widened(x[..., :: stride[1], :: stride[2]], weight)
     y = _flat(x.flatten(2, 3), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), groups)
     return y.reshape(*y.shape[:2], *x.shape[2:4], -1).movedim(-1, 1)
@@ -98,7 +98,7 @@ def _widened(x: Tensor, weight: Tensor) -> tuple[Tensor, int]:
 
 
 def _flat(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, groups: int) -> Tensor:
-    """A 2D convolution of what has its channels last."""
+    """Compute a 2D convolution on channels-last data."""
     return F.conv2d(x.movedim(-1, 1), weight, bias, stride, padding, groups=groups).movedim(1, -1)
 
 

@@ -16,10 +16,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def fuse(network: Network) -> Network:
-    """A copy in eval mode in which every `Unit` has its BatchNorm folded into its convolution, and the same outputs.
+    """Return a copy in eval mode with the BatchNorm of every `Unit` folded into its convolution, and the same outputs.
 
-    A fixed Fourier layer becomes a depthwise convolution of its filters, each times the scale of its channel. What
-    BatchNorm gave out cannot be looked at in the copy: explain the network itself.
+    A fixed Fourier layer becomes a depthwise convolution of its filters, each times the scale of its channel. The copy
+    has no activations of BatchNorm: explain the network itself.
     """
     fused = copy.deepcopy(network).eval()
     for unit in fused.modules():

@@ -8,16 +8,14 @@ the order (T, H, W). Real and imaginary parts are 2 K fixed filters (equation 8)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Callable
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ClipError, UsageError
 from zoo_stft import execution
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Axes = Literal["thw", "hw", "t"]
 Size = int | tuple[int, int, int]
@@ -45,13 +43,13 @@ FREQUENCIES: dict[Axes, tuple[tuple[int, int, int], ...]] = {
 
 
 def kernel(axes: Axes = "thw", size: int = 3) -> Tensor:
-    """The fixed filters 2K x n_t x n_h x n_w in float64, as a correlation takes them (equations 4 and 8).
+    """Return the fixed filters 2K x n_t x n_h x n_w in float64, for correlation (equations 4 and 8).
 
-    In the order of `FREQUENCIES`, each one's real part before its imaginary part; `size` is n, along the axes that are
-    not named it is 1.
+    In the order of `FREQUENCIES`, the real part of each before its imaginary part; `size` is n, along all other axes
+    it is 1.
 
     Raises:
-        UsageError: where `axes` is unknown, or `size` is even or less than 3.
+        UsageError: if `axes` is unknown, or `size` is even or less than 3.
     """
     extents = _window(axes, size)
     steps = [torch.arange(extent, dtype=torch.float64, device="cpu") - extent // 2 for extent in extents]
@@ -90,7 +88,7 @@ class ShortTimeFourier3d(nn.Module):
         stride: Of all axes, or (T, H, W).
 
     Raises:
-        UsageError: where a size is none.
+        UsageError: if a size is none.
     """
 
     weight: Tensor
@@ -117,7 +115,7 @@ class ShortTimeFourier3d(nn.Module):
         self.weight = every[:, None].to(self.weight.device, dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's
-        """As of any module; a change of dtype starts from the exact filters, not from rounded ones."""
+        """Apply as in any module; a change of dtype starts from the exact filters, not from rounded ones."""
         before = self.weight
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own is untyped
         if self.weight.dtype != before.dtype or before.is_meta:
@@ -128,7 +126,7 @@ class ShortTimeFourier3d(nn.Module):
         """Transform N x C x T x H x W.
 
         Raises:
-            ClipError: where the input has not these axes and channels, or is shorter or smaller than the stride.
+            ClipError: if the input has not these axes and channels, or is shorter or smaller than the stride.
         """
         if x.ndim != 5 or x.shape[1] != self.channels:
             raise ClipError(
@@ -145,5 +143,5 @@ class ShortTimeFourier3d(nn.Module):
         return execution.depthwise(x, self.weight, None, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        """Channels and sizes, for `print`."""
+        """Return channels and sizes, for `print`."""
         return f"{self.channels}, axes={self.axes!r}, kernel_size={self.kernel_size}, stride={self.stride}"

@@ -6,7 +6,8 @@ its text: widths are those of I3D, bottlenecks those that the published differen
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +16,13 @@ from zoo.errors import ClipError, UsageError
 from zoo_stft.blocks import Activation, FactorisedBlock, SBlock, STBlock, TBlock, convolution, point
 from zoo_stft.execution import channels_together
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 Kind = Literal["st_stft", "s_stft", "t_stft", "fact_dw", "relpv", "i3d", "s3d_inception"]
 
 
 class Design(NamedTuple):
     """A block class, its bottleneck b from the width r to which I3D reduces, and those of the two blocks of the stem.
 
-    In the stem, b is the number of channels that come in: 3 (also where the input is grey) and 64.
+    In the stem, b is the number of channels that come in: 3 (also where the input is gray) and 64.
     """
 
     block: type[STBlock | SBlock | TBlock | FactorisedBlock]
@@ -60,7 +58,7 @@ SHORTEST, SMALLEST = 5, 17
 
 
 def _looking(kind: Kind, into: int, reduced: int, width: int, activation: Activation, *, n: int = 3) -> nn.Module:
-    """What looks around itself in an Inception module: a block, or a 1x1x1 convolution and a larger one."""
+    """Return the spatiotemporal part of an Inception module: a block, or a 1x1x1 convolution and a larger one."""
     if kind in DESIGNS:
         design = DESIGNS[kind]
         return design.block(into, design.bottleneck(reduced), width, n, 1, activation)
@@ -68,7 +66,7 @@ def _looking(kind: Kind, into: int, reduced: int, width: int, activation: Activa
 
 
 def _plain(kind: Kind, into: int, width: int, n: int, activation: Activation, stride: int = 1) -> tuple[nn.Module, ...]:
-    """A convolution over space and time: of n x n x n, or of 1 x n x n and n x 1 x 1."""
+    """Return a convolution over space and time: of n x n x n, or of 1 x n x n and n x 1 x 1."""
     if kind == "i3d":
         return (convolution(into, width, n, activation, stride),)
     return (
@@ -134,14 +132,14 @@ class InceptionNetwork(nn.Module):
         self.fc = nn.Linear(into, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips to logits."""
+        """Compute logits from clips."""
         frames, *sides = x.shape[2:]
         if frames < SHORTEST or min(sides) < SMALLEST:
             raise ClipError(
                 f"clips of {frames} frames of {' x '.join(map(str, sides))} pixels do not outlast the strides of this "
                 f"network; expected at least {SHORTEST} frames of {SMALLEST} x {SMALLEST}"
             )
-        x = channels_together(self.conv1(channels_together(x)))  # a single channel tells no layout
+        x = channels_together(self.conv1(channels_together(x)))  # a single channel determines no layout
         x = self.maxpool2(self.conv3(self.conv2(self.maxpool1(x))))
         x = self.inception4(self.maxpool3(self.inception3(x)))
         x = self.inception5(self.maxpool4(x))
@@ -157,18 +155,18 @@ def build(
     activation: Activation | None = None,
     kernel_size: int = 3,
 ) -> nn.Module:
-    """A network of the paper, or the same with all widths divided by `narrowed`; weights are orthogonal (section 5.2).
+    """Build a network of the paper, or one with all widths divided by `narrowed`; orthogonal weights (section 5.2).
 
     Args:
-        kind: Which blocks it is made of.
-        classes: Of the logits.
+        kind: Type of its blocks.
+        classes: Number of classes.
         narrowed: Divides every width; bottlenecks follow.
         in_channels: C.
         activation: One of Table 4; None is "leaky_relu" for networks of blocks, "relu" for I3D and S3D.
         kernel_size: n of the blocks, odd; I3D and S3D have their own.
 
     Raises:
-        UsageError: where one of them is unknown or out of range.
+        UsageError: if one of them is unknown or out of range.
     """
     if kind not in KINDS:
         raise UsageError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")

@@ -1,7 +1,7 @@
-"""How the weights files of this package were trained: one recipe for all of them. Data only.
+"""The training recipe shared by all of this package's weights. Data only.
 
-From orthogonal weights, 32 clips a step, as section 5.2 of the paper says; with AdamW, because stochastic gradient
-descent as described there gets nowhere in so few steps (the cards say how far). All of it was run on one CPU core.
+From orthogonal weights, 32 clips a step, as in section 5.2 of the paper; with AdamW, because stochastic gradient
+descent as described there makes no progress in so few steps (see the cards). All runs used one CPU core.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from zoo_motion_mnist import MOTIONS
 
 _HERE = "zoo_stft"
 
-#: Frames of a clip where nothing else is said.
+#: Default number of frames of a clip.
 FRAMES = 16
 
 
 def clips_of(frames: int) -> InputSpec:
-    """Grey clips of 64 x 64 pixels."""
+    """Return the input spec of gray clips of 64 x 64 pixels."""
     return InputSpec(channels="L", frames=frames, size=(64, 64))
 
 
 def arguments(kind: str) -> dict[str, object]:
-    """Of `networks.build`: all widths divided by 4."""
+    """Return the arguments of `networks.build`: all widths divided by 4."""
     return {"kind": kind, "classes": len(MOTIONS), "narrowed": 4, "in_channels": 1}
 
 

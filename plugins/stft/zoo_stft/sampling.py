@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from zoo_motion_mnist import sampling
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: As many as the longest clips have that a network of this package was trained on.
 FRAMES = 32

@@ -1,25 +1,24 @@
-"""Which frequencies each channel of an STFT block uses: the spectra of the kernels that blocks amount to.
+"""Frequencies used by each channel of an STFT block: spectra of the blocks' equivalent kernels.
 
-A frequency of figure 3 in arXiv 2007.11365 is a wave along time, rows and columns. One without a part in space
-flickers, one without a part in time stands still, and every other one moves: (1, y, x), in units of 1/n, to (-y, -x).
+A frequency of figure 3 in arXiv 2007.11365 is a wave along time, rows and columns. One without a spatial component
+flickers, one without a temporal component is static, and every other moves: (1, y, x), in units of 1/n, to (-y, -x).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from explain.authoring import notebook
 from zoo.errors import UsageError
 from zoo_stft.blocks import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
-    from torch import Tensor, nn
 
 Group = Literal["flicker", "still", "moving", "mean", "higher"]
 
@@ -57,7 +56,7 @@ DIRECTIONS: tuple[Direction, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlockSpectrum:
-    """How the energy of a block's kernels is spread over `DIRECTIONS`."""
+    """Distribution of the energy of a block's kernels over `DIRECTIONS`."""
 
     #: Name of the block in its model, and of its class.
     name: str
@@ -72,21 +71,21 @@ class BlockSpectrum:
 
     @property
     def shares(self) -> Tensor:
-        """Of each channel's energy, f x 15; zeros for a channel that has none."""
+        """Return the shares of each channel's energy, f x 15; zeros for a channel without energy."""
         return self.energy / self.energy.sum(dim=1, keepdim=True).clamp_min(torch.finfo(self.energy.dtype).tiny)
 
     @property
     def mean_shares(self) -> list[float]:
-        """The same on average: each channel counts alike."""
+        """Return the mean over channels, each with equal weight."""
         return [float(share) for share in self.shares.mean(dim=0)]
 
     def strongest(self, count: int) -> list[int]:
-        """Channels with the most energy, the first one most."""
+        """Return the channels with the most energy, in descending order."""
         return self.energy.sum(dim=1).topk(min(count, len(self.energy))).indices.tolist()
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers of it, as JSON holds them."""
+        """Return its numbers as JSON-ready values."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -108,7 +107,7 @@ class Spectra:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers of them, as JSON holds them."""
+        """Return their numbers as JSON-ready values."""
         return {
             "directions": [
                 {"frequency": one.frequency and list(one.frequency), "group": one.group, "name": one.name}
@@ -118,10 +117,10 @@ class Spectra:
         }
 
     def plot(self) -> Figure:
-        """Draw how the energy of each block, on average over its channels, is spread over the directions.
+        """Draw the distribution of each block's energy over the directions, on average over its channels.
 
         Raises:
-            UsageError: where there is no block.
+            UsageError: if there is no block.
         """
         if not self.blocks:
             raise UsageError("no STFT block in this model, so there is nothing to draw; spectra() of one that has some")
@@ -142,7 +141,7 @@ class Spectra:
 
     @property
     def used(self) -> list[int]:
-        """Places in `DIRECTIONS` that any block can use."""
+        """Return the indices in `DIRECTIONS` that any block can use."""
         shares = torch.stack([block.shares.amax(dim=0) for block in self.blocks.values()]).amax(dim=0)
         return [place for place, share in enumerate(shares.tolist()) if share > 0]
 
@@ -152,7 +151,7 @@ _NOTHING = 1e-9
 
 
 def grouped(shares: list[float]) -> dict[str, float]:
-    """Shares of the 15 directions as those of their groups."""
+    """Sum shares of the 15 directions by group."""
     sums: dict[str, float] = {}
     for direction, share in zip(DIRECTIONS, shares, strict=True):
         sums[direction.group] = sums.get(direction.group, 0.0) + share
@@ -160,9 +159,9 @@ def grouped(shares: list[float]) -> dict[str, float]:
 
 
 def spectra(model: nn.Module) -> Spectra:
-    """The spectra of the STFT blocks of a model, and of those that they are compared with; none where it has none.
+    """Compute the spectra of a model's STFT blocks, and of the reference blocks; none if it has no such block.
 
-    The kernel of a channel is what the block amounts to if activations let everything pass (`Block.kernel`).
+    The kernel of a channel is the block's equivalent kernel for linear activations (`Block.kernel`).
     """
     return Spectra(
         blocks={name: spectrum(name, module) for name, module in model.named_modules() if isinstance(module, Block)}
@@ -171,7 +170,7 @@ def spectra(model: nn.Module) -> Spectra:
 
 @torch.no_grad()
 def spectrum(name: str, block: Block) -> BlockSpectrum:
-    """That of one block."""
+    """Compute the spectrum of one block."""
     kernel = block.kernel().cpu().double()
     energy = torch.fft.fftn(kernel, dim=(2, 3, 4)).abs().square().sum(dim=1) / kernel[0, 0].numel()
     total = kernel.square().sum(dim=(1, 2, 3, 4))

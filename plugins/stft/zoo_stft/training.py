@@ -1,19 +1,17 @@
-"""How the networks learn motions: the parts that the recipes name."""
+"""Training of the networks on motions: the functions that the recipes name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 
 from zoo_motion_mnist.task import clips as clips
 from zoo_motion_mnist.task import loss as loss
 from zoo_stft import networks
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def build(**arguments: Any) -> nn.Module:
-    """The network, laid out for convolutions of many channels."""
+    """Build the network, in the memory layout for convolutions of many channels."""
     return networks.build(**arguments).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from explain.authoring import (
     Content,
+    Context,
     Section,
     Sprite,
     clip_sprite,
@@ -22,11 +23,8 @@ from explain.authoring import (
 from zoo_stft.blocks import Block
 from zoo_stft.spectra import DIRECTIONS, BlockSpectrum, grouped, spectra
 
-if TYPE_CHECKING:
-    from explain.authoring import Context
-
 _HERE = "zoo_stft"
-#: What blocks learned, by their class.
+#: Learned parts of blocks, by class.
 _DOES = {
     "STBlock": "Each block of this network looks at its surroundings through fixed waves over space and time. What it "
     "learned is how much of each wave every one of its channels takes.",
@@ -37,7 +35,7 @@ _DOES = {
     "FactorisedBlock": "Each block of this network looks at its surroundings through filters over space and over time, "
     "all of which it learned.",
 }
-#: How groups of directions are told of.
+#: Names of groups of directions in sentences.
 _TOLD = {
     "flicker": "flickers",
     "still": "stands still",
@@ -58,13 +56,13 @@ class _Channel:
     strength: float
     #: Places in DIRECTIONS and shares, the largest first.
     leading: list[tuple[int, float]]
-    #: The input channel that the picture shows; None where all are seen.
+    #: The input channel that the picture shows; None if all are seen.
     shown: int | None
     picture: Sprite
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers of it."""
+        """Return its numbers."""
         return {
             "channel": self.channel,
             "strength": self.strength,
@@ -86,7 +84,7 @@ class _Panel:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The numbers of it that are not in its spectrum's."""
+        """Return its numbers that are not in its spectrum's."""
         return {
             "name": self.spectrum.name,
             "brightest": self.brightest,
@@ -95,10 +93,10 @@ class _Panel:
 
 
 def sections(context: Context) -> list[Section]:
-    """The section, for models that have such blocks."""
+    """Build the section, for models that have such blocks."""
     if not any(isinstance(module, Block) for module in context.model.modules()):
         return []
-    return [Section(name="frequencies", title="Which frequencies its blocks use", build=f"{_HERE}.view:build")]
+    return [Section(name="frequencies", title="Which frequencies its blocks use", one=f"{_HERE}.view:build")]
 
 
 def build(context: Context) -> Content:
@@ -142,7 +140,7 @@ def build(context: Context) -> Content:
 def _panel(context: Context, block: BlockSpectrum, module: Any, used: list[int], name: str) -> _Panel:
     shares = block.shares
     rows = [place for place in used if float(shares[:, place].max()) > 0]
-    # Channels that use the same direction most stand beside each other, those that use it more to the left.
+    # Channels with the same main direction are adjacent, those with a larger share of it further left.
     leading, order = shares[:, rows].max(dim=1)
     columns = sorted(range(len(shares)), key=lambda channel: (int(order[channel]), -float(leading[channel])))
     brightest = float(leading.max()) or 1.0

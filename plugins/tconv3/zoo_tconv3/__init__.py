@@ -17,7 +17,7 @@ _PAPER = (
     "Gabrielle Ras, Luca Ambrogioni, Pim Haselager, Marcel van Gerven, Umut Güçlü: Explainable 3D Convolutional Neural "
     "Networks by Learning Temporal Transformations. arXiv 2006.15983, 2020"
 )
-#: Clips of Jester, and ImageNet's normalisation (supplement of the paper).
+#: Clips of Jester, and ImageNet's normalization (supplement of the paper).
 _GESTURES = InputSpec(frames=30, size=(150, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 _MOTION = InputSpec(channels="L", frames=16, size=(64, 64))
 _STILL = InputSpec(layout="NCHW", channels="L", frames=1, size=(64, 64))
@@ -85,7 +85,7 @@ def _entry(name: str, summary: str, parameters: int, flops: int, weights: tuple[
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     order = ("motion_mnist", "motion_mnist_pretrained", "zoom", "rotation", "translation", "static")
     weights = bundled_weights("zoo_tconv3", order=order)
     return [_entry(*row, weights.get(row[0], ())) for row in _ARCHITECTURES]
@@ -93,5 +93,5 @@ def zoo_models() -> list[ModelEntry]:
 
 @hookimpl
 def zoo_recipes() -> list[Recipe]:
-    """How the weights of this plugin were trained."""
+    """Return the training recipes of this plugin's weights."""
     return list(RECIPES)

@@ -1,7 +1,7 @@
-"""The temporally factorised 3D convolution (3TConv) of Ras et al., arXiv 2006.15983.
+"""The temporally factorized 3D convolution (3TConv) of Ras et al., arXiv 2006.15983.
 
-A filter is one 2D slice and, for every step in time, a scale, a rotation and a translation that make each slice out of
-the one before (equations 2 to 5). Coordinates are normalised to [-1, 1], centred, x to the right and y down; the map is
+A filter is one 2D slice and, for every step in time, a scale, a rotation and a translation that map each slice to
+the next (equations 2 to 5). Coordinates are normalized to [-1, 1], centered, x to the right and y down; the map is
 used from output to input, so that scale > 1 shrinks the pattern, rotation > 0 turns it counter-clockwise on the screen,
 translate_x > 0 moves it to the left and translate_y > 0 upwards. A translation of t is one of t (k - 1) / 2 pixels.
 """
@@ -41,7 +41,7 @@ class TConv3d(nn.Module):
         padding: Zeros on both sides, of all axes or (T, H, W).
 
     Raises:
-        UsageError: where slices are not square, or a size is not positive or no whole number.
+        UsageError: if slices are not square, or a size is not positive or no whole number.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class TConv3d(nn.Module):
         self.rotation: nn.Parameter
         self.translate_x: nn.Parameter
         self.translate_y: nn.Parameter
-        #: What the parameters were, their storage (so that no others take its address), and the kernel they gave.
+        #: Parameters at the last call, their storage (so that no others reuse its address), and the resulting kernel.
         self._kept: tuple[list[Any], list[Tensor], Tensor] | None = None
 
     def temporal_parameters(self) -> dict[str, Tensor]:
-        """The four temporal parameters by name, each (D - 1) x C_out, as the layer holds them."""
+        """Return the four temporal parameters by name, each (D - 1) x C_out, as the layer stores them."""
         return {name: getattr(self, name) for name in IDENTITY}
 
     def kernel(self) -> Tensor:
-        """The kernel, C_out x C_in x D x k x k: the base and its D - 1 resamplings (bilinear, zero padding).
+        """Compute the kernel, C_out x C_in x D x k x k: the base and its D - 1 resamplings (bilinear, zero padding).
 
-        It can be differentiated once. At points that lie on a pixel, as all do at first, the gradient is that from the
+        It can be differentiated once. At points on a pixel, as all are initially, the gradient is that from the
         side of the larger coordinate, as in `grid_sample`.
         """
         steps = self.temporal_parameters().values()
@@ -92,7 +92,7 @@ class TConv3d(nn.Module):
         return slices.to(self.base.dtype).view(self.out_channels, self.in_channels, *self.kernel_size)
 
     def fold(self) -> nn.Conv3d:
-        """An ordinary convolution with this kernel."""
+        """Return an ordinary convolution with this kernel."""
         with torch.no_grad():
             kernel = self.kernel()
         convolution = nn.Conv3d(
@@ -106,7 +106,7 @@ class TConv3d(nn.Module):
         """Take the weight of a 2D convolution, C_out x C_in x k x k, as the first slice, undivided (section 4).
 
         Raises:
-            UsageError: where the weight has another shape.
+            UsageError: if the weight has another shape.
         """
         if weight.shape != self.base.shape:  # copying would repeat smaller ones unseen
             raise UsageError(f"the 2D weight is {list(weight.shape)}; expected {list(self.base.shape)}")
@@ -117,9 +117,9 @@ class TConv3d(nn.Module):
         return F.conv3d(x, self._kernel_now(), stride=self.stride, padding=self.padding)
 
     def _kernel_now(self) -> Tensor:
-        """The kernel; where no gradient of it is asked for, in eval mode, it is kept until a parameter changes.
+        """Return the kernel; in eval mode without gradients, it is cached until a parameter changes.
 
-        Writing into `parameter.data` is a change that torch does not count: it is seen after `train()` alone.
+        Writes to `parameter.data` are not counted by torch: they take effect only after `train()`.
         """
         parameters = list(self.parameters())
         asked = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
@@ -137,17 +137,17 @@ class TConv3d(nn.Module):
         return self._kept[2]
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """As of any module; what was kept goes, because training by `.data` changes parameters unseen."""
+        """Set the mode as in any module; the cache is cleared, as training by `.data` changes parameters unseen."""
         if mode:
             self._kept = None
         return super().train(mode)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies build their own kernel."""
+        """Return the state for copies, which build their own kernel."""
         return {**self.__dict__, "_kept": None}
 
     def extra_repr(self) -> str:
-        """Channels and sizes, for `print`."""
+        """Return channels and sizes, for `print`."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
             f"padding={self.padding}"
@@ -155,7 +155,7 @@ class TConv3d(nn.Module):
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """A copy of a network with an ordinary `nn.Conv3d` for every 3TConv, and the same outputs."""
+    """Return a copy of a network with an ordinary `nn.Conv3d` for every 3TConv, and the same outputs."""
     folded = copy.deepcopy(network)
     if isinstance(folded, TConv3d):
         return folded.fold()

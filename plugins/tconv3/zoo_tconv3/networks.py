@@ -1,22 +1,20 @@
 """ResNet-18 and GoogLeNet with 3TConv or ordinary 3D convolutions (Ras et al., arXiv 2006.15983, section 4).
 
-Layers bear the names of torchvision's 2D networks, so that 2D weights find their places; the auxiliary heads do not,
+Layers have the names of torchvision's 2D networks, so that 2D weights match; the auxiliary heads do not,
 because they are not transferred.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import UsageError
 from zoo_tconv3.layer import TConv3d
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Kernel = Literal["3t", "3d", "2d"]
 
@@ -44,7 +42,7 @@ LAYERS: dict[Kernel, Layers] = {"3t": _3D._replace(convolution=TConv3d), "3d": _
 
 
 def _laid_out(x: Tensor) -> Tensor:
-    """The same N x C x T x H x W, on a CPU with the channels last, where 3D max-pooling takes least time."""
+    """Return the same N x C x T x H x W; on a CPU channels last, in which 3D max-pooling is fastest."""
     return x.to(memory_format=torch.channels_last_3d) if x.device.type == "cpu" and x.ndim == 5 else x
 
 
@@ -92,7 +90,7 @@ class ResNet18(nn.Module):
         self.fc = nn.Linear(8 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips to logits."""
+        """Compute logits from clips."""
         x = self.maxpool(_laid_out(self.relu(self.bn1(self.conv1(x)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
@@ -153,7 +151,7 @@ class AuxiliaryHead(nn.Module):
         self.fc2 = nn.Linear(8 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features to logits."""
+        """Compute logits from features."""
         x = self.conv(self.pool(x)).flatten(1)
         return self.fc2(self.dropout(self.relu(self.fc1(x))))  # type: ignore[no-any-return]
 
@@ -226,16 +224,16 @@ class GoogLeNet(nn.Module):
         self.fc = nn.Linear(into, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clips to logits."""
+        """Compute logits from clips."""
         return self._forward(x)[0]
 
     def forward_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Clips to the logits of the network and of its two auxiliary heads."""
+        """Compute the logits of the network and of its two auxiliary heads from clips."""
         logits, below, above = self._forward(x)
         return logits, self.auxiliary1(below), self.auxiliary2(above)
 
     def _forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The logits, and the inputs of the auxiliary heads."""
+        """Return the logits, and the inputs of the auxiliary heads."""
         x = self.conv3(self.conv2(self.maxpool1(_laid_out(self.conv1(x)))))
         x = self.inception3b(self.inception3a(self.maxpool2(_laid_out(x))))
         below = self.inception4a(self.maxpool3(_laid_out(x)))
@@ -247,7 +245,7 @@ class GoogLeNet(nn.Module):
 def build(
     *, design: Literal["resnet18", "googlenet"], kernel: Kernel, classes: int, narrowed: int = 1, in_channels: int = 3
 ) -> nn.Module:
-    """A network of the paper, or the same with all widths divided by `narrowed`; "2d" is there as a ResNet-18 alone."""
+    """Build a network of the paper, or one with all widths divided by `narrowed`; "2d" exists only as ResNet-18."""
     if design == "resnet18":
         network: nn.Module = ResNet18(kernel=kernel, classes=classes, width=64 // narrowed, in_channels=in_channels)
     elif kernel == "2d":

@@ -1,6 +1,6 @@
-"""How the weights files of this package were trained. Data only.
+"""Training recipes of this package's weights. Data only.
 
-All of it was run on two CPU cores; `training.py` says what the losses are.
+All runs used two CPU cores; `training.py` describes the losses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from zoo_motion_mnist import KINDS, MOTIONS
 
 _HERE = "zoo_tconv3"
 
-#: What the classes are, by the kind of motion in the clips; "static" clips show still digits, None is every kind.
+#: Classes by the kind of motion in the clips; "static" clips show static digits, None is every kind.
 CLASSES: dict[str | None, tuple[str, ...]] = {
     None: MOTIONS,
     **{kind: names for kind, names in KINDS.items() if kind != "static"},
@@ -32,7 +32,7 @@ def _recipe(
     pull: float = 0.0,
     inflated_from: str | None = None,
 ) -> Recipe:
-    """Clips, or images, of one kind of motion for a network with all widths divided by 4, in float32."""
+    """Return the recipe on clips, or images, of one kind of motion, for widths divided by 4, in float32."""
     kernel, design, _ = architecture.split("_")
     classes = CLASSES[kind]
     arguments = {"design": design, "kernel": kernel, "classes": len(classes), "narrowed": 4, "in_channels": 1}
@@ -66,7 +66,7 @@ def _recipe(
 
 
 def _single(kind: str, summary: str, *, steps: int = 800) -> Recipe:
-    """A single kind of motion; temporal parameters that it does not need are drawn back to the identity."""
+    """Return the recipe of a single kind of motion; unneeded temporal parameters are regularized to the identity."""
     summary = f"{summary}; temporal parameters are drawn to the identity"
     return _recipe("3t_resnet18_w16", kind, summary, steps=steps, kind=kind, pull=PULL)
 

@@ -19,10 +19,10 @@ _sampler_backward = torch.ops.aten.grid_sampler_2d_backward
 
 
 def products(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor) -> Tensor:
-    """Slices of C_out x C_in x k x k bases by matrix products, C_out x C_in x D x k².
+    """Compute slices of C_out x C_in x k x k bases by matrix products, C_out x C_in x D x k².
 
     Bilinear resampling is linear in the slice: each step is a k² x k² matrix for a filter, shared by its input
-    channels, and the way to a slice is the product of the steps until then.
+    channels, and a slice is the product of the steps until then, applied to the base.
     """
     out, into, k, _ = base.shape
     ways: list[Tensor] = []
@@ -33,13 +33,13 @@ def products(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor,
 
 
 def samples(base: Tensor, scale: Tensor, rotation: Tensor, translate_x: Tensor, translate_y: Tensor) -> Tensor:
-    """Slices of C_out x C_in x k x k bases, each sampled from the one before, C_out x C_in x D x k²."""
+    """Compute slices of C_out x C_in x k x k bases, each sampled from the one before, C_out x C_in x D x k²."""
     slices: Tensor = _Samples.apply(base, scale, rotation, translate_x, translate_y)  # type: ignore[no-untyped-call]
     return slices.flatten(3)
 
 
 def _points(k: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The k² points of a slice, row by row (complex)."""
+    """Return the k² points of a slice, row by row (complex)."""
     points = _kept_points(k, dtype, device)
     if type(points) is not Tensor:  # torch is tracing: it makes tensors without values, which nothing may keep
         _kept_points.cache_clear()
@@ -62,7 +62,7 @@ def _sources(
 
 
 def _gradients(grad: Tensor, scale: Tensor, turn: Tensor, moved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of scale, rotation and translation, from those of the points sampled (dL/dx + i dL/dy)."""
+    """Return gradients of scale, rotation and translation from those of the points sampled (dL/dx + i dL/dy)."""
     of_map = (grad * moved.conj()).sum(-1) * turn.conj()
     of_shift = grad.sum(-1) * turn.conj() * scale
     return of_map.real, of_map.imag * scale, of_shift.real, of_shift.imag

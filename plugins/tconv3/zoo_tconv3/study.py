@@ -1,8 +1,8 @@
-"""Do temporal parameters tell the truth? What training moves away from the identity, over three seeds.
+"""Study of temporal parameters after training: their deviations from the identity, over three seeds.
 
 `python -m zoo_tconv3.study RUNS` trains what is missing in the folder RUNS, every recipe below with every seed, and
-writes its tables to `study.json` there and to the screen: for each kind of motion, how far each temporal parameter
-went, over how far it went where nothing moved; and the networks of nine motions from scratch and from 2D weights (the
+writes its tables to `study.json` there and to the screen: for each kind of motion, the deviation of each temporal
+parameter over that for static digits; and the networks of nine motions from scratch and from 2D weights (the
 paper's tables 3 and 4). `--only PATTERN` trains a part, so that several processes can share the work.
 """
 
@@ -33,9 +33,9 @@ _ARCHITECTURE = "3t_resnet18_w16"
 
 
 def deviations(network: torch.nn.Module, *, first: bool = False) -> dict[str, torch.Tensor]:
-    """Of every temporal parameter the signed deviations from the identity, over all layers, filters and steps.
+    """Return the signed deviations of every temporal parameter from the identity, over layers, filters and steps.
 
-    `first` takes the first layer alone, whose filters see the pixels themselves.
+    `first` selects the first layer alone, whose filters read the pixels themselves.
     """
     layers = [part.temporal_parameters() for part in network.modules() if isinstance(part, TConv3d)]
     layers = layers[:1] if first else layers
@@ -46,7 +46,7 @@ def deviations(network: torch.nn.Module, *, first: bool = False) -> dict[str, to
 
 
 def measure(path: Path) -> dict[str, Any]:
-    """Accuracy of a weights file, as its record says, and of each parameter the mean and spread of |deviation|."""
+    """Return the accuracy of a weights file by its record, and mean and spread of each parameter's |deviation|."""
     network = zoo.load(_ARCHITECTURE, weights=path)
     record = json.loads(path.with_suffix(".json").read_text())
     found = {name: value.abs() for name, value in deviations(network).items()}
@@ -60,7 +60,7 @@ def measure(path: Path) -> dict[str, Any]:
 
 
 def tables(runs: Path) -> dict[str, Any]:
-    """All tables from the finished runs; each figure with one value for each seed."""
+    """Compute all tables from the finished runs; each figure with one value for each seed."""
     found = {tag: [measure(_weights(runs, tag, seed)) for seed in SEEDS] for tag in (*KINDS, *STARTS)}
     return {
         "seeds": list(SEEDS),
@@ -72,7 +72,7 @@ def tables(runs: Path) -> dict[str, Any]:
 
 
 def _ratios(found: dict[str, list[dict[str, Any]]], figure: str) -> dict[str, dict[str, list[float]]]:
-    """A figure of each kind of motion over that of still digits, parameter by parameter, seed by seed."""
+    """Return the ratio of each kind of motion to static digits, parameter by parameter, seed by seed."""
     return {
         kind: {
             name: [
@@ -95,7 +95,7 @@ def _spread(values: list[float], scale: float = 1.0) -> str:
 
 
 def text(found: dict[str, Any]) -> str:
-    """The tables in Markdown: mean and standard deviation over the seeds."""
+    """Format the tables in Markdown: mean and standard deviation over the seeds."""
     names = list(IDENTITY)
     lines = []
     for title, figure in (("all layers", "ratio_to_static"), ("first layer", "ratio_to_static_in_first_layer")):

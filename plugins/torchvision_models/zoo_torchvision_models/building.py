@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from zoo.errors import UsageError
 from zoo_torchvision_models.operators import import_torchvision
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def build(*, architecture: str, **arguments: Any) -> nn.Module:
-    """The model that torchvision builds under this name, randomly initialised.
+    """Build torchvision's model of this name, randomly initialized.
 
     Args:
         architecture: Name in torchvision's registry of models ("r3d_18").
-        arguments: What its builder takes, such as `num_classes`.
+        arguments: Arguments of its builder, such as `num_classes`.
 
     Raises:
-        UsageError: for what is neither an image classifier nor a video model; others fetch weights while they build.
+        UsageError: for anything but image classifiers and video models; others fetch weights while they build.
     """
     models = import_torchvision("torchvision.models")
     if architecture not in {*models.list_models(module=models), *models.list_models(module=models.video)}:

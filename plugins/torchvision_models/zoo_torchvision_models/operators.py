@@ -6,12 +6,9 @@ import importlib
 import sys
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import torch
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 #: Operators that torchvision's Python code refers to while it is imported, as its C++ code declares them.
 _DECLARED = (

@@ -1,5 +1,6 @@
 """The families of models, and a plugin's method among ours."""
 
+import dataclasses
 import importlib.util
 import sys
 import types
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from explain.attribution.job import Raw
-from explain.attribution.methods import BUILT_IN, Method
+from explain.attribution.methods import BUILT_IN, Method, find_method
+from explain.attribution.options import NamedOptions, names_for
 
 
 def drawn(job):
@@ -65,3 +67,18 @@ def plugin_method(monkeypatch):
         "zoo.registry.plugins.collect", lambda hook, _: [("p", method)] if hook == "explain_methods" else []
     )
     return method
+
+
+@pytest.fixture
+def having():
+    """Those arguments of `attribute` that a method has: options of other methods left out."""
+    every = {field.name for field in dataclasses.fields(NamedOptions)}
+
+    def own(method, given):
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in every or name in names_for(find_method(method), given)
+        }
+
+    return own

@@ -27,7 +27,7 @@ def made(nets, name):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_method_is_said_to_apply_just_where_it_works(nets, name):
+def test_a_method_is_said_to_apply_just_where_it_works(nets, having, name):
     pytest.importorskip("skimage")
     model, batch = made(nets, name)
     found = nets.fingerprint(model)
@@ -35,14 +35,14 @@ def test_a_method_is_said_to_apply_just_where_it_works(nets, name):
     assert nets.fingerprint(model) == found
     assert list(reasons) == [method.name for method in BUILT_IN]
     parts = (torch.arange(4)[:, None, None] // 2 + torch.arange(6)[:, None] // 4).expand(4, 6, 6)
-    fast = {"steps": 2, "draws": 6, "features": parts}
+    fast = {"n_steps": 2, "n_samples": 6, "feature_mask": parts}
     for method, reason in reasons.items():
         if reason:
             with pytest.raises(ZooError) as refused:
-                explain.attribute(model, batch, method=method, **fast)
+                explain.attribute(model, batch, method=method, **having(method, fast))
             assert str(refused.value) == reason
         else:
-            explain.attribute(model, batch, method=method, window=(2, 3, 3), **fast)
+            explain.attribute(model, batch, method=method, **having(method, {**fast, "window": (2, 3, 3)}))
 
 
 def test_reasons_are_those_of_the_target(nets):

@@ -15,13 +15,13 @@ NAMES = ["3D CNN", "2D CNN over frames", "LSTM over frames", "ConvLSTM", "video 
 METHODS = [*(method.name for method in BUILT_IN), "drawn_gradient"]
 #: Methods that draw, with options by which what they draw decides.
 DRAWING = {
-    "gradient_shap": {"draws": 5},
-    "smooth_grad": {"draws": 5},
-    "frame_order": {"order": "shuffle", "draws": 2, "window": (4, 1, 1), "stride": (4, 1, 1)},
-    "rise": {"draws": 12},
-    "kernel_shap": {"features": "grid", "window": (1, 4, 4), "stride": (1, 4, 4), "draws": 80},
-    "lime": {"features": "grid", "window": (1, 4, 4), "stride": (1, 4, 4), "draws": 80},
-    "shapley_sampling": {"features": "grid", "window": (1, 6, 6), "stride": (1, 6, 6), "draws": 2},
+    "gradient_shap": {"n_samples": 5},
+    "smooth_grad": {"n_samples": 5},
+    "frame_order": {"order": "shuffle", "n_samples": 2, "window": (4, 1, 1), "stride": (4, 1, 1)},
+    "rise": {"n_samples": 12},
+    "kernel_shap": {"feature_mask": "grid", "window": (1, 4, 4), "stride": (1, 4, 4), "n_samples": 80},
+    "lime": {"feature_mask": "grid", "window": (1, 4, 4), "stride": (1, 4, 4), "n_samples": 80},
+    "shapley_sampling": {"feature_mask": "grid", "window": (1, 6, 6), "stride": (1, 6, 6), "n_samples": 2},
     "drawn_gradient": {},
 }
 
@@ -31,16 +31,16 @@ def quick(batch):
     frames = 1 if batch.ndim == 4 else 4
     parts = (torch.arange(12) // 4)[:, None].expand(frames, 12, 12)
     window = (min(2, frames), 6, 6)
-    return {"steps": 2, "draws": 6, "features": parts, "window": window, "stride": window}
+    return {"n_steps": 2, "n_samples": 6, "feature_mask": parts, "window": window, "stride": window}
 
 
 @pytest.fixture
-def cell(nets, families, plugin_method, family, method):
+def cell(nets, families, having, plugin_method, family, method):
     """Model, batch and options of a method that applies to a family."""
     if method == "supervoxel_occlusion":
         pytest.importorskip("skimage")
     batch = families.batch_of(family)
-    return families.model_of(family), batch, {"method": method, **quick(batch)}
+    return families.model_of(family), batch, {"method": method, **having(method, quick(batch))}
 
 
 def is_blind(model, options):
@@ -53,7 +53,7 @@ def test_the_families_are_those_of_the_table(families):
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_a_method_applies_just_where_the_table_says(nets, families, family, plugin_method):
+def test_a_method_applies_just_where_the_table_says(nets, families, having, family, plugin_method):
     pytest.importorskip("skimage")
     model, batch = families.model_of(family), families.batch_of(family)
     found = nets.fingerprint(model)
@@ -65,7 +65,7 @@ def test_a_method_applies_just_where_the_table_says(nets, families, family, plug
         assert said
         assert said in reasons[name]
         with pytest.raises(ZooError) as refused:
-            explain.attribute(model, batch, method=name, **quick(batch))
+            explain.attribute(model, batch, method=name, **having(name, quick(batch)))
         assert str(refused.value) == reasons[name]
         assert nets.fingerprint(model) == found
 
@@ -137,11 +137,11 @@ def test_neither_batches_nor_other_samples_matter(cell):
         assert alone.target.descriptions == together.target.descriptions[sample : sample + 1]
 
 
-def test_seeds_repeat_and_others_differ_where_something_is_drawn(cell):
+def test_seeds_repeat_and_others_differ_where_something_is_drawn(having, cell):
     model, batch, options = cell
     model, batch = model.float(), batch.float()
-    options = {**options, **DRAWING.get(options["method"], {})}
-    if batch.ndim == 4:
+    options = {**options, **having(options["method"], DRAWING.get(options["method"], {}))}
+    if batch.ndim == 4 and "window" in options:
         options["window"] = (1, *options["window"][1:])
     torch.rand(3)
     one = explain.attribute(model, batch, seed=3, **options)
@@ -173,7 +173,7 @@ def in_parts(terms, parts):
 
 @pytest.mark.parametrize("layout", ["NCTHW", "NTCHW", "NCHW"])
 @pytest.mark.parametrize("method", METHODS[:-1])
-def test_of_a_linear_model_it_is_the_closed_form(nets, layout, method):
+def test_of_a_linear_model_it_is_the_closed_form(nets, having, layout, method):
     shape = {"NCTHW": (2, 4, 6, 6), "NTCHW": (4, 2, 6, 6), "NCHW": (2, 6, 6)}[layout]
     model, batch = Linear(shape), torch.randn(2, *shape)
     model.zoo_entry = nets.entry(layout)
@@ -200,9 +200,9 @@ def test_of_a_linear_model_it_is_the_closed_form(nets, layout, method):
         "frame_order": turned,
         **dict.fromkeys(("feature_ablation", "shapley_sampling", "kernel_shap", "lime"), in_parts(terms, features)),
     }
-    options = {"target": 1, "baseline": 0.3, "fill": "cover", "features": features, "draws": 64, "steps": 3}
+    options = {"target": 1, "baseline": 0.3, "fill": "cover", "feature_mask": features, "n_samples": 64, "n_steps": 3}
     window = (min(2, frames), 3, 3) if method != "frame_order" else (frames, 1, 1)
-    options |= {"window": window, "stride": window}
+    options = having(method, {**options, "window": window, "stride": window})
     if layout == "NCHW" and method in {"temporal_occlusion", "frame_order"}:
         with pytest.raises(ZooError, match="single frame"):
             explain.attribute(model, batch, method=method, **options)

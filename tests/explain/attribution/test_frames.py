@@ -136,15 +136,15 @@ def test_an_image_is_its_own_frame(nets):
     assert result.still.shape == (2, 7, 8)
 
 
-def test_every_method_tells_the_same_frame_and_one_gradient_serves_them_all(nets):
+def test_every_method_tells_the_same_frame_and_one_gradient_serves_them_all(nets, having):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
     pytest.importorskip("skimage")
     methods = [method.name for method in BUILT_IN]
-    options = {"target": "block/1:max", "steps": 3, "layer": "stem", "window": (2, 3, 3), "stride": (2, 3, 3)}
-    options |= {"draws": 6, "features": torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)}
+    options = {"target": "block/1:max", "n_steps": 3, "layer": "stem", "window": (2, 3, 3), "stride": (2, 3, 3)}
+    options |= {"n_samples": 6, "feature_mask": torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)}
     results = explain.attribute(model, batch, method=methods, **options)
     for name, result in zip(methods, results, strict=True):
-        alone = explain.attribute(model, batch, method=name, **options)
+        alone = explain.attribute(model, batch, method=name, **having(name, options))
         assert torch.equal(alone.raw, result.raw)
         assert torch.equal(alone.frame, results[0].frame)
         assert torch.equal(result.still, torch.stack([result.map[k, frame] for k, frame in enumerate(result.frame)]))

@@ -3,20 +3,20 @@ import pytest
 import torch
 
 import explain
-from explain.attribution.path_gradients import RULES
+from explain.attribution.options import RULES
 from zoo.errors import UnknownNameError, UsageError
 
 
 def test_of_a_quadratic_is_a_times_the_difference_of_squares(nets):
     model, batch, baseline = nets.QuadraticClips(), torch.randn(2, 1, 3, 4, 4), torch.randn(1, 1, 3, 4, 4)
-    result = explain.attribute(model, batch, method="integrated_gradients", baseline=baseline, steps=2)
+    result = explain.attribute(model, batch, method="integrated_gradients", baseline=baseline, n_steps=2)
     assert torch.allclose(result.raw, model.a.detach() * (batch.square() - baseline.square()), atol=1e-6)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_exact_on_a_linear_model(nets, rule):
     model, batch = nets.LinearClips(), torch.randn(2, 2, 4, 6, 5)
-    result = explain.attribute(model, batch, method="integrated_gradients", target=0, steps=5, integration=rule)
+    result = explain.attribute(model, batch, method="integrated_gradients", target=0, n_steps=5, integration=rule)
     assert torch.allclose(result.raw, model.weight[0].detach() * batch, atol=1e-6)
     assert result.delta.abs().max() < 1e-5
 
@@ -24,7 +24,7 @@ def test_every_rule_is_exact_on_a_linear_model(nets, rule):
 def test_is_complete_from_a_baseline_other_than_zero_on_a_network_with_random_statistics(nets):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
     options = {"method": "integrated_gradients", "target": "digit:1", "baseline": 0.7}
-    result = explain.attribute(model, batch, steps=64, **options)
+    result = explain.attribute(model, batch, n_steps=64, **options)
     model.eval()
     with torch.no_grad():
         difference = (model(batch)["digit"] - model(torch.full_like(batch, 0.7))["digit"])[:, 1]
@@ -32,7 +32,7 @@ def test_is_complete_from_a_baseline_other_than_zero_on_a_network_with_random_st
     assert difference.abs().min() > 1e-3
     assert torch.allclose(total, difference, rtol=0.02)
     assert torch.allclose(result.delta, total - difference, atol=1e-9)
-    coarse = explain.attribute(model, batch, steps=1, **options)
+    coarse = explain.attribute(model, batch, n_steps=1, **options)
     assert coarse.delta.abs().max() > 10 * result.delta.abs().max()
 
 
@@ -42,7 +42,7 @@ def test_equals_captum(nets):
         batch, baselines=0.3, n_steps=7, return_convergence_delta=True
     )
     result = explain.attribute(
-        model, batch, method="integrated_gradients", target="speed", baseline=0.3, steps=7, batch_size=4
+        model, batch, method="integrated_gradients", target="speed", baseline=0.3, n_steps=7, batch_size=4
     )
     assert torch.allclose(result.raw, expected, rtol=1e-6, atol=1e-9)
     assert torch.allclose(result.delta, delta, atol=1e-6)
@@ -51,7 +51,7 @@ def test_equals_captum(nets):
 def test_batches_change_nothing(nets):
     model, batch = nets.TwoHeads(), torch.randn(3, 1, 4, 6, 6)
     results = [
-        explain.attribute(model, batch, method="integrated_gradients", steps=5, batch_size=size).raw
+        explain.attribute(model, batch, method="integrated_gradients", n_steps=5, batch_size=size).raw
         for size in (1, 2, 4, 15)
     ]
     for result in results[1:]:
@@ -63,7 +63,7 @@ def test_unknown_rules_and_too_few_steps_are_refused(nets):
     with pytest.raises(UnknownNameError, match="gausslegendre"):
         explain.attribute(model, batch, method="integrated_gradients", integration="gauss_legendre")
     with pytest.raises(UsageError, match="at least 2"):
-        explain.attribute(model, batch, method="integrated_gradients", steps=1, integration="riemann_left")
+        explain.attribute(model, batch, method="integrated_gradients", n_steps=1, integration="riemann_left")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -76,7 +76,7 @@ def test_the_delta_is_what_both_ends_say_under_every_rule(nets, rule, size):
         method="integrated_gradients",
         target="digit:1",
         baseline="mean_frame",
-        steps=4,
+        n_steps=4,
         integration=rule,
         batch_size=size,
         progress=lambda done, total: steps.append((done, total)),

@@ -10,8 +10,8 @@ from explain.attribution.methods import BUILT_IN
 from zoo.errors import MemoryLimitError
 
 METHODS = [method.name for method in BUILT_IN]
-FAST = {"steps": 8, "window": (2, 3, 3), "stride": (2, 3, 3), "draws": 18}
-FAST["features"] = torch.arange(4)[:, None, None].expand(4, 6, 6)
+FAST = {"n_steps": 8, "window": (2, 3, 3), "stride": (2, 3, 3), "n_samples": 18}
+FAST["feature_mask"] = torch.arange(4)[:, None, None].expand(4, 6, 6)
 
 
 class Memory(TorchDispatchMode):
@@ -51,16 +51,16 @@ def network():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_memory_for_one_sample_is_enough_for_many(method):
+def test_memory_for_one_sample_is_enough_for_many(having, method):
     if method == "supervoxel_occlusion":
         pytest.importorskip("skimage")
     model, batch = network(), torch.randn(7, 1, 4, 6, 6)
-    options = {"method": method, "target": 1, "layer": "2", **FAST}
+    options = {"method": method, "target": 1, "layer": "2", **having(method, FAST)}
     alone = Memory()
     with alone:
         explain.attribute(model, batch[:1], batch_size=1, **options)
     plain = explain.attribute(model, batch, batch_size=1, **options)
-    results = 3 * 4 * batch.numel() + 7 * 4 * batch[0].numel() * FAST["draws"]  # numbers that a method must keep
+    results = 3 * 4 * batch.numel() + 7 * 4 * batch[0].numel() * FAST["n_samples"]  # numbers that a method must keep
     with Memory(alone.peak + results) as limited:
         result = explain.attribute(model, batch, **options)
     assert limited.refused > 0

@@ -79,6 +79,10 @@ def too_small(job):
     return Raw(values=job.batch[..., :-1])
 
 
+def too_many(job):
+    return Raw(values=job.batch.expand(3, -1, -1, -1, -1))
+
+
 @pytest.mark.parametrize(
     ("function", "reduction", "said"),
     [
@@ -86,7 +90,7 @@ def too_small(job):
         ("ends", "sum", "SystemExit: 3"),
         ("a_list", "sum", r"expected explain\.attribution\.Raw .* got list"),
         ("too_small", "sum", r"expected values of shape \(1, 2, 4, 6, 5\), got \(1, 2, 4, 6, 4\)"),
-        ("too_small", "positive", r"expected values of shape \(1, 1, 4, 6, 4\)"),
+        ("too_many", "positive", r"expected values of shape \(1, 2, 4, 6, 5\), got \(3, 2, 4, 6, 5\)"),
     ],
 )
 def test_a_method_that_does_not_work_is_a_plugin_error(nets, function, reduction, said):

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 import explain
 import zoo
-from explain.attribution.methods import BUILT_IN
+from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.model.preservation import prepared
 from zoo.errors import ModelError, UnknownNameError, UsageError
 
@@ -179,10 +180,11 @@ METHODS = [method.name for method in BUILT_IN]
 def options(method):
     """Few draws, three parts."""
     parts = (torch.arange(SIZE) // 4)[:, None].expand(FRAMES, SIZE, SIZE)
-    given = {"target": 1, "steps": 2, "draws": 6, "window": (2, 6, 6), "stride": (2, 6, 6)}
+    given = {"n_steps": 2, "n_samples": 6, "window": (2, 6, 6), "stride": (2, 6, 6)}
     if method in {"kernel_shap", "lime", "shapley_sampling", "feature_ablation"}:
-        given["features"] = parts
-    return given | ({"draws": 40} if method in {"kernel_shap", "lime"} else {})
+        given["feature_mask"] = parts
+    given |= {"n_samples": 40} if method in {"kernel_shap", "lime"} else {}
+    return {"target": 1, **accepted(find_method(method), given)}
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,9 @@ def test_predictions_are_the_plain_modules(odd, form):
     found = zoo.predict(odd(form), batch[:1])[0]
     plain = zoo.predict(plain_network(), batch[:1])[0]
     head = "digit" if form == "named outputs" else "output"
-    assert [one["label"] for one in found[head]["top"]] == [one["label"] for one in plain["output"]["top"]]
+    assert [one["label"] for one in found.record()[head]["top"]] == [
+        one["label"] for one in plain.record()["output"]["top"]
+    ]
 
 
 @pytest.mark.parametrize("form", ["made under inference_mode", "in place", "in place in views", "checkpointed"])
@@ -332,7 +336,7 @@ def test_gradients_through_quantized_layers_are_refused_also_where_another_path_
     for method in ("saliency", "guided_backprop", "deconvolution", "grad_cam", "integrated_gradients", "lrp"):
         assert "quantized" in reasons[method]
         with pytest.raises(ModelError, match="quantized"):
-            explain.attribute(quantized, batch, method=method, steps=2)
+            explain.attribute(quantized, batch, method=method)
     assert explain.attribute(quantized, batch, method="occlusion", window=(2, 6, 6)).map.any()
 
 
@@ -366,14 +370,13 @@ def test_threads_wait_for_each_other_on_one_model_and_on_models_that_share_layer
     found = nets.fingerprint(shared)
     torch.set_default_dtype(torch.float32)
     wanted = {
-        method: explain.attribute(plain, batch, method=method, steps=4)
-        for method in ("grad_cam", "lrp", "integrated_gradients")
+        method: explain.attribute(plain, batch, method=method) for method in ("grad_cam", "lrp", "integrated_gradients")
     }
     results, errors = [], []
 
     def explaining(model, method):
         try:
-            results.extend((method, explain.attribute(model, batch, method=method, steps=4).map) for _ in range(3))
+            results.extend((method, explain.attribute(model, batch, method=method).map) for _ in range(3))
         except Exception as error:  # noqa: BLE001 - told below
             errors.append(error)
 

@@ -114,13 +114,14 @@ def test_their_cost_is_that_of_the_gradients_asked_for():
     assert cost("saliency") == 2 * forward
 
 
-def test_a_target_that_is_known_needs_no_pass_of_its_own(nets):
+def test_a_target_that_is_known_needs_no_pass_of_its_own(nets, having):
     counted, batch = Counted(nets.TwoHeads()), torch.randn(1, 1, 4, 6, 6)
     target = explain.attribute(counted, batch, method="occlusion", window=(4, 6, 6)).target
     assert counted.passes == [(1, False)] * 2
     for method, passes in (("occlusion", 1), ("saliency", 1), ("integrated_gradients", 3)):
         counted.passes.clear()
-        explain.attribute(counted, batch, method=method, target=target, window=(4, 6, 6), steps=2, batch_size=1)
+        options = having(method, {"window": (4, 6, 6), "n_steps": 2})
+        explain.attribute(counted, batch, method=method, target=target, batch_size=1, **options)
         assert len(counted.passes) == passes
 
 

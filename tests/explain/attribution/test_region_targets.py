@@ -40,7 +40,7 @@ def smoothing(nets):
 
 
 @pytest.mark.parametrize("method", [method.name for method in BUILT_IN])
-def test_every_method_explains_a_frame_of_the_output(smoothing, method):
+def test_every_method_explains_a_frame_of_the_output(smoothing, having, method):
     model, batch = smoothing
     needs_layer = find_method(method).needs_layer
     frames = torch.arange(8).repeat_interleave(36).view(8, 6, 6)
@@ -50,11 +50,16 @@ def test_every_method_explains_a_frame_of_the_output(smoothing, method):
         method=method,
         target=explain.Region("output", t=5),
         layer="conv" if needs_layer else None,
-        steps=2,
-        window=(1, 3, 3),
-        stride=(1, 3, 3),
-        draws=40 if method in {"kernel_shap", "lime"} else 2,
-        features=frames,
+        **having(
+            method,
+            {
+                "n_steps": 2,
+                "window": (1, 3, 3),
+                "stride": (1, 3, 3),
+                "n_samples": 40 if method in {"kernel_shap", "lime"} else 2,
+                "feature_mask": frames,
+            },
+        ),
     )
     assert str(found.target) == "output[t=5]"
     assert found.map.abs().sum() > 0
@@ -67,7 +72,7 @@ def test_every_method_explains_a_frame_of_the_output(smoothing, method):
 
 def test_integrated_gradients_of_a_region_add_up_to_it(smoothing):
     model, batch = smoothing
-    found = explain.attribute(model, batch, method="integrated_gradients", target="output[2:4, 1:3, 2]", steps=64)
+    found = explain.attribute(model, batch, method="integrated_gradients", target="output[2:4, 1:3, 2]", n_steps=64)
     difference = (model(batch) - model(torch.zeros_like(batch)))[:, :, 2:4, 1:3, 2].flatten(1).mean(dim=1)
     assert torch.allclose(found.raw.flatten(1).sum(dim=1), difference.detach(), atol=1e-3)
 

@@ -23,16 +23,17 @@ def products(model, batch, baseline):
 
 @pytest.mark.parametrize("method", BY_PARTS)
 @pytest.mark.parametrize("draws", [12, 14])  # by drawing, and all there are
-def test_of_a_linear_model_a_part_has_its_weighted_sum(nets, method, draws):
+def test_of_a_linear_model_a_part_has_its_weighted_sum(nets, having, method, draws):
     model, batch = nets.LinearClips(), torch.randn(2, 2, 4, 6, 5)
-    result = explain.attribute(model, batch, method=method, target=0, features=PARTS, draws=draws, baseline=0.3)
+    options = having(method, {"feature_mask": PARTS, "n_samples": draws, "baseline": 0.3})
+    result = explain.attribute(model, batch, method=method, target=0, **options)
     assert torch.allclose(result.map, products(model, batch, 0.3)[:, PARTS])
     assert torch.allclose(result.raw, result.map[:, None].expand_as(batch))
 
 
 def test_lime_of_a_linear_model_is_nearly_so(nets):
     model, batch = nets.LinearClips(), torch.randn(2, 2, 4, 6, 5)
-    result = explain.attribute(model, batch, method="lime", target=0, features=PARTS, draws=64, baseline=0.3)
+    result = explain.attribute(model, batch, method="lime", target=0, feature_mask=PARTS, n_samples=64, baseline=0.3)
     expected = products(model, batch, 0.3)[:, PARTS]
     assert torch.allclose(result.map, expected, atol=0.03 * float(expected.abs().max()))
 
@@ -58,7 +59,7 @@ def test_are_shapley_values(nets, method, draws, tolerance):
     batch = torch.randn(2, 1, 4, 6, 5)
     with torch.no_grad():
         expected = exact_shapley(lambda x: model(x)[:, 0], batch, 0.2)
-    result = explain.attribute(model, batch, method=method, features=PARTS, draws=draws, baseline=0.2)
+    result = explain.attribute(model, batch, method=method, feature_mask=PARTS, n_samples=draws, baseline=0.2)
     largest = float(expected.abs().max())
     assert torch.allclose(result.map, expected[:, PARTS], atol=tolerance * largest)
     parts = torch.stack([result.map[:, part == PARTS][:, 0] for part in range(4)], dim=1)
@@ -68,14 +69,17 @@ def test_are_shapley_values(nets, method, draws, tolerance):
 
 def test_kernel_shap_refuses_too_few_draws(nets):
     with pytest.raises(UsageError, match="4 parts apart; give more than 8"):
-        explain.attribute(nets.LinearClips(), torch.randn(1, 2, 4, 6, 5), method="kernel_shap", features=PARTS, draws=5)
+        explain.attribute(
+            nets.LinearClips(), torch.randn(1, 2, 4, 6, 5), method="kernel_shap", feature_mask=PARTS, n_samples=5
+        )
 
 
-def test_one_part_alone_has_the_whole_difference(nets):
+def test_one_part_alone_has_the_whole_difference(nets, having):
     model, batch = nets.LinearClips(), torch.randn(1, 2, 4, 6, 5)
     whole = model(batch)[0, 0].detach()
     for method in BY_PARTS:
-        result = explain.attribute(model, batch, method=method, target=0, features=torch.zeros_like(PARTS), draws=3)
+        options = having(method, {"feature_mask": torch.zeros_like(PARTS), "n_samples": 3})
+        result = explain.attribute(model, batch, method=method, target=0, **options)
         assert torch.allclose(result.map, whole)
 
 
@@ -87,18 +91,20 @@ def test_feature_ablation_equals_captum_over_the_grid(nets):
     assert torch.allclose(result.raw, expected, atol=1e-12)
 
 
-def test_time_before_channels_and_images_have_parts_too(nets):
+def test_time_before_channels_and_images_have_parts_too(nets, having):
     folded, batch = nets.FoldedFrames(), torch.randn(2, 5, 2, 6, 6)
     folded.zoo_entry = nets.entry("NTCHW")
     turned = torch.nn.Module()
     turned.forward = lambda x: folded(x.transpose(1, 2))
     for method in (*BY_PARTS, "lime", "rise", "temporal_occlusion", "frame_order"):
-        options = {"method": method, "target": 1, "draws": 20, "window": (2, 3, 6), "features": "grid"}
+        options = {"method": method, "target": 1, "n_samples": 20, "window": (2, 3, 6), "feature_mask": "grid"}
+        options = having(method, options)
         ours = explain.attribute(folded, batch, **options)
         assert torch.allclose(ours.map, explain.attribute(turned, batch.transpose(1, 2), **options).map)
     image = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 2))
+    few = {"feature_mask": "grid", "n_samples": 100}
     for method in (*BY_PARTS, "lime", "rise"):
-        result = explain.attribute(image, torch.randn(1, 1, 6, 6), method=method, features="grid", draws=100)
+        result = explain.attribute(image, torch.randn(1, 1, 6, 6), method=method, **having(method, few))
         assert result.map.shape == (1, 1, 6, 6)
         assert result.map.abs().sum() > 0
 
@@ -108,7 +114,7 @@ def test_rise_of_a_linear_model_grows_with_weight_times_difference(nets):
     with torch.no_grad():
         model.weight.zero_()
         model.weight[0, 0, 1, 2, 3] = 1.0
-    result = explain.attribute(model, torch.ones(1, 1, 4, 7, 7), method="rise", target=0, draws=400)
+    result = explain.attribute(model, torch.ones(1, 1, 4, 7, 7), method="rise", target=0, n_samples=400)
     assert CELLS == (4, 7, 7)
     assert result.map.flatten().argmax() == 1 * 49 + 2 * 7 + 3
     # Every cell is a pixel here: it shows or does not, half of the time each.
@@ -118,9 +124,9 @@ def test_rise_of_a_linear_model_grows_with_weight_times_difference(nets):
 
 
 @pytest.mark.parametrize("method", ["rise", "lime", "kernel_shap", "shapley_sampling"])
-def test_draws_differ_by_seed_and_batches_change_nothing(nets, method):
+def test_draws_differ_by_seed_and_batches_change_nothing(nets, having, method):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
-    options = {"features": "grid", "window": (2, 3, 3), "draws": 24, "method": method}
+    options = having(method, {"feature_mask": "grid", "window": (2, 3, 3), "n_samples": 24, "method": method})
     results = [explain.attribute(model, batch, batch_size=size, **options).raw for size in (1, 3, 24)]
     assert torch.allclose(results[1], results[0], atol=1e-12)
     assert torch.allclose(results[2], results[0], atol=1e-12)
@@ -155,8 +161,8 @@ def test_parts_that_do_not_fit_are_refused(nets):
     model, batch = nets.LinearClips(), torch.randn(1, 2, 4, 6, 5)
     for features, said in ((PARTS[1:], r"\(4, 6, 5\)"), (PARTS.double(), "integers"), (PARTS * 2, "every number")):
         with pytest.raises(UsageError, match=said):
-            explain.attribute(model, batch, method="feature_ablation", features=features)
+            explain.attribute(model, batch, method="feature_ablation", feature_mask=features)
     with pytest.raises(UnknownNameError, match="supervoxels"):
-        explain.attribute(model, batch, method="feature_ablation", features="supervoxel")
-    with pytest.raises(UsageError, match="at least once"):
-        explain.attribute(model, batch, method="rise", draws=0)
+        explain.attribute(model, batch, method="feature_ablation", feature_mask="supervoxel")
+    with pytest.raises(UsageError, match=r"n_samples.* at least 1"):
+        explain.attribute(model, batch, method="rise", n_samples=0)

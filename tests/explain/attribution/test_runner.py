@@ -7,9 +7,9 @@ from explain.attribution.methods import BUILT_IN
 from zoo.errors import MemoryLimitError, ModelError, UnknownNameError, UsageError
 
 METHODS = [method.name for method in BUILT_IN]
-FAST = {"steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3), "draws": 6}
+FAST = {"n_steps": 3, "window": (2, 3, 3), "stride": (2, 3, 3), "n_samples": 6}
 #: Three parts of a clip of 4 x 6 x 6.
-FAST["features"] = torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)
+FAST["feature_mask"] = torch.arange(4).clamp(max=2)[:, None, None].expand(4, 6, 6)
 #: Methods that refuse the gates of an LSTM.
 NO_LSTM = {"deep_lift", "deep_lift_shap", "lrp"}
 
@@ -36,12 +36,14 @@ class Hungry(nn.Module):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
-def test_fewer_samples_at_once_are_tried_when_memory_runs_out(nets, method, error):
+def test_fewer_samples_at_once_are_tried_when_memory_runs_out(nets, having, method, error):
     model, batch = network(nets, method), torch.randn(5, 1, 4, 6, 6)
-    plain = explain.attribute(model, batch, method=method, layer="block", target="digit", **FAST)
+    plain = explain.attribute(model, batch, method=method, layer="block", target="digit", **having(method, FAST))
     hungry = Hungry(model, 2, error)
     hungry.zoo_entry = None
-    result = explain.attribute(hungry, batch, method=method, layer="model.block", target="digit", **FAST)
+    result = explain.attribute(
+        hungry, batch, method=method, layer="model.block", target="digit", **having(method, FAST)
+    )
     assert torch.allclose(result.raw, plain.raw, atol=1e-12)
     assert result.target.descriptions == plain.target.descriptions
 
@@ -56,13 +58,13 @@ def test_a_model_that_does_not_take_the_batch_is_a_model_error(nets):
         explain.attribute(nets.TwoHeads(), torch.randn(1, 3, 4, 6, 6), method="saliency")
 
 
-def test_several_methods_come_back_in_their_order_and_equal_the_single_ones(nets):
+def test_several_methods_come_back_in_their_order_and_equal_the_single_ones(nets, having):
     pytest.importorskip("skimage")
     model, batch = nets.Rectified(), torch.randn(2, 1, 4, 6, 6)
     results = explain.attribute(model, batch, method=METHODS[::-1], target="digit", **FAST)
     assert [result.method for result in results] == METHODS[::-1]
     for result in results:
-        alone = explain.attribute(model, batch, method=result.method, target="digit", **FAST)
+        alone = explain.attribute(model, batch, method=result.method, target="digit", **having(result.method, FAST))
         assert torch.equal(alone.raw, result.raw)
         assert alone.settings == result.settings
 
@@ -80,7 +82,7 @@ def test_the_target_of_one_result_can_be_kept_for_the_next(nets):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_progress_goes_up_to_its_total(nets, method):
+def test_progress_goes_up_to_its_total(nets, having, method):
     steps = []
     explain.attribute(
         network(nets, method),
@@ -88,7 +90,7 @@ def test_progress_goes_up_to_its_total(nets, method):
         method=method,
         batch_size=2,
         progress=lambda done, total: steps.append((done, total)),
-        **FAST,
+        **having(method, FAST),
     )
     done, totals = zip(*steps, strict=True)
     assert list(done) == sorted(done)
@@ -119,7 +121,7 @@ def test_an_evaluation_mode_lstm_can_be_explained_without_switching_cudnn_off_fo
     assert result.raw.abs().sum() > 0
 
 
-def test_a_model_that_writes_into_its_input_changes_nobodys_batch():
+def test_a_model_that_writes_into_its_input_changes_nobodys_batch(having):
     class Centred(nn.Module):
         def forward(self, x):
             x -= x.mean()
@@ -128,7 +130,7 @@ def test_a_model_that_writes_into_its_input_changes_nobodys_batch():
     batch = torch.randn(2, 1, 3, 4, 4)
     copy = batch.clone()
     for method in ("saliency", "occlusion", "integrated_gradients"):
-        explain.attribute(Centred(), batch, method=method, **FAST)
+        explain.attribute(Centred(), batch, method=method, **having(method, FAST))
     assert torch.equal(batch, copy)
 
 
@@ -151,10 +153,10 @@ def test_what_cannot_be_explained_is_refused(nets):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_on_a_gpu_are_those_of_the_cpu(nets, method):
+def test_maps_on_a_gpu_are_those_of_the_cpu(nets, having, method):
     model, batch = network(nets, method).float(), torch.randn(2, 1, 4, 6, 6).float()
-    here = explain.attribute(model, batch, method=method, **FAST)
+    here = explain.attribute(model, batch, method=method, **having(method, FAST))
     device = f"cuda:{torch.cuda.device_count() - 1}"
-    there = explain.attribute(model.to(device), batch.to(device), method=method, **FAST)
+    there = explain.attribute(model.to(device), batch.to(device), method=method, **having(method, FAST))
     assert there.map.device == torch.device(device)
     assert torch.cosine_similarity(here.map.flatten(), there.map.cpu().flatten(), dim=0) > 0.9999

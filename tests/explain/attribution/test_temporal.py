@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import explain
-from explain.attribution.temporal import FILLS
+from explain.attribution.options import FILLS
 from zoo.errors import ModelError, UnknownNameError
 
 
@@ -69,14 +69,14 @@ def test_shuffling_nears_the_mean_over_all_other_orders(nets):
     model, batch = InOrder([0.1, -0.7, 2.0]), clip(1.0, 2.0, 3.0)
     orders = [order for order in itertools.permutations((1.0, 2.0, 3.0)) if order != (1.0, 2.0, 3.0)]
     expected = sum(losses(model, batch, order) for order in orders) / len(orders)
-    result = explain.attribute(model, batch, method="frame_order", order="shuffle", window=(3, 1, 1), draws=400)
+    result = explain.attribute(model, batch, method="frame_order", order="shuffle", window=(3, 1, 1), n_samples=400)
     assert float(result.map[0, 0, 0, 0]) == pytest.approx(expected, abs=0.25)
     assert expected > 1
 
 
 def test_two_frames_have_but_one_other_order(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
-    options = {"method": "frame_order", "window": (2, 1, 1), "draws": 6}
+    options = {"method": "frame_order", "window": (2, 1, 1), "n_samples": 6}
     shuffled, turned = (explain.attribute(model, batch, order=order, **options) for order in ("shuffle", "reverse"))
     assert torch.allclose(shuffled.map, turned.map)
 

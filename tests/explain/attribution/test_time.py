@@ -63,12 +63,11 @@ def test_playing_frames_backwards_tells_the_change_of_the_output(case):
 
 @pytest.mark.parametrize("size", [4, 16])
 @pytest.mark.parametrize("method", SUMS)
-def test_frames_add_up_to_the_difference_whatever_their_size(nets, method, size):
+def test_frames_add_up_to_the_difference_whatever_their_size(having, method, size):
     model, batch = Weighted().eval(), torch.rand(2, 1, 5, size, size)
     window = (2, size // 2, size // 2)  # parts that lie in two frames
-    options = {"features": "grid", "window": window} if "sha" in method and "gradient" not in method else {}
-    options = {} if method == "deep_lift_shap" else options
-    found = explain.attribute(model, batch, method=method, target=1, baseline=0.0, draws=64, **options)
+    options = having(method, {"feature_mask": "grid", "window": window, "baseline": 0.0, "n_samples": 64})
+    found = explain.attribute(model, batch, method=method, target=1, **options)
     assert found.time_unit == "sum"
     with torch.no_grad():
         difference = (model(batch) - model(torch.zeros_like(batch)))[:, 1]
@@ -80,7 +79,14 @@ def test_frames_add_up_to_the_difference_whatever_their_size(nets, method, size)
 def test_a_part_gives_its_value_to_its_frames_in_equal_shares(case):
     model, batch = case
     found = explain.attribute(
-        model, batch, method="shapley_sampling", target=0, baseline=0.0, features="grid", window=(2, 16, 16), draws=2
+        model,
+        batch,
+        method="shapley_sampling",
+        target=0,
+        baseline=0.0,
+        feature_mask="grid",
+        window=(2, 16, 16),
+        n_samples=2,
     )
     frames = batch.mean(dim=(1, 3, 4)) * model.weights
     parts = torch.stack([frames[:, 0:2].sum(1), frames[:, 2:4].sum(1), frames[:, 4]], dim=1)
@@ -89,9 +95,9 @@ def test_a_part_gives_its_value_to_its_frames_in_equal_shares(case):
 
 
 @pytest.mark.parametrize("method", ["occlusion", "feature_ablation", "rise"])
-def test_removal_is_the_mean_over_the_frame(case, method):
+def test_removal_is_the_mean_over_the_frame(case, having, method):
     model, batch = case
-    found = explain.attribute(model, batch, method=method, target=0, draws=32)
+    found = explain.attribute(model, batch, method=method, target=0, **having(method, {"n_samples": 32}))
     assert found.time_unit == "mean"
     assert torch.allclose(found.time, found.map.mean(dim=(2, 3)))
     assert found.time.abs().max() <= found.map.abs().max()
@@ -99,9 +105,9 @@ def test_removal_is_the_mean_over_the_frame(case, method):
 
 
 @pytest.mark.parametrize("method", ["saliency", "input_x_gradient", "smooth_grad"])
-def test_all_others_are_shares_of_the_map(case, method):
+def test_all_others_are_shares_of_the_map(case, having, method):
     model, batch = case
-    found = explain.attribute(model, batch, method=method, target=0, draws=4)
+    found = explain.attribute(model, batch, method=method, target=0, **having(method, {"n_samples": 4}))
     assert found.time_unit == "share"
     assert torch.allclose(found.time.sum(dim=1), torch.ones(2, dtype=found.time.dtype))
     sizes = found.map.abs().sum(dim=(2, 3))
@@ -135,13 +141,13 @@ def test_every_method_has_a_unit_and_those_of_plugins_shares():
         ("occlusion", {}),
         ("temporal_occlusion", {}),
         ("integrated_gradients", {}),
-        ("shapley_sampling", {"features": "grid", "window": (2, 8, 8)}),
-        ("kernel_shap", {"features": torch.arange(5).view(5, 1, 1).expand(5, 16, 16) // 2}),
+        ("shapley_sampling", {"feature_mask": "grid", "window": (2, 8, 8)}),
+        ("kernel_shap", {"feature_mask": torch.arange(5).view(5, 1, 1).expand(5, 16, 16) // 2}),
     ],
 )
-def test_results_of_version_0_1_are_loaded_with_time_in_units(case, tmp_path, method, options):
+def test_results_of_version_0_1_are_loaded_with_time_in_units(case, having, tmp_path, method, options):
     model, batch = case
-    found = explain.attribute(model, batch, method=method, target=1, draws=40, **options)
+    found = explain.attribute(model, batch, method=method, target=1, **having(method, {"n_samples": 40, **options}))
     file = found.save(tmp_path / "new")
     with safe_open(file, framework="pt") as opened:
         header = json.loads(opened.metadata()["explain"])

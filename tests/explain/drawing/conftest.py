@@ -35,7 +35,7 @@ def attribution(frames=12, samples=2, **fields):
         "map": heat,
         "time": over_time(heat),
         "delta": torch.full((samples,), 0.25),
-        "settings": {"baseline": None, "steps": 32, "window": (1, 2, 3)},
+        "settings": {"baseline": None, "n_steps": 32, "window": (1, 2, 3)},
         "clip": clip,
     }
     return Attribution(**{**given, **fields})
@@ -65,8 +65,7 @@ def faithfulness(**fields):
         "value": torch.tensor([1.0, 2.0], dtype=torch.float64),
         "empty": torch.zeros(2, dtype=torch.float64),
         "curves": {kind: curves(kind) for kind in ("spatial", "temporal", "both")},
-        "infidelity": torch.tensor([0.5, float("nan")], dtype=torch.float64),
-        "sensitivity": None,
+        "measures": {"infidelity": torch.tensor([0.5, float("nan")], dtype=torch.float64)},
         "randomization": tuple(
             Randomized(layer=f"layer{depth}", depth=depth, correlation=torch.tensor([value, value - 0.2]))
             for depth, value in ((1, 0.9), (3, 0.5), (4, 0.1))

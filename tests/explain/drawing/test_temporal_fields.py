@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from explain.drawing.temporal_fields import draw, temporal_field, write
+from explain.drawing.fields import draw_temporal, temporal_field, write_temporal
 from explain.fields.theoretical import trace
 from zoo.errors import UnknownNameError, UsageError
 
@@ -108,7 +108,7 @@ def test_a_unit_in_the_padding_depends_on_nothing():
     drawn = field(nn.Sequential(nn.Conv3d(1, 1, (2, 3, 3), padding=(2, 1, 1))), "0", 0)
     assert (drawn.seen, drawn.data["first_frame"], drawn.data["last_frame"]) == ([], None, None)
     assert drawn.sentence == "Unit 0 of 0 depends on no frame of 12."
-    assert "no frame of 12" in draw(drawn)
+    assert "no frame of 12" in draw_temporal(drawn)
 
 
 def test_a_unit_that_is_not_there_is_refused():
@@ -137,7 +137,7 @@ def test_a_unit_of_a_block_depends_on_what_its_layers_and_the_path_around_them_r
     ]
     assert drawn.seen == [3, 4, 5, 6, 7]
     assert drawn.levels[2].reads == {5: [5]}
-    assert "Unit 5 of 1 depends on frames 3 to 7 of 12." in draw(drawn)
+    assert "Unit 5 of 1 depends on frames 3 to 7 of 12." in draw_temporal(drawn)
 
 
 def test_a_layer_that_cannot_be_drawn_is_refused_with_those_that_can():
@@ -151,15 +151,15 @@ def test_a_layer_that_cannot_be_drawn_is_refused_with_those_that_can():
 
 
 def test_the_drawing_names_its_layers_and_is_the_same_each_time():
-    drawn = draw(field(WithLSTM()))
-    assert drawn == draw(field(WithLSTM()))
+    drawn = draw_temporal(field(WithLSTM()))
+    assert drawn == draw_temporal(field(WithLSTM()))
     texts = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert {"conv", "lstm", "frames of the clip", "3 frames", "all frames so far"} <= set(texts)
     assert 'aria-label="Unit 6 of conv depends on frames 5 to 7 of 12."' in drawn
 
 
 def test_a_file_of_its_own_needs_no_page():
-    text = write(field(WithLSTM()))
+    text = write_temporal(field(WithLSTM()))
     ElementTree.fromstring(text)
     assert "var(--" not in text
     assert "prefers-color-scheme: dark" in text

@@ -11,12 +11,10 @@ from torch import nn
 
 import explain
 from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.faithfulness.checking import Effort, check_all
-from explain.faithfulness.curves import NOISE
-from explain.faithfulness.measures import Boxes
-from explain.faithfulness.records import record
-from explain.faithfulness.removal import Subject
-from explain.faithfulness.repetition import Again
+from explain.faithfulness.removal import Boxes, Subject
+from explain.faithfulness.repetition import NOISE, Again
 from explain.faithfulness.results import Curves, Randomized
 from explain.faithfulness.verdicts import on_deletion, on_model
 from explain.model.preservation import generator, prepared
@@ -166,7 +164,8 @@ def test_the_model_and_the_process_are_left_as_found(nets, method):
     model, batch = nets.TwoHeads().train(), torch.randn(2, 1, 4, 6, 6)
     model(batch)["digit"].sum().backward()
     found, copy = nets.fingerprint(model), batch.clone()
-    attribution = explain.attribute(model, batch, method=method, steps=2, window=(2, 3, 3))
+    options = accepted(find_method(method), {"n_steps": 2, "window": (2, 3, 3)})
+    attribution = explain.attribute(model, batch, method=method, **options)
     explain.check_faithfulness(model, batch, attribution, **SHORT)
     assert nets.fingerprint(model) == found
     assert torch.equal(batch, copy)
@@ -205,10 +204,10 @@ def test_the_map_of_every_method_is_checked_and_made_again_as_it_was(nets, metho
     pytest.importorskip("skimage")
     model, batch = nets.Rectified(), torch.randn(1, 1, frames, 6, 6)
     model.lstm[0] = nn.MaxPool1d(1)  # which leaves one frame one
-    options = {"steps": 2, "draws": 5, "window": (1, 3, 3), "seed": 7}
-    if method in {"kernel_shap", "lime", "shapley_sampling", "feature_ablation"}:
-        options |= {"features": "grid", "draws": 120 if method == "kernel_shap" else 20}
-    attribution = explain.attribute(model, batch, method=method, **options)
+    options = {"n_steps": 2, "n_samples": 5, "window": (1, 3, 3), "feature_mask": "grid"}
+    if method in {"kernel_shap", "lime", "shapley_sampling"}:
+        options["n_samples"] = 120 if method == "kernel_shap" else 20
+    attribution = explain.attribute(model, batch, method=method, seed=7, **accepted(find_method(method), options))
     again = Again(model, attribution, find_method(method), seed=1)
     assert torch.equal(again(batch, torch.tensor([0])), attribution.map.double())
     result = explain.check_faithfulness(model, batch, attribution, depths=1, steps=3, draws=2, seed=1)
@@ -220,7 +219,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
     attribution = explain.attribute(model, batch, method="saliency")
     one, again, other = (
-        record(explain.check_faithfulness(model, batch, attribution, seed=seed, **SHORT)) for seed in (0, 0, 1)
+        explain.check_faithfulness(model, batch, attribution, seed=seed, **SHORT).record() for seed in (0, 0, 1)
     )
     assert one == again
     for key in ("infidelity", "sensitivity", "randomization"):
@@ -273,11 +272,11 @@ def test_fewer_at_once_are_tried_when_memory_runs_out(nets):
 def test_several_maps_equal_the_single_ones(nets):
     model, batch = nets.TwoHeads(), torch.randn(1, 1, 4, 6, 6)
     maps = [explain.attribute(model, batch, method=name) for name in ("saliency", "grad_cam")]
-    maps.append(explain.attribute(model, batch, method="integrated_gradients", baseline="blur", steps=2))
+    maps.append(explain.attribute(model, batch, method="integrated_gradients", baseline="blur", n_steps=2))
     effort = Effort(steps=6, draws=4, depths=2)
     together = check_all(model, batch, maps, effort)
     for one, found in zip(maps, together, strict=True):
-        assert record(check_all(model, batch, [one], effort)[0]) == record(found)
+        assert check_all(model, batch, [one], effort)[0].record() == found.record()
 
 
 def test_a_coarser_method_is_compared_with_itself(nets):
@@ -374,12 +373,12 @@ def test_a_map_of_an_unknown_method_is_checked_as_far_as_it_goes(nets):
     assert result.randomization == ()
     assert "dowsing" in result.missing["randomization"]
     assert result.verdict.parts["model"][0] == "inconclusive"
-    assert record(result)["sensitivity"] is None
+    assert result.record()["sensitivity"] is None
 
 
 def test_progress_goes_up_to_its_total(nets):
     model, batch = nets.TwoHeads(), torch.randn(2, 1, 4, 6, 6)
-    attribution = explain.attribute(model, batch, method="integrated_gradients", steps=2)
+    attribution = explain.attribute(model, batch, method="integrated_gradients", n_steps=2)
     told = {}
     explain.check_faithfulness(
         model, batch, attribution, progress=lambda step, *counts: told.setdefault(step, []).append(counts), **SHORT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from explain.faithfulness.moments import PEAKED, shares_of, strongest
+from explain.faithfulness.verdicts import PEAKED, shares_of, strongest
 
 
 def peaked(times, frames=16):

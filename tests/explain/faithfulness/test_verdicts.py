@@ -184,7 +184,7 @@ def test_every_test_counts(failing, word):
     change = {"flagged": 16.6, "inconclusive": 0.7}[word] if failing == "stability" else 0.1
     drawn = torch.full((3, 1), correlation)
     randomized = Randomized(layer="a", depth=1, correlation=drawn[0], draws=drawn)
-    verdict = judge(made, [randomized], {}, torch.tensor([change]), frames=16)
+    verdict = judge(made, [randomized], {}, {"sensitivity": torch.tensor([change])}, frames=16)
     assert verdict.word == ("passes" if failing is None else word)
     assert {name for name, (found, _) in verdict.parts.items() if found != "passes"} == ({failing} - {None})
 
@@ -194,7 +194,7 @@ def test_few_frames_are_not_judged(frames, tested):
     """Of 5 frames, 1 of 10 random orders removes two that matter first; of 6, 1 of 20 three."""
     random = around(0.5, 0.02, 8)
     made = {"temporal": curves(0.6, 0.4, random, kind="temporal"), "both": curves(0.2, 0.8, random)}
-    verdict = judge(made, [GOOD], {}, torch.tensor([0.1]), frames=frames)
+    verdict = judge(made, [GOOD], {}, {"sensitivity": torch.tensor([0.1])}, frames=frames)
     assert ("frames" in verdict.parts) is tested
     assert verdict.word == ("flagged" if tested else "passes")
     best = max(len(list(itertools.combinations(range(frames), few))) for few in range(frames + 1))

@@ -9,7 +9,8 @@ from torch import nn
 
 import explain
 import zoo
-from explain.attribution.methods import BUILT_IN
+from explain.attribution.methods import BUILT_IN, find_method
+from explain.attribution.options import accepted
 from explain.maximization.objectives import logit
 from zoo.errors import ModelError, UsageError, ZooError
 
@@ -75,7 +76,7 @@ def swap(batch):
 def test_a_wrapper_that_transposes_gives_the_very_same_map(model, batch, method):
     if method in {"supervoxel_occlusion", "kernel_shap", "lime"}:
         pytest.importorskip("skimage")
-    options = {"draws": 256} if method in {"kernel_shap", "lime"} else {"draws": 4}
+    options = accepted(find_method(method), {"n_samples": 256 if method in {"kernel_shap", "lime"} else 4})
     found = explain.attribute(model, batch, method=method, **options)
     wrapped = explain.attribute(Swapped(model), swap(batch), method=method, **options)
     assert found.map.shape == (2, FRAMES, SIZE, SIZE)
@@ -118,7 +119,7 @@ def every_function(tmp_path):
         "report": lambda m, x, **axes: (
             explain.report(m, x[:1], tmp_path / "r", methods=["saliency"], sections=["attributions"], **axes) and FRAMES
         ),
-        "predict": lambda m, x, **axes: len(zoo.predict(m, x, **axes)[0]["output"]["top"]) - 5 + FRAMES,
+        "predict": lambda m, x, **axes: len(zoo.predict(m, x, **axes)[0].record()["output"]["top"]) - 5 + FRAMES,
     }
 
 

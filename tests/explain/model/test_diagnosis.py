@@ -8,6 +8,7 @@ from torch import nn
 
 import explain
 from explain.attribution.methods import BUILT_IN
+from explain.attribution.options import accepted
 from explain.model.diagnosis import diagnosed
 from explain.model.preservation import prepared
 from explain.model.targets import resolve
@@ -15,7 +16,7 @@ from zoo.errors import ModelError, UnknownNameError, UsageError
 
 CALLS = {
     "attribute": lambda model, batch: explain.attribute(model, batch, method="saliency"),
-    "rise": lambda model, batch: explain.attribute(model, batch, method="rise", draws=2),
+    "rise": lambda model, batch: explain.attribute(model, batch, method="rise", n_samples=2),
     "applicability": explain.applicability,
 }
 
@@ -143,15 +144,16 @@ def test_a_target_without_a_gradient_is_refused_by_methods_that_need_one_and_by_
     pytest.importorskip("skimage")
     model, batch = nets.Rectified(), torch.randn(1, 1, 4, 6, 6)
     reasons = explain.applicability(model, batch, target)
-    fast = {"steps": 2, "draws": 8, "features": (torch.arange(4) // 2)[:, None, None].expand(4, 6, 6)}
+    parts = (torch.arange(4) // 2)[:, None, None].expand(4, 6, 6)
+    fast = {"n_steps": 2, "n_samples": 8, "window": (2, 3, 3), "feature_mask": parts}
     for method in BUILT_IN:
-        name = method.name
+        name, options = method.name, accepted(method, fast)
         if "temporal" not in method.check and "removal" not in method.check and method.check:
             assert "does not depend on the input, or not differentiably" in reasons[name], name
             with pytest.raises(ModelError, match="does not depend on"):  # the input, or the layer
-                explain.attribute(model, batch, method=name, target=target, **fast)
+                explain.attribute(model, batch, method=name, target=target, **options)
         else:
-            result = explain.attribute(model, batch, method=name, target=target, window=(2, 3, 3), **fast)
+            result = explain.attribute(model, batch, method=name, target=target, **options)
             if name == "layer_activation":  # whatever the output
                 assert result.map.abs().sum() > 0
             elif target is constant:
@@ -171,10 +173,10 @@ def test_layers_and_targets_that_do_not_exist_come_with_near_names(nets):
         ({"target": "digit:twoo"}, "two"),
         ({"target": "stemm.0/1"}, "stem.0"),
         ({"target": "stem.0/9"}, "units are 0 to 3"),
-        ({"baseline": "bluur"}, "blur"),
+        ({"method": "occlusion", "baseline": "bluur"}, "blur"),
     ):
         with pytest.raises(UnknownNameError, match=near):
-            explain.attribute(model, batch, method="grad_cam", **options)
+            explain.attribute(model, batch, **{"method": "grad_cam", **options})
 
 
 def test_a_function_that_calls_others_has_the_last_word(nets):
@@ -210,5 +212,5 @@ def test_what_is_no_module_map_method_or_number_is_told(nets):
         explain.attribute(model, batch, method=None)
     with pytest.raises(UsageError, match="a layer is given by its name, not Tensor"):
         explain.effective_field(model, batch, "conv")
-    with pytest.raises(UsageError, match="steps is a whole number, not '4'"):
-        explain.attribute(model, batch, method="integrated_gradients", steps="4")
+    with pytest.raises(UsageError, match=r"n_steps of integrated_gradients .* not '4'"):
+        explain.attribute(model, batch, method="integrated_gradients", n_steps="4")

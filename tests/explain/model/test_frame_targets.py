@@ -86,7 +86,7 @@ def test_a_value_of_each_frame(rows):
     assert highest.peaks.tolist() == [2, 2]
     assert highest.descriptions == ("cut:max (frame 2)",) * 2
     (first, _) = zoo.predict(model, BATCH)
-    assert first["cut"] == {
+    assert first.record()["cut"] == {
         "kind": "value",
         "value": pytest.approx(5 / 3),
         "unit": "",
@@ -108,15 +108,17 @@ def test_the_frame_of_a_maximum_stays_while_the_input_changes():
 def test_one_row_is_that_of_the_clip():
     model = Gives(ROWS[:, :1])
     assert resolve(model, BATCH).descriptions == ("output = 1", "output = 0")
-    assert zoo.predict(model, BATCH)[0]["output"]["top"][0]["index"] == 1
-    assert "frames" not in zoo.predict(model, BATCH)[0]["output"]
+    assert zoo.predict(model, BATCH)[0].record()["output"]["top"][0]["index"] == 1
+    assert "frames" not in zoo.predict(model, BATCH)[0].record()["output"]
 
 
 def test_predictions_are_of_the_mean_over_time_and_of_each_frame():
     (_, second) = zoo.predict(Gives(ROWS, said()), BATCH)
-    assert second["action"]["top"][0]["label"] == "jump"
-    assert second["action"]["top"][0]["probability"] == pytest.approx(float(torch.tensor([4 / 3, 3.0]).softmax(0)[1]))
-    assert [frame["label"] for frame in second["action"]["frames"]] == ["rest", "rest", "jump"]
+    assert second.record()["action"]["top"][0]["label"] == "jump"
+    assert second.record()["action"]["top"][0]["probability"] == pytest.approx(
+        float(torch.tensor([4 / 3, 3.0]).softmax(0)[1])
+    )
+    assert [frame["label"] for frame in second.record()["action"]["frames"]] == ["rest", "rest", "jump"]
 
 
 def test_rows_that_are_no_frames_are_refused():

@@ -13,7 +13,7 @@ def test_a_changed_answer_is_told():
     model = zoo.load("conv3d", dtype="bfloat16")
     told = changed(model, CLIP, "conv3d", weights="default")
     said, meant = (
-        zoo.predict(one, zoo.preprocess(CLIP, one), top=1)[0]["digit"]["top"][0]["label"]
+        zoo.predict(one, zoo.preprocess(CLIP, one), top=1)[0].record()["digit"]["top"][0]["label"]
         for one in (model, zoo.load("conv3d"))
     )
     assert said != meant

@@ -197,7 +197,7 @@ def written(tmp_path_factory):
     import explain
 
     warned = square_clip(warnings=("The video declares 30 frames and 12 decode.",))
-    return explain.report(watcher(), warned, tmp_path_factory.mktemp("written") / "report", steps=4, unit_steps=3)
+    return explain.report(watcher(), warned, tmp_path_factory.mktemp("written") / "report", n_steps=4, unit_steps=3)
 
 
 @pytest.fixture(scope="session")
@@ -232,7 +232,7 @@ def compared(tmp_path_factory):
     other = watcher()
     other.zoo_entry = dataclasses.replace(ENTRY, name="small_watcher", input=dataclasses.replace(ENTRY.input, frames=6))
     out = tmp_path_factory.mktemp("compared") / "comparison"
-    return explain.compare([moving_watcher(), other], out, clip=square_clip(), steps=4)
+    return explain.compare([moving_watcher(), other], out, clip=square_clip(), n_steps=4)
 
 
 def write_clip(path, width=6, top=8, bright=255):
@@ -267,4 +267,4 @@ def collected(folder_of_clips, tmp_path_factory):
     """One report on many clips with every section, for tests that only look."""
     import explain
 
-    return explain.report(watcher(), folder_of_clips, tmp_path_factory.mktemp("collected") / "report", steps=4)
+    return explain.report(watcher(), folder_of_clips, tmp_path_factory.mktemp("collected") / "report", n_steps=4)

@@ -194,7 +194,7 @@ def test_each_model_sees_the_clip_as_its_own_input_asks(pair, clip, tmp_path):
     models = report.data["sections"]["predictions"]["models"]
     assert [model["batch"] for model in models] == [[1, 1, 12, 24, 24], [1, 1, 6, 16, 16]]
     for told, model in zip(models, pair, strict=True):
-        said = zoo.predict(model, zoo.preprocess(clip, model))[0]["shape"]["top"]
+        said = zoo.predict(model, zoo.preprocess(clip, model))[0].record()["shape"]["top"]
         assert told["heads"]["shape"]["top"] == said[:3]
     assert "no evaluation of square_watcher and small_watcher is stored." in report.warnings
 
@@ -326,8 +326,8 @@ PLUGIN = """
     @hookimpl
     def explain_comparisons(contexts):
         return [
-            explain.Section(name="good", title="Good", build=f"{__name__}:good"),
-            explain.Section(name="bad", title="Bad", build=f"{__name__}:bad"),
+            explain.Section(name="good", title="Good", models=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad", models=f"{__name__}:bad"),
         ]
 
     def good(contexts):
@@ -373,7 +373,7 @@ def test_a_plugin_whose_hook_fails_is_named(plugin, two, tmp_path):
         (2, {"dtype": "bfloat16"}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["attributions"]}, UsageError, "give one (`--clip CLIP`)"),
         (2, {"sections": ["measurement"]}, UnknownNameError, "'measurements'"),
-        (2, {"steps": 0}, UsageError, "steps"),
+        (2, {"n_steps": 0}, UsageError, "steps"),
         (2, {"clip": "clip.mp4", "methods": ["salience"]}, UnknownNameError, "'saliency'"),
         (2, {"clip": "clip.mp4"}, WeightsError, "no installed plugin gives this model"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import explain
-from explain.drawing import effective_fields as drawing
+from explain.drawing import fields as drawing
 from explain.fields.effective import effective_fields
 from explain.reporting.topics import fields as section
 
@@ -25,7 +25,7 @@ def found(frames=5):
 def test_each_layer_is_a_picture_and_of_clips_a_chart(frames):
     fields = found(frames)
     shown = np.zeros((frames, 9, 9, 1), dtype=np.uint8)
-    text = drawing.write(fields, shown)
+    text = drawing.write_effective(fields, shown)
     root = ElementTree.fromstring(text)
     words = [element.text for element in root.iter(f"{SVG}text")]
     for field in fields:
@@ -33,7 +33,7 @@ def test_each_layer_is_a_picture_and_of_clips_a_chart(frames):
         assert drawing.in_words(field) in words
     assert len(list(root.iter(f"{SVG}image"))) == 2
     assert words.count("frame") == (2 if frames > 1 else 0)
-    assert text == drawing.write(fields, shown)
+    assert text == drawing.write_effective(fields, shown)
 
 
 def test_words_name_frames_of_clips_alone_and_say_where_nothing_is_seen():
@@ -61,7 +61,7 @@ def test_very_dear_models_are_not_measured(model, clip, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("where", "share"), [("middle", 1.0), ("edge", 0.0), ("even", 0.25), ("nowhere", None)])
 def test_what_a_page_says_of_the_middle_is_measured(where, share):
-    from explain.drawing.effective_fields import in_the_middle
+    from explain.drawing.fields import in_the_middle
 
     heat = torch.zeros(2, 16, 16, dtype=torch.float64)
     inside = heat[:, 4:12, 4:12]  # the field; the rest it cannot see

@@ -97,7 +97,7 @@ def test_clips_are_collected_with_their_errors(copying, tmp_path, make_file):
         model, folder, tmp_path / "report", methods=["saliency"], sections=["predictions", "examples", "clips"]
     )
     errors = [
-        zoo.predict(model, zoo.preprocess(folder / f"{at}.safetensors", model))[0]["film"]["squared_error"]
+        zoo.predict(model, zoo.preprocess(folder / f"{at}.safetensors", model))[0].record()["film"]["squared_error"]
         for at in range(3)
     ]
     shown = found.data["sections"]["predictions"]["values"]["film"]

@@ -133,7 +133,7 @@ PLUGIN = """
     @hookimpl
     def explain_sections(context):
         return [
-            explain.Section(name="early", title="Good <b>news", build=f"{__name__}:build", after="prediction"),
+            explain.Section(name="early", title="Good <b>news", one=f"{__name__}:build", after="prediction"),
         ]
 
     def build(context):

@@ -105,14 +105,14 @@ def places(fresh_watcher, moving_model, copying, make_clip, tmp_path):
         out = tmp_path / f"{place}-{times is None}"
         match place:
             case "report":
-                return page(explain.report(model, clip, out, methods=["saliency"], steps=2, unit_steps=2))
+                return page(explain.report(model, clip, out, methods=["saliency"], n_steps=2, unit_steps=2))
             case "film":
                 given = {"sections": ["prediction", "attributions"], "methods": ["saliency"]}
                 return page(explain.report(copying(), clip, out, target="film[t=7]", **given))
             case "motion":
                 return page(explain.report(moving_model, clip, out, sections=["motion"], unit_steps=2))
             case "comparison":
-                return page(explain.compare([model, moving_model], out, clip=clip, steps=2))
+                return page(explain.compare([model, moving_model], out, clip=clip, n_steps=2))
             case "robustness":
                 result = explain.check_robustness(model, batch, levels=2, draws=1)
                 spoiled = Spoiled(model, batch, fill="grey", seed=0)
@@ -201,7 +201,7 @@ def test_a_folder_names_moments_of_all_its_clips(fresh_watcher, tmp_path, monkey
     (tmp_path / "clips").mkdir()
     for name in ("a", "b"):
         video(tmp_path / "clips" / f"{name}.mkv")
-    report = explain.report(model, tmp_path / "clips", tmp_path / "out", methods=["saliency"], start=0.48, steps=2)
+    report = explain.report(model, tmp_path / "clips", tmp_path / "out", methods=["saliency"], start=0.48, n_steps=2)
     text, data = page(report)
     assert "most at 0.76 s, frame 7 of 0-11" in text
     (group, *_) = data["sections"]["time"]["groups"]

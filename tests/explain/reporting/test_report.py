@@ -22,6 +22,7 @@ import explain
 import zoo
 from explain.attribution.maps import over_time
 from explain.attribution.methods import find_method
+from explain.attribution.options import accepted
 from zoo.errors import ClipError, ModelError, OutputError, UnknownNameError, UsageError
 from zoo.registry import catalog, plugins
 
@@ -109,7 +110,7 @@ def test_maps_in_the_file_are_those_of_attribute(written, model, clip):
     with safe_open(written.folder / "tensors.safetensors", framework="pt") as file:
         assert torch.equal(file.get_tensor("batch"), batch)
         for name in METHODS:
-            expected = explain.attribute(model, batch, method=name, steps=4)
+            expected = explain.attribute(model, batch, method=name, **accepted(find_method(name), {"n_steps": 4}))
             assert torch.allclose(file.get_tensor(f"attributions/{name}/map"), expected.map, atol=1e-6)
 
 
@@ -136,7 +137,7 @@ def test_a_map_that_does_not_add_up_says_so(model, clip, tmp_path):
         return torch.sigmoid(200 * ((output["speed"][:, 0] - start) / (end - start) - 0.95))
 
     smooth = cheap(model, clip, tmp_path / "smooth", methods=["integrated_gradients"], target="speed")
-    jumping = cheap(model, clip, tmp_path / "jump", methods=["integrated_gradients"], target=jump, steps=1)
+    jumping = cheap(model, clip, tmp_path / "jump", methods=["integrated_gradients"], target=jump, n_steps=1)
     for report, incomplete in ((smooth, False), (jumping, True)):
         (method,) = report.data["sections"]["attributions"]["methods"]
         assert method["incomplete"] is incomplete
@@ -157,7 +158,7 @@ def test_a_map_that_does_not_add_up_from_zeros_is_taken_from_the_blurred_clip(mo
         share = (output["speed"][:, 0] - start) / (end - start)
         return share + torch.sigmoid(2000 * (share - 0.01))
 
-    report = cheap(model, clip, tmp_path / "cliff", methods=["integrated_gradients"], target=cliff, steps=4)
+    report = cheap(model, clip, tmp_path / "cliff", methods=["integrated_gradients"], target=cliff, n_steps=4)
     (method,) = report.data["sections"]["attributions"]["methods"]
     assert method["settings"]["baseline"] == "blur"
     assert not method["incomplete"]
@@ -168,7 +169,6 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     """Short tests, whose numbers are those of the tests themselves."""
     import zoo
     from explain.faithfulness.checking import Effort, check_all
-    from explain.faithfulness.records import record
 
     page = written.page.read_text(encoding="utf-8")
     methods = written.data["sections"]["attributions"]["methods"]
@@ -183,7 +183,7 @@ def test_each_map_says_whether_it_can_be_trusted(written, model, clip):
     batch = zoo.preprocess(clip, model)
     saliency = explain.attribute(model, batch, method="saliency")
     effort = Effort(steps=8, draws=20, depths=4, redraws=6, boxes=16, neighbours=4)
-    expected = record(check_all(model, batch, [saliency], effort)[0])
+    expected = check_all(model, batch, [saliency], effort)[0].record()
     shown = methods[0]["faithfulness"]
     assert shown["verdict"] == expected["verdict"]
     for name in ("deletion", "random_insertion"):
@@ -424,14 +424,14 @@ def test_frames_may_be_given(model, clip, tmp_path):
 
 def test_a_module_from_anywhere_is_explained_on_its_batch(tmp_path):
     model = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, 4))
-    report = explain.report(model, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    report = explain.report(model, torch.rand(1, 2, 5, 9, 9), tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     assert report.data["model"] == "Sequential"
     assert list(report.data["sections"]) == SECTIONS
 
 
 def test_an_image_is_a_clip_of_one_frame_without_a_player(tmp_path):
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4))
-    report = explain.report(model, torch.rand(1, 3, 9, 9), tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    report = explain.report(model, torch.rand(1, 3, 9, 9), tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     page = report.page.read_text(encoding="utf-8")
     assert 'id="player"' not in page
     assert 'class="strip"' not in page
@@ -451,7 +451,7 @@ def test_the_model_is_left_as_it_was(model, clip, tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(3)
     random = torch.get_rng_state()
-    explain.report(model, clip, tmp_path / "out", steps=2, unit_steps=2, unit_layers=1)
+    explain.report(model, clip, tmp_path / "out", n_steps=2, unit_steps=2, unit_layers=1)
     assert all(module.training for module in model.modules())
     assert [parameter.requires_grad for parameter in model.parameters()][:2] == [False, True]
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -552,12 +552,12 @@ PLUGIN = """
     @hookimpl
     def explain_sections(context):
         return [
-            explain.Section(name="good", title="Good <b>news</b>", build=f"{__name__}:good"),
-            explain.Section(name="bad", title="Bad news", build=f"{__name__}:bad"),
-            explain.Section(name="units", title="Taken", build=f"{__name__}:good"),
-            explain.Section(name="wrong", title="Wrong", build=f"{__name__}:wrong"),
-            explain.Section(name="ending", title="Ending", build=f"{__name__}:ending"),
-            explain.Section(name="absent", title="Absent", build="not_installed:build"),
+            explain.Section(name="good", title="Good <b>news</b>", one=f"{__name__}:good"),
+            explain.Section(name="bad", title="Bad news", one=f"{__name__}:bad"),
+            explain.Section(name="units", title="Taken", one=f"{__name__}:good"),
+            explain.Section(name="wrong", title="Wrong", one=f"{__name__}:wrong"),
+            explain.Section(name="ending", title="Ending", one=f"{__name__}:ending"),
+            explain.Section(name="absent", title="Absent", one="not_installed:build"),
         ]
 
     def good(context):
@@ -770,3 +770,67 @@ def test_of_an_output_clip_the_part_is_explained_that_is_farthest_from_the_clip(
     report = cheap(copying(), clip, tmp_path / "out", methods=["saliency"], sections=["attributions"])
     assert report.data["target"].startswith("film[t=7, y=")
     assert "farthest from the clip" in report.page.read_text(encoding="utf-8")
+
+
+def test_a_report_shows_in_a_notebook_by_itself(written, monkeypatch):
+    view = written._repr_html_()
+    assert view.count("<iframe") == 1
+    (inside,) = re.findall(r'srcdoc="(.*?)"', view, re.DOTALL)
+    assert html.unescape(inside) == written.page.read_text(encoding="utf-8")
+    assert 'sandbox="allow-scripts"' in view
+    monkeypatch.setattr("explain.reporting.pages._SHOWN", 10)
+    assert "<iframe" not in written._repr_html_()
+    assert str(written.page) in written._repr_html_()
+    assert len(repr(written)) < 300
+
+
+EVERYWHERE = """
+    import explain
+    from zoo import hookimpl
+
+    @hookimpl
+    def explain_sections(context):
+        here = __name__
+        return [
+            explain.Section(
+                name="everywhere", title="Everywhere", title_of_models="Of all", one=f"{here}:one",
+                models=f"{here}:models", clips=f"{here}:clips", after="clips",
+            )
+        ]
+
+    def one(context):
+        return explain.Content(html="of one", data={"model": context.name})
+
+    def models(contexts):
+        return explain.Content(html="of models", data={"models": [context.name for context in contexts]})
+
+    def clips(collection):
+        return explain.Content(html="of <clips>", data={"clips": len(collection.entries)})
+"""
+
+
+def test_one_row_of_a_plugin_has_a_section_on_every_page(plugin, model, clip, folder_of_clips, tmp_path):
+    plugin("everywhere", EVERYWHERE)
+    one = cheap(model, clip, tmp_path / "one", sections=["everywhere"])
+    assert one.data["sections"] == {"everywhere": {"model": one.data["model"]}}
+    many = cheap(model, folder_of_clips, tmp_path / "many", sections=["clips", "everywhere"], methods=None)
+    assert many.data["sections"]["everywhere"] == {"clips": 10}
+    page = many.page.read_text(encoding="utf-8")
+    assert "of &lt;clips&gt;" in page
+    assert re.findall(r'<h2 id="(\w+)-title">', page) == ["clips", "everywhere"]
+    other = copy.deepcopy(model)
+    both = explain.compare([model, other], tmp_path / "both", clip=clip, sections=["everywhere"])
+    assert len(both.data["sections"]["everywhere"]["models"]) == 2
+    assert "Of all" in both.page.read_text(encoding="utf-8")
+    assert [report.problems for report in (one, many, both)] == [[], [], []]
+    for where, name in ((clip, "clips"), (folder_of_clips, "nowhere")):
+        with pytest.raises(UnknownNameError, match=f"section '{name}'"):
+            cheap(model, where, tmp_path / "none", sections=[name])
+
+
+def test_a_section_of_version_0_1_names_its_function_build():
+    with pytest.warns(DeprecationWarning, match="one="):
+        section = explain.Section(name="old", title="Old", build="a:b")
+    assert (section.builder("one"), section.builder("models"), section.builder("clips")) == ("a:b", "a:b", "")
+    with pytest.raises(UsageError, match="names no function"):
+        explain.Section(name="none", title="None")

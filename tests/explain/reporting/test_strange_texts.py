@@ -130,9 +130,9 @@ def pages(strange, folder, tmp_path_factory):
     other.zoo_entry = dataclasses.replace(model.zoo_entry, name=f"other {ALL}")
     about = {"model": ALL, "clips": ALL, "sha256": None, "left_out": [{"clip": ALL, "reason": ALL}]}
     return {
-        "report": explain.report(model, clip, out / "report", methods=["saliency"], steps=2, unit_steps=2).page,
-        "collected": explain.report(model, folder, out / "collected", methods=["saliency"], steps=2).page,
-        "compared": explain.compare([model, other], out / "compared", clip=clip, methods=["saliency"], steps=2).page,
+        "report": explain.report(model, clip, out / "report", methods=["saliency"], n_steps=2, unit_steps=2).page,
+        "collected": explain.report(model, folder, out / "collected", methods=["saliency"], n_steps=2).page,
+        "compared": explain.compare([model, other], out / "compared", clip=clip, methods=["saliency"], n_steps=2).page,
         "robustness": robustness.write_page(out / "robustness", model, spoiled, None, about, ALL),
         "maximization": maximization.write(out / "maximization", model, wishes, name=ALL).page,
     }

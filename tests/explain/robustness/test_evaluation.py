@@ -6,8 +6,7 @@ import types
 import pytest
 import torch
 
-from explain.robustness import check_robustness
-from explain.robustness.recipes import check_on_recipe
+from explain.robustness import check_robustness, check_robustness_on_recipe
 from zoo.entries.recipes import Recipe
 from zoo.errors import UsageError
 
@@ -52,7 +51,9 @@ def model(nets):
 def test_metrics_are_those_of_perturbed_clips(nets, model, recipe):
     """The same clips given as one batch with their truth, with one draw, say the same."""
     before = nets.fingerprint(model)
-    found, shown = check_on_recipe(model, recipe, levels=3, seed=4)
+    checked = check_robustness_on_recipe(model, recipe, levels=3, seed=4)
+    found, shown = checked.result, checked.first
+    assert checked.source == "5 test clips of m.toys"
     assert nets.fingerprint(model) == before
     truth = {"digit": DIGITS, "speed": torch.zeros(5)}
     wanted = check_robustness(model, CLIPS, levels=3, draws=1, seed=4, truth=truth)
@@ -71,9 +72,9 @@ def test_metrics_are_those_of_perturbed_clips(nets, model, recipe):
 
 def test_the_first_clips_alone_are_measured(model, recipe):
     seen = []
-    found, _ = check_on_recipe(
+    found = check_robustness_on_recipe(
         model, recipe, perturbations="blur", levels=2, clips=3, progress=lambda *now: seen.append(now)
-    )
+    ).result
     assert found.samples == 3
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
@@ -92,7 +93,7 @@ def test_the_first_constant_answer_is_a_line_and_metrics_of_one_name_stay_apart(
         return {"metrics": metrics, "clips_measured": 5, "breakdown": {"constant answers": constant}}
 
     monkeypatch.setattr(sys.modules["robust_recipe"], "evaluate", evaluate_twice)
-    found, _ = check_on_recipe(model, recipe, perturbations="gaussian_noise", levels=2)
+    found = check_robustness_on_recipe(model, recipe, perturbations="gaussian_noise", levels=2).result
     names = ["squared error (N6, test)", "squared error (N3, test)", "PSNR"]
     assert list(found.measures) == names
     assert [one.kind for one in found.measures.values()] == ["error", "error", "number"]
@@ -110,9 +111,9 @@ def test_clips_on_which_nothing_can_be_measured_are_told(model, recipe, monkeypa
 
     monkeypatch.setattr(sys.modules["robust_recipe"], "evaluate", evaluate_nothing)
     with pytest.raises(UsageError, match="measures nothing on so few clips"):
-        check_on_recipe(model, recipe, clips=1)
+        check_robustness_on_recipe(model, recipe, clips=1)
 
 
 def test_a_module_from_elsewhere_has_no_recipe(nets, recipe):
     with pytest.raises(UsageError, match=r"did not come from zoo\.load"):
-        check_on_recipe(nets.TwoHeads(), recipe)
+        check_robustness_on_recipe(nets.TwoHeads(), recipe)

@@ -20,6 +20,6 @@ def test_the_recipes_evaluation_is_what_measures(name, monkeypatch):
 
     monkeypatch.setattr(of_plugin, "evaluate", measure)
     found = evaluation.evaluate(name, clips=3)
-    assert (found["breakdown"], found["clips_measured"]) == ({"blinking_mnist": []}, 3)
+    assert (dict(found.breakdown), found.clips_measured) == ({"blinking_mnist": []}, 3)
     (weights,) = zoo.info(name).weights
-    assert (found["model"], found["sha256"]) == (name, weights.sha256)
+    assert (found.model, found.sha256) == (name, weights.sha256)

@@ -36,10 +36,8 @@ def test_its_own_normalisation_is_taken(squeezenet):
 
 def test_it_is_right_about_fourteen_of_twenty_photos(squeezenet, test_data):
     photos = sorted((test_data / "photos").glob("imagenet_*.jpg"))
-    heads = [zoo.predict(squeezenet, zoo.preprocess(photo, squeezenet), top=1)[0]["output"] for photo in photos]
-    right = [
-        head["top"][0]["index"] == int(photo.stem.split("_")[2]) for head, photo in zip(heads, photos, strict=True)
-    ]
+    heads = [zoo.predict(squeezenet, zoo.preprocess(photo, squeezenet), top=1)[0].heads["output"] for photo in photos]
+    right = [head.top[0].index == int(photo.stem.split("_")[2]) for head, photo in zip(heads, photos, strict=True)]
     assert (sum(right), len(right)) == (14, 20)
 
 
@@ -52,14 +50,14 @@ def cat(squeezenet, test_data):
 def maps(squeezenet, cat):
     methods = ["saliency", "input_x_gradient", "guided_grad_cam", "grad_cam"]
     found = explain.attribute(squeezenet, cat, method=methods)
-    found.append(explain.attribute(squeezenet, cat, method="integrated_gradients", baseline="blur", steps=8))
+    found.append(explain.attribute(squeezenet, cat, method="integrated_gradients", baseline="blur", n_steps=8))
     found.append(explain.attribute(squeezenet, cat, method="occlusion", window=(1, 60, 60), stride=(1, 30, 30)))
-    found.append(explain.attribute(squeezenet, cat, method="rise", draws=96))
+    found.append(explain.attribute(squeezenet, cat, method="rise", n_samples=96))
     return found
 
 
 def test_a_cat_is_found(squeezenet, cat):
-    (top,) = (head["output"]["top"] for head in zoo.predict(squeezenet, cat, top=3))
+    (top,) = (head.record()["output"]["top"] for head in zoo.predict(squeezenet, cat, top=3))
     assert {one["label"] for one in top} == {"Egyptian cat", "tabby", "tiger cat"}
     assert sum(one["probability"] for one in top) > 0.98
 

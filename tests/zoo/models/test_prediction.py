@@ -41,10 +41,12 @@ def model():
 def test_classes_come_with_labels_and_softmax_values_with_units(model):
     batch = torch.tensor([[1.0, 3.0, 2.0, 7.5], [0.0, 0.0, 9.0, -1.0]])
     first, second = zoo.predict(model, batch, top=2)
-    assert [one["label"] for one in first["shape"]["top"]] == ["square", "flat"]
-    assert first["shape"]["top"][0]["probability"] == pytest.approx(torch.tensor([1.0, 3.0, 2.0]).softmax(0)[1].item())
-    assert first["size"] == {"kind": "value", "value": 7.5, "unit": "cm"}
-    assert second["shape"]["top"][0]["label"] == "flat"
+    assert [one["label"] for one in first.record()["shape"]["top"]] == ["square", "flat"]
+    assert first.record()["shape"]["top"][0]["probability"] == pytest.approx(
+        torch.tensor([1.0, 3.0, 2.0]).softmax(0)[1].item()
+    )
+    assert first.record()["size"] == {"kind": "value", "value": 7.5, "unit": "cm"}
+    assert second.record()["shape"]["top"][0]["label"] == "flat"
 
 
 def test_a_model_in_training_predicts_in_eval_mode_and_is_left_as_it_was():
@@ -52,7 +54,7 @@ def test_a_model_in_training_predicts_in_eval_mode_and_is_left_as_it_was():
     model[1].eval()
     batch = torch.tensor([[3.0, -1.0], [5.0, 7.0]])
     (first, _) = zoo.predict(model, batch)
-    assert first["output"]["top"][0]["probability"] == pytest.approx(
+    assert first.record()["output"]["top"][0]["probability"] == pytest.approx(
         torch.tensor([3.0, -1.0]).softmax(0)[0].item(), abs=1e-4
     )
     assert torch.equal(model[0].running_mean, torch.zeros(2))
@@ -61,7 +63,7 @@ def test_a_model_in_training_predicts_in_eval_mode_and_is_left_as_it_was():
 
 def test_any_module_predicts_by_index():
     (prediction,) = zoo.predict(nn.Flatten(), torch.tensor([[[0.0, 2.0]]]))
-    assert prediction["output"]["top"][0]["label"] == "1"
+    assert prediction.record()["output"]["top"][0]["label"] == "1"
 
 
 def test_outputs_that_do_not_fit_are_named(model):
@@ -98,19 +100,19 @@ def test_a_clip_comes_with_its_range_and_its_squared_error_from_a_clip_of_its_sh
         expected = model(batch)
     for sample, said in enumerate(predictions):
         own = expected[sample].double()
-        assert (said["output"]["kind"], said["output"]["shape"]) == ("clip", [3, 4, 5, 6])
-        assert said["output"]["lowest"] == pytest.approx(own.min().item())
-        assert said["output"]["highest"] == pytest.approx(own.max().item())
+        assert (said.record()["output"]["kind"], said.record()["output"]["shape"]) == ("clip", [3, 4, 5, 6])
+        assert said.record()["output"]["lowest"] == pytest.approx(own.min().item())
+        assert said.record()["output"]["highest"] == pytest.approx(own.max().item())
         error = (own - batch[sample].double()).square().sum() / own.numel()
-        assert said["output"]["squared_error"] == pytest.approx(error.item(), rel=1e-5)
-    assert zoo.predict(nn.Conv3d(3, 2, 1), batch)[0]["output"]["squared_error"] is None
+        assert said.record()["output"]["squared_error"] == pytest.approx(error.item(), rel=1e-5)
+    assert zoo.predict(nn.Conv3d(3, 2, 1), batch)[0].record()["output"]["squared_error"] is None
 
 
 def test_a_prediction_of_what_follows_is_not_compared_with_the_input(model):
     follower = nn.Conv3d(1, 1, 1)
     ahead = OutputSpec(kind="clip", follows=True)
     follower.zoo_entry = dataclasses.replace(model.zoo_entry, outputs=(ahead,))
-    assert zoo.predict(follower, torch.rand(1, 1, 2, 4, 4))[0]["output"]["squared_error"] is None
+    assert zoo.predict(follower, torch.rand(1, 1, 2, 4, 4))[0].record()["output"]["squared_error"] is None
 
 
 def test_what_is_no_batch_is_named():
@@ -134,7 +136,7 @@ def test_frames_first_are_turned_before_they_are_compared():
         outputs=(OutputSpec(kind="clip"),),
     )
     (said,) = zoo.predict(model, torch.randn(1, 3, 3, 2, 2))
-    assert said["output"]["squared_error"] == pytest.approx(0.25, rel=1e-5)
+    assert said.record()["output"]["squared_error"] == pytest.approx(0.25, rel=1e-5)
 
 
 def test_an_output_in_the_units_of_the_input_is_shown_as_the_input_would_be():

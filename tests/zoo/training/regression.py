@@ -187,9 +187,9 @@ def gradients(folder):
         batch = data(module, first, 3, "cpu")(0)
         batch = {name: value.float() if value.is_floating_point() else value for name, value in batch.items()}
         with parallel.sharing(module, 7) as part:
-            value, terms = loss(module, part.of(batch), first)
-            (part.weight * value).backward()
-            parallel.add_gradients(list(module.parameters()))
+            lost = parallel.distributed(module, loss)
+            value, terms = lost(part.of(batch), first)
+            parallel.backward(value, part)
             total = parallel.totals({name: part.weight * term for name, term in {"loss": value, **terms}.items()})
         found = {name: one.grad for name, one in module.named_parameters() if one.grad is not None}
         save_file({**found, **total}, f"{folder}/{parallel.rank()}.safetensors")
@@ -211,9 +211,12 @@ def waiting(seconds):
 
     def stay():
         with parallel.joined("cpu", patience=timedelta(seconds=1)):
-            if parallel.rank():
-                time.sleep(seconds)
-            parallel.add_gradients([nn.Parameter(torch.ones(1))])
+            lost = parallel.distributed(nn.Linear(1, 1), lambda module, batch, _: (module(batch).sum(), {}))
+            with parallel.sharing(nn.Identity(), 2) as part:
+                value, _ = lost(torch.ones(1, 1), None)
+                if parallel.rank():
+                    time.sleep(seconds)
+                parallel.backward(value, part)
 
     commands = click.Group(commands=[click.Command("stay", callback=stay)])
     sys.argv = ["stay", "stay"]

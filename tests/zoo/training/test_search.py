@@ -4,9 +4,11 @@ import json
 import math
 import resource
 import signal
+import statistics
 import sys
 import types
 
+import optuna
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,6 +21,8 @@ from zoo.registry import catalog
 from zoo.training import Recipe, Stage, checkpoints
 from zoo.training.search import FIGURE, RESULTS, STORAGE, applied, search
 
+#: One with which every kind is drawn, and some plain trial learns.
+SEED = 1
 SPACE = {
     "arguments.width": Span(low=1, high=4),
     "first.learning_rate": Span(low=1e-4, high=0.1, log=True),
@@ -135,7 +139,7 @@ def test_settings_stand_where_their_places_say_and_clips_seen_stay(toy):
         applied(recipe(), {"second.steps": 1})
 
 
-def test_what_is_drawn_lies_in_its_span_and_depends_on_seed_and_number_alone(toy, tmp_path):
+def test_what_is_drawn_lies_in_its_span_and_depends_on_the_seed_and_the_trials_before(toy, tmp_path):
     space = {**SPACE, "first.arguments.kind": Span(choices=("plain",))}
     short = recipe(
         search=dataclasses.replace(recipe().search, space=space),
@@ -159,11 +163,11 @@ def test_what_is_drawn_lies_in_its_span_and_depends_on_seed_and_number_alone(toy
 
 def test_trials_that_say_nothing_or_went_astray_are_counted_and_left_out(toy, tmp_path):
     told = []
-    found = search(recipe(), tmp_path, trials=9, report=told.append)
+    found = search(recipe(), tmp_path, trials=9, seed=SEED, report=told.append)
     kinds = [one.settings["first.arguments.kind"] for one in found.trials]
     assert set(kinds) == {"plain", "silent", "astray"}
     for one, kind in zip(found.trials, kinds, strict=True):
-        assert one.status == ("failed" if kind == "astray" else "finished")
+        assert (one.status == "failed") == (kind == "astray")
         assert ("is no number any more" in (one.error or "")) == (kind == "astray")
         assert one.collapsed == (one.status == "finished" and one.metrics["error"] >= ZERO)
     groups = {group.value: group for group in found.groups}
@@ -226,6 +230,43 @@ def test_a_trial_that_gives_no_number_or_needs_too_much_memory_fails_alone(toy, 
     json.loads((tmp_path / RESULTS).read_text(), parse_constant=pytest.fail)
 
 
+def test_a_trial_behind_the_median_of_those_before_is_pruned_on_the_way(toy, tmp_path):
+    kinds = Span(choices=("plain", "silent"))
+    of = dataclasses.replace(recipe().search, space={"first.arguments.kind": kinds})
+    lines = []
+    found = search(recipe(search=of), tmp_path, trials=9, report=lines.append)
+    study = optuna.load_study(study_name="toy.tag", storage=f"sqlite:///{tmp_path / STORAGE}")
+    for at, (one, stored) in enumerate(zip(found.trials, study.trials, strict=True)):
+        behind = []
+        for rung, value in stored.intermediate_values.items():
+            before = [other for other in study.trials[:at] if other.state.name == "COMPLETE"]
+            behind.append(len(before) >= 5 and value > statistics.median(o.intermediate_values[rung] for o in before))
+        assert one.status == ("pruned" if any(behind) else "finished")
+        assert not any(behind[:-1])  # it ends at the first
+        if one.status == "pruned":
+            assert not one.metrics
+            assert not list((tmp_path / f"trial-{one.number:04d}").glob("*.safetensors"))
+    pruned = sum(one.status == "pruned" for one in found.trials)
+    assert pruned
+    assert sum(group.pruned for group in found.groups) == pruned
+    assert " pruned" in (tmp_path / FIGURE).read_text()
+    assert len(lines) == 9
+    again = search(recipe(search=of), tmp_path, trials=9, report=lines.append)
+    assert without_times(again) == without_times(found)
+    assert len(lines) == 9  # nothing was trained again
+
+
+def test_settings_gather_where_trials_were_good_also_in_a_search_that_was_stopped(toy, tmp_path):
+    of = dataclasses.replace(only(learning_rate=Span(low=1e-5, high=0.05, log=True)).search)
+    given = recipe(search=of)
+    whole = search(given, tmp_path / "whole", trials=14)
+    rates = [one.settings["first.learning_rate"] for one in whole.trials]
+    assert statistics.median(rates[10:]) > 3 * statistics.median(rates[:10])  # the first ten are drawn at random
+    for trials in (4, 12, 14):
+        parts = search(given, tmp_path / "parts", trials=trials)
+    assert without_times(parts) == without_times(whole)
+
+
 def test_another_error_of_a_trial_is_shown(toy, tmp_path):
     toy.stop_at, toy.stop_with = (0, 3), lambda: RuntimeError("a mistake of the plugin")
     with pytest.raises(RuntimeError, match="a mistake of the plugin"):
@@ -285,7 +326,9 @@ def test_a_folder_of_another_search_is_refused(toy, tmp_path):
     pages = (tmp_path / STORAGE).read_bytes()
     for damage in (b"no database", pages[:4096] + b"x" * (len(pages) - 4096)):
         (tmp_path / STORAGE).write_bytes(damage)
-        with pytest.raises(TrainingError, match=r"trials\.db is no storage of a search, or damaged; choose another"):
+        with pytest.raises(
+            TrainingError, match=r"trials\.db is not the storage of a search, or damaged; choose another"
+        ):
             search(only(), tmp_path, trials=1)
 
 

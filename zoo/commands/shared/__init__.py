@@ -1,1 +1,1 @@
-"""What all commands share: options, and the one place that prints."""
+"""Options and output shared by all commands."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any
 
 import click
 
 from zoo.commands.shared import output
 from zoo.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 
 class Count(click.IntRange):
@@ -32,7 +29,7 @@ class Amount(click.FloatRange):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number that the user wrote."""
+        """Return the number as the user wrote it."""
         number = float(super().convert(value, param, ctx))
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
@@ -83,7 +80,7 @@ def cut(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _numbers(given: tuple[str, ...]) -> int | dict[str, int] | None:
-    """What `--num-classes` says: a number, or one for each head."""
+    """Parse `--num-classes`: a number, or one for each head."""
     if len(given) == 1 and given[0].isdecimal():
         return int(given[0])
     numbers = {}
@@ -119,7 +116,7 @@ offline = click.option(
 
 
 def _given(value: str | None) -> str | None:
-    """A token that is not empty, as of a variable that was never set."""
+    """Return a token unless it is empty, as from an unset variable."""
     if value is not None and not value.strip():
         raise UsageError("--token is empty; give a token, or leave --token out")
     return value
@@ -150,7 +147,7 @@ class Examples(click.Command):
             return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example lines as they stand; click would refill them into a paragraph."""
+        """Write the example lines verbatim; click would refill them into a paragraph."""
         del ctx
         if self.epilog:
             with formatter.section("Example"):
@@ -159,7 +156,7 @@ class Examples(click.Command):
 
 
 def resolve_weights(weights: str) -> str | None:
-    """What `zoo.load` takes for `--weights`: None for "none"."""
+    """Convert `--weights` to the argument of `zoo.load`: None for "none"."""
     return None if weights == "none" else weights
 
 
@@ -170,10 +167,10 @@ class ExamplesGroup(click.Group):
 
 
 class Deferred(MutableMapping[str, click.Command]):
-    """Commands by name, each imported when it is asked for: one command need not wait for all the others.
+    """Commands by name, each imported on first use: a command need not wait for all others.
 
     Args:
-        places: Where each stands, "package.module:function".
+        places: Reference of each command, "package.module:function".
     """
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -200,12 +197,12 @@ class Deferred(MutableMapping[str, click.Command]):
 
 
 def program(name: str, help_text: str, places: Mapping[str, str] | None = None) -> click.Group:
-    """The commands of one program, with the options that stand before a command.
+    """Create the group of a program's commands, with the options that precede a command.
 
     Args:
         name: Of the program.
-        help_text: What it is for.
-        places: Commands that are imported when they are asked for, as `Deferred` takes them.
+        help_text: Help text of the program.
+        places: Lazily imported commands, as taken by `Deferred`.
     """
 
     @click.group(

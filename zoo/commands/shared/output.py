@@ -1,4 +1,4 @@
-"""The one place that prints: results on stdout as text or JSON, everything else on stderr."""
+"""Output of all commands: results on stdout as text or JSON, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ import os
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
 from zoo.errors import FormerNameWarning, NotFiniteWarning, PluginWarning, ZooError
 from zoo.plain import plain, unbroken, visible
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from typing import TextIO
-
-#: What tqdm writes to place its bars, and nothing else may: a carriage return that begins a text, and moves up a line.
+#: Sequences that only tqdm may write, to place its bars: a leading carriage return, and moves up a line.
 _MOVES = re.compile(r"(?:\n|\x1b\[A)*")
 
-#: Where results go while a command runs.
+#: Stream of results while a command runs.
 _results: TextIO | None = None
 
 
@@ -41,7 +38,7 @@ def results_alone() -> Iterator[None]:
 
 
 def _keep_stdout() -> None:
-    """From now on, what compiled code writes to descriptor 1 goes to stderr; the process ends with its command."""
+    """Redirect writes of compiled code to descriptor 1 to stderr, until the process ends."""
     if sys.stdout is not sys.__stdout__ or sys.stdout is None:
         return  # somebody captures what is written
     with contextlib.suppress(OSError):  # one of them is closed
@@ -77,10 +74,10 @@ class Terminal:
 
 
 def emit(data: Any, text: str | Sequence[str], *, as_json: bool) -> None:
-    """Print one result: `data` as JSON and nothing else, or `text`; to nobody where the reader of a pipe left early.
+    """Print one result: `data` as JSON and nothing else, or `text`; a pipe closed by its reader is ignored.
 
-    A text that repeats names, labels or other texts of files and plugins is given as a list of lines: what is in a line
-    then stays in it.
+    A text that includes names, labels or other texts of files and plugins is passed as a list of lines: line breaks
+    inside an element are escaped.
     """
     if not isinstance(text, str):
         text = "\n".join(map(unbroken, text))
@@ -90,7 +87,7 @@ def emit(data: Any, text: str | Sequence[str], *, as_json: bool) -> None:
         text = json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False)
     try:
         click.echo(visible(text), file=_results)
-    except BrokenPipeError:  # the command goes on: it may have files to write
+    except BrokenPipeError:  # the command continues: it may have files to write
         _discard(_results or sys.stdout)
 
 
@@ -107,7 +104,7 @@ def note(message: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under a header, columns aligned: numbers to the right, text to the left."""
+    """Format rows under a header, columns aligned: numbers to the right, text to the left."""
     rows = list(rows)
     cells = [[f"{cell:,}" if isinstance(cell, int) else visible(unbroken(cell)) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(header), *cells]) for column in range(len(header))]
@@ -142,9 +139,9 @@ def run(commands: click.Group) -> NoReturn:
     try:
         status = commands.main(standalone_mode=False)
         if sys.stdout is not None:
-            sys.stdout.flush()  # what a full disk does not take is told here, not after the end
+            sys.stdout.flush()  # errors of a full disk are reported here, not at exit
     except click.exceptions.Abort:
-        stop("interrupted", 130)  # as a shell says of Ctrl-C
+        stop("interrupted", 130)  # the shell's code for Ctrl-C
     except click.ClickException as error:
         with io.StringIO() as shown:
             error.show(file=shown)

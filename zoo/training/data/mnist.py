@@ -1,6 +1,6 @@
-"""MNIST: reading the four files and, where there is a network, downloading them.
+"""The MNIST data set: four files, read locally or downloaded.
 
-The files lie in `$ZOO_DATA/mnist`, or in the folder `mnist` of the user's data folder, under their usual names
+The files are in `$ZOO_DATA/mnist`, or in the folder `mnist` of the user's data folder, under their usual names
 (`train-images-idx3-ubyte.gz`, ...), and are checked by md5 before anything is read from them.
 """
 
@@ -9,19 +9,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from zoo.errors import DataError, OutputError, UsageError
 from zoo.weights import downloads
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: md5 of each compressed file, as published with MNIST and used by torchvision and others.
 MD5: Final[dict[str, str]] = {
@@ -55,7 +53,7 @@ class Digits:
 
 
 def data_folder() -> Path:
-    """Where datasets lie: `$ZOO_DATA`, else the user's data folder of this platform."""
+    """Return the folder of data sets: `$ZOO_DATA`, else the user's data folder of this platform."""
     chosen = os.environ.get("ZOO_DATA")
     if chosen:
         return Path(chosen).expanduser()
@@ -65,7 +63,7 @@ def data_folder() -> Path:
 
 
 def read(split: str, *, folder: Path | None = None) -> Digits:
-    """The digits of `train` (60,000) or `test` (10,000), from `folder` (by default `data_folder()/mnist`).
+    """Return the digits of `train` (60,000) or `test` (10,000), from `folder` (by default `data_folder()/mnist`).
 
     Raises `DataError` where a file is missing, is not the published one or cannot be read.
     """
@@ -75,7 +73,7 @@ def read(split: str, *, folder: Path | None = None) -> Digits:
 
 
 def read_part(part: str) -> Digits:
-    """The digits to train on (`train`, 55,000), to choose by (`validation`, 5,000) or to measure on (`test`, 10,000).
+    """Return the digits of `train` (55,000), `validation` (5,000, for selection) or `test` (10,000).
 
     Raises `DataError` as `read` does.
     """
@@ -89,10 +87,10 @@ def read_part(part: str) -> Digits:
 
 
 def read_fixed(part: str, count: int | None, dataset: str) -> Digits:
-    """The digits of a part, of which each makes one fixed clip of `dataset`; `count` is how many clips are asked for.
+    """Return the digits of a split, each of which makes one fixed clip of `dataset`; `count` is the number of clips.
 
     Raises:
-        UsageError: where there are fewer, or `count` is not positive.
+        UsageError: if there are fewer, or `count` is not positive.
         DataError: as `read` does.
     """
     found = read_part(part)
@@ -111,7 +109,7 @@ def _read(split: str, folder: Path) -> Digits:
 
 
 def _checked(path: Path) -> bytes:
-    """The file's bytes, once its md5 is the published one."""
+    """Return the file's bytes, checked by its published md5."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -130,7 +128,7 @@ def _checked(path: Path) -> bytes:
 
 
 def _idx(content: bytes) -> Tensor:
-    """An idx file of unsigned bytes (magic 0, 0, 8, number of dimensions; sizes as big-endian int32; data)."""
+    """Parse an idx file of unsigned bytes (magic 0, 0, 8, number of dimensions; sizes as big-endian int32; data)."""
     raw = gzip.decompress(content)
     sizes = [int.from_bytes(raw[4 * k + 4 : 4 * k + 8], "big") for k in range(raw[3])]
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=4 + 4 * len(sizes)).view(sizes)

@@ -11,7 +11,10 @@ from safetensors import safe_open
 import explain
 import zoo
 from explain import sources
+from explain.attribution.methods import find_method
+from explain.attribution.options import accepted
 from explain.faithfulness.randomization import rank_correlation
+from explain.reporting import driver
 from explain.reporting.many import collecting, examining
 from zoo import clips
 from zoo.errors import ClipError, ModelError, ResourceError, UnknownNameError, UsageError
@@ -30,8 +33,9 @@ def section(report, name):
 
 def attributed(model, folder, method):
     """Each clip's map by its own, slowly."""
+    options = accepted(find_method(method), {"n_steps": 4})
     return {
-        path: explain.attribute(model, zoo.preprocess(path, model), method=method, steps=4)
+        path: explain.attribute(model, zoo.preprocess(path, model), method=method, **options)
         for path in sorted(folder.glob("*/*.safetensors"))
     }
 
@@ -48,7 +52,7 @@ def test_the_folder_holds_one_page_and_nothing_is_left_beside_it(collected):
 def test_accuracy_is_that_of_the_predictions(collected, model, folder_of_clips):
     right = []
     for path in sorted(folder_of_clips.glob("*/*.safetensors")):
-        top = zoo.predict(model, zoo.preprocess(path, model))[0]["shape"]["top"][0]
+        top = zoo.predict(model, zoo.preprocess(path, model))[0].record()["shape"]["top"][0]
         right.append(top["label"] == path.parent.name)
     accuracy = section(collected, "predictions")["heads"]["shape"]["accuracy"]
     assert (accuracy["hits"], accuracy["clips"]) == (sum(right), 10)
@@ -146,7 +150,7 @@ def test_the_same_seed_gives_the_same_numbers(model, folder_of_clips, tmp_path):
 
 @pytest.mark.usefixtures("least_effort")
 def test_a_run_that_ended_goes_on_where_it_was(model, folder_of_clips, tmp_path, monkeypatch):
-    whole = cheap(model, folder_of_clips, tmp_path / "whole", sections=None, steps=2)
+    whole = cheap(model, folder_of_clips, tmp_path / "whole", sections=None, n_steps=2)
     asked = []
     examine = examining.examine
 
@@ -160,11 +164,11 @@ def test_a_run_that_ended_goes_on_where_it_was(model, folder_of_clips, tmp_path,
     monkeypatch.setattr(collecting, "examine", counted)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt) as stopped:
-        cheap(model, folder_of_clips, out, sections=None, steps=2)
+        cheap(model, folder_of_clips, out, sections=None, n_steps=2)
     assert any("6 of 11 clips are done and kept" in note for note in stopped.value.__notes__)
     assert not out.exists()
     assert len(list((tmp_path / ".out.unfinished").iterdir())) >= 6
-    again = cheap(model, folder_of_clips, out, sections=None, steps=2)
+    again = cheap(model, folder_of_clips, out, sections=None, n_steps=2)
     assert len(asked) == 7 + 4
     assert not (tmp_path / ".out.unfinished").exists()
     for name in ("predictions", "time", "space", "agreement", "faithfulness", "examples"):
@@ -176,7 +180,7 @@ def test_other_weights_begin_anew(model, folder_of_clips, tmp_path, monkeypatch)
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collecting, "_write", stopped)
+    monkeypatch.setattr(driver, "_write", stopped)
     with pytest.raises(KeyboardInterrupt):
         cheap(model, folder_of_clips, tmp_path / "out")
     monkeypatch.undo()
