@@ -15,7 +15,7 @@ from explain.faithfulness.curves import Control, kinds_of
 from explain.faithfulness.measures import BUILT_IN, Test, all_tests
 from explain.faithfulness.randomization import chosen_depths, randomized, rank_correlation, weight_layers
 from explain.faithfulness.removal import Boxes, Subject
-from explain.faithfulness.repetition import Again, Trial, check_kept
+from explain.faithfulness.repetition import Again, Effort, Trial, check_kept
 from explain.faithfulness.results import Curves, Faithfulness, Randomized
 from explain.faithfulness.verdicts import UNTRAINED, judge
 from explain.model.diagnosis import diagnosing
@@ -30,52 +30,8 @@ from zoo.errors import ModelError, PluginError, PluginExitError, UnknownNameErro
 from zoo.isolation import guarded
 from zoo.registry.plugins import resolve
 
-#: What replaces removed parts in deletion and insertion.
-FILLS = ("surroundings", "baseline")
-
-
 #: Random orders for kinds of curves that do not enter the verdict.
 ILLUSTRATING = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """The computation spent on one map, and its settings.
-
-    Raises:
-        UnknownNameError: Unknown fill.
-        UsageError: An invalid count.
-    """
-
-    #: Points of each curve after the first.
-    steps: int = 64
-    #: Random orders, in pairs of an order and its reverse.
-    draws: int = 20
-    #: Depths at which the randomized model's map is computed; None uses every layer.
-    depths: int | None = None
-    #: Draws of random weights for the last layer, which the verdict uses; deeper layers are drawn once.
-    redraws: int = 8
-    #: Number of boxes for infidelity.
-    boxes: int = 64
-    #: Number of noise draws for max-sensitivity.
-    neighbours: int = 8
-    #: Whether all kinds of removal are run, or only those that the verdict needs: frames, and pixels of single frames.
-    every_kind: bool = True
-    #: What replaces removed parts: "surroundings" or "baseline".
-    fill: str = "surroundings"
-    #: Settings that override the map's own when maps are recomputed.
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Raise for invalid counts and names."""
-        # A curve with one step connects the whole clip and the empty clip, whatever the map.
-        fewest = {"steps": 2, "draws": 2, "depths": 1, "redraws": 1, "boxes": 2, "neighbours": 1}
-        for name, least in fewest.items():
-            count = getattr(self, name)
-            if count is not None and count < least:
-                raise UsageError(f"{name} must be at least {least}, got {count}")
-        if self.fill not in FILLS:
-            raise UnknownNameError("fill", self.fill, FILLS)
 
 
 def check_faithfulness(

@@ -77,7 +77,7 @@ BUILT_IN: tuple[Test, ...] = (
     Test(
         name="infidelity",
         title="infidelity",
-        run="explain.faithfulness.removal:infidelity",
+        run="explain.faithfulness.repetition:infidelity",
         bounds=(0.0, math.inf),
         sentence="Of the change that hiding random boxes makes, the map leaves {} unaccounted for (infidelity).",
         percent=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,6 @@ from explain.model.layouts import from_ncthw, input_of, layout_of, to_ncthw
 from explain.model.memory import MeasuredBytes, fitting, within_memory
 from explain.model.preservation import generator
 from explain.model.targets import Score, Target
-
-if TYPE_CHECKING:
-    from explain.faithfulness.repetition import Trial
 
 
 class Subject:
@@ -203,9 +200,3 @@ def _box(extent: tuple[int, int, int], drawn: torch.Generator) -> Tensor:
         inside[first : first + length] = True
         mask &= inside.view([-1 if axis == own else 1 for own in range(3)])
     return mask
-
-
-def infidelity(trial: Trial) -> Tensor:
-    """Compute infidelity (Yeh et al., 2019) on random boxes, the same for all maps of one target: N."""
-    found: Tensor = trial.kept["boxes"].infidelity(trial.attribution, trial.method)
-    return found

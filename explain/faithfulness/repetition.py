@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import captum.metrics
 import torch
@@ -18,10 +18,50 @@ from explain.model.layouts import from_ncthw
 from explain.model.memory import Progress
 from explain.model.preservation import generator
 from explain.model.targets import select
-from zoo.errors import ModelError, UsageError
+from zoo.errors import ModelError, UnknownNameError, UsageError
 
-if TYPE_CHECKING:
-    from explain.faithfulness.checking import Effort
+#: What replaces removed parts in deletion and insertion.
+FILLS = ("surroundings", "baseline")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """The computation spent on one map, and its settings.
+
+    Raises:
+        UnknownNameError: Unknown fill.
+        UsageError: An invalid count.
+    """
+
+    #: Points of each curve after the first.
+    steps: int = 64
+    #: Random orders, in pairs of an order and its reverse.
+    draws: int = 20
+    #: Depths at which the randomized model's map is computed; None uses every layer.
+    depths: int | None = None
+    #: Draws of random weights for the last layer, which the verdict uses; deeper layers are drawn once.
+    redraws: int = 8
+    #: Number of boxes for infidelity.
+    boxes: int = 64
+    #: Number of noise draws for max-sensitivity.
+    neighbours: int = 8
+    #: Whether all kinds of removal are run, or only those that the verdict needs: frames, and pixels of single frames.
+    every_kind: bool = True
+    #: What replaces removed parts: "surroundings" or "baseline".
+    fill: str = "surroundings"
+    #: Settings that override the map's own when maps are recomputed.
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise for invalid counts and names."""
+        # A curve with one step connects the whole clip and the empty clip, whatever the map.
+        fewest = {"steps": 2, "draws": 2, "depths": 1, "redraws": 1, "boxes": 2, "neighbours": 1}
+        for name, least in fewest.items():
+            count = getattr(self, name)
+            if count is not None and count < least:
+                raise UsageError(f"{name} must be at least {least}, got {count}")
+        if self.fill not in FILLS:
+            raise UnknownNameError("fill", self.fill, FILLS)
 
 
 class Again:
@@ -194,3 +234,9 @@ def max_sensitivity(trial: Trial) -> Tensor:
 def _noisy(noise: Tensor) -> Callable[[Tensor, float], tuple[Tensor, ...]]:
     """Return the function that Captum calls with copies of the sample, one per draw."""
     return lambda copies, radius: (copies + radius * noise,)
+
+
+def infidelity(trial: Trial) -> Tensor:
+    """Compute infidelity (Yeh et al., 2019) on random boxes, the same for all maps of one target: N."""
+    found: Tensor = trial.kept["boxes"].infidelity(trial.attribution, trial.method)
+    return found
