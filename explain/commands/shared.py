@@ -54,9 +54,9 @@ class _Value(click.ParamType):  # type: ignore[type-arg]  # generic in some vers
 
 def _flags(names: Sequence[str]) -> Iterator[Callable[[Any], Any]]:
     """Make a flag of each option of these names of built-in methods, and a hidden one of its deprecated name."""
-    former = {now: name for name, now in FORMER.items()}
+    former, known = {now: name for name, now in FORMER.items()}, built_in()
     for name in names:
-        one = built_in()[name]
+        one = known[name]
         given: dict[str, Any] = {"type": _Value(one), "multiple": name == "baseline"}
         text = f"{one.text} [default: {one.default_text or one.default}]"
         yield click.option(f"--{name.replace('_', '-')}", name, metavar=one.metavar, help=text, **given)
